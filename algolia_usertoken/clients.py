@@ -1,0 +1,311 @@
+"""Search clients that know whose request each call is."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from copy import copy
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.search.client import SearchClient, SearchClientSync
+
+from .errors import MissingUserTokenError
+from .events.sender import EventSender
+from .insights import AnyTransporter, TokenAwareInsightsClient, TokenAwareInsightsClientSync
+from .provider import TokenProvider, one_provider
+from .transporter import OnMissingUserToken, TokenAwareTransporter, TokenAwareTransporterSync, UserTokenIn
+
+if TYPE_CHECKING:
+    from algoliasearch.insights.config import InsightsConfig
+    from algoliasearch.search.config import SearchConfig
+    from algoliasearch.search.models import SecuredApiKeyRestrictions
+    from typing_extensions import Self
+
+    from .identity import Identity
+
+Client = TypeVar("Client")
+
+# Guards the first use of `events` and `insights`; not per client, so that clients stay picklable.
+_first_use = threading.Lock()
+
+
+class _TokenAwareClient(Generic[AnyTransporter]):
+    """What both clients do: everything but the I/O."""
+
+    _config: Any
+    _transporter: Any
+    _ingestion_transporter: Any
+    _insights_class: Any
+    _parent: Any = None  # of a view
+
+    def __init__(
+        self,
+        app_id: str | None = None,
+        api_key: str | None = None,
+        transporter: AnyTransporter | None = None,
+        config: SearchConfig | None = None,
+        *,
+        user_token: Identity | str | None = None,
+        token_provider: TokenProvider | None = None,
+        user_token_in: UserTokenIn = "header",
+        on_missing_user_token: OnMissingUserToken = "ignore",
+        forward_client_ip: bool = False,
+        insights_config: InsightsConfig | None = None,
+        events: EventSender | None = None,
+    ) -> None:
+        if events is not None and not isinstance(events, EventSender):
+            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
+        self.token_provider = one_provider(
+            user_token, token_provider, None if events is None else events.token_provider
+        )
+        self._options: dict[str, Any] = {
+            "user_token_in": user_token_in,
+            "on_missing_user_token": on_missing_user_token,
+            "forward_client_ip": forward_client_ip,
+        }
+        self._insights_config = insights_config
+        self._given_events = events
+        self._made_events: EventSender | None = None
+        self._made_insights: Any = None
+        super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
+        make_token_aware(self, self.token_provider, **self._options)
+
+    @classmethod
+    def create_with_config(
+        cls,
+        config: SearchConfig,
+        transporter: AnyTransporter | None = None,
+        *,
+        user_token: Identity | str | None = None,
+        token_provider: TokenProvider | None = None,
+        user_token_in: UserTokenIn = "header",
+        on_missing_user_token: OnMissingUserToken = "ignore",
+        forward_client_ip: bool = False,
+        insights_config: InsightsConfig | None = None,
+        events: EventSender | None = None,
+    ) -> Self:
+        """A client with a customised `SearchConfig` and, if given, transporter; keywords as in the constructor."""
+        # What algoliasearch does to the config here is done, but the client that it makes is of its own class.
+        super().create_with_config(config, transporter)  # type: ignore[misc]
+        return cls(
+            app_id=config.app_id,
+            api_key=config.api_key,
+            transporter=transporter,
+            config=config,
+            user_token=user_token,
+            token_provider=token_provider,
+            user_token_in=user_token_in,
+            on_missing_user_token=on_missing_user_token,
+            forward_client_ip=forward_client_ip,
+            insights_config=insights_config,
+            events=events,
+        )
+
+    def with_identity(self, identity: Identity | str | None) -> Self:
+        """A view of this client that always calls as `identity`, its events and insights included.
+
+        It shares connections and the event queue; closing it closes nothing. None leaves the answer to this client's
+        provider, `Identity()` means nobody.
+
+        Raises:
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+        """
+        view = copy(self)
+        view._parent = self
+        view.token_provider = self.token_provider.with_identity(identity)
+        view._made_events = view._made_insights = None
+        view._ingestion_transporter = copy(self._ingestion_transporter)
+        return make_token_aware(view, view.token_provider, **self._options)
+
+    @property
+    def events(self) -> EventSender:
+        """The sender of this client's events, which shares `token_provider`; made on first use."""
+        if self._parent is not None:
+            return self._parent.events._with_provider(self.token_provider)  # type: ignore[no-any-return]
+        if self._given_events is not None:
+            return self._given_events
+        if self._made_events is None:
+            with _first_use:
+                if self._made_events is None:
+                    self._made_events = EventSender(
+                        config=self._made_insights_config(), token_provider=self.token_provider
+                    )
+        return self._made_events
+
+    def _insights(self) -> Any:
+        if self._parent is not None:
+            return self._parent.insights._with_provider(self.token_provider)
+        if self._made_insights is None:
+            with _first_use:
+                if self._made_insights is None:
+                    self._made_insights = self._insights_class(
+                        config=self._made_insights_config(), token_provider=self.token_provider
+                    )
+        return self._made_insights
+
+    def _made_insights_config(self) -> InsightsConfig:
+        if self._insights_config is None:
+            from algoliasearch.insights.config import InsightsConfig
+
+            self._insights_config = InsightsConfig(self._config.app_id, self._config.api_key)
+        return self._insights_config
+
+    def _restricted_to_user(self, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None) -> dict[str, Any]:
+        """`restrictions` with the current user token; one that they name themselves stays."""
+        given: dict[str, Any] = (
+            {} if restrictions is None else restrictions if isinstance(restrictions, dict) else restrictions.to_dict()
+        )
+        if given.get("userToken") or (given.get("searchParams") or {}).get("userToken"):
+            return given
+        identity = self.token_provider.identity()
+        if identity is None or identity.opted_out or identity.user_token is None:
+            raise MissingUserTokenError(
+                "secured_api_key() binds the key to the current user token, and there is none; "
+                "for a key without one, use generate_secured_api_key()"
+            )
+        return {**given, "userToken": identity.user_token}
+
+    def _build_ingestion_transporter(self, *args: Any, **kwargs: Any) -> Any:
+        client = super()._build_ingestion_transporter(*args, **kwargs)  # type: ignore[misc]
+        return make_token_aware(client, self.token_provider, **self._options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process makes its own on first use.
+        return {**self.__dict__, "_made_events": None, "_made_insights": None}
+
+
+class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
+    """algoliasearch's async `SearchClient`, which puts the identity of each call on its request.
+
+    Args:
+        app_id, api_key, transporter, config: As in `SearchClient`.
+        user_token: Who is meant where nobody else says: the name of a background job, say.
+        token_provider: Decides whose call it is. Not together with `user_token`.
+        user_token_in: Where to put the token: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in the
+            parameters of searches, for Personalization and Recommend) or `"both"`.
+        on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"`, `"warn"` with a
+            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
+        forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
+        insights_config: For `insights` and `events`: the region, say. By default, this app's and key's.
+        events: A sender to use instead of one of its own; its provider becomes the client's.
+
+    Raises:
+        ValueError: Two arguments say whose calls these are, or an option is none of those above.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+    """
+
+    _insights_class = TokenAwareInsightsClient
+
+    @property
+    def insights(self) -> TokenAwareInsightsClient:
+        """An Insights client that shares `token_provider`; made on first use."""
+        client: TokenAwareInsightsClient = self._insights()
+        return client
+
+    async def secured_api_key(
+        self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
+    ) -> str:
+        """A secured API key, for a front end, that is bound to the current user token.
+
+        Raises:
+            MissingUserTokenError: There is none.
+
+        https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
+        """
+        return await self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
+
+    async def close(self) -> None:
+        """Deliver the events that are queued and close what this client opened; on a view, nothing."""
+        if self._parent is not None:
+            return
+        try:
+            if self._given_events is not None:
+                await self._given_events.aflush()
+            if self._made_events is not None:
+                await self._made_events.aclose()
+            if self._made_insights is not None:
+                await self._made_insights.close()
+        finally:
+            await super().close()
+
+
+class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync):
+    """algoliasearch's `SearchClientSync`, which puts the identity of each call on its request.
+
+    Arguments and errors are those of `TokenAwareClient`.
+    """
+
+    _insights_class = TokenAwareInsightsClientSync
+
+    @property
+    def insights(self) -> TokenAwareInsightsClientSync:
+        """An Insights client that shares `token_provider`; made on first use."""
+        client: TokenAwareInsightsClientSync = self._insights()
+        return client
+
+    def secured_api_key(
+        self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
+    ) -> str:
+        """A secured API key, for a front end, that is bound to the current user token.
+
+        Raises:
+            MissingUserTokenError: There is none.
+
+        https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
+        """
+        return self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
+
+    def close(self) -> None:
+        """Deliver the events that are queued and close what this client opened; on a view, nothing."""
+        if self._parent is not None:
+            return
+        try:
+            if self._given_events is not None:
+                self._given_events.flush()
+            if self._made_events is not None:
+                self._made_events.close()
+            if self._made_insights is not None:
+                self._made_insights.close()
+        finally:
+            super().close()
+
+
+def make_token_aware(
+    client: Client,
+    token_provider: TokenProvider | None = None,
+    *,
+    user_token_in: UserTokenIn = "header",
+    on_missing_user_token: OnMissingUserToken = "ignore",
+    forward_client_ip: bool = False,
+) -> Client:
+    """Make any algoliasearch client token-aware: recommend, composition, or a search client that others built.
+
+    Args:
+        client: The client, sync or async; it is changed, and returned. Done twice, the last time counts.
+        token_provider: Decides whose call it is; by default a new one, which asks the context.
+        user_token_in, on_missing_user_token, forward_client_ip: As in `TokenAwareClient`.
+
+    Raises:
+        TypeError: `client` is no algoliasearch client, or `token_provider` no TokenProvider.
+        ValueError: An option is none of those allowed.
+    """
+    transporter = getattr(client, "_transporter", None)
+    if transporter is None:
+        raise TypeError(f"client must be an algoliasearch client, not {type(client).__name__}")
+    is_async = inspect.iscoroutinefunction(transporter.request)
+    transporter_class = TokenAwareTransporter if is_async else TokenAwareTransporterSync
+    options: dict[str, Any] = {
+        "user_token_in": user_token_in,
+        "on_missing_user_token": on_missing_user_token,
+        "forward_client_ip": forward_client_ip,
+    }
+    provider = TokenProvider() if token_provider is None else token_provider
+    client._transporter = transporter_class(transporter, provider, **options)  # type: ignore[attr-defined]
+    # A search client pushes records through a client of its own, for transformations.
+    if getattr(client, "_ingestion_transporter", None) is not None:
+        make_token_aware(client._ingestion_transporter, provider, **options)  # type: ignore[attr-defined]
+    return client

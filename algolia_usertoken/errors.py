@@ -1,0 +1,43 @@
+"""Every error the package raises.
+
+    UserTokenError
+    ├── InvalidUserTokenError   (also a ValueError)
+    ├── InvalidClientIPError    (also a ValueError)
+    ├── InvalidEventError       (also a ValueError)
+    └── MissingUserTokenError   (also a LookupError)
+
+A wrong constructor argument raises the built-in `ValueError` or `TypeError`, naming the argument.
+"""
+
+from __future__ import annotations
+
+
+class UserTokenError(Exception):
+    """The base of every error of this package."""
+
+
+class InvalidUserTokenError(UserTokenError, ValueError):
+    """A user token is not what Algolia accepts; the message says why and quotes at most 40 characters of it."""
+
+
+class InvalidClientIPError(UserTokenError, ValueError):
+    """A client address is not an IPv4 or IPv6 address."""
+
+
+class InvalidEventError(UserTokenError, ValueError):
+    """An event is not what Algolia accepts; `field` is the name of the offending field, as in `objectIDs`."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message, field)
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingUserTokenError(UserTokenError, LookupError):
+    """Something that needs a user token was asked for where no identity was known."""
+
+
+class MissingUserTokenWarning(UserWarning):
+    """A search left without an identity, under `on_missing_user_token="warn"`."""

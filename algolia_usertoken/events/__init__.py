@@ -1,0 +1,1 @@
+"""The event sender and its parts; users import them from `algolia_usertoken`."""

@@ -1,0 +1,291 @@
+"""The Insights events, checked as Algolia checks them.
+
+The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events. One invalid event makes Algolia
+refuse its whole batch (422), so each is checked before it gets near one. What Algolia leaves open is let through.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from math import isfinite
+from typing import Any, TypeAlias
+
+from ..errors import InvalidEventError, InvalidUserTokenError, MissingUserTokenError
+from ..identity import Identity, validate_user_token
+
+Event: TypeAlias = dict[str, Any]
+"""An event as the Insights API takes it: camelCase keys, JSON values."""
+
+MAX_OBJECTS = 20
+MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
+
+_SUBTYPES = (None, "addToCart", "purchase")
+_is_query_id = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7e]{1,120}").fullmatch
+# URL-encoded: printable ASCII but space, and % only before two hexadecimal digits.
+_is_filter = re.compile(r"(?:[!-$&-9;-~]|%[0-9a-fA-F]{2})+:(?:[!-$&-~]|%[0-9a-fA-F]{2})+").fullmatch
+_is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
+
+
+def new_event(
+    event_type: str,
+    event_name: str,
+    index_name: str,
+    *,
+    subtype: str | None = None,
+    object_ids: Iterable[str] | None = None,
+    filters: Iterable[str] | None = None,
+    query_id: str | None = None,
+    positions: Iterable[int] | None = None,
+    object_data: Iterable[Mapping[str, Any]] | None = None,
+    value: float | str | None = None,
+    currency: str | None = None,
+    after_search: bool = False,
+) -> Event:
+    """An event from its parts; what is None is left out.
+
+    Raises:
+        InvalidEventError: A list is none, or an event after a search does not name the search.
+    """
+    event: Event = {"eventType": event_type, "eventName": event_name, "index": index_name}
+    if subtype is not None:
+        event["eventSubtype"] = subtype
+    if object_ids is not None:
+        event["objectIDs"] = _as_list("objectIDs", object_ids)
+    if filters is not None:
+        event["filters"] = _as_list("filters", filters)
+    if query_id is not None:
+        event["queryID"] = query_id
+    if positions is not None:
+        event["positions"] = _as_list("positions", positions)
+    if object_data is not None:
+        event["objectData"] = _as_list("objectData", object_data)
+    if value is not None:
+        event["value"] = value
+    if currency is not None:
+        event["currency"] = currency
+    if after_search:
+        _check_after_search(event)
+    return event
+
+
+def split(event: Event) -> list[Event]:
+    """`event` as events of at most 20 objects or filters each; `value` stays on the first, so that totals add up.
+
+    Raises:
+        InvalidEventError: `positions` or `objectData` are not as many as the objects.
+    """
+    key = "objectIDs" if "objectIDs" in event else "filters"
+    count = len(event[key])
+    if count <= MAX_OBJECTS:
+        return [event]
+    lists = [key]
+    for other in ("positions", "objectData"):
+        if other in event:
+            _check_same_length(other, event[other], event[key])
+            lists.append(other)
+    events = []
+    for start in range(0, count, MAX_OBJECTS):
+        part = {**event, **{name: event[name][start : start + MAX_OBJECTS] for name in lists}}
+        if start:
+            part.pop("value", None)
+        events.append(part)
+    return events
+
+
+def attributed(event: Mapping[str, Any], identity: Identity | None) -> Event | None:
+    """A checked copy of `event` that says whose it is, or None where that visitor opted out.
+
+    `userToken` and `authenticatedUserToken` are filled in from `identity` where the event has none. An event with a
+    user token of its own is somebody else's, and gets no login from here.
+
+    Raises:
+        InvalidEventError: Algolia would refuse it; `field` says why.
+        MissingUserTokenError: Neither the event nor `identity` says whose it is.
+    """
+    try:
+        event = dict(event)
+    except (TypeError, ValueError):
+        raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}") from None
+    if event.get("userToken") is None:
+        if identity is not None and identity.opted_out:
+            return None
+        login = event.get("authenticatedUserToken")
+        if identity is not None:
+            if identity.user_token is not None:
+                event["userToken"] = identity.user_token
+            if login is None and identity.authenticated_user_token is not None:
+                login = event["authenticatedUserToken"] = identity.authenticated_user_token
+        if event.get("userToken") is None:
+            if login is None:
+                name = event.get("eventName")
+                raise MissingUserTokenError(f"nobody to attribute the event {_quoted(name)} to: no user token is known")
+            event["userToken"] = login
+    check(event)
+    return event
+
+
+def check(event: Mapping[str, Any]) -> None:
+    """Check an event against Algolia's rules.
+
+    Raises:
+        InvalidEventError: It breaks one; `field` names the field as the API does.
+    """
+    get = event.get
+    name = get("eventName")
+    if not (isinstance(name, str) and 0 < len(name) <= 64 and name.isascii() and name.isprintable()):
+        raise _invalid(event, "eventName", "must be a string of 1 to 64 printable ASCII characters")
+    index = get("index")
+    if not (isinstance(index, str) and index):
+        raise _invalid(event, "index", "must be the name of an index")
+    event_type = get("eventType")
+    if event_type not in ("click", "view", "conversion"):
+        raise _invalid(event, "eventType", "must be 'click', 'view' or 'conversion'")
+    subtype = get("eventSubtype")
+    if subtype is not None and (event_type != "conversion" or subtype not in _SUBTYPES):
+        raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase', on a conversion")
+    query_id = get("queryID")
+    if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
+        raise _invalid(event, "queryID", "must be 32 hexadecimal digits in lower case, as in the search response")
+
+    object_ids, filters = get("objectIDs"), get("filters")
+    if object_ids is None:
+        _check_filters(event, filters, subtype)
+    else:
+        if filters is not None:
+            raise _invalid(event, "filters", "must not stand beside objectIDs")
+        _check_objects(event, object_ids, event_type, subtype, query_id)
+
+    for key in ("userToken", "authenticatedUserToken"):
+        token = get(key)
+        if token is not None or key == "userToken":
+            try:
+                validate_user_token(token)  # type: ignore[arg-type]
+            except InvalidUserTokenError as error:
+                raise InvalidEventError(f"{key}: {error}", key) from None
+    timestamp = get("timestamp")
+    if timestamp is not None:
+        _check_timestamp(event, timestamp)
+    value = get("value")
+    if value is not None and not (_is_number(value) or (isinstance(value, str) and 0 < len(value) <= 16)):
+        raise _invalid(event, "value", "must be a number, or a string of at most 16 characters")
+    currency = get("currency")
+    if currency is not None and not (isinstance(currency, str) and _is_currency(currency)):
+        raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
+
+
+def milliseconds(timestamp: datetime | int | None) -> int:
+    """A time as Algolia takes it: milliseconds since the epoch; None is now.
+
+    Raises:
+        InvalidEventError: It is neither an int nor a datetime with a time zone.
+    """
+    if timestamp is None:
+        return int(time.time() * 1000)
+    if isinstance(timestamp, datetime):
+        if timestamp.tzinfo is None:
+            raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")
+        return int(timestamp.timestamp() * 1000)
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
+        raise InvalidEventError(
+            f"timestamp must be a datetime or an int of milliseconds, not {type(timestamp).__name__}", "timestamp"
+        )
+    return timestamp
+
+
+def _check_after_search(event: Event) -> None:
+    if event.get("eventSubtype") != "purchase":
+        if "queryID" not in event:
+            raise _invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
+    elif not all(isinstance(data, Mapping) and data.get("queryID") for data in event.get("objectData", [None])):
+        raise _invalid(event, "objectData.queryID", "must be given for each object: the query that led to it")
+
+
+def _check_objects(event: Mapping[str, Any], object_ids: Any, event_type: str, subtype: Any, query_id: Any) -> None:
+    if not isinstance(object_ids, list | tuple) or not 0 < len(object_ids) <= MAX_OBJECTS:
+        raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
+    for object_id in object_ids:
+        if not (isinstance(object_id, str) and object_id):
+            raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {_quoted(object_id)}")
+    positions = event.get("positions")
+    if positions is not None:
+        if not isinstance(positions, list | tuple):
+            raise _invalid(event, "positions", "must be a list")
+        _check_same_length("positions", positions, object_ids)
+        for position in positions:
+            if type(position) is not int or position < 1:
+                raise _invalid(event, "positions", "must be integers of at least 1: position on the page + page × size")
+    elif event_type == "click" and query_id is not None:
+        raise _invalid(event, "positions", "must be given for a click after a search")
+    object_data = event.get("objectData")
+    if object_data is not None:
+        _check_object_data(event, object_data, object_ids, subtype)
+
+
+def _check_object_data(event: Mapping[str, Any], object_data: Any, object_ids: Any, subtype: Any) -> None:
+    if not isinstance(object_data, list | tuple):
+        raise _invalid(event, "objectData", "must be a list")
+    _check_same_length("objectData", object_data, object_ids)
+    with_query = 0
+    for data in object_data:
+        if not isinstance(data, Mapping):
+            raise _invalid(event, "objectData", f"must hold objects, not {_quoted(data)}")
+        for key in ("price", "discount"):
+            amount = data.get(key)
+            if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
+                raise _invalid(event, f"objectData.{key}", "must be a number or a string")
+        quantity = data.get("quantity")
+        if quantity is not None and type(quantity) is not int:
+            raise _invalid(event, "objectData.quantity", "must be an integer")
+        query_id = data.get("queryID")
+        if query_id is not None:
+            with_query += 1
+            if not (isinstance(query_id, str) and _is_query_id(query_id)):
+                raise _invalid(event, "objectData.queryID", "must be 32 hexadecimal digits in lower case")
+    if subtype == "purchase" and 0 < with_query < len(object_data):
+        raise _invalid(event, "objectData.queryID", "must be in each item or in none: send two events")
+
+
+def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None:
+    if subtype is not None or filters is None:
+        raise _invalid(event, "objectIDs", "must be given" if subtype else "or filters must be given")
+    if not isinstance(filters, list | tuple) or not 0 < len(filters) <= MAX_OBJECTS:
+        raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
+    for text in filters:
+        if not (isinstance(text, str) and _is_filter(text)):
+            raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {_quoted(text)}")
+
+
+def _check_timestamp(event: Mapping[str, Any], timestamp: Any) -> None:
+    if type(timestamp) is not int:
+        raise _invalid(event, "timestamp", "must be an integer of milliseconds")
+    if timestamp < time.time() * 1000 - MAX_AGE:
+        raise _invalid(event, "timestamp", "is more than 30 days ago (it counts milliseconds since 1970)")
+
+
+def _check_same_length(field: str, items: Any, object_ids: Any) -> None:
+    if len(items) != len(object_ids):
+        raise InvalidEventError(f"{field} has {len(items)} items for {len(object_ids)} objects", field)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _as_list(field: str, items: Any) -> list[Any]:
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise InvalidEventError(f"{field} must be a list, not {_quoted(items)}", field)
+    return list(items)
+
+
+def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
+    missing = field in ("eventName", "index", "eventType") and event.get(field) is None
+    name = _quoted(event.get("eventName"))
+    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''} (event {name})", field)
+
+
+def _quoted(value: Any) -> str:
+    """What a message shows of a value: short, and never its own `repr`, which may be anything."""
+    return ascii(value[:40]) if isinstance(value, str) else type(value).__name__

@@ -1,0 +1,170 @@
+"""Who: an identity, the rules for user tokens, and generators of them.
+
+The rules are those of Algolia's API: 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`, see
+https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import re
+import uuid
+from dataclasses import dataclass
+
+from .errors import InvalidClientIPError, InvalidUserTokenError
+
+MAX_USER_TOKEN_LENGTH = 128
+_FORBIDDEN = re.compile(r"[^a-zA-Z0-9_=/+-]")
+_is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """Who a request is made for.
+
+    Args:
+        user_token: The anonymous or session token: what searches carry, before and after login.
+        authenticated_user_token: The pseudonymous id of a logged-in user: what events carry besides.
+        client_ip: The visitor's IPv4 or IPv6 address, for the fallback where there is no token.
+        opted_out: The visitor refused tracking: searches carry nothing, events are quietly not sent.
+
+    `Identity()` is "known to be nobody". An identity checks itself when made, and its `repr` is safe to log: the
+    address is masked.
+
+    Raises:
+        InvalidUserTokenError: A token is not what Algolia accepts.
+        InvalidClientIPError: `client_ip` is no IP address.
+        TypeError: `opted_out` is no bool.
+    """
+
+    user_token: str | None = None
+    authenticated_user_token: str | None = None
+    client_ip: str | None = None
+    opted_out: bool = False
+
+    def __post_init__(self) -> None:
+        if self.user_token is not None:
+            _check_user_token(self.user_token, "user_token")
+        if self.authenticated_user_token is not None:
+            _check_user_token(self.authenticated_user_token, "authenticated_user_token")
+        if self.client_ip is not None:
+            _check_client_ip(self.client_ip)
+        if not isinstance(self.opted_out, bool):
+            raise TypeError(f"opted_out must be a bool, not {type(self.opted_out).__name__}")
+
+    def __repr__(self) -> str:
+        fields = {
+            "user_token": self.user_token,
+            "authenticated_user_token": self.authenticated_user_token,
+            "client_ip": self.client_ip and _masked(self.client_ip),
+            "opted_out": self.opted_out or None,
+        }
+        return f"Identity({', '.join(f'{name}={value!r}' for name, value in fields.items() if value is not None)})"
+
+
+def as_identity(value: Identity | str | None, name: str = "identity") -> Identity | None:
+    """`value` as an `Identity`: a string is a user token, None stays None ("no answer here").
+
+    Raises:
+        InvalidUserTokenError: `value` is something else, or no valid token; the text names it `name`.
+    """
+    if value is None or isinstance(value, Identity):
+        return value
+    _check_user_token(value, name)
+    return Identity(value)
+
+
+def validate_user_token(value: str) -> str:
+    """Return `value` if Algolia accepts it as a user token.
+
+    Raises:
+        InvalidUserTokenError: It is no string, is empty, is longer than 128 characters, or has a character outside
+            `[a-zA-Z0-9_=/+-]`; the message says which.
+    """
+    _check_user_token(value, "user token")
+    return value
+
+
+def anonymous_user_token() -> str:
+    """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them."""
+    return f"anonymous-{uuid.uuid4()}"
+
+
+def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: str = "user-") -> str:
+    """A stable token for a logged-in user that gives away nothing about them.
+
+    The same `user_id` (7 and "7" are the same) and `secret` always give the same token; without the secret nobody can
+    get from the token to the id or the other way round. Algolia asks for pseudonymous tokens:
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+
+    Args:
+        user_id: Your key for the user: a database id, an e-mail address, …
+        secret: A key of your own that stays on the server, at least one character. A new one makes new users.
+        prefix: Up to 21 characters of a token, so that the whole stays within 64.
+
+    Returns:
+        `prefix` and 43 characters of HMAC-SHA256 in URL-safe base64.
+
+    Raises:
+        TypeError: `user_id` is neither a string nor an integer, or `secret` neither a string nor bytes.
+        ValueError: `user_id` or `secret` is empty, or `prefix` is too long or has a character no token may have.
+    """
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
+        raise TypeError(f"user_id must be a str or an int, not {type(user_id).__name__}")
+    if not isinstance(secret, str | bytes):
+        raise TypeError(f"secret must be a str or bytes, not {type(secret).__name__}")
+    if user_id == "":
+        raise ValueError("user_id is empty: an empty id would make one token for many users")
+    if not secret:
+        raise ValueError("secret is empty: without a secret anybody could compute the tokens")
+    if prefix:
+        _check_user_token(prefix, "prefix")
+    if len(prefix) > 21:
+        raise ValueError(f"prefix has {len(prefix)} characters; at most 21 keep the token within 64")
+    key = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    message = str(user_id).encode("utf-8", "surrogatepass")
+    return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
+
+
+def is_user_token(value: object) -> bool:
+    """Whether Algolia accepts `value` as a user token."""
+    return isinstance(value, str) and _is_user_token(value) is not None
+
+
+def _check_user_token(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidUserTokenError(f"{name} must be a string, not {type(value).__name__}")
+    if _is_user_token(value):
+        return
+    if not value:
+        raise InvalidUserTokenError(f"{name} is empty; to send no token, use None")
+    quoted = ascii(value[:32]) + ("…" if len(value) > 32 else "")
+    bad = _FORBIDDEN.search(value)
+    if bad:
+        raise InvalidUserTokenError(
+            f"{name} {quoted} has {bad[0]!a} at position {bad.start() + 1}; only letters a-z and A-Z, digits and "
+            "_ = / + - are allowed. For an e-mail address or an id of your own, see pseudonymous_user_token()"
+        )
+    raise InvalidUserTokenError(f"{name} {quoted} has {len(value)} characters; at most {MAX_USER_TOKEN_LENGTH}")
+
+
+def _check_client_ip(value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidClientIPError(f"client_ip must be a string, not {type(value).__name__}")
+    # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
+    if "%" not in value:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            pass
+        else:
+            return
+    raise InvalidClientIPError(f"client_ip {value[:40]!a} is not an IPv4 or IPv6 address")
+
+
+def _masked(client_ip: str) -> str:
+    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor."""
+    bits = 24 if ipaddress.ip_address(client_ip).version == 4 else 48
+    return str(ipaddress.ip_network(f"{client_ip}/{bits}", strict=False))

@@ -1,0 +1,152 @@
+"""Insights clients whose `push_events` fills in whose the events are, and refuses what Algolia would refuse."""
+
+from __future__ import annotations
+
+import json
+from copy import copy
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from algoliasearch.http.api_response import ApiResponse
+from algoliasearch.http.serializer import body_serializer
+from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+from algoliasearch.insights.client import InsightsClient, InsightsClientSync
+
+from .errors import InvalidEventError, MissingUserTokenError
+from .events.model import attributed
+from .provider import TokenProvider, one_provider
+
+if TYPE_CHECKING:
+    from algoliasearch.http.request_options import RequestOptions
+    from algoliasearch.insights.config import InsightsConfig
+    from algoliasearch.insights.models import InsightsEvents
+    from typing_extensions import Self
+
+    from .identity import Identity
+
+MAX_EVENTS = 1000
+
+AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
+
+
+class _TokenAwareInsights(Generic[AnyTransporter]):
+    """What both clients do: everything but the I/O."""
+
+    token_provider: TokenProvider
+    _is_view = False
+
+    def __init__(
+        self,
+        app_id: str | None = None,
+        api_key: str | None = None,
+        region: str | None = None,
+        transporter: AnyTransporter | None = None,
+        config: InsightsConfig | None = None,
+        *,
+        user_token: Identity | str | None = None,
+        token_provider: TokenProvider | None = None,
+    ) -> None:
+        self.token_provider = one_provider(user_token, token_provider)
+        super().__init__(app_id, api_key, region, transporter, config)  # type: ignore[call-arg]
+
+    @classmethod
+    def create_with_config(
+        cls,
+        config: InsightsConfig,
+        transporter: AnyTransporter | None = None,
+        *,
+        user_token: Identity | str | None = None,
+        token_provider: TokenProvider | None = None,
+    ) -> Self:
+        """A client with a customised `InsightsConfig` and, if given, transporter."""
+        return cls(config=config, transporter=transporter, user_token=user_token, token_provider=token_provider)
+
+    def with_identity(self, identity: Identity | str | None) -> Self:
+        """A view that pushes as `identity`; it shares the connections, and closing it closes nothing."""
+        return self._with_provider(self.token_provider.with_identity(identity))
+
+    def _with_provider(self, token_provider: TokenProvider) -> Self:
+        view = copy(self)
+        view.token_provider = token_provider
+        view._is_view = True
+        return view
+
+    def _attributed(self, insights_events: InsightsEvents | dict[str, Any]) -> dict[str, Any] | None:
+        """The body to send, or None where each of its events is of a visitor who opted out."""
+        body: Any = body_serializer(insights_events)
+        events = body.get("events") if isinstance(body, dict) else None
+        if not isinstance(events, list) or not 0 < len(events) <= MAX_EVENTS:
+            raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
+        identity = self.token_provider.identity()
+        to_send = []
+        for i, event in enumerate(events):
+            try:
+                event = attributed(event, identity)
+            except InvalidEventError as error:
+                raise InvalidEventError(f"events[{i}]: {error}", error.field) from None
+            except MissingUserTokenError as error:
+                raise MissingUserTokenError(f"events[{i}]: {error}") from None
+            if event is not None:
+                to_send.append(event)
+        return {**body, "events": to_send} if to_send else None
+
+
+def _nothing_to_send() -> ApiResponse[str]:
+    """What Algolia answers, for events that are quietly not sent."""
+    data = json.dumps({"status": 200, "message": "OK"})
+    return ApiResponse(verb=Verb.POST, path="/1/events", status_code=200, data=data, raw_data=data)
+
+
+class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient):
+    """algoliasearch's `InsightsClient`, whose `push_events` knows whose the events are.
+
+    It fills `userToken` and `authenticatedUserToken` where an event has none, and leaves out the events of a visitor
+    who opted out. Nothing it is given is changed.
+
+    Args:
+        app_id, api_key, region, transporter, config: As in `InsightsClient`.
+        user_token: Who is meant where nobody else says.
+        token_provider: Decides whose events they are: share it with the search client. Not together with `user_token`.
+
+    Raises:
+        InvalidEventError: From `push_events`, for what Algolia would refuse; the text says which event and field.
+        MissingUserTokenError: From `push_events`, for an event that nobody is known for.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
+    """
+
+    async def push_events_with_http_info(
+        self,
+        insights_events: InsightsEvents | dict[str, Any],
+        request_options: dict[str, Any] | RequestOptions | None = None,
+    ) -> ApiResponse[str]:
+        body = None if insights_events is None else self._attributed(insights_events)
+        if body is None and insights_events is not None:
+            return _nothing_to_send()
+        return await super().push_events_with_http_info(body, request_options)
+
+    async def close(self) -> None:
+        if not self._is_view:
+            await super().close()
+
+
+class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], InsightsClientSync):
+    """algoliasearch's `InsightsClientSync`, whose `push_events` knows whose the events are.
+
+    What it does, its arguments and errors are those of `TokenAwareInsightsClient`.
+    """
+
+    def push_events_with_http_info(
+        self,
+        insights_events: InsightsEvents | dict[str, Any],
+        request_options: dict[str, Any] | RequestOptions | None = None,
+    ) -> ApiResponse[str]:
+        body = None if insights_events is None else self._attributed(insights_events)
+        if body is None and insights_events is not None:
+            return _nothing_to_send()
+        return super().push_events_with_http_info(body, request_options)
+
+    def close(self) -> None:
+        if not self._is_view:
+            super().close()

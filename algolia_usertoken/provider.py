@@ -1,0 +1,110 @@
+"""Decides whose call this is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .context import current_identity
+from .identity import Identity, as_identity
+
+
+class TokenProvider:
+    """Answers "whose request is this?" for a client and its events, by asking in this order:
+
+    1. the context: `identity_scope`, `set_user_token`, or a web integration;
+    2. `resolve()`, if given;
+    3. `default`.
+
+    The first answer is taken whole; None is no answer, `Identity()` ("nobody") is one. One exception: a context that
+    knows the login but no user token takes the user token that `resolve()` gives. Where there is none either, the
+    login is the user token too.
+
+    Args:
+        default: Who is meant where nobody else says, for example the name of a background job.
+        resolve: A function without arguments, called for each request that the context does not answer. It must be
+            fast and must not block; an error in it reaches the caller of the search.
+
+    Raises:
+        InvalidUserTokenError: `default` is not what Algolia accepts.
+        TypeError: `resolve` is not callable.
+    """
+
+    def __init__(
+        self, default: Identity | str | None = None, *, resolve: Callable[[], Identity | str | None] | None = None
+    ) -> None:
+        if resolve is not None and not callable(resolve):
+            raise TypeError(f"resolve must be callable, not {type(resolve).__name__}")
+        default = as_identity(default, "default")
+        self._default = default and _with_user_token(default)
+        self._resolve = resolve
+
+    def identity(self) -> Identity | None:
+        """Who the current call is for, or None where nobody knows.
+
+        Raises:
+            InvalidUserTokenError: `resolve()` returned something that is no identity.
+        """
+        identity = current_identity()
+        if identity is None:
+            identity = self._resolved() if self._resolve is not None else None
+            if identity is None:
+                return self._default
+        elif identity.user_token is None and identity.authenticated_user_token is not None:
+            resolved = self._resolved()
+            if resolved is not None and resolved.user_token is not None:
+                return replace(identity, user_token=resolved.user_token)
+        return _with_user_token(identity) if identity.user_token is None else identity
+
+    def with_identity(self, identity: Identity | str | None) -> TokenProvider:
+        """A provider that always answers `identity`; None leaves the answer to this one."""
+        return _BoundProvider(self, identity)
+
+    def _resolved(self) -> Identity | None:
+        if self._resolve is None:
+            return None
+        return as_identity(self._resolve(), "the value that resolve() returned")
+
+
+class _BoundProvider(TokenProvider):
+    def __init__(self, parent: TokenProvider, identity: Identity | str | None) -> None:
+        identity = as_identity(identity)
+        self._identity = identity and _with_user_token(identity)
+        self._parent = parent
+
+    def identity(self) -> Identity | None:
+        return self._parent.identity() if self._identity is None else self._identity
+
+
+def _with_user_token(identity: Identity) -> Identity:
+    if identity.user_token is None and identity.authenticated_user_token is not None:
+        return replace(identity, user_token=identity.authenticated_user_token)
+    return identity
+
+
+def one_provider(
+    user_token: Identity | str | None,
+    token_provider: TokenProvider | None,
+    events_provider: TokenProvider | None = None,
+) -> TokenProvider:
+    """The one provider that a client's arguments mean.
+
+    Raises:
+        ValueError: They mean two.
+        TypeError: `token_provider` is no TokenProvider.
+    """
+    if token_provider is not None and not isinstance(token_provider, TokenProvider):
+        raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
+    if user_token is not None and token_provider is not None:
+        raise ValueError(
+            "user_token and token_provider both say whose calls these are: "
+            "give one, or TokenProvider(default=user_token, …)"
+        )
+    if events_provider is not None:
+        if user_token is not None or token_provider not in (None, events_provider):
+            raise ValueError(
+                "events has a token_provider of its own, and searches and events must share one: "
+                "leave user_token and token_provider out, or give the client token_provider=events.token_provider"
+            )
+        return events_provider
+    return token_provider or TokenProvider(as_identity(user_token, "user_token"))

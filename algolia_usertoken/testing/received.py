@@ -1,0 +1,315 @@
+"""
+What arrived, whose it was, and which events do not fit the searches they name.
+
+All entries are frozen, and every list handed out is a snapshot that the caller may keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Generic, Literal, TypeVar
+
+Operation = Literal["search", "browse", "facets", "recommend"]
+MismatchKind = Literal["search_tokens_differ", "event_token_differs", "search_without_token", "unknown_query_id"]
+
+_E = TypeVar("_E")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """
+    One HTTP request, whatever its answer.
+
+    `path` is as it was sent, without the query string. `body` is what arrived after decompression. `status` is that
+    of the answer, or None where a fault left the client without one. `received_at` is in seconds since the epoch.
+    """
+
+    method: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int | None
+    client_ip: str
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSearch:
+    """
+    One query: a search, one of a multi-query, a browse page, a facet search, or one recommendation (`operation`).
+
+    `params` are its parameters, a `params` string taken apart. `user_token` is the one in effect: the parameter, else
+    the header, else the one in the secured API key, else None; an empty one counts as none, and an invalid one as it
+    is, for Algolia refuses none of a search. `user` is whom analytics would count: the token, else the first address
+    of X-Forwarded-For, else the peer's (https://www.algolia.com/doc/guides/sending-events/concepts/usertoken).
+    `query_id` is the one answered with, or None without `clickAnalytics`. `received_at` is in seconds since the epoch.
+    """
+
+    operation: Operation
+    index: str
+    query: str
+    params: Mapping[str, Any]
+    user_token_header: str | None
+    user_token_parameter: str | None
+    user_token_in_key: str | None
+    forwarded_for: str | None
+    client_ip: str
+    cookie: str | None
+    user_token: str | None
+    user: str
+    query_id: str | None
+    status: int
+    method: str
+    path: str
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """
+    One event of an accepted batch. `event` is the whole of it, as it was sent.
+
+    `query_ids` are its `queryID` and those in its `objectData`, each once. `received_at` is in seconds since the epoch.
+    """
+
+    event: Mapping[str, Any]
+    index: str
+    event_name: str
+    event_type: str
+    subtype: str | None
+    user_token: str
+    authenticated_user_token: str | None
+    query_ids: tuple[str, ...]
+    received_at: float
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], received_at: float) -> ReceivedEvent:
+        named = [event.get("queryID"), *(item.get("queryID") for item in event.get("objectData", ()))]
+        return cls(
+            event=event,
+            index=event["index"],
+            event_name=event["eventName"],
+            event_type=event["eventType"],
+            subtype=event.get("eventSubtype"),
+            user_token=event["userToken"],
+            authenticated_user_token=event.get("authenticatedUserToken"),
+            query_ids=tuple(dict.fromkeys(query_id for query_id in named if query_id is not None)),
+            received_at=received_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserSummary:
+    """How much of what arrived was one user's: numbers of searches and events, and the logins seen, in order."""
+
+    searches: int
+    events: int
+    authenticated_user_tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """
+    A disagreement about who the user is.
+
+    `kind` is one of
+
+    - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
+    - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
+      (https://support.algolia.com/hc/en-us/articles/9671338778385);
+    - `search_without_token`: an event names a search that had no token;
+    - `unknown_query_id`: an event names a search that this server never answered.
+    """
+
+    kind: MismatchKind
+    explanation: str
+    search: ReceivedSearch | None
+    event: ReceivedEvent | None
+
+
+class QueryIDs:
+    """
+    Query ids, 32 hexadecimal digits, that can be recognised later without being kept.
+
+    The first half is a number, the second a keyed digest of it.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(16)
+        self._numbers = count(secrets.randbits(63))
+
+    def new(self) -> str:
+        number = next(self._numbers).to_bytes(8, "big")
+        return number.hex() + self._digest(number)
+
+    def gave(self, query_id: str) -> bool:
+        try:
+            number = bytes.fromhex(query_id[:16])
+        except ValueError:
+            return False
+        return len(query_id) == 32 and self._digest(number) == query_id[16:]
+
+    def _digest(self, number: bytes) -> str:
+        return hashlib.blake2b(number, digest_size=8, key=self._key).hexdigest()
+
+
+class _Newest(Generic[_E]):
+    """The newest entries: at most so many, and at most so many bytes of request bodies behind them."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self._entries: deque[tuple[_E, int]] = deque()
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def add(self, entry: _E, size: int) -> None:
+        self._entries.append((entry, size))
+        self._bytes += size
+        while len(self._entries) > self._max_entries or (self._bytes > self._max_bytes and len(self._entries) > 1):
+            self._bytes -= self._entries.popleft()[1]
+
+    def keep(self, entries: Iterable[tuple[_E, int]]) -> None:
+        self._entries = deque(entries)
+        self._bytes = sum(size for _, size in self._entries)
+
+    def sized(self) -> list[tuple[_E, int]]:
+        return list(self._entries)
+
+    def all(self) -> list[_E]:
+        return [entry for entry, _ in self._entries]
+
+
+class Received:
+    """Keeps what arrived, in the order of arrival, and forgets the oldest first. Any thread may call any method."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self.query_ids = QueryIDs()
+        self._lock = threading.Lock()
+        self._requests: _Newest[ReceivedRequest] = _Newest(max_entries, max_bytes)
+        self._searches: _Newest[ReceivedSearch] = _Newest(max_entries, max_bytes)
+        self._events: _Newest[ReceivedEvent] = _Newest(max_entries, max_bytes)
+
+    def add(
+        self,
+        request: ReceivedRequest,
+        searches: Iterable[ReceivedSearch] = (),
+        events: Iterable[ReceivedEvent] = (),
+    ) -> None:
+        """A request, with what it asked or reported, at once: whoever sees one of them sees them all."""
+        searches, events = tuple(searches), tuple(events)
+        share = len(request.body) // max(len(searches), len(events), 1)
+        with self._lock:
+            self._requests.add(request, len(request.body))
+            for search in searches:
+                self._searches.add(search, share)
+            for event in events:
+                self._events.add(event, share)
+
+    def forget_user(self, user_token: str) -> None:
+        """Erase the events of a user token, as `DELETE /1/usertokens/{userToken}` does."""
+        with self._lock:
+            self._events.keep(kept for kept in self._events.sized() if kept[0].user_token != user_token)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._requests.keep(())
+            self._searches.keep(())
+            self._events.keep(())
+
+    def requests(self) -> list[ReceivedRequest]:
+        with self._lock:
+            return self._requests.all()
+
+    def searches(self) -> list[ReceivedSearch]:
+        with self._lock:
+            return self._searches.all()
+
+    def events(self) -> list[ReceivedEvent]:
+        with self._lock:
+            return self._events.all()
+
+    def identities(self) -> dict[str, UserSummary]:
+        searches, events = self._both()
+        found: dict[str, tuple[list[int], dict[str, None]]] = {}
+        for search in searches:
+            found.setdefault(search.user, ([0, 0], {}))[0][0] += 1
+        for event in events:
+            numbers, logins = found.setdefault(event.user_token, ([0, 0], {}))
+            numbers[1] += 1
+            if event.authenticated_user_token is not None:
+                logins[event.authenticated_user_token] = None
+        return {user: UserSummary(numbers[0], numbers[1], tuple(logins)) for user, (numbers, logins) in found.items()}
+
+    def mismatches(self) -> list[Mismatch]:
+        searches, events = self._both()
+        answered = {search.query_id: search for search in searches if search.query_id is not None}
+        found = [mismatch for search in searches if (mismatch := _in_search(search)) is not None]
+        for event in events:
+            for query_id in event.query_ids:
+                mismatch = self._in_event(event, query_id, answered.get(query_id))
+                if mismatch is not None:
+                    found.append(mismatch)
+        return found
+
+    def _both(self) -> tuple[list[ReceivedSearch], list[ReceivedEvent]]:
+        with self._lock:
+            return self._searches.all(), self._events.all()
+
+    def _in_event(self, event: ReceivedEvent, query_id: str, search: ReceivedSearch | None) -> Mismatch | None:
+        about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
+        if search is None:
+            # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
+            if query_id.startswith("message_") or self.query_ids.gave(query_id):
+                return None
+            return Mismatch(
+                "unknown_query_id",
+                f"{about} names the queryID {query_id}, which no search on this server was answered with",
+                None,
+                event,
+            )
+        if search.user_token is None:
+            return Mismatch(
+                "search_without_token",
+                f"{about} names a search for {_shown(search.query)} in {search.index} that carried no user token; "
+                f"Algolia counts that search, and with it this event, as the user {_shown(search.user)}",
+                search,
+                event,
+            )
+        if search.user_token != event.user_token:
+            return Mismatch(
+                "event_token_differs",
+                f"{about} names a search for {_shown(search.query)} in {search.index} by user token "
+                f"{_shown(search.user_token)}; Algolia attributes the event to that one",
+                search,
+                event,
+            )
+        return None
+
+
+def _in_search(search: ReceivedSearch) -> Mismatch | None:
+    tokens = {
+        "the header X-Algolia-UserToken": search.user_token_header,
+        "the parameter userToken": search.user_token_parameter,
+        "the secured API key": search.user_token_in_key,
+    }
+    said = {place: token for place, token in tokens.items() if token}
+    if len(set(said.values())) < 2:
+        return None
+    return Mismatch(
+        "search_tokens_differ",
+        f"a search for {_shown(search.query)} in {search.index} names several users: "
+        + ", ".join(f"{place} says {_shown(token)}" for place, token in said.items()),
+        search,
+        None,
+    )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")

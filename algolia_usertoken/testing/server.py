@@ -1,0 +1,195 @@
+"""The HTTP server of the stand-in: one daemon thread, one event loop, one listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from algolia_usertoken.testing.faults import Fault, Faults
+from algolia_usertoken.testing.received import Received, ReceivedRequest
+from algolia_usertoken.testing.routes import Api, Call, Reply, as_error
+
+# Larger than any body that Algolia takes, so that its own limits answer.
+_MAX_BODY_BYTES = 100_000_000
+_GRACE_SECONDS = 0.05
+
+# A page of another origin may call Algolia; so may it call the stand-in.
+_CORS = {"Access-Control-Allow-Origin": "*", "Timing-Allow-Origin": "*"}
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves from `start` to `stop`; each may be called once."""
+
+    def __init__(self, listening: socket.socket, api: Api, received: Received, faults: Faults) -> None:
+        self._listening = listening
+        self._api = api
+        self._received = received
+        self._faults = faults
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="LocalAlgolia", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        if os.getpid() != self._pid:
+            # A forked child has no such thread, and the socket is the parent's to serve.
+            self._listening.close()
+            return
+        assert self._loop is not None
+        assert self._stopping is not None
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._listening.close()
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        server = web.Server(
+            self._handle,
+            request_factory=self._request,
+            # A client that hangs up is waited for no longer.
+            handler_cancellation=True,
+            access_log=None,
+            logger=_log,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=_GRACE_SECONDS)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._listening).start()
+            self._started.set()
+            await self._stopping.wait()
+        finally:
+            await runner.cleanup()
+
+    def _request(
+        self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+    ) -> web.BaseRequest:
+        assert self._loop is not None
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=_MAX_BODY_BYTES
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query_string = _target(request).partition("?")
+        try:
+            body, refused = await request.read(), None
+        except web.HTTPRequestEntityTooLarge:
+            body, refused = b"", as_error(413, "Request body too large")
+        except (web.RequestPayloadError, asyncio.IncompleteReadError):
+            body, refused = b"", as_error(400, "The request body could not be read")
+        call = Call(
+            method=request.method,
+            path=path,
+            query_string=query_string,
+            headers=request.headers,
+            body=body,
+            client_ip=request.remote or "",
+            received_at=time.time(),
+        )
+        fault = self._faults.next_for(call.method, path)
+        if fault is not None:
+            return await self._go_wrong(request, call, fault)
+        if refused is not None:
+            self._note(call, refused.status)
+            return _response(refused)
+        if call.method == "OPTIONS":
+            self._note(call, 200)
+            return _preflight(request)
+        return _response(self._answer(call))
+
+    def _answer(self, call: Call, answered: bool = True) -> Reply:
+        reply = self._api.answer(call)
+        self._note(call, reply.status if answered else None)
+        return reply
+
+    def _note(self, call: Call, status: int | None) -> None:
+        searches = call.searches
+        if searches and status not in (200, None):
+            searches = [replace(search, status=status, query_id=None) for search in searches]
+        self._received.add(
+            ReceivedRequest(
+                method=call.method,
+                path=call.path,
+                query_string=call.query_string,
+                headers=call.headers,
+                body=call.body,
+                status=status,
+                client_ip=call.client_ip,
+                received_at=call.received_at,
+            ),
+            searches,
+            call.events,
+        )
+
+    async def _go_wrong(self, request: web.BaseRequest, call: Call, fault: Fault) -> web.StreamResponse:
+        assert self._stopping is not None
+        if fault.kind == "answer":
+            self._note(call, fault.status)
+            await asyncio.sleep(fault.delay)
+            return web.Response(status=fault.status, body=fault.body, headers={**_CORS, **(fault.headers or {})})
+        if fault.kind == "delay":
+            reply = self._answer(call)
+            await asyncio.sleep(fault.delay)
+            return _response(reply)
+        if fault.processed:
+            self._answer(call, answered=False)
+        else:
+            self._note(call, None)
+        if fault.kind == "hang":
+            await self._stopping.wait()
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+
+def _target(request: web.BaseRequest) -> str:
+    # A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
+    target: str = request.raw_path
+    if target.startswith("http://"):
+        slash = target.find("/", len("http://"))
+        return "/" if slash < 0 else target[slash:]
+    return target
+
+
+def _response(reply: Reply) -> web.Response:
+    headers = {"Content-Type": reply.content_type, **_CORS}
+    return web.Response(status=reply.status, body=reply.body, headers=headers)
+
+
+def _preflight(request: web.BaseRequest) -> web.Response:
+    return web.Response(
+        headers={
+            **_CORS,
+            "Access-Control-Allow-Methods": "GET, PUT, DELETE, POST, OPTIONS",
+            "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+            "Access-Control-Max-Age": "600",
+        }
+    )

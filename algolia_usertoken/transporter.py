@@ -1,0 +1,228 @@
+"""Writes the identity on an outgoing request, around any algoliasearch transporter.
+
+The transporter is algoliasearch's own extension point: each method, helper, page and stream of each client ends in
+`transporter.request(…)` or `.request_stream(…)`, so one place covers them all, those of future versions included.
+The decision (`identified`) does no I/O, and sync and async share it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from algoliasearch.http.request_options import RequestOptions
+from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
+
+from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
+from .identity import is_user_token
+from .provider import TokenProvider
+from .search_request import PARAMETER, SearchParameters, search_kind
+
+if TYPE_CHECKING:
+    from algoliasearch.http.base_config import BaseConfig
+    from algoliasearch.http.verb import Verb
+    from typing_extensions import Self
+
+HEADER = "X-Algolia-UserToken"
+FORWARDED_FOR = "X-Forwarded-For"
+_HEADER = HEADER.lower()
+_HEADER_LENGTH = len(HEADER)
+_FORWARDED_FOR = FORWARDED_FOR.lower()
+
+UserTokenIn = Literal["header", "parameter", "both"]
+OnMissingUserToken = Literal["ignore", "warn", "raise"]
+
+
+class _IdentifiedOptions(RequestOptions):
+    """Request options with other headers and data. `copy.copy` would do, but costs more than all the rest of a call."""
+
+    def __init__(self, options: RequestOptions, headers: dict[str, str], data: Any) -> None:
+        self._options = options
+        self._config = options._config
+        self.query_parameters = options.query_parameters
+        self.timeouts = options.timeouts
+        self.headers = headers
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:  # for what algoliasearch may add one day
+        if name.startswith("__") or name == "_options":
+            raise AttributeError(name)
+        return getattr(self._options, name)
+
+
+class _TokenAware:
+    """What both transporters do: everything but the I/O."""
+
+    def __init__(
+        self,
+        transporter: Any,
+        token_provider: TokenProvider,
+        *,
+        user_token_in: UserTokenIn = "header",
+        on_missing_user_token: OnMissingUserToken = "ignore",
+        forward_client_ip: bool = False,
+    ) -> None:
+        if not isinstance(token_provider, TokenProvider):
+            raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
+        _check_choice("user_token_in", user_token_in, UserTokenIn)
+        _check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
+        # Twice around one transporter does not pile up: the outer one decides.
+        self._transporter: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
+        self.token_provider = token_provider
+        self._user_token_in = user_token_in
+        self._on_missing_user_token = on_missing_user_token
+        self._forward_client_ip = forward_client_ip
+
+    def with_provider(self, token_provider: TokenProvider) -> Self:
+        """The same transporter and options for another provider; the connections are shared."""
+        other = copy(self)
+        other.token_provider = token_provider
+        return other
+
+    def identified(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
+        """`options` with the identity of this call written on them; the given object is never changed.
+
+        Raises:
+            MissingUserTokenError: A search has no identity, under `on_missing_user_token="raise"`.
+            InvalidUserTokenError: The call's own header is no string, or `resolve()` gave no identity.
+        """
+        headers, data = options.headers, options.data
+        present: list[Any] = []  # the values of our header, in whatever case, that are there already
+        token: Any = None
+        config_token = parameters = client_ip = None
+        for name in headers:
+            if len(name) == _HEADER_LENGTH and name.lower() == _HEADER:
+                present.append(headers[name])
+        if present:
+            token, config_token = _own_and_config_token(present, options)
+        if (
+            self._user_token_in != "header"
+            or (isinstance(data, str) and PARAMETER in data)  # a cheap look, before anything is parsed
+            or (options.query_parameters and PARAMETER in options.query_parameters)
+        ):
+            kind = search_kind(verb, path)
+            parameters = SearchParameters(kind, options) if kind else None
+
+        # Who wins: the call itself, then the provider, then the config.
+        if token is None and not (parameters and parameters.complete):
+            identity = self.token_provider.identity()
+            if identity is None:
+                token = config_token
+                if token is None and self._on_missing_user_token != "ignore":
+                    self._report_missing(verb, path)
+            elif not identity.opted_out:
+                token = identity.user_token
+                client_ip = identity.client_ip if token is None or self._forward_client_ip else None
+
+        # Where the parameters name a user, the header follows them, so that two different tokens never leave.
+        header = token
+        if parameters is not None:
+            if self._user_token_in != "header" and parameters.writable and is_user_token(token):
+                data = parameters.write(token) if not parameters.complete else data
+            if parameters.named:
+                header = parameters.single if is_user_token(parameters.single) else None
+            if self._user_token_in == "parameter" and parameters.writable and header not in present:
+                header = None
+
+        if client_ip is not None and (search_kind(verb, path) is None or _FORWARDED_FOR in " ".join(headers).lower()):
+            client_ip = None
+        if present:
+            if present == [header] and client_ip is None and data is options.data:
+                return options
+            headers = {name: value for name, value in headers.items() if name.lower() != _HEADER}
+        elif header is None and client_ip is None and data is options.data:
+            return options
+        else:
+            headers = headers.copy()
+        if header is not None:
+            headers[HEADER] = header
+        if client_ip is not None:
+            headers[FORWARDED_FOR] = client_ip
+        return _IdentifiedOptions(options, headers, data)
+
+    # What is called here returns an awaitable or a response, an async or a plain iterator: the caller knows which.
+    # Whose call it is, is decided when it is made, not at the first await or event.
+
+    def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
+        """Send a request with the identity of the call on it."""
+        return self._transporter.request(verb, path, self.identified(verb, path, request_options), use_read_transporter)
+
+    def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
+        """Send a request with the identity of the call on it, and iterate over the events of its answer."""
+        return self._transporter.request_stream(
+            verb, path, self.identified(verb, path, request_options), use_read_transporter
+        )
+
+    def close(self) -> Any:
+        """Close the transporter inside."""
+        return self._transporter.close()
+
+    def _report_missing(self, verb: str, path: str) -> None:
+        kind = search_kind(verb, path)
+        if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
+            return
+        message = f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+        if self._on_missing_user_token == "raise":
+            raise MissingUserTokenError(message)
+        warnings.warn(message, MissingUserTokenWarning, stacklevel=2)
+
+    @property
+    def config(self) -> BaseConfig:
+        """The config of the transporter inside."""
+        config: BaseConfig = self._transporter.config
+        return config
+
+    def __getattr__(self, name: str) -> Any:
+        # What a custom transporter has besides is its users' to reach. Not while it is being copied or unpickled.
+        if name.startswith("__") or "_transporter" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._transporter, name)
+
+
+class TokenAwareTransporter(_TokenAware, Transporter):
+    """An async transporter that puts the identity of each call on its request, around any other.
+
+    Args:
+        transporter: What sends the request: algoliasearch's `Transporter`, an echo or one of your own.
+        token_provider: Decides whose call it is.
+        user_token_in: Where to put the token: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in the
+            parameters of searches, for Personalization and Recommend; other requests keep the header) or `"both"`.
+        on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"` it, `"warn"` with a
+            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
+        forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
+
+    Raises:
+        TypeError: `token_provider` is no TokenProvider.
+        ValueError: An option is none of those above.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+    """
+
+
+class TokenAwareTransporterSync(_TokenAware, TransporterSync):
+    """A sync transporter that puts the identity of each call on its request, around any other.
+
+    Arguments and errors are those of `TokenAwareTransporter`.
+    """
+
+
+def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[Any, Any]:
+    """The token of the call's own header and the one of `config.headers`, which algoliasearch has merged by now.
+
+    A token of the call that equals the one in the config can't be told from it.
+    """
+    in_config = [value for name, value in options._config.headers.items() if name.lower() == _HEADER and value]
+    own = next((value for value in present if value and value not in in_config), None)
+    if own is not None and not isinstance(own, str):
+        raise InvalidUserTokenError(
+            f"the header {HEADER} in request_options must be a string, not {type(own).__name__}"
+        )
+    return own, next((value for value in present if value in in_config), None)
+
+
+def _check_choice(name: str, value: object, choices: Any) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

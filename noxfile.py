@@ -1,0 +1,98 @@
+"""What is checked, one session each. All tests on all versions: `nox -s tests algoliasearch`."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "docs", "package"]
+nox.options.error_on_missing_interpreters = False  # a Python that is not installed here is skipped
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the package, editable, together with dependency groups."""
+    session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """All tests, on each Python that is found."""
+    install(session, "tests")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("version", ["4.40.0", "4.45.0", "4.47.0", "newest"])
+def algoliasearch(session: nox.Session, version: str) -> None:
+    """All tests, on each algoliasearch that is promised to work."""
+    install(session, "tests")
+    session.install("--upgrade", "algoliasearch>=4.40,<5" if version == "newest" else f"algoliasearch=={version}")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """All tests, and which lines and branches of the package they miss."""
+    install(session, "tests")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, with ruff."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """The package under mypy's strict mode, and its public API as a user's type checker sees it."""
+    install(session, "typing")
+    session.run("mypy")
+    if pathlib.Path("tests/typing").is_dir():
+        session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, with every warning an error."""
+    if not pathlib.Path("docs/conf.py").exists():
+        session.skip("there is no docs/conf.py")
+    install(session, "docs")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel, built from the sdist, in a fresh environment, far from the source."""
+    session.install("build")
+    dist = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", dist, silent=True)
+    wheel = max(pathlib.Path(dist).glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    session.install("--force-reinstall", "--no-deps", str(wheel.resolve()))
+    session.install(str(wheel.resolve()))
+    session.chdir(dist)
+    session.run("python", "-c", "import algolia_usertoken as a; [getattr(a, name) for name in a.__all__]")
+    session.run("algolia-usertoken", "--version")
+    session.run("algolia-usertoken", "demo")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """What a call costs, as ratios within one run."""
+    install(session, "benchmarks")
+    for script in sorted(pathlib.Path("tests/benchmarks").glob("bench_*.py")):
+        session.run("python", str(script), *session.posargs)
+
+
+if __name__ == "__main__":
+    sys.exit(nox.main())

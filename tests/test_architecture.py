@@ -1,0 +1,141 @@
+"""The house: which room may import which, what an import costs, and what a user has to install."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import algolia_usertoken
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
+PROJECT = pathlib.Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+
+# Each room, and the rooms it may import: the house, from the ground up. "" is the package itself, its public names.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "identity": {"errors"},
+    "context": {"errors", "identity"},
+    "provider": {"errors", "identity", "context"},
+    "search_request": {"errors", "identity"},
+    "transporter": {"errors", "identity", "provider", "search_request"},
+    "events.model": {"errors", "identity"},
+    "events": {"errors", "identity", "provider", "events.model", "insights"},
+    "insights": {"errors", "identity", "provider", "events.model"},
+    "clients": {
+        "errors",
+        "identity",
+        "provider",
+        "search_request",
+        "transporter",
+        "events",
+        "events.model",
+        "insights",
+    },
+    "": {"errors", "identity", "context", "provider", "transporter", "events", "events.model", "insights", "clients"},
+    "testing": {"", "errors", "identity"},
+    "demo": {"", "testing"},
+    "cli": {"", "demo", "testing"},
+    "__main__": {"cli"},
+}
+
+
+def room_of(module: str) -> str:
+    """The room of a module, given without the package's name: "events.sender" is in "events"."""
+    return module if module in MAY_IMPORT else module.split(".")[0]
+
+
+def module_of(path: pathlib.Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imported_modules(path: pathlib.Path) -> set[str]:
+    """The package's own modules that a file imports, anywhere in it, without the package's name."""
+    folder = path.relative_to(PACKAGE).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = ["algolia_usertoken", *folder[: len(folder) - node.level + 1]] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, module = name.partition(".")
+            if package == "algolia_usertoken":
+                while module and not is_module(module):
+                    module = module.rpartition(".")[0]
+                found.add(module)
+    return found
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a statement."""
+    code = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    return set(json.loads(output.stdout))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: module_of(path) or "__init__")
+def test_imports_go_one_way(path: pathlib.Path) -> None:
+    room = room_of(module_of(path))
+    assert room in MAY_IMPORT, f"{path.name} is in no known room: say here what it may import"
+
+    imported = {room_of(module) for module in imported_modules(path)} - {room}
+
+    assert imported <= MAY_IMPORT[room]
+
+
+def test_the_package_is_cheap_to_import() -> None:
+    loaded = loaded_after("import algolia_usertoken")
+
+    assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic", "respx", "httpx", "pytest", "asyncio"} == set()
+
+
+@pytest.mark.parametrize("module", ["algolia_usertoken.cli", "algolia_usertoken.testing"])
+def test_so_are_the_command_and_the_stand_in_until_they_are_used(module: str) -> None:
+    assert loaded_after(f"import {module}") & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
+
+
+def test_a_user_installs_two_things() -> None:
+    assert PYPROJECT["project"]["dependencies"] == ["algoliasearch>=4.40,<5", "typing-extensions"]
+
+
+def test_the_one_extra_is_for_testing() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+
+    assert list(extras) == ["testing"]
+    assert sorted(re.match(r"[a-z]+", requirement)[0] for requirement in extras["testing"]) == ["pytest", "respx"]
+
+
+def test_the_type_marker_and_the_catalogue_are_shipped() -> None:
+    assert PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["algolia_usertoken"]
+    assert (PACKAGE / "py.typed").is_file()
+    assert (PACKAGE / "demo" / "catalogue.json").is_file()
+
+
+def test_ci_runs_the_test_command_of_the_readme_and_runs_it_last() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ (.*)$", readme, re.MULTILINE)
+    demo = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/algolia-usertoken demo"
+    test = next(command for command in commands[commands.index(demo) :] if "pytest" in command)
+
+    assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test

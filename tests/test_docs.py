@@ -1,0 +1,89 @@
+"""Every Python block of the README and the documentation runs, as it stands there, against a stand-in for Algolia.
+
+The blocks of a page run in order and see one another's names; `await` may stand at the top. Whatever hosts they would
+call, it is LocalAlgolia that answers, with the demo's catalogue in the index "products". What is not meant to run is
+fenced as something else than `python`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextvars
+import inspect
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.recommend.config import RecommendConfig
+from algoliasearch.search.config import SearchConfig
+
+from algolia_usertoken.demo import catalogue
+from algolia_usertoken.testing import LocalAlgolia
+
+PROJECT = pathlib.Path(__file__).parent.parent
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^( *)```+(?:python|\{code-block\} python)\n(.*?)^\1```+$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: pathlib.Path) -> Iterator[str]:
+    """The Python blocks of a page, each moved to the line it has there, so that a traceback points into the page."""
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        code = re.sub(f"^{match[1]}", "", match[2], flags=re.MULTILINE)
+        yield "\n" * text.count("\n", 0, match.start(2)) + code
+
+
+def run_page(page: pathlib.Path) -> None:
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    loop = asyncio.new_event_loop()
+    try:
+        for source in blocks(page):
+            code = compile(source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if code.co_flags & inspect.CO_COROUTINE:
+                loop.run_until_complete(eval(code, namespace))
+            else:
+                exec(code, namespace)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.fixture
+def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client made with default hosts talks to `algolia`, under whatever name and key it is given."""
+    algolia.save_objects("products", catalogue())
+    ours = algolia.search_config()
+    credentials = ("x-algolia-application-id", "x-algolia-api-key")
+
+    def set_default_hosts(config: Any) -> None:
+        config.hosts = config.hosts or algolia.search_config().hosts
+        config.headers = {**config.headers, **{name: ours.headers[name] for name in credentials}}
+
+    for config_class in (SearchConfig, InsightsConfig, RecommendConfig):
+        monkeypatch.setattr(config_class, "set_default_hosts", set_default_hosts)
+    monkeypatch.setenv("ALGOLIA_APP_ID", ours.app_id)
+    monkeypatch.setenv("ALGOLIA_API_KEY", ours.api_key)
+
+
+@pytest.mark.usefixtures("_answering_for_algolia")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_python_block_runs(page: pathlib.Path) -> None:
+    contextvars.copy_context().run(run_page, page)
+
+
+@pytest.mark.usefixtures("_answering_for_algolia")
+def test_the_readme_tells_users_apart(algolia: LocalAlgolia) -> None:
+    contextvars.copy_context().run(run_page, PROJECT / "README.md")
+
+    assert [search.user_token for search in algolia.searches] == [
+        "anonymous-5c3f8f2e",
+        "nightly-report",
+        "anonymous-5c3f8f2e",
+    ]
+    assert [event.user_token for event in algolia.events] == ["anonymous-5c3f8f2e"]
+    assert algolia.mismatches() == []
