@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import sys
 
 import nox
 
@@ -59,6 +58,7 @@ def typing(session: nox.Session) -> None:
     install(session, "typing")
     session.run("mypy")
     if pathlib.Path("tests/typing").is_dir():
+        session.run("mypy", "tests/typing")
         session.run("pyright")
 
 
@@ -78,10 +78,10 @@ def package(session: nox.Session) -> None:
     dist = session.create_tmp()
     session.run("python", "-m", "build", "--outdir", dist, silent=True)
     wheel = max(pathlib.Path(dist).glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    session.install("--force-reinstall", "--no-deps", str(wheel.resolve()))
     session.install(str(wheel.resolve()))
     session.chdir(dist)
-    session.run("python", "-c", "import algolia_usertoken as a; [getattr(a, name) for name in a.__all__]")
+    session.run("python", "-c", "from algolia_usertoken import *")
+    session.run("python", "-c", "from importlib.resources import files; open(files('algolia_usertoken') / 'py.typed')")
     session.run("algolia-usertoken", "--version")
     session.run("algolia-usertoken", "demo")
 
@@ -90,9 +90,5 @@ def package(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """What a call costs, as ratios within one run."""
     install(session, "benchmarks")
-    for script in sorted(pathlib.Path("tests/benchmarks").glob("bench_*.py")):
+    for script in sorted(pathlib.Path("tests/benchmarks").glob("*.py")):
         session.run("python", str(script), *session.posargs)
-
-
-if __name__ == "__main__":
-    sys.exit(nox.main())

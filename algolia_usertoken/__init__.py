@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from .context import bind, current_identity, identity_scope, set_authenticated_user_token, set_user_token
 from .errors import (
+    BatchRejectedError,
+    DeliveryError,
     InvalidClientIPError,
     InvalidEventError,
     InvalidUserTokenError,
     MissingUserTokenError,
     MissingUserTokenWarning,
+    OutboxError,
+    RetryableDeliveryError,
+    UnauthorizedDeliveryError,
     UserTokenError,
 )
 from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
@@ -19,14 +24,20 @@ from .provider import TokenProvider
 
 if TYPE_CHECKING:
     from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
-    from .events.sender import EventSender, EventStats
+    from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
+    from .events.reporting import EventStats
+    from .events.sender import EventSender
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
     from .transporter import TokenAwareTransporter, TokenAwareTransporterSync
 
 # Importing algoliasearch takes a third of a second, so what rests on it is imported on first use (PEP 562).
 _LAZY = {
+    "Batch": "events.delivery",
+    "Delivery": "events.delivery",
     "EventSender": "events.sender",
-    "EventStats": "events.sender",
+    "EventStats": "events.reporting",
+    "InsightsDelivery": "events.delivery",
+    "MemoryDelivery": "events.delivery",
     "TokenAwareClient": "clients",
     "TokenAwareClientSync": "clients",
     "TokenAwareInsightsClient": "insights",
@@ -37,14 +48,22 @@ _LAZY = {
 }
 
 __all__ = [
+    "Batch",
+    "BatchRejectedError",
+    "Delivery",
+    "DeliveryError",
     "EventSender",
     "EventStats",
     "Identity",
+    "InsightsDelivery",
     "InvalidClientIPError",
     "InvalidEventError",
     "InvalidUserTokenError",
+    "MemoryDelivery",
     "MissingUserTokenError",
     "MissingUserTokenWarning",
+    "OutboxError",
+    "RetryableDeliveryError",
     "TokenAwareClient",
     "TokenAwareClientSync",
     "TokenAwareInsightsClient",
@@ -52,6 +71,7 @@ __all__ = [
     "TokenAwareTransporter",
     "TokenAwareTransporterSync",
     "TokenProvider",
+    "UnauthorizedDeliveryError",
     "UserTokenError",
     "anonymous_user_token",
     "bind",

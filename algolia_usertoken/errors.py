@@ -4,7 +4,12 @@
     ├── InvalidUserTokenError   (also a ValueError)
     ├── InvalidClientIPError    (also a ValueError)
     ├── InvalidEventError       (also a ValueError)
-    └── MissingUserTokenError   (also a LookupError)
+    ├── MissingUserTokenError   (also a LookupError)
+    └── DeliveryError           an event was given up; what `on_error` gets
+        ├── BatchRejectedError
+        ├── RetryableDeliveryError
+        ├── UnauthorizedDeliveryError
+        └── OutboxError
 
 A wrong constructor argument raises the built-in `ValueError` or `TypeError`, naming the argument.
 """
@@ -37,6 +42,33 @@ class InvalidEventError(UserTokenError, ValueError):
 
 class MissingUserTokenError(UserTokenError, LookupError):
     """Something that needs a user token was asked for where no identity was known."""
+
+
+class DeliveryError(UserTokenError):
+    """Events could not be delivered. Raised by a `Delivery` as it is, it means: give this batch up."""
+
+
+class BatchRejectedError(DeliveryError):
+    """The batch, or something in it, is not acceptable: it is split until what is bad stands alone."""
+
+
+class RetryableDeliveryError(DeliveryError):
+    """The batch may well be accepted later; `delay` is how many seconds to wait, where the receiver said so."""
+
+    def __init__(self, message: str, delay: float | None = None) -> None:
+        super().__init__(message, delay)
+        self.delay = delay
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnauthorizedDeliveryError(DeliveryError):
+    """The key is not accepted: it may be being rotated, so the batch is retried, slowly."""
+
+
+class OutboxError(DeliveryError):
+    """The file of an outbox cannot be used: it is no outbox, is full, or the disk is."""
 
 
 class MissingUserTokenWarning(UserWarning):

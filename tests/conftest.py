@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,23 +21,23 @@ LOOPBACK = ("127.", "::1", "localhost")
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> Iterator[None]:
     """A test that would reach anything but loopback fails, and proxies of the machine play no part."""
-    real_connect, real_connect_ex = socket.socket.connect, socket.socket.connect_ex
 
-    def check(address: Any) -> None:
-        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
-            pytest.fail(f"a test tried to reach {address[0]}:{address[1]}", pytrace=False)
+    def guarded(function: Callable[..., Any], host_of: Callable[..., Any]) -> Callable[..., Any]:
+        def guard(*args: Any, **kwargs: Any) -> Any:
+            host = host_of(*args)
+            if isinstance(host, str) and host and not host.startswith(LOOPBACK):
+                pytest.fail(f"a test tried to reach {host}", pytrace=False)
+            return function(*args, **kwargs)
 
-    def connect(self: socket.socket, address: Any) -> None:
-        check(address)
-        return real_connect(self, address)
+        return guard
 
-    def connect_ex(self: socket.socket, address: Any) -> int:
-        check(address)
-        return real_connect_ex(self, address)
+    def host_of_address(_: socket.socket, address: Any) -> Any:
+        return address[0] if isinstance(address, tuple) else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", connect)
-        patch.setattr(socket.socket, "connect_ex", connect_ex)
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name), host_of_address))
+        patch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo, lambda host, *_: host))
         for name in PROXY_VARIABLES:
             patch.delenv(name, raising=False)
             patch.delenv(name.lower(), raising=False)

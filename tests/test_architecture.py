@@ -6,6 +6,7 @@ import ast
 import json
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 
@@ -139,3 +140,9 @@ def test_ci_runs_the_test_command_of_the_readme_and_runs_it_last() -> None:
     test = next(command for command in commands[commands.index(demo) :] if "pytest" in command)
 
     assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "insights.algolia.io"])
+def test_tests_reach_no_other_machine(host: str) -> None:
+    with pytest.raises(pytest.fail.Exception, match=f"tried to reach {host}"):
+        socket.create_connection((host, 80), timeout=1)

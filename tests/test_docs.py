@@ -13,6 +13,8 @@ import contextvars
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +27,8 @@ from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 
 PROJECT = pathlib.Path(__file__).parent.parent
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+DOCS = PROJECT / "docs"
+PAGES = [PROJECT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 BLOCK = re.compile(r"^( *)```+(?:python|\{code-block\} python)\n(.*?)^\1```+$", re.MULTILINE | re.DOTALL)
 
 
@@ -74,6 +77,17 @@ def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_python_block_runs(page: pathlib.Path) -> None:
     contextvars.copy_context().run(run_page, page)
+
+
+def test_the_tests_that_the_documentation_shows_pass(tmp_path: pathlib.Path) -> None:
+    module = tmp_path / "test_shop.py"
+    module.write_text("\n\n\n".join(blocks(DOCS / "testing.md")), encoding="utf-8")
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-W", "error", str(module)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stdout
+    assert f"{module.read_text(encoding='utf-8').count('def test_')} passed" in result.stdout
 
 
 @pytest.mark.usefixtures("_answering_for_algolia")

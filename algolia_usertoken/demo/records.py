@@ -93,7 +93,7 @@ def _kind(value: Any) -> str:
 
 def _first_word(record: Record) -> str:
     for text in _texts({key: value for key, value in record.items() if key != "objectID"}):
-        if word := re.search(r"[^\W_]{3,}", text):
+        if word := re.search(r"\b\w{3,30}\b", text):
             return word[0]
     return ""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..identity import Identity
+from .model import Event
 
 
 class EventMethods:
@@ -25,12 +26,10 @@ class EventMethods:
 
     def _send_new(
         self,
-        event_type: str,
-        event_name: str,
-        index_name: str,
+        event: Event,
         identity: Identity | str | None,
         timestamp: datetime | int | None,
-        **fields: Any,
+        after_search: bool = False,
     ) -> bool:
         raise NotImplementedError
 
@@ -46,17 +45,15 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on search results. `positions` are absolute, from 1: position on the page + page × hitsPerPage."""
-        return self._send_new(
-            "click",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            object_ids=object_ids,
-            positions=positions,
-            query_id=query_id,
-            after_search=True,
-        )
+        event: Event = {
+            "eventType": "click",
+            "eventName": event_name,
+            "index": index_name,
+            "objectIDs": object_ids,
+            "positions": positions,
+            "queryID": query_id,
+        }
+        return self._send_new(event, identity, timestamp, after_search=True)
 
     def clicked_object_ids(
         self,
@@ -68,7 +65,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on objects that no search led to."""
-        return self._send_new("click", event_name, index_name, identity, timestamp, object_ids=object_ids)
+        event: Event = {
+            "eventType": "click",
+            "eventName": event_name,
+            "index": index_name,
+            "objectIDs": object_ids,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def viewed_object_ids(
         self,
@@ -80,7 +83,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Objects were seen."""
-        return self._send_new("view", event_name, index_name, identity, timestamp, object_ids=object_ids)
+        event: Event = {
+            "eventType": "view",
+            "eventName": event_name,
+            "index": index_name,
+            "objectIDs": object_ids,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def converted_object_ids(
         self,
@@ -92,7 +101,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion on objects that no search led to."""
-        return self._send_new("conversion", event_name, index_name, identity, timestamp, object_ids=object_ids)
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "objectIDs": object_ids,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def clicked_filters(
         self,
@@ -104,7 +119,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on filters, each `facet:value`, URL-encoded."""
-        return self._send_new("click", event_name, index_name, identity, timestamp, filters=filters)
+        event: Event = {
+            "eventType": "click",
+            "eventName": event_name,
+            "index": index_name,
+            "filters": filters,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def viewed_filters(
         self,
@@ -116,7 +137,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Filters were seen, each `facet:value`, URL-encoded."""
-        return self._send_new("view", event_name, index_name, identity, timestamp, filters=filters)
+        event: Event = {
+            "eventType": "view",
+            "eventName": event_name,
+            "index": index_name,
+            "filters": filters,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def converted_filters(
         self,
@@ -128,7 +155,13 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion under filters, each `facet:value`, URL-encoded."""
-        return self._send_new("conversion", event_name, index_name, identity, timestamp, filters=filters)
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "filters": filters,
+        }
+        return self._send_new(event, identity, timestamp)
 
     def converted_object_ids_after_search(
         self,
@@ -141,16 +174,14 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion on search results."""
-        return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            object_ids=object_ids,
-            query_id=query_id,
-            after_search=True,
-        )
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "objectIDs": object_ids,
+            "queryID": query_id,
+        }
+        return self._send_new(event, identity, timestamp, after_search=True)
 
     def added_to_cart_object_ids(
         self,
@@ -168,18 +199,15 @@ class EventMethods:
 
         `object_data` has a price, discount and quantity per object; `value` is the total, in `currency` (ISO 4217).
         """
-        return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            subtype="addToCart",
-            object_ids=object_ids,
-            object_data=object_data,
-            value=value,
-            currency=currency,
-        )
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "eventSubtype": "addToCart",
+            "objectIDs": object_ids,
+        }
+        _add(event, objectData=object_data, value=value, currency=currency)
+        return self._send_new(event, identity, timestamp)
 
     def added_to_cart_object_ids_after_search(
         self,
@@ -195,20 +223,16 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Search results were put into the cart; see `added_to_cart_object_ids`."""
-        return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            subtype="addToCart",
-            object_ids=object_ids,
-            query_id=query_id,
-            object_data=object_data,
-            value=value,
-            currency=currency,
-            after_search=True,
-        )
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "eventSubtype": "addToCart",
+            "objectIDs": object_ids,
+            "queryID": query_id,
+        }
+        _add(event, objectData=object_data, value=value, currency=currency)
+        return self._send_new(event, identity, timestamp, after_search=True)
 
     def purchased_object_ids(
         self,
@@ -223,18 +247,15 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Objects that no search led to were bought; see `added_to_cart_object_ids`."""
-        return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            subtype="purchase",
-            object_ids=object_ids,
-            object_data=object_data,
-            value=value,
-            currency=currency,
-        )
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "eventSubtype": "purchase",
+            "objectIDs": object_ids,
+        }
+        _add(event, objectData=object_data, value=value, currency=currency)
+        return self._send_new(event, identity, timestamp)
 
     def purchased_object_ids_after_search(
         self,
@@ -252,16 +273,17 @@ class EventMethods:
 
         What no search led to belongs into an event of its own, see `purchased_object_ids`.
         """
-        return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            identity,
-            timestamp,
-            subtype="purchase",
-            object_ids=object_ids,
-            object_data=object_data,
-            value=value,
-            currency=currency,
-            after_search=True,
-        )
+        event: Event = {
+            "eventType": "conversion",
+            "eventName": event_name,
+            "index": index_name,
+            "eventSubtype": "purchase",
+            "objectIDs": object_ids,
+            "objectData": object_data,
+        }
+        _add(event, value=value, currency=currency)
+        return self._send_new(event, identity, timestamp, after_search=True)
+
+
+def _add(event: Event, **fields: Any) -> None:
+    event.update({name: value for name, value in fields.items() if value is not None})

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -20,86 +21,64 @@ Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
 
 MAX_OBJECTS = 20
+_LISTS = ("objectIDs", "filters", "positions", "objectData")
 MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
 
-_SUBTYPES = (None, "addToCart", "purchase")
+_QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7e]{1,120}").fullmatch
 # URL-encoded: printable ASCII but space, and % only before two hexadecimal digits.
 _is_filter = re.compile(r"(?:[!-$&-9;-~]|%[0-9a-fA-F]{2})+:(?:[!-$&-~]|%[0-9a-fA-F]{2})+").fullmatch
+_is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 
 
-def new_event(
-    event_type: str,
-    event_name: str,
-    index_name: str,
-    *,
-    subtype: str | None = None,
-    object_ids: Iterable[str] | None = None,
-    filters: Iterable[str] | None = None,
-    query_id: str | None = None,
-    positions: Iterable[int] | None = None,
-    object_data: Iterable[Mapping[str, Any]] | None = None,
-    value: float | str | None = None,
-    currency: str | None = None,
-    after_search: bool = False,
-) -> Event:
-    """An event from its parts; what is None is left out.
-
-    Raises:
-        InvalidEventError: A list is none, or an event after a search does not name the search.
-    """
-    event: Event = {"eventType": event_type, "eventName": event_name, "index": index_name}
-    if subtype is not None:
-        event["eventSubtype"] = subtype
-    if object_ids is not None:
-        event["objectIDs"] = _as_list("objectIDs", object_ids)
-    if filters is not None:
-        event["filters"] = _as_list("filters", filters)
-    if query_id is not None:
-        event["queryID"] = query_id
-    if positions is not None:
-        event["positions"] = _as_list("positions", positions)
-    if object_data is not None:
-        event["objectData"] = _as_list("objectData", object_data)
-    if value is not None:
-        event["value"] = value
-    if currency is not None:
-        event["currency"] = currency
-    if after_search:
-        _check_after_search(event)
-    return event
-
-
 def split(event: Event) -> list[Event]:
-    """`event` as events of at most 20 objects or filters each; `value` stays on the first, so that totals add up.
+    """`event` as events of at most 20 objects or filters each, in lists of their own.
+
+    `value` stays on the first, so that totals still add up.
 
     Raises:
-        InvalidEventError: `positions` or `objectData` are not as many as the objects.
+        InvalidEventError: What must be a list is none, or `positions` or `objectData` are not as many as the objects.
     """
-    key = "objectIDs" if "objectIDs" in event else "filters"
-    count = len(event[key])
-    if count <= MAX_OBJECTS:
+    for field in _LISTS:
+        if field in event:
+            event[field] = _as_list(field, event[field])
+    items = event["objectIDs"] if "objectIDs" in event else event["filters"]
+    if len(items) <= MAX_OBJECTS:
         return [event]
-    lists = [key]
-    for other in ("positions", "objectData"):
-        if other in event:
-            _check_same_length(other, event[other], event[key])
-            lists.append(other)
-    events = []
-    for start in range(0, count, MAX_OBJECTS):
-        part = {**event, **{name: event[name][start : start + MAX_OBJECTS] for name in lists}}
+    lists = [field for field in _LISTS if field in event]
+    for field in lists:
+        _check_same_length(field, event[field], items)
+    parts = []
+    for start in range(0, len(items), MAX_OBJECTS):
+        part = event | {field: event[field][start : start + MAX_OBJECTS] for field in lists}
         if start:
             part.pop("value", None)
-        events.append(part)
-    return events
+        parts.append(part)
+    return parts
 
 
-def attributed(event: Mapping[str, Any], identity: Identity | None) -> Event | None:
+def check_after_search(event: Event) -> None:
+    """Check that an event after a search names the search.
+
+    Raises:
+        InvalidEventError: It does not; `field` is `queryID`, or `objectData.queryID` for a purchase.
+    """
+    if "objectData" not in event or "queryID" in event:
+        if event.get("queryID") is None:
+            raise _invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
+        return
+    data = event["objectData"] = _as_list("objectData", event["objectData"])
+    if not all(isinstance(item, Mapping) and item.get("queryID") is not None for item in data):
+        raise _invalid(event, "objectData.queryID", "must be given for each object: the search that led to it")
+
+
+def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: int | None = None) -> Event | None:
     """A checked copy of `event` that says whose it is, or None where that visitor opted out.
 
-    `userToken` and `authenticatedUserToken` are filled in from `identity` where the event has none. An event with a
-    user token of its own is somebody else's, and gets no login from here.
+    `userToken` and `authenticatedUserToken` are filled in from `identity` where the event has none, and `timestamp`
+    (milliseconds since the epoch) likewise. An event with a user token of its own is somebody else's, and gets no login
+    from here.
 
     Raises:
         InvalidEventError: Algolia would refuse it; `field` says why.
@@ -109,21 +88,28 @@ def attributed(event: Mapping[str, Any], identity: Identity | None) -> Event | N
         event = dict(event)
     except (TypeError, ValueError):
         raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}") from None
-    if event.get("userToken") is None:
-        if identity is not None and identity.opted_out:
-            return None
-        login = event.get("authenticatedUserToken")
-        if identity is not None:
-            if identity.user_token is not None:
-                event["userToken"] = identity.user_token
-            if login is None and identity.authenticated_user_token is not None:
-                login = event["authenticatedUserToken"] = identity.authenticated_user_token
-        if event.get("userToken") is None:
-            if login is None:
-                name = event.get("eventName")
-                raise MissingUserTokenError(f"nobody to attribute the event {_quoted(name)} to: no user token is known")
-            event["userToken"] = login
-    check(event)
+    login = event.get("authenticatedUserToken")
+    if login is not None:
+        _check_user_token(event, "authenticatedUserToken")
+    if event.get("userToken") is not None:
+        _check_user_token(event, "userToken")
+    elif identity is None:
+        event["userToken"] = login
+    elif identity.opted_out:
+        return None
+    else:
+        if login is None and identity.authenticated_user_token is not None:
+            login = event["authenticatedUserToken"] = identity.authenticated_user_token
+        event["userToken"] = identity.user_token if identity.user_token is not None else login
+    if event["userToken"] is None:
+        raise MissingUserTokenError(
+            f"nobody to attribute the event {_quoted(event.get('eventName'))} to: no user token is known"
+        )
+    if event.get("timestamp") is not None:
+        _check_timestamp(event)
+    elif timestamp is not None:
+        event["timestamp"] = timestamp
+    _check_content(event)
     return event
 
 
@@ -133,9 +119,19 @@ def check(event: Mapping[str, Any]) -> None:
     Raises:
         InvalidEventError: It breaks one; `field` names the field as the API does.
     """
+    _check_user_token(event, "userToken")
+    if event.get("authenticatedUserToken") is not None:
+        _check_user_token(event, "authenticatedUserToken")
+    if event.get("timestamp") is not None:
+        _check_timestamp(event)
+    _check_content(event)
+
+
+def _check_content(event: Mapping[str, Any]) -> None:
+    """Check all but who and when."""
     get = event.get
     name = get("eventName")
-    if not (isinstance(name, str) and 0 < len(name) <= 64 and name.isascii() and name.isprintable()):
+    if not (isinstance(name, str) and _is_event_name(name)):
         raise _invalid(event, "eventName", "must be a string of 1 to 64 printable ASCII characters")
     index = get("index")
     if not (isinstance(index, str) and index):
@@ -144,30 +140,26 @@ def check(event: Mapping[str, Any]) -> None:
     if event_type not in ("click", "view", "conversion"):
         raise _invalid(event, "eventType", "must be 'click', 'view' or 'conversion'")
     subtype = get("eventSubtype")
-    if subtype is not None and (event_type != "conversion" or subtype not in _SUBTYPES):
+    if subtype is not None and (event_type != "conversion" or subtype not in ("addToCart", "purchase")):
         raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase', on a conversion")
     query_id = get("queryID")
     if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
-        raise _invalid(event, "queryID", "must be 32 hexadecimal digits in lower case, as in the search response")
-
+        raise _invalid(event, "queryID", _QUERY_ID_RULE)
     object_ids, filters = get("objectIDs"), get("filters")
     if object_ids is None:
         _check_filters(event, filters, subtype)
+    elif filters is not None:
+        raise _invalid(event, "filters", "must not stand beside objectIDs")
     else:
-        if filters is not None:
-            raise _invalid(event, "filters", "must not stand beside objectIDs")
-        _check_objects(event, object_ids, event_type, subtype, query_id)
-
-    for key in ("userToken", "authenticatedUserToken"):
-        token = get(key)
-        if token is not None or key == "userToken":
-            try:
-                validate_user_token(token)  # type: ignore[arg-type]
-            except InvalidUserTokenError as error:
-                raise InvalidEventError(f"{key}: {error}", key) from None
-    timestamp = get("timestamp")
-    if timestamp is not None:
-        _check_timestamp(event, timestamp)
+        _check_objects(event, object_ids)
+        positions = get("positions")
+        if positions is not None:
+            _check_positions(event, positions, object_ids)
+        elif event_type == "click" and query_id is not None:
+            raise _invalid(event, "positions", "must be given for a click after a search")
+        object_data = get("objectData")
+        if object_data is not None:
+            _check_object_data(event, object_data, object_ids, subtype)
     value = get("value")
     if value is not None and not (_is_number(value) or (isinstance(value, str) and 0 < len(value) <= 16)):
         raise _invalid(event, "value", "must be a number, or a string of at most 16 characters")
@@ -195,33 +187,30 @@ def milliseconds(timestamp: datetime | int | None) -> int:
     return timestamp
 
 
-def _check_after_search(event: Event) -> None:
-    if event.get("eventSubtype") != "purchase":
-        if "queryID" not in event:
-            raise _invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
-    elif not all(isinstance(data, Mapping) and data.get("queryID") for data in event.get("objectData", [None])):
-        raise _invalid(event, "objectData.queryID", "must be given for each object: the query that led to it")
+def _check_user_token(event: Mapping[str, Any], field: str) -> None:
+    try:
+        validate_user_token(event.get(field))  # type: ignore[arg-type]
+    except InvalidUserTokenError as error:
+        raise InvalidEventError(f"{field}: {error}", field) from None
 
 
-def _check_objects(event: Mapping[str, Any], object_ids: Any, event_type: str, subtype: Any, query_id: Any) -> None:
+def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
     if not isinstance(object_ids, list | tuple) or not 0 < len(object_ids) <= MAX_OBJECTS:
         raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
     for object_id in object_ids:
         if not (isinstance(object_id, str) and object_id):
             raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {_quoted(object_id)}")
-    positions = event.get("positions")
-    if positions is not None:
-        if not isinstance(positions, list | tuple):
-            raise _invalid(event, "positions", "must be a list")
-        _check_same_length("positions", positions, object_ids)
-        for position in positions:
-            if type(position) is not int or position < 1:
-                raise _invalid(event, "positions", "must be integers of at least 1: position on the page + page × size")
-    elif event_type == "click" and query_id is not None:
-        raise _invalid(event, "positions", "must be given for a click after a search")
-    object_data = event.get("objectData")
-    if object_data is not None:
-        _check_object_data(event, object_data, object_ids, subtype)
+
+
+def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
+    if not isinstance(positions, list | tuple):
+        raise _invalid(event, "positions", "must be a list")
+    _check_same_length("positions", positions, object_ids)
+    for position in positions:
+        if type(position) is not int or position < 1:
+            raise _invalid(
+                event, "positions", "must be integers of at least 1: position on the page + page × hitsPerPage"
+            )
 
 
 def _check_object_data(event: Mapping[str, Any], object_data: Any, object_ids: Any, subtype: Any) -> None:
@@ -243,7 +232,7 @@ def _check_object_data(event: Mapping[str, Any], object_data: Any, object_ids: A
         if query_id is not None:
             with_query += 1
             if not (isinstance(query_id, str) and _is_query_id(query_id)):
-                raise _invalid(event, "objectData.queryID", "must be 32 hexadecimal digits in lower case")
+                raise _invalid(event, "objectData.queryID", _QUERY_ID_RULE)
     if subtype == "purchase" and 0 < with_query < len(object_data):
         raise _invalid(event, "objectData.queryID", "must be in each item or in none: send two events")
 
@@ -258,7 +247,8 @@ def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None
             raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {_quoted(text)}")
 
 
-def _check_timestamp(event: Mapping[str, Any], timestamp: Any) -> None:
+def _check_timestamp(event: Mapping[str, Any]) -> None:
+    timestamp = event["timestamp"]
     if type(timestamp) is not int:
         raise _invalid(event, "timestamp", "must be an integer of milliseconds")
     if timestamp < time.time() * 1000 - MAX_AGE:
@@ -275,6 +265,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_list(field: str, items: Any) -> list[Any]:
+    if type(items) is list:
+        return items.copy()
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidEventError(f"{field} must be a list, not {_quoted(items)}", field)
     return list(items)

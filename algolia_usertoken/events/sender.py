@@ -1,80 +1,60 @@
-"""EventSender: accepts events at once, attributed to whoever the call is for, and delivers them."""
+"""EventSender: accepts events at once, attributed to whoever the call is for, and delivers them in the background."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, replace
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Any
 
+from algoliasearch.insights.config import InsightsConfig
+
 from ..errors import UserTokenError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
+from . import lifecycle
+from .delivery import Delivery, InsightsDelivery
+from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attributed, milliseconds, new_event, split
+from .model import Event, attributed, check_after_search, milliseconds, split
+from .reporting import EventStats, OnError, Reporter
 
 if TYPE_CHECKING:
-    from algoliasearch.insights.config import InsightsConfig
     from typing_extensions import Self
 
-logger = logging.getLogger("algolia_usertoken.events")
-
-BATCH_SIZE = 1000
-
-OnError = Callable[[Exception, Sequence[Event]], None]
-
-
-@dataclass(frozen=True)
-class EventStats:
-    """What has become of the events so far: accepted = delivered + failed + queued."""
-
-    accepted: int = 0
-    delivered: int = 0
-    failed: int = 0
-    queued: int = 0
-    refused: int = 0
-
-
-class _Queue:
-    """The events that wait, and the client that will push them; shared by a sender and its views."""
-
-    def __init__(self, make_config: Callable[[], InsightsConfig], on_error: OnError | None) -> None:
-        self.make_config = make_config
-        self.on_error = on_error
-        self.events: list[Event] = []
-        self.stats = EventStats()
-        self.lock = threading.Lock()
-
-    def count(self, **changes: int) -> None:
-        with self.lock:
-            now = {name: getattr(self.stats, name) + change for name, change in changes.items()}
-            self.stats = replace(self.stats, **now)
-
-    def report(self, error: Exception, events: Sequence[Event]) -> None:
-        logger.warning("%s", error)
-        if self.on_error is not None:
-            try:
-                self.on_error(error, events)
-            except Exception:
-                logger.exception("on_error raised")
+    from .outbox import SQLiteOutbox
 
 
 class EventSender(EventMethods):
-    """Sends Insights events on behalf of whoever a call is for.
+    """Sends Insights events on behalf of whoever a call is for, without making the caller wait.
 
-    `send` and the twelve methods take the identity and the time now and queue the event; `flush` and `close` deliver.
+    `send` and the twelve methods take the identity and the time now, check the event and queue it; a thread, started by
+    the first event, delivers batches. What Algolia would refuse is refused at the door.
 
     Args:
-        app_id, api_key, region, config: As in algoliasearch's `InsightsClient`; `app_id` and `api_key` default to the
+        app_id, api_key, region, config: As in algoliasearch's `InsightsClient`. `app_id` and `api_key` default to the
             environment's `ALGOLIA_APP_ID` and `ALGOLIA_API_KEY`.
         user_token: Who is meant where nobody else says.
         token_provider: Decides whose events they are. Not together with `user_token`.
+        delivery: Where to deliver to; by default the Insights API, over HTTP.
+        outbox: Where to keep events on disk until Algolia has them; by default they wait in memory.
+        max_queue_size: Events that may wait (batches on their way not counted); a further one is dropped.
+        batch_size: Events per request, 1 to 1000.
+        flush_interval: Seconds that an event waits for others to share its request.
+        concurrency: Threads that deliver at once, for slow links.
+        max_retry_time: Seconds after which a batch that finds no connection is given up.
+        close_timeout: Seconds that `close` and the exit of the process take at most.
+        background: False where threads do not run (AWS Lambda, scripts): `flush` delivers.
         strict: Raise what is refused at the door, for development and tests, instead of counting and reporting it.
-        on_error: Called with the error and the events concerned: what was refused or could not be delivered.
+        on_error: Called with an error and the events concerned: what was refused, rejected or given up. From the
+            thread that sent, or from the one that delivers; what it raises is logged.
+
+    Raises:
+        ValueError: An argument is out of its range, or app id and key are missing.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def __init__(
@@ -86,30 +66,47 @@ class EventSender(EventMethods):
         *,
         user_token: Identity | str | None = None,
         token_provider: TokenProvider | None = None,
+        delivery: Delivery | None = None,
+        outbox: SQLiteOutbox | None = None,
+        max_queue_size: int = 10_000,
+        batch_size: int = 1_000,
+        flush_interval: float = 1.0,
+        concurrency: int = 1,
+        max_retry_time: float = 300.0,
+        close_timeout: float = 5.0,
+        background: bool = True,
         strict: bool = False,
         on_error: OnError | None = None,
     ) -> None:
+        _check_number("max_queue_size", max_queue_size, 1, whole=True)
+        _check_number("batch_size", batch_size, 1, 1000, whole=True)
+        _check_number("flush_interval", flush_interval, 0)
+        _check_number("concurrency", concurrency, 1, whole=True)
+        _check_number("max_retry_time", max_retry_time, 0)
+        _check_number("close_timeout", close_timeout, 0)
+        if on_error is not None and not callable(on_error):
+            raise TypeError(f"on_error must be callable, not {type(on_error).__name__}")
         self.token_provider = one_provider(user_token, token_provider)
         self._strict = strict
-
-        def make_config() -> InsightsConfig:
-            from algoliasearch.insights.config import InsightsConfig
-
-            if config is not None:
-                return config
-            return InsightsConfig(
-                app_id or environ.get("ALGOLIA_APP_ID"), api_key or environ.get("ALGOLIA_API_KEY"), region
-            )
-
-        if config is None:
-            make_config()  # what is missing is said now
-        self._queue = _Queue(make_config, on_error)
-        self._is_view = False
+        self._reporter = Reporter(on_error)
+        self._dispatcher = Dispatcher(
+            InsightsDelivery(config or _insights_config(app_id, api_key, region)) if delivery is None else delivery,
+            self._reporter,
+            outbox,
+            max_queue_size=max_queue_size,
+            batch_size=batch_size,
+            flush_interval=flush_interval,
+            concurrency=concurrency,
+            max_retry_time=max_retry_time,
+            close_timeout=close_timeout,
+            background=background,
+        )
+        self._parent: EventSender | None = None  # of a view
 
     @property
     def stats(self) -> EventStats:
-        """The counts so far."""
-        return self._queue.stats
+        """The counts so far; they add up at every moment."""
+        return self._dispatcher.stats
 
     def with_identity(self, identity: Identity | str | None) -> Self:
         """A view that sends as `identity` through the same queue; closing it closes nothing."""
@@ -118,7 +115,7 @@ class EventSender(EventMethods):
     def _with_provider(self, token_provider: TokenProvider) -> Self:
         view = copy(self)
         view.token_provider = token_provider
-        view._is_view = True
+        view._parent = self
         return view
 
     def send(
@@ -128,89 +125,99 @@ class EventSender(EventMethods):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Queue an Insights event, given as the API takes it (camelCase keys). See `EventMethods`.
+        """Queue an Insights event, given as the API takes it (camelCase keys); what is None is left out.
+
+        Args:
+            event: The event; it is not changed. Its own `userToken` and `timestamp` win.
+            identity: Whose event it is; by default the provider's answer, now.
+            timestamp: When it happened: an aware `datetime` or an int of milliseconds since the epoch; by default now.
 
         Returns:
-            True: accepted. False: refused at the door (invalid, nobody's, of a visitor who opted out).
+            True: accepted. False: refused at the door (invalid, nobody's, of a visitor who opted out), or dropped, the
+            queue being full or closed.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and given to `on_error`.
+            InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
         """
-        return self._accept(lambda: [dict(event)], identity, timestamp)
+        try:
+            who = self.token_provider.identity() if identity is None else as_identity(identity)
+            attributed_event = attributed(event, who, milliseconds(timestamp))
+        except UserTokenError as error:
+            return self._refuse(error, event)
+        return attributed_event is not None and self._dispatcher.put(attributed_event)
 
     def _send_new(
         self,
-        event_type: str,
-        event_name: str,
-        index_name: str,
+        event: Event,
         identity: Identity | str | None,
         timestamp: datetime | int | None,
-        **fields: Any,
+        after_search: bool = False,
     ) -> bool:
-        return self._accept(lambda: split(new_event(event_type, event_name, index_name, **fields)), identity, timestamp)
-
-    def _accept(
-        self, make: Callable[[], list[Event]], identity: Identity | str | None, timestamp: datetime | int | None
-    ) -> bool:
-        events: list[Event] = []
         try:
-            events = make()
-            who = as_identity(identity) or self.token_provider.identity()
+            if after_search:
+                check_after_search(event)
+            who = self.token_provider.identity() if identity is None else as_identity(identity)
             now = milliseconds(timestamp)
-            accepted = [attributed({"timestamp": now, **event}, who) for event in events]
+            parts = split(event)
+            if len(parts) > 1:
+                return self._send_parts(parts, who, now)
+            attributed_event = attributed(event, who, now)
         except UserTokenError as error:
-            if self._strict:
-                raise
-            self._queue.count(refused=max(1, len(events)))
-            self._queue.report(error, events)
-            return False
-        to_send = [event for event in accepted if event is not None]
-        with self._queue.lock:
-            self._queue.events += to_send
-        self._queue.count(accepted=len(to_send), queued=len(to_send))
-        return bool(to_send)
+            return self._refuse(error, event)
+        return attributed_event is not None and self._dispatcher.put(attributed_event)
+
+    def _send_parts(self, parts: list[Event], who: Identity | None, now: int) -> bool:
+        # All are checked before the first is queued: half a purchase would be worse than none.
+        events = [attributed(part, who, now) for part in parts]
+        accepted = [event is not None and self._dispatcher.put(event) for event in events]
+        return all(accepted)
+
+    def _refuse(self, error: UserTokenError, event: Any) -> bool:
+        if self._strict:
+            raise error
+        self._reporter.refuse(error, [event])
+        return False
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued; True if all of it was."""
-        from ..insights import TokenAwareInsightsClientSync
+        """Deliver what is queued, at once.
 
-        queue = self._queue
-        with queue.lock:
-            events, queue.events = queue.events, []
-        if not events:
-            return True
-        delivered = True
-        client = TokenAwareInsightsClientSync(config=queue.make_config())
-        try:
-            for start in range(0, len(events), BATCH_SIZE):
-                batch = events[start : start + BATCH_SIZE]
-                try:
-                    client.push_events({"events": batch})
-                except Exception as error:
-                    queue.count(failed=len(batch), queued=-len(batch))
-                    queue.report(error, batch)
-                    delivered = False
-                else:
-                    queue.count(delivered=len(batch), queued=-len(batch))
-        finally:
-            client.close()
-        return delivered
+        Args:
+            timeout: Seconds to wait at most; None: as long as it takes.
+
+        Returns:
+            True if everything that was accepted before is settled: delivered, rejected or given up.
+        """
+        return self._dispatcher.flush(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued and end; True if all of it was delivered."""
-        return self.flush(timeout)
+        """Take no more events, deliver what is queued, and end; on a view, do nothing.
+
+        Args:
+            timeout: Seconds to wait at most; None: `close_timeout`. What there is no time for has failed.
+
+        Returns:
+            True if everything that was accepted is settled.
+        """
+        return True if self._parent is not None else self._dispatcher.close(timeout)
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        """`flush` for async code: the event loop is not blocked."""
-        import asyncio
-
+        """`flush` for async code: the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
-        """`close` for async code: the event loop is not blocked."""
-        import asyncio
-
+        """`close` for async code: the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.close, timeout)
+
+    def close_on_signal(self, signum: int) -> None:
+        """On this signal (`signal.SIGTERM`, say), deliver, then let the earlier disposition act.
+
+        Deliver what is queued, within `close_timeout`; then call the handler that was set before, or let the signal end
+        the process as it would have. Call it in the main thread, after others have set their handlers.
+
+        Raises:
+            ValueError: Not in the main thread, or no such signal.
+        """
+        lifecycle.deliver_on_signal(self._dispatcher, signum)
 
     def __enter__(self) -> Self:
         return self
@@ -223,3 +230,24 @@ class EventSender(EventMethods):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+    def __del__(self) -> None:
+        # A view keeps its sender alive, so this is the last one.
+        if self.__dict__.get("_parent", self) is None:
+            self._dispatcher.orphan()
+
+
+def _insights_config(app_id: str | None, api_key: str | None, region: str | None) -> InsightsConfig:
+    app_id = environ.get("ALGOLIA_APP_ID") if app_id is None else app_id
+    api_key = environ.get("ALGOLIA_API_KEY") if api_key is None else api_key
+    if not app_id or not api_key:
+        missing = "api_key (or ALGOLIA_API_KEY)" if app_id else "app_id (or ALGOLIA_APP_ID)"
+        raise ValueError(f"{missing} is missing: give it, or a config, or a delivery")
+    return InsightsConfig(app_id, api_key, region)
+
+
+def _check_number(name: str, value: float, least: int, most: int | None = None, *, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
+    if not value >= least or (most is not None and value > most):
+        raise ValueError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")

@@ -26,9 +26,10 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _NUMERIC = re.compile(rf"\s*(.+?)\s*(<=|>=|!=|=|<|>)\s*({_NUMBER})\s*")
 _RANGE = re.compile(rf"\s*(.+?)\s*:\s*({_NUMBER})\s+TO\s+({_NUMBER})\s*", re.IGNORECASE)
-_TOKEN = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|<=|>=|!=|[()<>=:]|[^\s()<>=!:]+)""")
-# Python gives up on deeper recursion than this by itself; so does the stand-in, but with a 400.
+_TOKEN = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|<=|>=|!=|[()<>=:]|[^\s()<>=!:"'][^\s()<>=!:]*)""")
+# Far beyond what anybody writes; a hostile one must not keep the server busy, nor break its stack.
 _DEEPEST = 50
+_LONGEST_CONDITION = 2_000
 
 
 class FilterError(ValueError):
@@ -135,6 +136,8 @@ def _has(attribute: str, value: str, negative: bool = False) -> Predicate:
 
 
 def _numeric_condition(name: str, text: str) -> Predicate:
+    if len(text) > _LONGEST_CONDITION:
+        raise FilterError(f"{name}: a condition has at most {_LONGEST_CONDITION} characters")
     if between := _RANGE.fullmatch(text):
         attribute, low, high = between.groups()
         return _within(attribute, float(low), float(high))

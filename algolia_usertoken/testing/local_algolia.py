@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import json
 import re
 import socket
 import threading
@@ -188,15 +189,17 @@ class LocalAlgolia:
         """
         Save records without a request, started or not; each one without an `objectID` is given one.
 
+        They are kept as the JSON that a client would send, so that a later change of the caller's own changes nothing.
         Returns the objectIDs in order. Raises ValueError for a record that is no mapping, or that cannot be JSON.
         """
         if not isinstance(index, str) or not index:
             raise ValueError(f"index must be the name of an index, not {index!r}")
         try:
-            return self._records.write(index, [{"action": "addObject", "body": record} for record in records])[1]
+            bodies = json.loads(json.dumps(list(records), allow_nan=False))
+            return self._records.write(index, [{"action": "addObject", "body": body} for body in bodies])[1]
         except Refused as refused:
             raise ValueError(f"records: {refused.message}") from None
-        except TypeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"records: {error}") from None
 
     # -- What arrived -------------------------------------------------------------------------------------------------

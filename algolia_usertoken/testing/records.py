@@ -166,7 +166,7 @@ class Records:
         """Copy or move; with a scope only what it names. A source that does not exist changes nothing."""
         with self.lock:
             old = self._indices.get(source)
-            if old is not None:
+            if old is not None and source != destination:
                 new = self._made(destination)
                 if not scope or "settings" in scope:
                     new.settings = dict(old.settings)
@@ -174,7 +174,7 @@ class Records:
                     new.clear()
                     for record in list(old.records.values()):
                         new.save(record.object_id, record.data)
-                if move and source != destination:
+                if move:
                     del self._indices[source]
             return self.task()
 
@@ -194,9 +194,7 @@ class Records:
 
     def _step(self, request: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
         # Checked now, done later, so that a bad operation leaves no half of a batch behind.
-        if not isinstance(request, Mapping):
-            raise Refused(400, "requests: expected objects")
-        action, body = request.get("action"), request.get("body") or {}
+        action, body = request.get("action"), request.get("body", {})
         if not isinstance(body, Mapping):
             raise Refused(400, "requests: expected an object for the body attribute")
         if action in ("delete", "clear"):

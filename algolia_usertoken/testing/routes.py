@@ -54,7 +54,8 @@ class Call:
         if not self.body:
             return {}
         try:
-            return json.loads(self.body, parse_constant=_no_constant)
+            # Decoded here, because json would guess at UTF-16 too.
+            return json.loads(self.body.decode(), parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -118,8 +119,8 @@ class Api:
         if restricted is None:
             return False
         call.restrictions = restricted
-        until = restricted.get("validUntil", "")
-        return not (until.isdecimal() and int(until) < call.received_at)
+        until = _whole(restricted.get("validUntil"))
+        return until is None or until >= call.received_at
 
 
 _Forget = Callable[[str], None]
@@ -351,11 +352,10 @@ def list_indices(api: Api, call: Call) -> Reply:
                 "pendingTask": False,
             }
         )
-    page, length = call.in_query("page") or "", call.in_query("hitsperpage") or ""
-    if not page.isdecimal():
+    page, per_page = _whole(call.in_query("page")), _whole(call.in_query("hitsperpage")) or 100
+    if page is None:
         return as_json({"items": items, "nbPages": 1})
-    per_page = max(int(length), 1) if length.isdecimal() else 100
-    start = int(page) * per_page
+    start = page * per_page
     return as_json({"items": items[start : start + per_page], "nbPages": -(-len(items) // per_page)})
 
 
@@ -435,6 +435,10 @@ def _index_name(request: Mapping[str, Any]) -> str:
     if not isinstance(name, str) or not name:
         raise Refused(400, "indexName: expected the name of an index")
     return name
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() and len(text) < 16 else None
 
 
 def _updated(task: int) -> Reply:

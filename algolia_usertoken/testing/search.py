@@ -26,7 +26,7 @@ _MAX_HITS_PER_PAGE = 1000
 # `paginationLimitedTo`, of which 1000 is the default.
 _REACHABLE = 1000
 _EXHAUSTIVE = {"facetsCount": True, "nbHits": True, "typo": True}
-_KEPT_HIGHLIGHTS = 10_000
+_KEPT_HIGHLIGHTS = 5_000
 
 
 def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,9 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
 
     `trending-facets` answers with the most frequent values of the facet instead.
     """
-    parameters = request.get("queryParameters") or {}
+    parameters = request.get("queryParameters")
+    if parameters is None:
+        parameters = {}
     if not isinstance(parameters, Mapping):
         raise Refused(400, "queryParameters: expected an object")
     limit = _integer(request, "maxRecommendations", 30, 1, _MAX_HITS_PER_PAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -61,18 +62,22 @@ class Server:
         self._thread.join()
 
     def _run(self) -> None:
+        # A loop of this kind on every platform: it is the one that add_reader works with.
+        loop = asyncio.SelectorEventLoop()
         try:
-            asyncio.run(self._serve())
+            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(loop.shutdown_asyncgens())
         except BaseException as error:
             self._failure = error
         finally:
             self._listening.close()
+            loop.close()
             self._started.set()
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._stopping = asyncio.Event()
-        server = web.Server(
+        server = _Connections(
             self._handle,
             request_factory=self._request,
             # A client that hangs up is waited for no longer.
@@ -80,22 +85,16 @@ class Server:
             access_log=None,
             logger=_log,
         )
-        runner = web.ServerRunner(server, shutdown_timeout=_GRACE_SECONDS)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, self._listening).start()
-            self._started.set()
-            await self._stopping.wait()
-        finally:
-            await runner.cleanup()
+        server.accept_from(self._listening)
+        self._started.set()
+        await self._stopping.wait()
+        await server.close()
 
     def _request(
         self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
     ) -> web.BaseRequest:
         assert self._loop is not None
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=_MAX_BODY_BYTES
-        )
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=_MAX_BODY_BYTES)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query_string = _target(request).partition("?")
@@ -114,15 +113,16 @@ class Server:
             client_ip=request.remote or "",
             received_at=time.time(),
         )
+        if call.method == "OPTIONS":
+            # No fault here: the one that was asked for is for the request that follows.
+            self._note(call, 200)
+            return _preflight(request)
         fault = self._faults.next_for(call.method, path)
         if fault is not None:
             return await self._go_wrong(request, call, fault)
         if refused is not None:
             self._note(call, refused.status)
             return _response(refused)
-        if call.method == "OPTIONS":
-            self._note(call, 200)
-            return _preflight(request)
         return _response(self._answer(call))
 
     def _answer(self, call: Call, answered: bool = True) -> Reply:
@@ -168,6 +168,83 @@ class Server:
         if request.transport is not None:
             request.transport.abort()
         return web.Response()
+
+
+class _Connections(web.Server):
+    """
+    Accepts connections, and knows each from its first moment to its very end.
+
+    asyncio's own server loses sight of a connection that is just being accepted when it closes, and aiohttp's clean-up
+    does not wait until a closed one is gone. If the loop ended then, sockets would be left open.
+    """
+
+    def __init__(self, handler: Any, **arguments: Any) -> None:
+        super().__init__(handler, **arguments)
+        self._loop = asyncio.get_running_loop()
+        self._listening: socket.socket | None = None
+        self._beginning: set[asyncio.Task[Any]] = set()
+        self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._none_left = asyncio.Event()
+
+    def accept_from(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        self._listening = listening
+        self._loop.add_reader(listening, self._accept)
+
+    async def close(self) -> None:
+        """Accept no more, end what is open, and return when all of it is gone."""
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening = None
+        if self._beginning:
+            await asyncio.wait(self._beginning)
+        self.pre_shutdown()
+        await self.shutdown(_GRACE_SECONDS)
+        await self._all_lost()
+        # Those left have an answer to send that nobody reads.
+        for transport in self._transports.values():
+            transport.abort()
+        await self._all_lost()
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._transports[handler] = transport
+        self._none_left.clear()
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._transports.pop(handler, None)
+        if not self._transports:
+            self._none_left.set()
+        super().connection_lost(handler, exc)
+
+    def _accept(self) -> None:
+        assert self._listening is not None
+        try:
+            connection, _ = self._listening.accept()
+        except OSError:
+            # Most likely there are no more file descriptors. The connection waits; tried again at once, it would spin.
+            self._loop.remove_reader(self._listening)
+            self._loop.call_later(_GRACE_SECONDS, self._accept_again)
+            return
+        connection.setblocking(False)
+        beginning = self._loop.create_task(self._begin(connection))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+
+    def _accept_again(self) -> None:
+        if self._listening is not None:
+            self._loop.add_reader(self._listening, self._accept)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self, connection)
+        except OSError:
+            connection.close()
+
+    async def _all_lost(self) -> None:
+        if self._transports:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._none_left.wait(), _GRACE_SECONDS)
 
 
 def _target(request: web.BaseRequest) -> str:

@@ -135,7 +135,7 @@ def main() -> None:
                 bare = elsewhere.apply(load, (port, options.searches))
                 local = elsewhere.apply(load, (algolia.port, options.searches))
                 ratios.append(local / bare)
-                print(f"bare handler {bare:7,.0f}/s   LocalAlgolia {local:7,.0f}/s   ratio {ratios[-1]:.2f}", flush=True)
+                print(f"bare {bare:7,.0f}/s   LocalAlgolia {local:7,.0f}/s   ratio {ratios[-1]:.2f}", flush=True)
         assert len(algolia.searches) == options.rounds * options.searches + 1
     print(f"ratio {statistics.median(ratios):.2f}")
 

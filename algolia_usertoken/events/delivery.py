@@ -1,0 +1,193 @@
+"""How a batch of events reaches Algolia, or whatever else it is delivered to."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import requests
+from algoliasearch.http.request_options import RequestOptions
+from algoliasearch.http.retry import RetryOutcome, RetryStrategy
+from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+
+from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError
+from .model import Event
+
+if TYPE_CHECKING:
+    from algoliasearch.http.api_response import ApiResponse
+    from algoliasearch.http.hosts import Host
+    from algoliasearch.insights.config import InsightsConfig
+
+MAX_EVENTS = 1000
+MAX_BYTES = 2_000_000  # a body must be smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One request's worth of events.
+
+    `events` are 1 to 1000 events as dicts, not to be changed; `body` is the JSON text `{"events":[…]}` in UTF-8, of
+    less than 2,000,000 bytes.
+    """
+
+    events: Sequence[Event]
+    body: bytes
+
+
+@runtime_checkable
+class Delivery(Protocol):
+    """Takes one batch at a time to where it belongs.
+
+    With `concurrency` above 1, `deliver` is called from several threads at once; after a fork, in another process.
+    """
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        """Deliver `batch`, within about `timeout` seconds (None: as long as it takes).
+
+        Raises:
+            BatchRejectedError: Something in the batch is bad. It is split, until what is bad stands alone.
+            RetryableDeliveryError: Try again, after its `delay` or with exponential back-off. An `OSError` (which
+                connection errors and time-outs are) means the same.
+            UnauthorizedDeliveryError: The key is not accepted; try again, slowly.
+            DeliveryError: Give the batch up. So does any other exception.
+        """
+
+    def close(self) -> None:
+        """Let go of connections; called once, by the sender's `close`."""
+
+
+class InsightsDelivery:
+    """Delivers to the Insights API, over algoliasearch's own sync transporter.
+
+    Hosts, proxies, user agent, time-outs and gzip are the config's. What a sender has no use for is switched off: that
+    a host is left alone for 300 seconds after one error, and that a 429 is slept through inside the call.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
+    """
+
+    def __init__(self, config: InsightsConfig) -> None:
+        config.set_default_hosts()  # type: ignore[no-untyped-call]
+        self._config = copy(config)  # shares the headers: a key that is set later counts
+        self._config.hosts = deepcopy(config.hosts)
+        self._config.max_rate_limit_retries = 0
+        self._request_options = RequestOptions(self._config)
+        self._local = threading.local()
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        body: str | bytes = batch.body.decode() if self._config.compression_type else batch.body
+        options = self._request_options.merge(timeouts=self._timeouts(timeout))
+        options.data = body
+        try:
+            self._transporter().request(Verb.POST, "/1/events", options, False)
+        except requests.RequestException as error:
+            raise RetryableDeliveryError(f"no connection: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection of this thread; those of others go with their threads."""
+        transporter = self._local.__dict__.pop("transporter", None)
+        if transporter is not None and self._local.pid == os.getpid():
+            transporter.close()
+
+    def _transporter(self) -> TransporterSync:
+        # A transporter keeps the state of its request on itself, and a connection must not be shared with a fork.
+        local = self._local
+        if local.__dict__.get("pid") != os.getpid():
+            local.pid = os.getpid()
+            local.__dict__.pop("transporter", None)
+        if "transporter" not in local.__dict__:
+            local.transporter = _InsightsTransporter(self._config)
+        transporter: TransporterSync = local.transporter
+        return transporter
+
+    def _timeouts(self, timeout: float | None) -> dict[str, int]:
+        config = self._config
+        limit = None if timeout is None else max(1, int(timeout * 1000))
+        timeouts = {"connect": config.connect_timeout, "write": config.write_timeout, "read": config.read_timeout}
+        return {name: value if limit is None else min(value, limit) for name, value in timeouts.items()}
+
+
+class _InsightsTransporter(TransporterSync):
+    def __init__(self, config: InsightsConfig) -> None:
+        super().__init__(config)
+        self._retry_strategy = _ErrorPerResponse()
+
+
+class _ErrorPerResponse(RetryStrategy):
+    """Leaves it to the sender whether and when to try again."""
+
+    def valid_hosts(self, hosts: list[Host]) -> list[Host]:
+        return hosts
+
+    def decide(self, host: Host, response: ApiResponse[Any]) -> str:
+        if response.is_timed_out_error:
+            raise RetryableDeliveryError("timed out")
+        status = response.status_code or 0
+        if status // 100 == 2:
+            return RetryOutcome.SUCCESS
+        message = f"{status}: {_message_of(response)}"
+        if status in (400, 413, 422):
+            raise BatchRejectedError(message)
+        if status in (401, 403):
+            raise UnauthorizedDeliveryError(message)
+        if status in (408, 429) or status // 100 != 4:
+            raise RetryableDeliveryError(message, _retry_after(response))
+        raise DeliveryError(message)
+
+
+def _message_of(response: ApiResponse[Any]) -> str:
+    """What Algolia says, where it answers in JSON; else the reason phrase."""
+    try:
+        message = json.loads(response.data or "")["message"]
+    except (ValueError, TypeError, KeyError):
+        message = response.error_message
+    return str(message)[:500]
+
+
+def _retry_after(response: ApiResponse[Any]) -> float | None:
+    value = (response.headers or {}).get("retry-after") or ""
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+class MemoryDelivery:
+    """Keeps what was delivered, for tests.
+
+    `batches` are the batches that arrived, in order, and `events` all their events.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self._failures: list[Exception] = []
+        self._released = threading.Event()
+        self._released.set()
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch.events]
+
+    def fail_next(self, error: Exception | None = None, *, times: int = 1) -> None:
+        """Raise `error` for the next `times` batches; by default a `RetryableDeliveryError`."""
+        self._failures += [error or RetryableDeliveryError("told to fail")] * times
+
+    def hang(self) -> None:
+        """Answer no more, until `release()`."""
+        self._released.clear()
+
+    def release(self) -> None:
+        """Answer again, what hangs now included."""
+        self._released.set()
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        if not self._released.wait(timeout):
+            raise RetryableDeliveryError("timed out")
+        if self._failures:
+            raise self._failures.pop(0)
+        self.batches.append(batch)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,537 @@
+"""The queue behind an EventSender, and the threads that deliver what is in it.
+
+How it keeps its promises:
+
+- `put` takes no lock: a bound check, an append, and now and then a wake-up. It may run in a `__del__`, in the middle of
+  anything, this module included.
+- Events on their way are counted before they leave the queue, under one lock, so queued, delivered, rejected and failed
+  add up to what was accepted at every moment; `accepted` is their sum, and is not counted itself.
+- Events are numbered by their place in the queue, so `flush` knows which came before it.
+- A fork leaves the child an empty queue, new locks and no threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import (
+    BatchRejectedError,
+    DeliveryError,
+    InvalidEventError,
+    RetryableDeliveryError,
+    UnauthorizedDeliveryError,
+)
+from . import lifecycle
+from .delivery import MAX_BYTES, Batch, Delivery
+from .model import Event
+from .reporting import EventStats, Reporter
+
+if TYPE_CHECKING:
+    from .outbox import SQLiteOutbox
+
+IDLE_TIME = 30.0  # seconds that a thread waits for an event before it ends
+BACKOFF = (0.5, 30.0)  # seconds: the first and the longest wait before another attempt, of which a random part is taken
+UNAUTHORIZED_BACKOFF = (2.0, 60.0)
+MAX_RETRY_AFTER = 60.0  # seconds that a receiver may ask us to wait
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class Queue(Protocol):
+    """Where accepted events wait. `append` and `len` are called without a lock, the others under the dispatcher's."""
+
+    def __len__(self) -> int: ...
+    def append(self, event: Event, /) -> None: ...
+    def take(self, limit: int) -> list[Event]: ...
+    def put_back(self, events: Sequence[Event]) -> None: ...
+    def settle(self, events: Sequence[Event]) -> None: ...
+
+
+class MemoryQueue(deque[Event]):
+    """Events that wait in memory."""
+
+    def take(self, limit: int) -> list[Event]:
+        return [self.popleft() for _ in range(min(limit, len(self)))]
+
+    def put_back(self, events: Sequence[Event]) -> None:
+        self.extendleft(reversed(events))
+
+    def settle(self, events: Sequence[Event]) -> None:
+        pass
+
+
+class _Parcel:
+    """Events that left the queue together, in the parts that are not settled yet; the last part is the next."""
+
+    __slots__ = ("abandoned", "number", "parts")
+
+    def __init__(self, number: int, events: list[Event]) -> None:
+        self.number = number  # of its first event
+        self.parts = [events]
+        self.abandoned = False
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for part in reversed(self.parts) for event in part]
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        delivery: Delivery,
+        reporter: Reporter,
+        outbox: SQLiteOutbox | None = None,
+        *,
+        max_queue_size: int,
+        batch_size: int,
+        flush_interval: float,
+        concurrency: int,
+        max_retry_time: float,
+        close_timeout: float,
+        background: bool,
+    ) -> None:
+        self.close_timeout = close_timeout
+        self._delivery = delivery
+        self._reporter = reporter
+        self._outbox = outbox
+        self._capacity = max_queue_size if outbox is None else outbox.max_events  # -1 once closing
+        self._batch_size = batch_size
+        self._flush_interval = flush_interval
+        self._concurrency = concurrency
+        self._max_retry_time = max_retry_time
+        self._background = background
+        self._closing = self._closed = self._orphaned = False
+        self.start_empty()
+        lifecycle.register(self)
+        if outbox is not None and background:
+            self._start_keeper()
+
+    def start_empty(self) -> None:
+        """As new: no events, counts, threads, and locks that nobody holds."""
+        self._queue: Queue = MemoryQueue() if self._outbox is None else self._outbox
+        # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
+        self._lock = threading.Condition(threading.RLock())
+        # A lock as a semaphore: unlike an Event's set(), release() may come in the middle of anything.
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._threads: set[int] = set()
+        self._keeper: threading.Thread | None = None
+        self._parked = 0  # threads that wait for events
+        self._idle = True  # whether the next event has to wake or start one
+        self._notify_every = self._batch_size  # events
+        self._late_until: float | None = None  # the interpreter exits: no more threads, send at once, until then
+        self._reporter.start_empty()
+        self._taken = 0  # events that have left the queue
+        self._flush_to = 0  # number of the first event that may wait
+        self._parcels: dict[int, _Parcel] = {}
+        self._inline = threading.RLock()
+        self._delivered = self._rejected = self._failed = self._requests = self._retries = 0
+
+    # In: called from anywhere, without a lock.
+
+    def put(self, event: Event) -> bool:
+        """Queue an event, or drop it where there is no room."""
+        queue = self._queue
+        if len(queue) >= self._capacity:
+            full = f"the queue is full ({self._capacity} events)"
+            self._reporter.drop("the sender is closed" if self._closing else full)
+            return False
+        try:
+            queue.append(event)
+        except DeliveryError as error:  # of an outbox
+            self._reporter.drop(str(error))
+            self._reporter.tell(error, [event])
+            return False
+        except InvalidEventError as error:
+            self._reporter.refuse(error, [event])
+            return False
+        if self._idle or not len(queue) % self._notify_every:
+            self._notify()
+        return True
+
+    def orphan(self) -> None:
+        """Nobody can send, flush or close any more: deliver what is left and end."""
+        self._orphaned = True
+        if self._threads:
+            self._signal()
+        elif len(self._queue):
+            lifecycle.keep(self)
+
+    def _notify(self) -> None:
+        """See to it that somebody looks at the queue."""
+        lifecycle.hook_exit_of_child()
+        if self._closed:  # the event came in while we were closing
+            self._abandon(DeliveryError("the sender was closed"))
+        elif self._late_until is not None:
+            self._drain(self._late_until)
+        elif not self._background:
+            self._idle = False
+        else:
+            with self._lock:
+                self._idle = False
+                if self._outbox is not None and self._keeper is None:
+                    self._start_keeper()  # a forked child has none
+                if self._parked or len(self._threads) >= self._concurrency:
+                    self._signal()
+                else:
+                    self._start_thread()
+
+    def _signal(self) -> None:
+        with contextlib.suppress(RuntimeError):  # somebody was woken already, and has not looked yet
+            self._wake.release()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter exits: the hook at exit will deliver
+            self._idle = True
+        else:
+            self._threads.add(thread.ident or 0)
+
+    def _start_keeper(self) -> None:
+        self._keeper = threading.Thread(target=self._keep, name="algolia-usertoken-outbox", daemon=True)
+        try:
+            self._keeper.start()
+        except RuntimeError:  # the interpreter exits
+            self._keeper = None
+
+    # Out: the threads.
+
+    def _keep(self) -> None:
+        """Keep the lease on our events in the outbox, and take over those of dead processes."""
+        assert self._outbox is not None
+        while not (self._closing or self._orphaned):
+            try:
+                with self._lock:
+                    expired = self._outbox.keep()
+                    self._failed += len(expired)
+                    waiting = len(self._queue)
+            except DeliveryError as error:
+                self._reporter.log("failed", f"outbox: {error}")
+                self._reporter.tell(error, [])
+            else:
+                if expired:
+                    self._report("failed", DeliveryError("events are older than 30 days"), expired)
+                if waiting and self._idle:
+                    self._notify()
+            with self._lock:
+                self._lock.wait_for(lambda: self._closing or self._orphaned, self._outbox.lease / 3)
+
+    def _work(self) -> None:
+        try:
+            while (parcel := self._next_parcel()) is not None:
+                self._deliver(parcel)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.get_ident())
+                if self._threads:
+                    self._signal()  # the next one may have to end, too
+
+    def _next_parcel(self) -> _Parcel | None:
+        """Wait for a full batch, or for the flush interval after a first event; None: it is time to end."""
+        idle_since, first_seen = time.monotonic(), None
+        while True:
+            with self._lock:
+                self._idle = True  # before the look at the queue: who appends after it, wakes us
+                size, now = len(self._queue), time.monotonic()
+                hurry = self._taken < self._flush_to or self._closing or self._orphaned
+                if size:
+                    first_seen = first_seen or now
+                    timeout = first_seen + self._flush_interval - now
+                    if size >= self._batch_size or hurry or timeout <= 0:
+                        parcel = self._take()
+                        if parcel is None:
+                            continue
+                        if len(self._queue) >= (1 if hurry else self._batch_size):
+                            self._notify()  # somebody else may go on with the rest
+                        self._idle = self._parked > 0 or len(self._threads) < self._concurrency
+                        return parcel
+                    self._idle = False
+                else:
+                    first_seen, timeout = None, IDLE_TIME
+                    if self._closing or self._orphaned or now - idle_since >= IDLE_TIME:
+                        self._threads.discard(threading.get_ident())
+                        return None
+                self._parked += 1
+            self._wake.acquire(timeout=timeout)
+            with self._lock:
+                self._parked -= 1
+
+    def _take(self) -> _Parcel | None:
+        try:
+            events = self._queue.take(self._batch_size)
+        except DeliveryError as error:  # of an outbox
+            self._reporter.log("failed", f"outbox: {error}")
+            self._lock.wait(1.0)
+            return None
+        if not events:
+            return None
+        parcel = _Parcel(self._taken, events)
+        self._taken += len(events)
+        self._parcels[parcel.number] = parcel
+        return parcel
+
+    def _deliver(self, parcel: _Parcel, deadline: float | None = None) -> bool:
+        """Settle a parcel, part by part; False where `deadline` came first."""
+        while parcel.parts:
+            part = parcel.parts[-1]
+            try:
+                self._post(_batch(part), parcel, deadline)
+            except (BatchRejectedError, InvalidEventError) as error:
+                if len(part) > 1:
+                    self._split(parcel, part)
+                else:
+                    self._settle(parcel, part, "rejected", error)
+            except _OutOfTime:
+                return False
+            except Exception as error:
+                self._settle(parcel, part, "failed", error)
+            else:
+                self._settle(parcel, part, "delivered")
+        return True
+
+    def _post(self, batch: Batch, parcel: _Parcel, deadline: float | None) -> None:
+        """Deliver a batch, again and again if need be; what it raises is final."""
+        start = time.monotonic()
+        attempt = 0
+        last: Exception
+        while True:
+            with self._lock:
+                if parcel.abandoned:
+                    raise _OutOfTime
+                self._requests += 1
+                self._retries += attempt > 0
+            try:
+                return self._delivery.deliver(
+                    batch, None if deadline is None else max(0.0, deadline - time.monotonic())
+                )
+            except UnauthorizedDeliveryError as error:
+                wait, last = _backoff(UNAUTHORIZED_BACKOFF, attempt), error
+                self._reporter.log("unauthorized", f"events are not accepted with this key, and wait: {error}")
+            except RetryableDeliveryError as error:
+                wait, last = _backoff(BACKOFF, attempt) if error.delay is None else error.delay, error
+            except OSError as error:
+                wait, last = _backoff(BACKOFF, attempt), error
+            attempt += 1
+            wait = min(wait, MAX_RETRY_AFTER)
+            if time.monotonic() + wait - start > self._max_retry_time:
+                raise DeliveryError(f"given up after {attempt} attempts: {last}") from last
+            if not self._pause(wait, parcel, deadline):
+                raise _OutOfTime
+
+    def _pause(self, seconds: float, parcel: _Parcel, deadline: float | None) -> bool:
+        """Wait; less long where `close` comes meanwhile, and not beyond the deadline, which makes it False."""
+        in_time = deadline is None or time.monotonic() + seconds < deadline
+        if deadline is not None:
+            seconds = max(0.0, min(seconds, deadline - time.monotonic()))
+        with self._lock:
+            closing = self._closing
+            self._lock.wait_for(lambda: parcel.abandoned or self._closing != closing, seconds)
+        return in_time and not parcel.abandoned
+
+    def _split(self, parcel: _Parcel, part: list[Event]) -> None:
+        middle = len(part) // 2
+        with self._lock:
+            if not parcel.abandoned:
+                parcel.parts[-1:] = [part[middle:], part[:middle]]
+            else:
+                parcel.parts.clear()
+
+    def _settle(self, parcel: _Parcel, part: list[Event], outcome: str, error: Exception | None = None) -> None:
+        with self._lock:
+            if parcel.abandoned:
+                parcel.parts.clear()
+                return
+            try:
+                self._queue.settle(part)
+            except DeliveryError as disk:  # of an outbox: they will be delivered once more
+                self._reporter.log("failed", f"outbox: {disk}")
+            parcel.parts.pop()
+            self._count(outcome, len(part))
+            if not parcel.parts:
+                del self._parcels[parcel.number]
+            self._lock.notify_all()
+        if error is not None:
+            self._report(outcome, error, part)
+
+    def _count(self, outcome: str, events: int) -> None:
+        self._delivered += events if outcome == "delivered" else 0
+        self._rejected += events if outcome == "rejected" else 0
+        self._failed += events if outcome == "failed" else 0
+
+    def _report(self, outcome: str, error: Exception, events: list[Event]) -> None:
+        self._reporter.log(
+            outcome,
+            f"event {outcome}: {error}" if len(events) == 1 else f"{len(events)} events {outcome}: {error}",
+            len(events),
+        )
+        self._reporter.tell(error, events)
+
+    # Flush, close, and the end of the process.
+
+    @property
+    def stats(self) -> EventStats:
+        with self._lock:
+            queued = len(self._queue) + sum(len(part) for parcel in self._parcels.values() for part in parcel.parts)
+            settled = self._delivered, self._rejected, self._failed
+            return EventStats(
+                sum(settled) + queued,
+                *settled,
+                queued,
+                self._reporter.refused.value,
+                self._reporter.dropped.value,
+                self._requests,
+                self._retries,
+            )
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver what is queued now; True once all of it is settled, False where that takes longer than `timeout`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            target = self._taken + len(self._queue)
+            if self._settled_up_to() >= target:
+                return True
+            self._flush_to = max(self._flush_to, target)
+            self._lock.notify_all()
+        self._notify()
+        if not self._threads:
+            return self._drain(deadline)
+        if threading.get_ident() in self._threads:
+            return False  # from on_error: the thread that would have to deliver is the one that asks
+        return self._wait_until_settled(target, deadline)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Take no more, deliver what is queued, and end; what there is no time for has failed."""
+        timeout = self.close_timeout if timeout is None else timeout
+        with self._lock:
+            self._closing, self._capacity = True, -1
+            self._lock.notify_all()
+        done = self.flush(timeout)
+        if not done and threading.get_ident() in self._threads:
+            return False  # from on_error: the thread goes on, and ends when the queue is empty
+        if not done:
+            self._abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
+        if not self._closed:
+            self._closed = self._idle = True
+            self._signal()
+            self._delivery.close()
+            if self._outbox is not None:
+                self._outbox.close()
+            self._reporter.finish()
+        return done
+
+    def begin_exit(self) -> bool:
+        """The process exits: hurry. False if there is nothing to deliver."""
+        with self._lock:
+            self._flush_to = self._taken + len(self._queue)
+            if self._settled_up_to() >= self._flush_to:
+                return False
+        self._notify()
+        return True
+
+    def finish_exit(self, deadline: float) -> None:
+        """Wait until what `begin_exit` found is settled, and give up what is not."""
+        timeout = max(0.0, deadline - time.monotonic())
+        if not self.flush(timeout):
+            self._abandon(DeliveryError(f"the process exits, and {self.close_timeout:g} seconds were not enough"))
+        self._reporter.finish()
+
+    def be_late(self) -> None:
+        """From now on nobody comes back to deliver: send what is put at once."""
+        self._late_until = time.monotonic() + self.close_timeout
+        self._notify_every = 1
+
+    def _settled_up_to(self) -> int:
+        return min(self._parcels, default=self._taken)
+
+    def _wait_until_settled(self, target: int, deadline: float | None) -> bool:
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with self._lock:
+            return self._lock.wait_for(lambda: self._settled_up_to() >= target, timeout)
+
+    def _drain(self, deadline: float | None) -> bool:
+        """Deliver in this thread; where there is no time, what is left goes back into the queue."""
+        if not self._inline.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
+            return False
+        try:
+            with self._lock:
+                target = self._taken + len(self._queue)
+            while True:
+                with self._lock:
+                    if self._taken >= target or not len(self._queue):
+                        break
+                    parcel = self._take()
+                if parcel is None:
+                    return False
+                if not self._deliver(parcel, deadline):
+                    self._take_back(parcel)
+                    return False
+            return self._wait_until_settled(target, deadline)
+        finally:
+            self._inline.release()
+
+    def _take_back(self, parcel: _Parcel) -> None:
+        with self._lock:
+            if not parcel.abandoned:
+                events = parcel.events
+                self._queue.put_back(events)
+                self._taken -= len(events)
+                del self._parcels[parcel.number]
+
+    def _abandon(self, error: DeliveryError) -> None:
+        """Count all that is not settled as failed; with an outbox it stays there, for the next start."""
+        with self._lock:
+            events: list[Event] = []
+            for parcel in self._parcels.values():
+                parcel.abandoned = True
+                events += parcel.events
+            self._parcels.clear()
+            if self._outbox is not None:
+                self._outbox.put_back(events)
+                self._taken -= len(events)
+                return
+            waiting = self._queue.take(len(self._queue))
+            self._taken += len(waiting)
+            events += waiting
+            self._failed += len(events)
+            self._lock.notify_all()
+        if events:
+            self._report("failed", error, events)
+
+
+def _batch(events: list[Event]) -> Batch:
+    """The events and their JSON text.
+
+    Raises:
+        InvalidEventError: One of them has none.
+        BatchRejectedError: It is too long.
+    """
+    try:
+        text = _encode({"events": events})
+        if ":null" in text:  # what is None, was meant to be left out
+            events = [{key: value for key, value in event.items() if value is not None} for event in events]
+            text = _encode({"events": events})
+        body = text.encode()
+    except Exception as error:
+        raise InvalidEventError(f"the event has no JSON form: {type(error).__name__}: {error}") from error
+    if len(body) >= MAX_BYTES:
+        raise BatchRejectedError(f"the event has {len(body)} bytes, and a request must have less than {MAX_BYTES}")
+    return Batch(events, body)
+
+
+def _backoff(backoff: tuple[float, float], attempt: int) -> float:
+    """Exponential, with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter"""
+    first, longest = backoff
+    return random.uniform(0, min(longest, first * 2**attempt))

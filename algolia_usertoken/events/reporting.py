@@ -1,0 +1,143 @@
+"""What the sender counts and says: statistics, log lines that do not flood, and `on_error`."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from .model import Event
+
+logger = logging.getLogger("algolia_usertoken.events")
+
+LOG_INTERVAL = 30.0  # seconds between two lines about the same
+
+OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
+
+
+class EventStats(NamedTuple):
+    """What has become of the events so far; accepted = delivered + rejected + failed + queued, always.
+
+    Attributes:
+        accepted: Events that `send` or one of the twelve took.
+        delivered: Events that Algolia has.
+        rejected: Events that Algolia refused, or that have no JSON form.
+        failed: Events that were given up: no connection for too long, or no time left at `close`.
+        queued: Events that wait or are on their way.
+        refused: Events that were not accepted, being invalid or nobody's.
+        dropped: Events that were not accepted, the queue being full or closed.
+        requests: Requests made.
+        retries: Requests that repeated an earlier one.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    failed: int = 0
+    queued: int = 0
+    refused: int = 0
+    dropped: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+class Counter:
+    """Counts exactly without a lock on the way in, so also from a `__del__` that runs in the middle of anything."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._readings = 0
+        self._lock = threading.RLock()
+
+    def increment(self) -> None:
+        next(self._numbers)
+
+    @property
+    def value(self) -> int:
+        with self._lock:
+            value = next(self._numbers) - self._readings
+            self._readings += 1
+            return value
+
+
+class Reporter:
+    """Counts what is refused and dropped, calls `on_error`, and logs, each kind at most twice a minute."""
+
+    def __init__(self, on_error: OnError | None) -> None:
+        self.on_error = on_error
+        self.start_empty()
+
+    def start_empty(self) -> None:
+        """As new: nothing counted, nothing said."""
+        self.refused = Counter()
+        self.dropped = Counter()
+        self._log_lines: dict[str, _LogLine] = {
+            kind: _LogLine() for kind in ("refused", "dropped", "rejected", "failed", "unauthorized", "on_error")
+        }
+        self._reporting = threading.local()
+
+    def refuse(self, error: Exception, events: Sequence[Event]) -> None:
+        """Events that were invalid or nobody's were not accepted."""
+        for _ in events or (None,):
+            self.refused.increment()
+        self.log("refused", f"event refused: {error}", max(1, len(events)))
+        self.tell(error, events)
+
+    def drop(self, reason: str) -> None:
+        """An event was not accepted, the queue being full or closed."""
+        self.dropped.increment()
+        self.log("dropped", f"event dropped: {reason}")
+
+    def tell(self, error: Exception, events: Sequence[Event]) -> None:
+        """Call `on_error`; nothing that it does comes back."""
+        # What on_error itself sends is counted, but does not call it again.
+        if self.on_error is None or getattr(self._reporting, "now", False):
+            return
+        self._reporting.now = True
+        try:
+            self.on_error(error, events)
+        except Exception as raised:
+            self.log("on_error", f"on_error raised {type(raised).__name__}: {raised}", exc_info=raised)
+        finally:
+            self._reporting.now = False
+
+    def log(
+        self,
+        kind: str,
+        message: str,
+        count: int = 1,
+        *,
+        level: int = logging.WARNING,
+        exc_info: Exception | None = None,
+    ) -> None:
+        """Log `message`, or have the next line of its kind say how many there were, if there was one a moment ago."""
+        unsaid = self._log_lines[kind].due(count)
+        if unsaid is not None:
+            more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
+            logger.log(level, "%s%s", message, more, exc_info=exc_info)
+
+    def finish(self) -> None:
+        """Say what has been left unsaid."""
+        for kind, line in self._log_lines.items():
+            unsaid = line.due(0, at_once=True)
+            if unsaid:
+                logger.warning("%d more events %s", unsaid, kind)
+
+
+class _LogLine:
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._unsaid = 0
+
+    def due(self, count: int, at_once: bool = False) -> int | None:
+        """How many are to be said now, or None for later. Two threads at once may miscount a line, not a statistic."""
+        self._unsaid += count
+        now = time.monotonic()
+        if now < self._next and not at_once:
+            return None
+        self._next = now + LOG_INTERVAL
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid

@@ -1,0 +1,71 @@
+"""The documentation. `sphinx-build -n -W --keep-going -b html docs docs/_build/html`, or `nox -s docs`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+project = "algolia-usertoken"
+author = "the algolia-usertoken authors"
+copyright = author
+release = importlib.metadata.version("algolia-usertoken")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "algolia-usertoken"
+html_static_path = ["_static"]
+html_css_files = ["docs.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+
+default_role = "code"  # docstrings write `name`, as Markdown does
+toc_object_entries_show_parents = "hide"
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Keywords on all", "params_style")]
+python_maximum_signature_line_length = 80
+
+# Types of others, which have no page here, and type variables. Nothing is fetched while building.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(algoliasearch|typing_extensions|typing|collections|datetime|re)\b.*"),
+    (r"py:.*", r"(.*\.)?(SearchConfig|InsightsConfig|RecommendConfig|SecuredApiKeyRestrictions|RequestOptions)"),
+    (r"py:.*", r"Any|Callable|Iterable|Mapping|Sequence|Self"),
+    (r"py:.*", r"str|int|float|bool|bytes|dict|list|tuple|object|None|True|False|Exception"),
+    (r"py:exc", r"ValueError|TypeError|LookupError|OSError|RuntimeError|UserWarning"),
+    (r"py:.*", r"(.*\.)?(F|Client|AnyTransporter|_Config)"),
+]
+
+
+def prepare_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """A docstring shows code by indenting it; reStructuredText wants to be told with `::`."""
+    for i in range(len(lines) - 1, 1, -1):
+        above = next((line for line in reversed(lines[:i]) if line), " ")
+        if lines[i].startswith("    ") and not lines[i - 1] and not above.startswith(" "):
+            lines[i:i] = ["::", ""]
+    if what == "property":
+        lines[:0] = ["..", ""]  # or napoleon takes the words before a colon for a type
+
+
+def find_at_the_top(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """A public name is documented where users import it from, not in the module that defines it."""
+    if node.get("refdomain") != "py":
+        return None
+    name = node["reftarget"].rpartition(".")[2]
+    domain = env.get_domain("py")
+    for module in ("algolia_usertoken", "algolia_usertoken.testing"):
+        if f"{module}.{name}" in domain.objects:
+            target = f"{module}.{name}"
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+    return None
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", prepare_docstring, priority=400)  # before napoleon
+    app.connect("missing-reference", find_at_the_top)

@@ -1,0 +1,855 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from algoliasearch.http.api_response import ApiResponse
+from algoliasearch.http.base_config import BaseConfig
+from algoliasearch.http.request_options import RequestOptions
+from algoliasearch.http.transporter import EchoTransporter, Transporter
+from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
+from algoliasearch.http.verb import Verb
+
+from algolia_usertoken import (
+    Identity,
+    InvalidUserTokenError,
+    MissingUserTokenError,
+    MissingUserTokenWarning,
+    TokenAwareTransporter,
+    TokenAwareTransporterSync,
+    TokenProvider,
+    identity_scope,
+)
+
+HEADER = "X-Algolia-UserToken"
+FORWARDED_FOR = "X-Forwarded-For"
+IP = "203.0.113.7"
+
+QUERY = "/1/indexes/products/query"
+QUERIES = "/1/indexes/*/queries"
+BROWSE = "/1/indexes/products/browse"
+FACET = "/1/indexes/products/facets/brand/query"
+RECOMMEND = "/1/indexes/*/recommendations"
+RUN = "/1/compositions/home/run"
+RUN_FACET = "/1/compositions/home/facets/brand/query"
+BATCH = "/1/indexes/products/batch"
+
+
+class Recorder:
+    """A sync transporter that has nothing to do with algoliasearch's, and keeps what it is asked to send."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+        self.calls: list[tuple[Any, str, RequestOptions, bool]] = []
+        self.closed = 0
+
+    def request(self, verb: Any, path: str, request_options: RequestOptions, use_read_transporter: bool) -> str:
+        self.calls.append((verb, path, request_options, use_read_transporter))
+        return "answer"
+
+    def request_stream(
+        self, verb: Any, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> Iterator[str]:
+        self.calls.append((verb, path, request_options, use_read_transporter))
+        yield "event"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AsyncRecorder(Recorder):
+    """The same, async."""
+
+    async def request(  # type: ignore[override]
+        self, verb: Any, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> str:
+        return super().request(verb, path, request_options, use_read_transporter)
+
+    async def request_stream(  # type: ignore[override]
+        self, verb: Any, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> AsyncIterator[str]:
+        for event in super().request_stream(verb, path, request_options, use_read_transporter):
+            yield event
+
+    async def close(self) -> None:  # type: ignore[override]
+        super().close()
+
+
+def options(
+    body: Any = None,
+    headers: dict[str, Any] | None = None,
+    config_headers: dict[str, Any] | None = None,
+    query_parameters: dict[str, Any] | None = None,
+) -> RequestOptions:
+    """Request options as algoliasearch hands them to a transporter: the headers of config and call merged."""
+    config = BaseConfig("APP", "key")
+    config.headers = {"x-algolia-api-key": "key", **(config_headers or {})}
+    return RequestOptions(
+        config,
+        headers={**config.headers, **(headers or {})},
+        query_parameters=query_parameters,
+        timeouts={"read": 1, "write": 2, "connect": 3},
+        data=body if body is None or isinstance(body, str | bytes) else json.dumps(body),
+    )
+
+
+class Sent:
+    """What a request became."""
+
+    def __init__(self, before: RequestOptions, after: RequestOptions) -> None:
+        self.options = after
+        self.unchanged = after is before
+        self.headers = after.headers
+        self.data = after.data
+        self.body = json.loads(after.data) if after.data else None
+        # In whatever case: the tokens in the headers, and the addresses.
+        self.tokens = [value for name, value in after.headers.items() if name.lower() == HEADER.lower()]
+        self.addresses = [value for name, value in after.headers.items() if name.lower() == FORWARDED_FOR.lower()]
+
+    @property
+    def token(self) -> Any:
+        assert len(self.tokens) <= 1
+        return self.tokens[0] if self.tokens else None
+
+
+def send(
+    body: Any = None,
+    *,
+    path: str = QUERY,
+    verb: Verb = Verb.POST,
+    who: Identity | str | None = None,
+    headers: dict[str, Any] | None = None,
+    config_headers: dict[str, Any] | None = None,
+    query_parameters: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Sent:
+    """Send one request through both transporters, which must agree and change nothing they are given."""
+    provider = TokenProvider(who)
+    before = options(body, headers, config_headers, query_parameters)
+    as_it_was = copy.deepcopy(before.to_dict() | {"_config": vars(before._config)["headers"]})
+
+    recorder, async_recorder = Recorder(), AsyncRecorder()
+    assert TokenAwareTransporterSync(recorder, provider, **kwargs).request(verb, path, before, True) == "answer"
+    asynchronous = TokenAwareTransporter(async_recorder, provider, **kwargs)
+    assert asyncio.run(asynchronous.request(verb, path, before, True)) == "answer"
+
+    assert as_it_was == before.to_dict() | {"_config": vars(before._config)["headers"]}
+    ((*what, after, reading),) = recorder.calls
+    ((*async_what, async_after, async_reading),) = async_recorder.calls
+    assert (what, reading) == (async_what, async_reading) == ([verb, path], True)
+    assert (after.headers, after.data) == (async_after.headers, async_after.data)
+    assert isinstance(after, RequestOptions)
+    assert (after.timeouts, after.query_parameters) == (before.timeouts, before.query_parameters)
+    return Sent(before, after)
+
+
+# -- The header ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        (Verb.POST, QUERY),
+        (Verb.POST, QUERIES),
+        (Verb.POST, BROWSE),
+        (Verb.POST, FACET),
+        (Verb.POST, RECOMMEND),
+        (Verb.POST, RUN),
+        (Verb.GET, "/1/indexes/products/7"),
+        (Verb.POST, BATCH),
+        (Verb.DELETE, "/1/indexes/products"),
+        (Verb.GET, "/a/route/of/next/year"),
+    ],
+)
+def test_each_request_gets_the_header_and_nothing_else(verb: Verb, path: str) -> None:
+    sent = send({"query": "shoe"}, verb=verb, path=path, who="u-1")
+
+    assert sent.headers == {"x-algolia-api-key": "key", HEADER: "u-1"}
+    assert sent.data == '{"query": "shoe"}'
+
+
+@pytest.mark.parametrize("who", [None, Identity(), Identity(opted_out=True)])
+def test_nobody_sends_what_algoliasearch_alone_would_send(who: Identity | None) -> None:
+    assert send({"query": "shoe"}, who=who).unchanged
+
+
+def test_opted_out_sends_neither_token_nor_address() -> None:
+    who = Identity("u-1", "l-1", IP, opted_out=True)
+
+    assert send({}, who=who).unchanged
+    assert send({}, who=who, forward_client_ip=True, user_token_in="both").unchanged
+    assert send({}, who=who, config_headers={HEADER: "config"}).tokens == []
+
+
+def test_searches_carry_the_user_token_not_the_login() -> None:
+    assert send({}, who=Identity("anon", "login")).token == "anon"
+
+
+CALL = {HEADER: "call"}
+CONFIG = {HEADER: "config"}
+
+
+@pytest.mark.parametrize(
+    ("who", "headers", "config_headers", "token"),
+    [
+        ("who", {}, {}, "who"),
+        ("who", CALL, {}, "call"),
+        ("who", {}, CONFIG, "who"),
+        (None, {}, CONFIG, "config"),
+        (None, CALL, CONFIG, "call"),
+        ("who", CALL, CONFIG, "call"),
+        # In any case, alone and beside one another.
+        ("who", {"x-algolia-usertoken": "call"}, {}, "call"),
+        ("who", {"X-ALGOLIA-USERTOKEN": "call"}, CONFIG, "call"),
+        (None, {"x-algolia-usertoken": "call"}, CONFIG, "call"),
+        ("who", {}, {"x-algolia-usertoken": "config"}, "who"),
+        (None, {}, {"x-algolia-usertoken": "config"}, "config"),
+        ("who", CALL, {"x-algolia-usertoken": "config"}, "call"),
+        # Nobody is an answer, an opt-out too: the config is not asked.
+        (Identity(), {}, CONFIG, None),
+        (Identity(opted_out=True), {}, CONFIG, None),
+        (Identity(), {}, {"x-algolia-usertoken": "config"}, None),
+        (Identity(opted_out=True), CALL, CONFIG, "call"),
+        # What says nothing is no answer of the call.
+        ("who", {HEADER: None}, {}, "who"),
+        ("who", {HEADER: ""}, {}, "who"),
+        ("who", {HEADER: ""}, CONFIG, "who"),
+        ("who", {"x-algolia-usertoken": ""}, CONFIG, "who"),
+        (None, {"x-algolia-usertoken": None}, CONFIG, "config"),
+        (None, {"x-algolia-usertoken": ""}, CONFIG, "config"),
+        (None, {HEADER: ""}, {}, None),
+        (None, {HEADER: None}, {}, None),
+        (Identity(), {HEADER: None}, {}, None),
+        (None, {}, {HEADER: ""}, None),
+        ("who", {}, {HEADER: ""}, "who"),
+        ("who", {}, {HEADER: None}, "who"),
+        # Equal ones can't be told apart, and count as the config's.
+        ("who", {HEADER: "config"}, CONFIG, "who"),
+        (None, {HEADER: "config"}, CONFIG, "config"),
+    ],
+)
+def test_who_wins_in_the_header(
+    who: Any, headers: dict[str, Any], config_headers: dict[str, Any], token: str | None
+) -> None:
+    sent = send({"query": "shoe"}, who=who, headers=headers, config_headers=config_headers)
+
+    assert sent.tokens == ([] if token is None else [token])
+    assert sent.data == '{"query": "shoe"}'
+
+
+@pytest.mark.parametrize("name", [HEADER, "x-algolia-usertoken", "X-ALGOLIA-userToken"])
+def test_header_of_the_call_stays_as_it_is_written(name: str) -> None:
+    assert send({}, who="who", headers={name: "call"}).unchanged
+
+
+@pytest.mark.parametrize("name", ["X-Algolia-UserToken2", "X-Algolia-User-Token", "X-Algolia-Secure-User-Token", "y" * 19])
+def test_other_headers_are_none_of_ours(name: str) -> None:
+    sent = send({}, who="who", headers={name: "other"})
+
+    assert sent.headers == {"x-algolia-api-key": "key", name: "other", HEADER: "who"}
+
+
+@pytest.mark.parametrize("value", [7, True, b"u-1", ["u-1"], 1.5])
+def test_header_that_is_no_string_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidUserTokenError) as caught:
+        send({}, who="who", headers={HEADER: value})
+
+    assert str(caught.value) == (
+        f"the header X-Algolia-UserToken in request_options must be a string, not {type(value).__name__}"
+    )
+
+
+def test_context_and_view_are_asked_at_each_call() -> None:
+    recorder = Recorder()
+    transporter = TokenAwareTransporterSync(recorder, TokenProvider("default"))
+    view = transporter.with_provider(transporter.token_provider.with_identity("bound"))
+    for sender in (transporter, view):
+        sender.request(Verb.POST, QUERY, options({}), True)
+        with identity_scope("context"):
+            sender.request(Verb.POST, QUERY, options({}), True)
+            sender.request(Verb.POST, QUERY, options({}, CALL), True)
+
+    assert [call[2].headers[HEADER] for call in recorder.calls] == [
+        "default",
+        "context",
+        "call",
+        "bound",
+        "bound",
+        "call",
+    ]
+
+
+def test_provider_is_not_asked_where_the_call_says_who() -> None:
+    provider = TokenProvider(resolve=lambda: pytest.fail("asked"))  # type: ignore[arg-type, return-value]
+    recorder = Recorder()
+    transporter = TokenAwareTransporterSync(recorder, provider)
+    transporter.request(Verb.POST, QUERY, options({}, CALL), True)
+    transporter.request(Verb.POST, QUERY, options({"userToken": "u"}), True)
+
+    assert [call[2].headers[HEADER] for call in recorder.calls] == ["call", "u"]
+
+
+# -- The parameter -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["who", None, Identity()])
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (QUERY, {"userToken": "u"}),
+        (QUERY, {"params": "query=x&userToken=u"}),
+        (BROWSE, {"userToken": "u"}),
+        (FACET, {"params": "userToken=u"}),
+        (QUERIES, {"requests": [{"userToken": "u"}, {"params": "userToken=u"}]}),
+        (RECOMMEND, {"requests": [{"queryParameters": {"userToken": "u"}}]}),
+        (RUN, {"params": {"userToken": "u"}}),
+        (RUN_FACET, {"params": {"searchQuery": {"userToken": "u"}}}),
+    ],
+)
+def test_header_follows_the_parameter_of_the_call(who: Any, user_token_in: Any, path: str, body: Any) -> None:
+    sent = send(body, path=path, who=who, user_token_in=user_token_in)
+
+    writable = path not in (FACET, RUN_FACET)
+    assert sent.token == (None if user_token_in == "parameter" and writable else "u")
+    assert sent.data == json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("headers", "config_headers"),
+    [(CALL, {}), ({"x-algolia-usertoken": "call"}, {}), ({}, CONFIG), (CALL, {"x-algolia-usertoken": "config"})],
+)
+def test_parameter_beats_a_header_of_the_same_call(headers: Any, config_headers: Any) -> None:
+    sent = send({"userToken": "u"}, who="who", headers=headers, config_headers=config_headers)
+
+    assert sent.tokens == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "header", "parameter_header"),
+    [
+        (["a", "a"], "a", None),
+        (["a", "b"], None, None),
+        (["a", None], None, None),
+        ([None, "a"], None, None),
+        ([None, None], "who", None),
+        (["who", None], None, None),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, CONFIG], ids=["", "config"])
+def test_no_header_where_the_requests_of_a_multi_query_differ(
+    tokens: list[str | None], header: str | None, parameter_header: str | None, headers: Any
+) -> None:
+    body = {"requests": [{"query": "x", **({"userToken": token} if token else {})} for token in tokens]}
+    sent = send(body, path=QUERIES, who="who", config_headers=headers)
+
+    assert sent.token == header
+    assert sent.data == json.dumps(body)
+    assert send(body, path=QUERIES, who="who", user_token_in="parameter").token == parameter_header
+
+
+@pytest.mark.parametrize("user_token_in", ["parameter", "both"])
+def test_each_request_of_a_multi_query_is_filled_for_itself(user_token_in: Any) -> None:
+    body = {"requests": [{"userToken": "a"}, {"query": "x"}, {"params": "query=y"}]}
+    sent = send(body, path=QUERIES, who="w+", user_token_in=user_token_in)
+
+    assert sent.body == {
+        "requests": [
+            {"userToken": "a"},
+            {"query": "x", "userToken": "w+"},
+            {"params": "query=y&userToken=w%2B"},
+        ]
+    }
+    assert sent.token is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["a@b", "", "a\r\nX-Evil: 1", 7, "x" * 129],
+)
+def test_parameter_that_is_no_valid_token_stays_but_never_becomes_a_header(token: Any) -> None:
+    sent = send({"userToken": token}, who="who", config_headers=CONFIG)
+
+    assert sent.tokens == []
+    assert sent.body == {"userToken": token}
+
+
+def test_null_parameter_is_no_answer() -> None:
+    assert send({"userToken": None}, who="who").token == "who"
+    assert send({"userToken": None}, who="who", user_token_in="both").body == {"userToken": "who"}
+
+
+def test_the_word_alone_is_no_parameter() -> None:
+    body = {"query": "userToken", "filters": "userToken:u"}
+
+    assert send(body, who="who").token == "who"
+
+
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        (Verb.POST, BATCH, {"requests": [{"action": "addObject", "body": {"userToken": "data"}}]}),
+        (Verb.PUT, "/1/indexes/products/7", {"userToken": "data"}),
+        (Verb.POST, "/1/indexes/products", {"userToken": "data"}),
+        (Verb.PUT, "/1/indexes/products/rules/r", {"consequence": {"params": {"userToken": "data"}}}),
+        (Verb.POST, "/1/indexes/*/objects", {"requests": [{"userToken": "data"}]}),
+        (Verb.POST, "/1/events", {"events": [{"userToken": "data"}]}),
+    ],
+)
+def test_a_record_with_a_field_of_that_name_is_no_search(user_token_in: Any, verb: Verb, path: str, body: Any) -> None:
+    sent = send(body, verb=verb, path=path, who="who", user_token_in=user_token_in)
+
+    assert sent.token == "who"
+    assert sent.data == json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "written"),
+    [
+        (QUERY, {"query": "x"}, {"query": "x", "userToken": "who"}),
+        (QUERY, None, {"userToken": "who"}),
+        (QUERY, {"params": "query=x"}, {"params": "query=x&userToken=who"}),
+        (BROWSE, {}, {"userToken": "who"}),
+        (QUERIES, {"requests": [{}, {}]}, {"requests": [{"userToken": "who"}, {"userToken": "who"}]}),
+        (RECOMMEND, {"requests": [{}]}, {"requests": [{"queryParameters": {"userToken": "who"}}]}),
+        (RUN, {}, {"params": {"userToken": "who"}}),
+    ],
+)
+def test_user_token_in_parameter_and_both(path: str, body: Any, written: Any) -> None:
+    sent = send(body, path=path, who="who", user_token_in="parameter")
+    assert (sent.body, sent.token) == (written, None)
+
+    sent = send(body, path=path, who="who", user_token_in="both")
+    assert (sent.body, sent.token) == (written, "who")
+
+    sent = send(body, path=path, who="who", user_token_in="header")
+    assert (sent.body, sent.token) == (body, "who")
+
+
+@pytest.mark.parametrize("user_token_in", ["parameter", "both"])
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        (Verb.POST, FACET, {"facetQuery": "x"}),
+        (Verb.POST, FACET, {"params": "query=x"}),
+        (Verb.POST, RUN_FACET, {"params": {"searchQuery": {}}}),
+        (Verb.POST, QUERIES, {"requests": []}),
+        (Verb.POST, BATCH, {"requests": [{"body": {}}]}),
+        (Verb.GET, "/1/indexes/products", None),
+        (Verb.GET, "/1/indexes/products/settings", None),
+        (Verb.POST, QUERY, "{"),
+        (Verb.POST, QUERY, "[1]"),
+    ],
+)
+def test_what_has_no_field_for_it_keeps_the_header(user_token_in: Any, verb: Verb, path: str, body: Any) -> None:
+    before = options(body)
+    recorder = Recorder()
+    transporter = TokenAwareTransporterSync(recorder, TokenProvider("who"), user_token_in=user_token_in)
+    transporter.request(verb, path, before, True)
+    after = recorder.calls[0][2]
+
+    assert after.headers[HEADER] == "who"
+    assert after.data == before.data
+
+
+@pytest.mark.parametrize(("path", "body"), [(RECOMMEND, {"requests": [{"queryParameters": None}]}), (RUN, {"params": None})])
+def test_token_is_not_lost_where_the_parameters_are_null(path: str, body: Any) -> None:
+    sent = send(body, path=path, who="who", user_token_in="parameter")
+
+    assert sent.token == "who" or '"userToken": "who"' in sent.data
+
+
+@pytest.mark.parametrize("who", [None, Identity(), Identity(client_ip=IP), Identity("u", opted_out=True)])
+@pytest.mark.parametrize("user_token_in", ["parameter", "both"])
+def test_nobody_writes_no_parameter(who: Any, user_token_in: Any) -> None:
+    assert send({"query": "x"}, who=who, user_token_in=user_token_in).data == '{"query": "x"}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "config_headers", "who", "written", "tokens"),
+    [
+        (CALL, {}, "who", "call", ["call"]),  # the caller's header is the caller's
+        ({}, CONFIG, None, "config", ["config"]),
+        ({}, CONFIG, "who", "who", []),
+        ({}, CONFIG, "config", "config", ["config"]),
+    ],
+)
+def test_user_token_in_parameter_beside_headers(
+    headers: Any, config_headers: Any, who: Any, written: str, tokens: list[str]
+) -> None:
+    sent = send({}, who=who, headers=headers, config_headers=config_headers, user_token_in="parameter")
+
+    assert (sent.body, sent.tokens) == ({"userToken": written}, tokens)
+
+
+def test_invalid_header_of_the_call_is_not_copied_into_the_body() -> None:
+    sent = send({}, who="who", headers={HEADER: "a@b"}, user_token_in="both")
+
+    assert (sent.body, sent.tokens) == ({}, ["a@b"])
+
+
+def test_body_is_written_as_algoliasearch_serialises_it() -> None:
+    body = {"query": "Crème 🍦 \ud800", "numericFilters": [1.50, -0.0, 1e30], "x": {"b": None, "a": True}, "": []}
+    sent = send(body, who="who", user_token_in="parameter")
+
+    assert sent.data == json.dumps({**body, "userToken": "who"})
+
+
+# -- In the URL ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "url", "header"),
+    [
+        (Verb.POST, QUERY, {}, "url", "url"),
+        (Verb.POST, QUERY, {"userToken": "url"}, "url", "url"),
+        (Verb.POST, QUERY, {"userToken": "body"}, "url", None),
+        (Verb.POST, QUERY, {}, "a+/=", "a+/="),
+        (Verb.POST, QUERY, {}, "a@b", None),
+        (Verb.POST, QUERIES, {"requests": [{}, {"userToken": "a"}]}, "url", None),
+        (Verb.POST, QUERIES, {"requests": [{}, {}]}, "url", "url"),
+        (Verb.GET, "/1/indexes/products", None, "url", "url"),
+        (Verb.GET, BROWSE, None, "url", "url"),
+        (Verb.POST, BATCH, {}, "url", "who"),
+        (Verb.GET, "/1/indexes/products/7", None, "url", "who"),
+    ],
+)
+def test_header_follows_a_token_in_the_url(
+    user_token_in: Any, verb: Verb, path: str, body: Any, url: str, header: str | None
+) -> None:
+    sent = send(body, verb=verb, path=path, who="who", query_parameters={"userToken": url}, user_token_in=user_token_in)
+
+    assert sent.token == header
+    assert sent.body == body
+
+
+def test_other_query_parameters_play_no_part() -> None:
+    assert send({}, who="who", query_parameters={"query": "userToken"}).token == "who"
+
+
+# -- The address ---------------------------------------------------------------------------------------------------
+
+
+def test_address_stands_in_for_the_token_of_a_search() -> None:
+    sent = send({"query": "x"}, who=Identity(client_ip=IP))
+
+    assert sent.headers == {"x-algolia-api-key": "key", FORWARDED_FOR: IP}
+    assert sent.data == '{"query": "x"}'
+    assert send({}, who=Identity("u", client_ip=IP)).addresses == []
+
+
+@pytest.mark.parametrize("path", [QUERY, QUERIES, BROWSE, FACET, RECOMMEND, RUN, RUN_FACET])
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+def test_address_stands_in_on_every_kind_of_search(path: str, user_token_in: Any) -> None:
+    assert send({}, path=path, who=Identity(client_ip=IP), user_token_in=user_token_in).addresses == [IP]
+
+
+@pytest.mark.parametrize("forward_client_ip", [False, True])
+@pytest.mark.parametrize(("verb", "path"), [(Verb.POST, BATCH), (Verb.GET, "/1/indexes/products/settings")])
+def test_address_is_sent_with_searches_only(verb: Verb, path: str, forward_client_ip: bool) -> None:
+    who = Identity(client_ip=IP)
+
+    assert send({}, verb=verb, path=path, who=who, forward_client_ip=forward_client_ip).unchanged
+
+
+def test_forward_client_ip_sends_it_beside_the_token() -> None:
+    sent = send({}, who=Identity("u", client_ip=IP), forward_client_ip=True)
+    assert (sent.token, sent.addresses) == ("u", [IP])
+
+    sent = send({}, who=Identity("u", client_ip=IP), forward_client_ip=True, user_token_in="parameter")
+    assert (sent.token, sent.addresses, sent.body) == (None, [IP], {"userToken": "u"})
+
+    assert send({}, who="u", forward_client_ip=True).addresses == []
+    assert send({}, path=BATCH, who=Identity("u", client_ip=IP), forward_client_ip=True).addresses == []
+
+
+@pytest.mark.parametrize("name", [FORWARDED_FOR, "x-forwarded-for", "X-FORWARDED-FOR"])
+@pytest.mark.parametrize("forward_client_ip", [False, True])
+@pytest.mark.parametrize("in_config", [False, True])
+def test_address_of_the_caller_stays(name: str, forward_client_ip: bool, in_config: bool) -> None:
+    given = {"config_headers" if in_config else "headers": {name: "198.51.100.1"}}
+
+    sent = send({}, who=Identity(client_ip=IP), forward_client_ip=forward_client_ip, **given)  # type: ignore[arg-type]
+    assert sent.unchanged
+    sent = send({}, who=Identity("u", client_ip=IP), forward_client_ip=forward_client_ip, **given)  # type: ignore[arg-type]
+    assert (sent.token, sent.addresses) == ("u", ["198.51.100.1"])
+
+
+def test_address_alone_is_an_answer_so_the_config_is_not_asked() -> None:
+    sent = send({}, who=Identity(client_ip=IP), config_headers=CONFIG)
+
+    assert (sent.tokens, sent.addresses) == ([], [IP])
+
+
+def test_address_is_not_sent_for_a_call_that_says_who() -> None:
+    who = Identity(client_ip=IP)
+
+    assert send({}, who=who, headers=CALL).unchanged
+    assert send({"userToken": "u"}, who=who).addresses == []
+
+
+# -- Nobody --------------------------------------------------------------------------------------------------------
+
+REPORTED = [(QUERY, {}), (QUERIES, {"requests": [{}]}), (FACET, {}), (RECOMMEND, {"requests": [{}]}), (RUN, {}), (RUN_FACET, {})]
+
+
+@pytest.mark.parametrize(("path", "body"), REPORTED)
+def test_search_for_nobody_known_is_reported(path: str, body: Any) -> None:
+    assert send(body, path=path).unchanged
+    assert send(body, path=path, on_missing_user_token="ignore").unchanged
+    message = f"POST {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+    with pytest.raises(MissingUserTokenError) as caught:
+        send(body, path=path, on_missing_user_token="raise")
+    assert str(caught.value) == message
+    with pytest.warns(MissingUserTokenWarning) as caught_warnings:
+        sent = send(body, path=path, on_missing_user_token="warn")
+    assert {str(warning.message) for warning in caught_warnings} == {message}
+    assert sent.unchanged
+
+
+def test_get_search_for_nobody_known_is_reported() -> None:
+    with pytest.raises(MissingUserTokenError, match=r"^GET /1/indexes/products has no user token"):
+        send(verb=Verb.GET, path="/1/indexes/products", on_missing_user_token="raise")
+
+
+@pytest.mark.parametrize("on_missing", ["warn", "raise"])
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        (Verb.POST, BROWSE),
+        (Verb.GET, BROWSE),
+        (Verb.POST, BATCH),
+        (Verb.GET, "/1/indexes/products/task/7"),
+        (Verb.PUT, "/1/indexes/products/settings"),
+        (Verb.POST, "/1/events"),
+    ],
+)
+def test_exports_writes_and_the_rest_are_never_reported(on_missing: Any, verb: Verb, path: str) -> None:
+    assert send({}, verb=verb, path=path, on_missing_user_token=on_missing).unchanged
+
+
+@pytest.mark.parametrize("on_missing", ["warn", "raise"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"who": "u"},
+        {"who": Identity()},
+        {"who": Identity(opted_out=True)},
+        {"who": Identity(client_ip=IP)},
+        {"headers": CALL},
+        {"config_headers": CONFIG},
+        {"body": {"userToken": "u"}},
+        {"body": {"params": "userToken=u"}},
+        {"query_parameters": {"userToken": "u"}},
+    ],
+)
+def test_any_answer_is_no_miss(on_missing: Any, known: dict[str, Any]) -> None:
+    send(on_missing_user_token=on_missing, **known)
+
+
+def test_multi_query_of_which_only_some_have_a_token_is_reported() -> None:
+    body = {"requests": [{"userToken": "u"}, {}]}
+    with pytest.raises(MissingUserTokenError):
+        send(body, path=QUERIES, on_missing_user_token="raise")
+
+
+def test_warning_can_be_made_an_error_and_ignored() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingUserTokenWarning)
+        assert send({}, on_missing_user_token="warn").unchanged
+        warnings.simplefilter("error", MissingUserTokenWarning)
+        with pytest.raises(MissingUserTokenWarning):
+            send({}, on_missing_user_token="warn")
+
+
+# -- Streams -------------------------------------------------------------------------------------------------------
+
+
+def test_whose_stream_it_is_is_decided_when_it_is_opened() -> None:
+    recorder = Recorder()
+    transporter = TokenAwareTransporterSync(recorder, TokenProvider())
+    with identity_scope("opened"):
+        stream = transporter.request_stream(Verb.POST, "/1/agents/a/completions", options({}), True)
+    with identity_scope("consumed"):
+        assert list(stream) == ["event"]
+
+    ((verb, path, sent, reading),) = recorder.calls
+    assert (verb, path, reading) == (Verb.POST, "/1/agents/a/completions", True)
+    assert sent.headers[HEADER] == "opened"
+
+
+async def test_whose_async_call_it_is_is_decided_when_it_is_made() -> None:
+    recorder = AsyncRecorder()
+    transporter = TokenAwareTransporter(recorder, TokenProvider())
+    with identity_scope("made"):
+        stream = transporter.request_stream(Verb.POST, "/1/agents/a/completions", options({}), False)
+        pending = transporter.request(Verb.POST, QUERY, options({}), False)
+    with identity_scope("awaited"):
+        assert [event async for event in stream] == ["event"]
+        assert await pending == "answer"
+
+    assert [(call[2].headers[HEADER], call[3]) for call in recorder.calls] == [("made", False)] * 2
+
+
+async def test_streams_of_algoliasearch_itself() -> None:
+    config = BaseConfig("APP", "key")
+    from algoliasearch.http.hosts import Host, HostsCollection
+
+    config.hosts = HostsCollection([Host("localhost")])
+    with identity_scope("u"):
+        events = TokenAwareTransporterSync(EchoTransporterSync(config), TokenProvider()).request_stream(
+            Verb.POST, "/1/x", options({}), True
+        )
+        async_events = TokenAwareTransporter(EchoTransporter(config), TokenProvider()).request_stream(
+            Verb.POST, "/1/x", options({}), True
+        )
+    for event in [*events, *[event async for event in async_events]]:
+        assert json.loads(event.data)["headers"][HEADER] == "u"
+
+
+# -- What is sent on -----------------------------------------------------------------------------------------------
+
+
+def test_options_handed_on_are_the_givens_but_for_headers_and_data() -> None:
+    before = options({}, query_parameters={"a": "b"})
+    before.added_next_year = "kept"  # type: ignore[attr-defined]
+    recorder = Recorder()
+    TokenAwareTransporterSync(recorder, TokenProvider("u")).request(Verb.POST, QUERY, before, False)
+    after = recorder.calls[0][2]
+
+    assert after is not before
+    assert after.headers is not before.headers
+    assert (after._config, after.data) == (before._config, before.data)
+    assert after.added_next_year == "kept"  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="not_there"):
+        after.not_there  # type: ignore[attr-defined]  # noqa: B018
+    assert recorder.calls[0][3] is False
+
+
+def test_options_handed_on_can_be_copied_pickled_and_changed_by_a_transporter() -> None:
+    before = options({"query": "x"})
+    recorder = Recorder()
+    TokenAwareTransporterSync(recorder, TokenProvider("u")).request(Verb.POST, QUERY, before, True)
+    after = recorder.calls[0][2]
+    for again in (copy.copy(after), copy.deepcopy(after), pickle.loads(pickle.dumps(after))):
+        assert (again.headers, again.data, again.timeouts) == (after.headers, after.data, after.timeouts)
+    after.headers["content-encoding"] = "gzip"
+    after.data = b"gzip"
+    assert before.headers == {"x-algolia-api-key": "key"}
+    assert before.data == '{"query": "x"}'
+
+
+def test_bytes_are_sent_as_they_are() -> None:
+    recorder = Recorder()
+    TokenAwareTransporterSync(recorder, TokenProvider("u")).request(Verb.POST, QUERY, options(b"\x1f\x8b"), True)
+
+    assert recorder.calls[0][2].data == b"\x1f\x8b"
+    assert recorder.calls[0][2].headers[HEADER] == "u"
+
+
+# -- Around any transporter ----------------------------------------------------------------------------------------
+
+
+def test_transporters_of_ours_are_transporters_of_theirs() -> None:
+    assert issubclass(TokenAwareTransporter, Transporter)
+    assert issubclass(TokenAwareTransporterSync, TransporterSync)
+    config = BaseConfig("APP", "key")
+    assert TokenAwareTransporterSync(TransporterSync(config), TokenProvider()).config is config
+
+
+def test_twice_does_not_pile_up_and_the_outer_one_decides() -> None:
+    recorder = Recorder()
+    once = TokenAwareTransporterSync(recorder, TokenProvider("inner"), on_missing_user_token="raise")
+    twice = TokenAwareTransporterSync(once, TokenProvider("outer"), user_token_in="both")
+    thrice = TokenAwareTransporterSync(twice, TokenProvider())
+    twice.request(Verb.POST, QUERY, options({}), True)
+    thrice.request(Verb.POST, QUERY, options({}), True)
+
+    sent, bare = recorder.calls[0][2], recorder.calls[1][2]
+    assert (sent.headers[HEADER], sent.data) == ("outer", '{"userToken": "outer"}')
+    assert HEADER not in bare.headers
+    assert vars(twice)["_transporter"] is vars(thrice)["_transporter"] is recorder
+
+
+def test_what_a_custom_transporter_has_besides_can_be_reached() -> None:
+    recorder = Recorder(config="its config")
+    transporter = TokenAwareTransporterSync(recorder, TokenProvider())
+
+    assert transporter.calls is recorder.calls
+    assert transporter.config == "its config"
+    with pytest.raises(AttributeError, match="not_there"):
+        transporter.not_there  # noqa: B018
+
+
+async def test_close_closes_what_is_inside() -> None:
+    recorder, async_recorder = Recorder(), AsyncRecorder()
+    TokenAwareTransporterSync(recorder, TokenProvider()).close()
+    await TokenAwareTransporter(async_recorder, TokenProvider()).close()
+
+    assert (recorder.closed, async_recorder.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_transporter_can_be_copied_and_pickled(again: Any) -> None:
+    transporter = again(
+        TokenAwareTransporterSync(
+            Recorder(), TokenProvider("u"), user_token_in="both", on_missing_user_token="raise", forward_client_ip=True
+        )
+    )
+    assert transporter.request(Verb.POST, QUERY, options({}), True) == "answer"
+    assert transporter.calls[0][2].data == '{"userToken": "u"}'
+    assert transporter.calls[0][2].headers[HEADER] == "u"
+
+
+def test_half_made_transporter_has_no_attributes() -> None:
+    empty = TokenAwareTransporterSync.__new__(TokenAwareTransporterSync)
+    with pytest.raises(AttributeError, match=r"^'TokenAwareTransporterSync' object has no attribute 'calls'$"):
+        empty.calls  # noqa: B018
+
+
+def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
+    class Failing(Recorder):
+        def request(self, *_: Any) -> ApiResponse[str]:  # type: ignore[override]
+            raise ConnectionError("down")
+
+    with pytest.raises(ConnectionError, match="down"):
+        TokenAwareTransporterSync(Failing(), TokenProvider()).request(Verb.POST, QUERY, options({}), True)
+
+
+# -- Wrong arguments -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transporter_class", [TokenAwareTransporter, TokenAwareTransporterSync])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
+        ({"token_provider": None}, TypeError, "token_provider must be a TokenProvider, not NoneType"),
+        (
+            {"user_token_in": "cookie"},
+            ValueError,
+            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+        ),
+        ({"user_token_in": None}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not None"),
+        (
+            {"on_missing_user_token": "fail"},
+            ValueError,
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'fail'",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(
+    transporter_class: Any, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        transporter_class(**{"transporter": Recorder(), "token_provider": TokenProvider(), **arguments})
+
+    assert str(caught.value) == message

@@ -1,0 +1,183 @@
+"""Requests that nobody should send."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from algolia_usertoken.testing import LocalAlgolia
+
+Ask = Callable[..., Any]
+PATHS = [
+    "/1/indexes/products/query",
+    "/1/indexes/*/queries",
+    "/1/indexes/*/recommendations",
+    "/1/indexes/products/browse",
+    "/1/indexes/products/batch",
+    "/1/indexes/*/batch",
+    "/1/indexes/*/objects",
+    "/1/indexes/products/facets/brand/query",
+    "/1/indexes/products/operation",
+    "/1/indexes/products/hat/partial",
+    "/1/indexes/products/deleteByQuery",
+    "/1/indexes/products",
+    "/1/events",
+]
+NAMES = [
+    "query", "params", "requests", "events", "indexName", "page", "hitsPerPage", "facets", "facetFilters", "filters",
+    "numericFilters", "attributesToRetrieve", "attributesToHighlight", "highlightPreTag", "cursor", "clickAnalytics",
+    "userToken", "offset", "length", "maxValuesPerFacet", "queryParameters", "model", "facetName", "facetValue",
+    "maxRecommendations", "type", "facet", "facetQuery", "action", "body", "objectID", "operation", "destination",
+    "scope", "maxFacetHits", "attributesForFaceting",
+]  # fmt: skip
+TEXTS = ["", "*", "a:b", "[", '["a"]', "\x00", "\ud800", "é" * 50, "trending-facets", "facet", "products", "x" * 2000]
+
+
+def anything(random: random.Random, depth: int = 0) -> Any:
+    kind = random.randrange(10 if depth < 4 else 7)
+    if kind < 3:
+        return random.choice(TEXTS)
+    if kind < 5:
+        return random.choice([0, -1, 1, 10**30, 1.5, 1e300, True, False])
+    if kind < 7:
+        return random.choice([None, "products", [], {}])
+    if kind == 7:
+        return [anything(random, depth + 1) for _ in range(random.randrange(4))]
+    return {random.choice(NAMES): anything(random, depth + 1) for _ in range(random.randrange(6))}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_any_json_is_answered_without_a_server_error(ask: Ask, path: str) -> None:
+    source = random.Random(path)
+    for _ in range(60):
+        body = {source.choice(NAMES): anything(source) for _ in range(5)}
+        if path.endswith(("queries", "recommendations", "objects", "/batch")):
+            wrapped = {**body, "indexName": "products", "objectID": "x", "action": "addObject", "threshold": 0}
+            body = {"requests": [wrapped]}
+        answer = ask("POST", path, body)
+        assert answer.status in (200, 201, 400, 404, 422), (body, answer.body)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", [b"\x00\xff", b"{", b"nul", b"[" * 50_000, b'"', b"\x1f\x8b", b"\xff\xfe{\x00}\x00"])
+def test_garbage_bodies(ask: Ask, path: str, body: bytes) -> None:
+    assert ask("POST", path, body).status in (200, 400, 422)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", b"not gzip"),
+        ("gzip", gzip.compress(b'{"query": "x"}')[:-14]),
+        ("deflate", b"\x00"),
+        ("br", b"\x00"),
+        ("nonsense", b"{"),
+    ],
+)
+def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
+    assert ask("POST", PATHS[0], body, {"content-encoding": encoding}).status == 400
+    assert ask("POST", PATHS[0], {}).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST /1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET " + b"/x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET // HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> None:
+    with socket.create_connection((algolia.host, algolia.port), timeout=5) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while received := connection.recv(65_536):
+            answer += received
+    assert not answer.startswith(b"HTTP/1.1 5")
+    assert ask("POST", PATHS[0], {}).status == 200
+
+
+def test_clients_that_hang_up_half_way(algolia: LocalAlgolia, ask: Ask) -> None:
+    head = b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{"
+    for number in range(100):
+        with socket.create_connection((algolia.host, algolia.port), timeout=5) as connection:
+            connection.sendall(head[: number + 1])
+    assert ask("POST", PATHS[0], {}).status == 200
+
+
+def test_a_huge_query(ask: Ask) -> None:
+    answer = ask("POST", PATHS[0], {"query": "word " * 200_000})
+    assert (answer.status, answer.json["nbHits"]) == (200, 0)
+    assert ask("POST", PATHS[0], {"query": "x" * 1_000_000}).status == 200
+
+
+def test_a_body_beyond_all_limits_is_refused(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.testing.server._MAX_BODY_BYTES", 1_000)
+    answer = ask("POST", PATHS[0], b" " * 2_000)
+    assert (answer.status, answer.json["status"]) == (413, 413)
+    assert ask("POST", PATHS[0], {}).status == 200
+
+
+def test_header_values_of_any_bytes(algolia: LocalAlgolia) -> None:
+    key = f"x-algolia-application-id: {algolia.app_id}\r\nx-algolia-api-key: {algolia.api_key}\r\n".encode()
+    body = json.dumps({"query": ""}).encode()
+    for token in (b"\xff\xfe", "é".encode(), b"a" * 4_000, b"two words", b"\t"):
+        with socket.create_connection((algolia.host, algolia.port), timeout=5) as connection:
+            connection.sendall(
+                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                + key
+                + b"X-Algolia-UserToken: %b\r\nContent-Length: %d\r\n\r\n" % (token, len(body))
+                + body
+            )
+            assert connection.recv(12) == b"HTTP/1.1 200"
+    assert len(algolia.searches) == 5
+    algolia.mismatches()
+
+
+def test_stopping_in_the_middle_of_everything() -> None:
+    for _ in range(3):
+        algolia = LocalAlgolia().start()
+        algolia.save_objects("products", [{"objectID": str(number), "text": "word " * 1_000} for number in range(200)])
+        going = threading.Event()
+
+        def load(port: int = algolia.port, going: threading.Event = going) -> None:
+            request = (
+                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: x\r\nx-algolia-application-id: LOCALALGOLIA\r\n"
+                b"x-algolia-api-key: local-api-key\r\nContent-Length: 20\r\n\r\n" + b'{"hitsPerPage": 200}'
+            )
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                    # Answers pile up that nobody reads.
+                    while True:
+                        connection.sendall(request * 5)
+                        going.set()
+            except OSError:
+                going.set()
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        going.wait(5)
+        time.sleep(0.3)
+        stoppers = [threading.Thread(target=algolia.stop) for _ in range(4)]
+        for stopper in stoppers:
+            stopper.start()
+        for thread in threads + stoppers:
+            thread.join(10)
+            assert not thread.is_alive()

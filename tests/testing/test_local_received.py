@@ -1,0 +1,224 @@
+"""Whose searches and events they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from algoliasearch.insights.client import InsightsClientSync
+from algoliasearch.search.client import SearchClientSync
+
+from algolia_usertoken.testing import LocalAlgolia, UserSummary
+from algolia_usertoken.testing.received import QueryIDs
+
+Ask = Callable[..., Any]
+QUERY = "/1/indexes/products/query"
+
+
+def view(user_token: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "eventType": "conversion",
+        "eventName": "bought",
+        "index": "products",
+        "userToken": user_token,
+        "objectIDs": ["hat"],
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "token", "user"),
+    [
+        ({}, {}, None, "127.0.0.1"),
+        ({"X-Algolia-UserToken": "u-1"}, {}, "u-1", "u-1"),
+        ({"x-algolia-usertoken": "u-1"}, {}, "u-1", "u-1"),
+        ({}, {"userToken": "u-1"}, "u-1", "u-1"),
+        ({}, {"params": "query=&userToken=u-1"}, "u-1", "u-1"),
+        ({"X-Algolia-UserToken": "u-1"}, {"userToken": "u-2"}, "u-2", "u-2"),
+        ({"X-Forwarded-For": "203.0.113.7"}, {}, None, "203.0.113.7"),
+        ({"X-Forwarded-For": " 203.0.113.7 , 10.0.0.1"}, {}, None, "203.0.113.7"),
+        ({"X-Forwarded-For": "203.0.113.7"}, {"userToken": "u-1"}, "u-1", "u-1"),
+        ({"X-Forwarded-For": ""}, {}, None, "127.0.0.1"),
+        ({"X-Algolia-UserToken": ""}, {}, None, "127.0.0.1"),
+        # Algolia refuses no search for its token.
+        ({}, {"userToken": "me@example.com"}, "me@example.com", "me@example.com"),
+    ],
+)
+def test_effective_user(
+    ask: Ask, algolia: LocalAlgolia, headers: dict[str, str], body: dict[str, Any], token: str | None, user: str
+) -> None:
+    assert ask("POST", QUERY, body, headers).status == 200
+    (search,) = algolia.searches
+    assert (search.user_token, search.user) == (token, user)
+    assert search.client_ip == "127.0.0.1"
+
+
+def test_what_is_kept_of_a_search(ask: Ask, algolia: LocalAlgolia) -> None:
+    headers = {"X-Algolia-UserToken": "u-1", "X-Forwarded-For": "203.0.113.7", "Cookie": "_ALGOLIA=anonymous-1; a=b"}
+    before = time.time()
+    answer = ask("POST", QUERY, {"query": "hat", "params": "page=0", "clickAnalytics": True}, headers)
+    (search,) = algolia.searches
+    assert (search.operation, search.index, search.query) == ("search", "products", "hat")
+    assert search.params == {"page": "0", "query": "hat", "clickAnalytics": True}
+    assert (search.user_token_header, search.user_token_parameter, search.user_token_in_key) == ("u-1", None, None)
+    assert (search.forwarded_for, search.cookie) == ("203.0.113.7", "_ALGOLIA=anonymous-1; a=b")
+    assert (search.status, search.method, search.path) == (200, "POST", QUERY)
+    assert search.query_id == answer.json["queryID"]
+    assert before <= search.received_at <= time.time()
+    (request,) = algolia.requests
+    assert (request.method, request.path, request.status) == ("POST", QUERY, 200)
+    assert request.headers["x-forwarded-for"] == "203.0.113.7"
+    assert json.loads(request.body)["query"] == "hat"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        search.user = "other"  # type: ignore[misc]
+
+
+def test_snapshots_belong_to_the_caller(ask: Ask, algolia: LocalAlgolia) -> None:
+    ask("POST", QUERY, {})
+    algolia.searches.clear()
+    algolia.requests.clear()
+    assert (len(algolia.searches), len(algolia.requests)) == (1, 1)
+
+
+def test_identities(algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync) -> None:
+    assert algolia.identities() == {}
+    client.search_single_index("products", {"userToken": "u-1"})
+    client.search_single_index("products", {"userToken": "u-1"})
+    client.search_single_index("products")
+    events = [
+        view("u-1"),
+        view("u-1", authenticatedUserToken="b"),
+        view("u-1", authenticatedUserToken="a"),
+        view("u-2"),
+    ]
+    insights.push_events({"events": events})
+    found: Mapping[str, UserSummary] = algolia.identities()
+    assert found == {
+        "u-1": UserSummary(searches=2, events=3, authenticated_user_tokens=("b", "a")),
+        "127.0.0.1": UserSummary(searches=1, events=0, authenticated_user_tokens=()),
+        "u-2": UserSummary(searches=0, events=1, authenticated_user_tokens=()),
+    }
+
+
+def test_no_mismatch(algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync) -> None:
+    found = client.search_single_index(
+        "products", {"userToken": "u-1", "clickAnalytics": True}, {"headers": {"X-Algolia-UserToken": "u-1"}}
+    )
+    insights.push_events(
+        {"events": [view("u-1", queryID=found.query_id), view("u-2"), view("u-2", queryID="message_1")]}
+    )
+    assert algolia.mismatches() == []
+
+
+def test_an_event_of_another_user(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    found = client.search_single_index("products", {"userToken": "u-1", "query": "hat", "clickAnalytics": True})
+    insights.push_events({"events": [view("u-2", queryID=found.query_id)]})
+    (mismatch,) = algolia.mismatches()
+    assert mismatch.kind == "event_token_differs"
+    assert mismatch.search == algolia.searches[0]
+    assert mismatch.event == algolia.events[0]
+    assert mismatch.explanation == (
+        "the event 'bought' of user token 'u-2' names a search for 'hat' in products by user token 'u-1'; "
+        "Algolia attributes the event to that one"
+    )
+
+
+def test_a_purchase_that_names_two_searches(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    searches = [
+        client.search_single_index("products", {"userToken": user, "clickAnalytics": True}) for user in ("u-1", "u-2")
+    ]
+    purchase = view(
+        "u-1",
+        eventSubtype="purchase",
+        objectIDs=["hat", "shoe"],
+        objectData=[{"queryID": search.query_id} for search in searches],
+    )
+    insights.push_events({"events": [purchase]})
+    assert [mismatch.search for mismatch in algolia.mismatches()] == [algolia.searches[1]]
+
+
+def test_an_event_of_a_search_without_token(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    found = client.search_single_index("products", {"clickAnalytics": True})
+    insights.push_events({"events": [view("u-1", queryID=found.query_id)]})
+    (mismatch,) = algolia.mismatches()
+    assert mismatch.kind == "search_without_token"
+    assert "carried no user token" in mismatch.explanation
+    assert "127.0.0.1" in mismatch.explanation
+
+
+def test_an_event_of_no_search(algolia: LocalAlgolia, insights: InsightsClientSync) -> None:
+    insights.push_events({"events": [view("u-1", queryID="0" * 32)]})
+    (mismatch,) = algolia.mismatches()
+    assert mismatch.kind == "unknown_query_id"
+    assert "0" * 32 in mismatch.explanation
+    assert (mismatch.search, mismatch.event) == (None, algolia.events[0])
+
+
+def test_an_event_of_a_forgotten_search(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    found = client.search_single_index("products", {"userToken": "u-1", "clickAnalytics": True})
+    algolia.clear()
+    insights.push_events({"events": [view("u-1", queryID=found.query_id)]})
+    assert algolia.mismatches() == []
+
+
+def test_a_search_with_two_tokens(ask: Ask, algolia: LocalAlgolia, client: SearchClientSync) -> None:
+    ask("POST", QUERY, {"userToken": "u-2"}, {"X-Algolia-UserToken": "u-1"})
+    key = client.generate_secured_api_key(algolia.api_key, {"userToken": "u-3"})
+    ask("POST", QUERY, {"userToken": "u-2"}, {"x-algolia-api-key": key})
+    first, second = algolia.mismatches()
+    assert first.kind == second.kind == "search_tokens_differ"
+    assert "the header X-Algolia-UserToken says 'u-1', the parameter userToken says 'u-2'" in first.explanation
+    assert "the secured API key says 'u-3'" in second.explanation
+    assert first.event is None
+
+
+def test_clear_keeps_the_records(ask: Ask, algolia: LocalAlgolia) -> None:
+    ask("POST", QUERY, {})
+    ask("POST", "/1/events", {"events": [view("u-1")]})
+    algolia.clear()
+    assert (algolia.requests, algolia.searches, algolia.events, algolia.identities()) == ([], [], [], {})
+    assert ask("POST", QUERY, {}).json["nbHits"] == 3
+
+
+def test_only_the_newest_are_kept() -> None:
+    with LocalAlgolia(max_received=10) as algolia:
+        algolia.save_objects("products", [{"objectID": "1"}])
+        with SearchClientSync.create_with_config(algolia.search_config()) as client:
+            for number in range(25):
+                client.search_single_index("products", {"userToken": f"u-{number}"})
+        with InsightsClientSync.create_with_config(algolia.insights_config()) as insights:
+            insights.push_events({"events": [view(f"u-{number}") for number in range(25)]})
+        newest = [f"u-{number}" for number in range(15, 25)]
+        assert [search.user for search in algolia.searches] == newest
+        assert [event.user_token for event in algolia.events] == newest
+        assert len(algolia.requests) == 10
+
+
+def test_large_bodies_are_kept_up_to_a_total(ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(algolia._received._requests, "_max_bytes", 1_000_000)
+    for _ in range(5):
+        ask("POST", QUERY, json.dumps({"query": ""}) + " " * 300_000)
+    assert len(algolia.requests) == 3
+    assert len(algolia.searches) == 5
+
+
+def test_query_ids() -> None:
+    one, other = QueryIDs(), QueryIDs()
+    made = {one.new() for _ in range(1_000)}
+    assert len(made) == 1_000
+    assert all(len(query_id) == 32 and int(query_id, 16) >= 0 for query_id in made)
+    assert all(one.gave(query_id) for query_id in made)
+    assert not any(other.gave(query_id) for query_id in made)
+    assert not one.gave("message_x")

@@ -1,0 +1,244 @@
+"""Keeping records, through the real clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from algoliasearch.http.exceptions import RequestException
+from algoliasearch.search.client import SearchClient, SearchClientSync
+
+from algolia_usertoken.testing import LocalAlgolia
+
+Ask = Callable[..., Any]
+
+
+def ids(client: SearchClientSync, index: str = "products") -> list[str]:
+    return [hit.object_id for hit in client.search_single_index(index).hits]
+
+
+def browsed(client: SearchClientSync, index: str, **parameters: Any) -> list[str]:
+    found: list[str] = []
+    client.browse_objects(index, lambda page: found.extend(hit.object_id for hit in page.hits), parameters or None)
+    return found
+
+
+def test_one_record(client: SearchClientSync) -> None:
+    assert client.save_object("new", {"name": "made"}).object_id
+    assert client.add_or_update_object("new", "1 / é", {"name": "put"}).object_id == "1 / é"
+    assert client.get_object("new", "1 / é") == {"objectID": "1 / é", "name": "put"}
+    assert client.get_object("products", "shirt", ["name", "price"]) == {
+        "objectID": "shirt",
+        "name": "Blue Shirt",
+        "price": 20,
+    }
+    client.partial_update_object("new", "1 / é", {"price": 2})
+    assert client.get_object("new", "1 / é") == {"objectID": "1 / é", "name": "put", "price": 2}
+    client.delete_object("new", "1 / é")
+    with pytest.raises(RequestException, match="ObjectID does not exist") as caught:
+        client.get_object("new", "1 / é")
+    assert caught.value.status_code == 404
+
+
+def test_partial_update_creates_unless_told_not_to(client: SearchClientSync) -> None:
+    client.partial_update_object("products", "ghost", {"a": 1}, create_if_not_exists=False)
+    assert "ghost" not in ids(client)
+    client.partial_update_object("products", "ghost", {"a": 1})
+    assert client.get_object("products", "ghost") == {"objectID": "ghost", "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("operation", "value", "before", "after"),
+    [
+        ("Increment", 2, 5, 7),
+        ("Decrement", 2, 5, 3),
+        ("Increment", 2, None, 2),
+        ("IncrementFrom", 5, 5, 6),
+        ("IncrementFrom", 4, 5, 5),
+        ("IncrementSet", 9, 5, 9),
+        ("IncrementSet", 3, 5, 5),
+        ("Add", "a", ["a"], ["a", "a"]),
+        ("AddUnique", "a", ["a"], ["a"]),
+        ("AddUnique", "b", ["a"], ["a", "b"]),
+        ("Remove", "a", ["a", "b", "a"], ["b"]),
+        ("Remove", "a", None, []),
+    ],
+)
+def test_built_in_operations(client: SearchClientSync, operation: str, value: Any, before: Any, after: Any) -> None:
+    client.add_or_update_object("ops", "1", {"field": before})
+    client.partial_update_object("ops", "1", {"field": {"_operation": operation, "value": value}})
+    assert client.get_object("ops", "1") == {"objectID": "1", "field": after}
+
+
+@pytest.mark.parametrize(
+    "change", [{"_operation": "Explode", "value": 1}, {"_operation": 1}, {"_operation": "Increment", "value": "1"}]
+)
+def test_built_in_operations_that_are_none(ask: Ask, change: Any) -> None:
+    assert ask("POST", "/1/indexes/products/hat/partial", {"price": change}).status == 400
+
+
+def test_helpers(client: SearchClientSync) -> None:
+    client.save_objects("many", [{"objectID": str(number), "n": number} for number in range(25)], True, batch_size=10)
+    assert len(browsed(client, "many")) == 25
+    client.partial_update_objects("many", [{"objectID": "3", "n": -3}, {"objectID": "99", "n": 0}])
+    assert client.get_object("many", "3") == {"objectID": "3", "n": -3}
+    client.partial_update_objects("many", [{"objectID": "99", "n": 0}], create_if_not_exists=True)
+    client.delete_objects("many", ["0", "1", "nothing"])
+    assert client.search_single_index("many").nb_hits == 24
+
+
+def test_every_batch_operation_in_order(client: SearchClientSync) -> None:
+    steps = [
+        ("clear", {}),
+        ("addObject", {"objectID": "a", "n": 1}),
+        ("updateObject", {"objectID": "b", "n": 1}),
+        ("partialUpdateObject", {"objectID": "c", "n": 1}),
+        ("partialUpdateObjectNoCreate", {"objectID": "d", "n": 1}),
+        ("deleteObject", {"objectID": "a"}),
+    ]
+    answer = client.batch("products", {"requests": [{"action": action, "body": body} for action, body in steps]})
+    assert answer.object_ids == ["a", "b", "c", "d", "a"]
+    assert ids(client) == ["b", "c"]
+    client.batch("products", {"requests": [{"action": "delete", "body": {}}]})
+    assert not client.index_exists("products")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"action": "explode", "body": {"objectID": "a"}},
+        {"action": "addObject", "body": {"objectID": ""}},
+        {"action": "updateObject", "body": {}},
+        {"action": "updateObject", "body": {"objectID": 1.5}},
+        {"action": "updateObject", "body": {"objectID": True}},
+        {"action": "deleteObject", "body": [1]},
+        {},
+    ],
+)
+def test_a_bad_operation_refuses_its_batch(ask: Ask, client: SearchClientSync, bad: Any) -> None:
+    good = {"action": "deleteObject", "body": {"objectID": "hat"}}
+    assert ask("POST", "/1/indexes/products/batch", {"requests": [good, bad]}).status == 400
+    assert ids(client) == ["shirt", "hat", "shoe"]
+
+
+def test_several_indices(client: SearchClientSync) -> None:
+    requests = [
+        {"indexName": "one", "action": "addObject", "body": {"objectID": "1"}},
+        {"indexName": "two", "action": "addObject", "body": {"objectID": "2"}},
+    ]
+    answer = client.multiple_batch({"requests": requests})
+    assert sorted(answer.task_id) == ["one", "two"]
+    assert answer.object_ids == ["1", "2"]
+    wanted = [{"indexName": "one", "objectID": "1"}, {"indexName": "two", "objectID": "nothing"}]
+    assert client.get_objects({"requests": wanted}).results == [{"objectID": "1"}, None]
+
+
+def test_browse_page_by_page(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+    algolia.save_objects("many", [{"objectID": str(number), "even": number % 2 == 0} for number in range(25)])
+    assert browsed(client, "many", hitsPerPage=10) == [str(number) for number in range(25)]
+    assert browsed(client, "many", hitsPerPage=5, filters="even:true") == [str(number) for number in range(0, 25, 2)]
+    first = client.browse("many", {"hitsPerPage": 10, "clickAnalytics": True})
+    # A cursor is enough to go on with.
+    second = client.browse("many", {"cursor": first.cursor})
+    assert [hit.object_id for hit in second.hits] == [str(number) for number in range(10, 20)]
+    assert algolia.searches[-2].query_id == first.query_id is not None
+    assert {search.operation for search in algolia.searches} == {"browse"}
+
+
+@pytest.mark.parametrize("cursor", ["x", "", "é", 1, "W10=", "WzEsMl0=", "Wy0xLHt9XQ=="])
+def test_browse_with_a_bad_cursor(ask: Ask, cursor: Any) -> None:
+    assert ask("POST", "/1/indexes/products/browse", {"cursor": cursor}).status == 400
+
+
+def test_delete_by_clear_and_delete_index(client: SearchClientSync) -> None:
+    client.delete_by("products", {"filters": "brand:Acme"})
+    assert ids(client) == ["shoe"]
+    client.clear_objects("products")
+    assert ids(client) == []
+    client.delete_index("products")
+    client.delete_index("products")
+    with pytest.raises(RequestException, match="does not exist"):
+        client.search_single_index("products")
+
+
+def test_settings_are_kept(client: SearchClientSync) -> None:
+    client.set_settings("products", {"searchableAttributes": ["name"], "hitsPerPage": 2})
+    client.set_settings("products", {"customRanking": ["desc(price)"]})
+    settings = client.get_settings("products")
+    assert settings.searchable_attributes == ["name"]
+    assert settings.custom_ranking == ["desc(price)"]
+    assert len(ids(client)) == 2
+    with pytest.raises(RequestException, match="does not exist"):
+        client.get_settings("nowhere")
+
+
+def test_tasks_are_published(client: SearchClientSync, ask: Ask) -> None:
+    task = client.save_objects("products", [{"objectID": "1"}])[0].task_id
+    assert client.wait_for_task("products", task).status == "published"
+    assert client.wait_for_app_task(task).status == "published"
+    assert ask("GET", "/1/task/x").status == 400
+
+
+def test_copy_and_move(client: SearchClientSync) -> None:
+    client.set_settings("products", {"hitsPerPage": 2})
+    client.operation_index("products", {"operation": "copy", "destination": "copied"})
+    client.operation_index("products", {"operation": "copy", "destination": "empty", "scope": ["settings"]})
+    assert client.search_single_index("copied").nb_hits == 3
+    assert client.search_single_index("empty").nb_hits == 0
+    assert client.get_settings("empty").hits_per_page == 2
+    client.operation_index("copied", {"operation": "move", "destination": "moved"})
+    assert not client.index_exists("copied")
+    client.save_objects("moved", [{"objectID": "extra"}])
+    assert client.search_single_index("products").nb_hits == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"operation": "swap", "destination": "a"},
+        {"operation": "copy"},
+        {"operation": "copy", "destination": ""},
+        {"operation": "copy", "destination": "a", "scope": "settings"},
+    ],
+)
+def test_bad_operations(ask: Ask, body: Any) -> None:
+    assert ask("POST", "/1/indexes/products/operation", body).status == 400
+
+
+async def test_replace_all_objects(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+    client.set_settings("products", {"hitsPerPage": 7})
+    client.replace_all_objects("products", [{"objectID": "only"}])
+    assert ids(client) == ["only"]
+    assert client.get_settings("products").hits_per_page == 7
+    client.replace_all_objects("brand-new", [{"objectID": "1"}])
+    async with SearchClient.create_with_config(algolia.search_config()) as async_client:
+        await async_client.replace_all_objects("brand-new", [{"objectID": "2"}])
+    assert ids(client, "brand-new") == ["2"]
+    assert [index.name for index in client.list_indices().items] == ["brand-new", "products"]
+
+
+def test_copy_of_what_is_not_settings(client: SearchClientSync) -> None:
+    client.set_settings("products", {"hitsPerPage": 2})
+    client.operation_index("products", {"operation": "copy", "destination": "copied", "scope": ["rules"]})
+    client.operation_index("nowhere", {"operation": "move", "destination": "copied"})
+    assert client.get_settings("copied").hits_per_page is None
+    client.operation_index("products", {"operation": "move", "destination": "products"})
+    assert client.search_single_index("products").nb_hits == 3
+
+
+def test_list_of_indices(client: SearchClientSync, ask: Ask) -> None:
+    client.save_objects("another", [{"objectID": "1"}])
+    another, products = client.list_indices().items
+    assert (another.name, another.entries, products.name, products.entries) == ("another", 1, "products", 3)
+    assert products.updated_at.endswith("Z")
+    assert ask("GET", "/1/indexes?page=" + "9" * 5_000).status == 200
+    second = client.list_indices(page=1, hits_per_page=1)
+    assert ([index.name for index in second.items], second.nb_pages) == (["products"], 2)
+
+
+def test_saving_again_keeps_the_place_and_changes_the_words(client: SearchClientSync) -> None:
+    client.save_objects("products", [{"objectID": "shirt", "name": "Green shirt"}])
+    assert ids(client) == ["shirt", "hat", "shoe"]
+    assert client.search_single_index("products", {"query": "blue"}).nb_hits == 1
+    assert client.search_single_index("products", {"query": "green"}).nb_hits == 1
