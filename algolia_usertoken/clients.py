@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
 
 from .errors import MissingUserTokenError
@@ -18,7 +19,6 @@ from .provider import TokenProvider, one_provider
 from .transporter import OnMissingUserToken, TokenAwareTransporter, TokenAwareTransporterSync, UserTokenIn
 
 if TYPE_CHECKING:
-    from algoliasearch.insights.config import InsightsConfig
     from algoliasearch.search.config import SearchConfig
     from algoliasearch.search.models import SecuredApiKeyRestrictions
     from typing_extensions import Self
@@ -66,6 +66,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             "forward_client_ip": forward_client_ip,
         }
         self._insights_config = insights_config
+        self._made_insights_config: InsightsConfig | None = None
         self._given_events = events
         self._made_events: EventSender | None = None
         self._made_insights: Any = None
@@ -113,7 +114,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         """
         view = copy(self)
-        view._parent = self
+        view._parent = self._parent or self
         view.token_provider = self.token_provider.with_identity(identity)
         view._made_events = view._made_insights = None
         view._ingestion_transporter = copy(self._ingestion_transporter)
@@ -130,7 +131,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             with _first_use:
                 if self._made_events is None:
                     self._made_events = EventSender(
-                        config=self._made_insights_config(), token_provider=self.token_provider
+                        config=self._used_insights_config(), token_provider=self.token_provider
                     )
         return self._made_events
 
@@ -141,16 +142,21 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             with _first_use:
                 if self._made_insights is None:
                     self._made_insights = self._insights_class(
-                        config=self._made_insights_config(), token_provider=self.token_provider
+                        config=self._used_insights_config(), token_provider=self.token_provider
                     )
         return self._made_insights
 
-    def _made_insights_config(self) -> InsightsConfig:
-        if self._insights_config is None:
-            from algoliasearch.insights.config import InsightsConfig
+    def _used_insights_config(self) -> InsightsConfig:
+        if self._insights_config is not None:
+            return self._insights_config
+        if self._made_insights_config is None:
+            self._made_insights_config = InsightsConfig(self._config.app_id, self._config.api_key)
+        return self._made_insights_config
 
-            self._insights_config = InsightsConfig(self._config.app_id, self._config.api_key)
-        return self._insights_config
+    def _set_insights_api_key(self, api_key: str) -> None:
+        owner = self._parent or self
+        if owner._made_insights_config is not None:
+            owner._made_insights_config.set_client_api_key(api_key)
 
     def _restricted_to_user(self, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None) -> dict[str, Any]:
         """`restrictions` with the current user token; one that they name themselves stays."""
@@ -218,15 +224,21 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         """
         return await self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
+    async def set_client_api_key(self, api_key: str) -> None:
+        """Set a new API key for searches and, where no `insights_config` was given, for events."""
+        await super().set_client_api_key(api_key)
+        self._set_insights_api_key(api_key)
+
     async def close(self) -> None:
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
         try:
+            events, self._made_events = self._made_events, None
+            if events is not None:
+                await events.aclose()
             if self._given_events is not None:
-                await self._given_events.aflush()
-            if self._made_events is not None:
-                await self._made_events.aclose()
+                await self._given_events.aflush(self._given_events.close_timeout)
             if self._made_insights is not None:
                 await self._made_insights.close()
         finally:
@@ -259,15 +271,21 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         """
         return self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
+    def set_client_api_key(self, api_key: str) -> None:
+        """Set a new API key for searches and, where no `insights_config` was given, for events."""
+        super().set_client_api_key(api_key)
+        self._set_insights_api_key(api_key)
+
     def close(self) -> None:
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
         try:
+            events, self._made_events = self._made_events, None
+            if events is not None:
+                events.close()
             if self._given_events is not None:
-                self._given_events.flush()
-            if self._made_events is not None:
-                self._made_events.close()
+                self._given_events.flush(self._given_events.close_timeout)
             if self._made_insights is not None:
                 self._made_insights.close()
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -79,7 +79,7 @@ class identity_scope:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 return _arun_in_scope(self, function(*args, **kwargs))
 
-        elif _is_async(function):
+        elif inspect.iscoroutinefunction(function):
 
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 with self:
@@ -89,7 +89,9 @@ class identity_scope:
 
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 with self:
-                    return function(*args, **kwargs)
+                    result = function(*args, **kwargs)
+                # An async callable that does not look like one: an object, or a partial of one.
+                return _await_in_scope(self, result) if inspect.iscoroutine(result) else result
 
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
@@ -133,9 +135,9 @@ def _change(**token: Any) -> None:
     _frame.set(frame._replace(identity=identity))
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
-    # An object with an async `__call__`, too.
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+async def _await_in_scope(scope: identity_scope, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with scope:
+        return await coroutine
 
 
 def _run_in_scope(scope: identity_scope, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

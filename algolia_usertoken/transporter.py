@@ -163,7 +163,7 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        message = f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+        message = f"{getattr(verb, 'value', verb)} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
         if self._on_missing_user_token == "raise":
             raise MissingUserTokenError(message)
         warnings.warn(message, MissingUserTokenWarning, stacklevel=2)

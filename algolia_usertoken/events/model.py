@@ -102,6 +102,7 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
             login = event["authenticatedUserToken"] = identity.authenticated_user_token
         event["userToken"] = identity.user_token if identity.user_token is not None else login
     if event["userToken"] is None:
+        _check_content(event)  # what is wrong with the event itself, is said first
         raise MissingUserTokenError(
             f"nobody to attribute the event {_quoted(event.get('eventName'))} to: no user token is known"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from copy import copy
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Any
@@ -87,6 +86,7 @@ class EventSender(EventMethods):
         if on_error is not None and not callable(on_error):
             raise TypeError(f"on_error must be callable, not {type(on_error).__name__}")
         self.token_provider = one_provider(user_token, token_provider)
+        self.close_timeout = close_timeout
         self._strict = strict
         self._reporter = Reporter(on_error)
         self._dispatcher = Dispatcher(
@@ -113,7 +113,8 @@ class EventSender(EventMethods):
         return self._with_provider(self.token_provider.with_identity(identity))
 
     def _with_provider(self, token_provider: TokenProvider) -> Self:
-        view = copy(self)
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
         view.token_provider = token_provider
         view._parent = self
         return view
@@ -185,7 +186,7 @@ class EventSender(EventMethods):
             timeout: Seconds to wait at most; None: as long as it takes.
 
         Returns:
-            True if everything that was accepted before is settled: delivered, rejected or given up.
+            True if everything that was accepted before is settled, that is delivered, rejected or given up.
         """
         return self._dispatcher.flush(timeout)
 
@@ -218,6 +219,9 @@ class EventSender(EventMethods):
             ValueError: Not in the main thread, or no such signal.
         """
         lifecycle.deliver_on_signal(self._dispatcher, signum)
+
+    def __getstate__(self) -> Any:
+        raise TypeError("an EventSender can't be pickled or copied: its queue belongs to this process; make a new one")
 
     def __enter__(self) -> Self:
         return self

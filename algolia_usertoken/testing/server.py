@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import io
 import logging
 import os
 import socket
 import threading
 import time
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +20,7 @@ from aiohttp.http import RawRequestMessage
 
 from algolia_usertoken.testing.faults import Fault, Faults
 from algolia_usertoken.testing.received import Received, ReceivedRequest
+from algolia_usertoken.testing.records import Refused
 from algolia_usertoken.testing.routes import Api, Call, Reply, as_error
 
 # Larger than any body that Algolia takes, so that its own limits answer.
@@ -82,6 +86,8 @@ class Server:
             request_factory=self._request,
             # A client that hangs up is waited for no longer.
             handler_cancellation=True,
+            # aiohttp leaves a request hanging whose body turns out not to be what its encoding says.
+            auto_decompress=False,
             access_log=None,
             logger=_log,
         )
@@ -99,11 +105,9 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query_string = _target(request).partition("?")
         try:
-            body, refused = await request.read(), None
-        except web.HTTPRequestEntityTooLarge:
-            body, refused = b"", as_error(413, "Request body too large")
-        except (web.RequestPayloadError, asyncio.IncompleteReadError):
-            body, refused = b"", as_error(400, "The request body could not be read")
+            body, refused = await _read(request), None
+        except Refused as error:
+            body, refused = b"", as_error(error.status, error.message)
         call = Call(
             method=request.method,
             path=path,
@@ -245,6 +249,29 @@ class _Connections(web.Server):
         if self._transports:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._none_left.wait(), _GRACE_SECONDS)
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """The body, decompressed; `Refused` if it is too large or not what its encoding says."""
+    try:
+        body: bytes = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(413, "Request body too large") from None
+    except (web.RequestPayloadError, asyncio.IncompleteReadError):
+        raise Refused(400, "The request body could not be read") from None
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise Refused(400, "Content-Encoding: only gzip is understood")
+    try:
+        # One byte more than allowed is enough to know, and no small body can grow beyond that.
+        body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(_MAX_BODY_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise Refused(400, "Content-Encoding: the body is not gzip") from None
+    if len(body) > _MAX_BODY_BYTES:
+        raise Refused(413, "Request body too large")
+    return body
 
 
 def _target(request: web.BaseRequest) -> str:

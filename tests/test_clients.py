@@ -1,0 +1,824 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import hashlib
+import hmac
+import inspect
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from algoliasearch.http.exceptions import RequestException
+from algoliasearch.http.hosts import Host, HostsCollection
+from algoliasearch.http.transporter import EchoTransporter, Transporter
+from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
+from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
+from algoliasearch.search.client import SearchClient, SearchClientSync
+from algoliasearch.search.config import SearchConfig, TransformationOptions
+from algoliasearch.search.models import SearchParamsObject, SecuredApiKeyRestrictions
+
+from algolia_usertoken import (
+    EventSender,
+    Identity,
+    InvalidUserTokenError,
+    MissingUserTokenError,
+    TokenAwareClient,
+    TokenAwareClientSync,
+    TokenAwareInsightsClient,
+    TokenAwareInsightsClientSync,
+    TokenAwareTransporter,
+    TokenAwareTransporterSync,
+    TokenProvider,
+    identity_scope,
+    make_token_aware,
+)
+from algolia_usertoken.testing import LocalAlgolia
+
+HEADER = "X-Algolia-UserToken"
+IP = "203.0.113.7"
+
+CLIENTS = [
+    ("abtesting", "Abtesting"),
+    ("abtesting_v3", "AbtestingV3"),
+    ("agent_studio", "AgentStudio"),
+    ("analytics", "Analytics"),
+    ("composition", "Composition"),
+    ("ingestion", "Ingestion"),
+    ("insights", "Insights"),
+    ("monitoring", "Monitoring"),
+    ("personalization", "Personalization"),
+    ("query_suggestions", "QuerySuggestions"),
+    ("recommend", "Recommend"),
+    ("search", "Search"),
+]
+
+
+def echo(**kwargs: Any) -> TokenAwareClientSync:
+    """A client whose answers are its requests."""
+    config = SearchConfig("APP", "key")
+    return TokenAwareClientSync(transporter=EchoTransporterSync(config), config=config, **kwargs)
+
+
+def async_echo(**kwargs: Any) -> TokenAwareClient:
+    config = SearchConfig("APP", "key")
+    return TokenAwareClient(transporter=EchoTransporter(config), config=config, **kwargs)
+
+
+def searched(client: Any, **options: Any) -> dict[str, str]:
+    """The headers of a search."""
+    answer = client.search_single_index_with_http_info("products", {"query": "shoe"}, options or None)
+    if inspect.isawaitable(answer):
+        answer = asyncio.run(_result(answer))
+    headers: dict[str, str] = answer.headers
+    return headers
+
+
+async def _result(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def users(algolia: LocalAlgolia) -> list[str | None]:
+    return [search.user_token for search in algolia.searches]
+
+
+def header(request: Any) -> str | None:
+    return {name.lower(): value for name, value in request.headers.items()}.get(HEADER.lower())
+
+
+# -- The constructor -----------------------------------------------------------------------------------------------
+
+
+def test_clients_are_those_of_algoliasearch() -> None:
+    assert issubclass(TokenAwareClient, SearchClient)
+    assert issubclass(TokenAwareClientSync, SearchClientSync)
+    for ours, theirs in ((TokenAwareClient, SearchClient), (TokenAwareClientSync, SearchClientSync)):
+        assert list(inspect.signature(ours).parameters)[:4] == list(inspect.signature(theirs).parameters)
+
+
+@pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
+def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
+    assert client_class("APP", "key")._config.app_id == "APP"
+    assert client_class(app_id="APP", api_key="key")._config.api_key == "key"
+    config = SearchConfig("APP", "key")
+    assert client_class(config=config)._config is config
+    plain = (Transporter if client_class is TokenAwareClient else TransporterSync)(config)
+    assert client_class("ignored", "ignored", plain)._config.app_id == "APP"
+    with pytest.raises((AssertionError, ValueError), match="`app_id` is missing"):
+        client_class("", "key")
+
+
+@pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token 'a@b' has '@' at position 2"),
+        ({"user_token": ""}, InvalidUserTokenError, "user_token is empty; to send no token, use None"),
+        ({"user_token": 7}, InvalidUserTokenError, "user_token must be a string, not int"),
+        ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
+        (
+            {"user_token": "u", "token_provider": TokenProvider()},
+            ValueError,
+            "user_token and token_provider both say whose calls these are: give one, or TokenProvider(default=user_token",
+        ),
+        (
+            {"user_token_in": "cookie"},
+            ValueError,
+            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+        ),
+        (
+            {"on_missing_user_token": "log"},
+            ValueError,
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'log'",
+        ),
+        ({"events": "u"}, TypeError, "events must be an EventSender, not str"),
+        ({"insights_config": "us"}, TypeError, "insights_config must be an InsightsConfig, not str"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    client_class: Any, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        client_class("APP", "key", **arguments)
+    assert str(caught.value).startswith(message)
+    with pytest.raises(error) as caught:
+        client_class.create_with_config(SearchConfig("APP", "key"), **arguments)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
+def test_events_and_client_share_one_provider(client_class: Any) -> None:
+    provider, other = TokenProvider("u"), TokenProvider("u")
+    with EventSender("APP", "key", token_provider=provider) as events:
+        for client in (
+            client_class("APP", "key", events=events),
+            client_class("APP", "key", events=events, token_provider=provider),
+        ):
+            assert client.token_provider is provider
+            assert client.events is events
+        for wrong in ({"token_provider": other}, {"user_token": "u"}):
+            with pytest.raises(ValueError, match=r"^events has a token_provider of its own.*=events\.token_provider$"):
+                client_class("APP", "key", events=events, **wrong)
+
+
+@pytest.mark.parametrize("make", [echo, async_echo])
+def test_searches_carry_the_user_token(make: Callable[..., Any]) -> None:
+    assert searched(make(user_token="job"))[HEADER] == "job"
+    assert searched(make(token_provider=TokenProvider(resolve=lambda: "resolved")))[HEADER] == "resolved"
+    assert searched(make(user_token=Identity(None, "login")))[HEADER] == "login"
+    assert HEADER not in searched(make())
+    assert HEADER not in searched(make(user_token=Identity()))
+    with identity_scope("context"):
+        assert searched(make(user_token="job"))[HEADER] == "context"
+        assert searched(make(user_token="job"), headers={"x-algolia-usertoken": "call"})["x-algolia-usertoken"] == "call"
+
+
+@pytest.mark.parametrize("make", [echo, async_echo])
+def test_options_reach_the_transporter(make: Callable[..., Any]) -> None:
+    with pytest.raises(MissingUserTokenError):
+        searched(make(on_missing_user_token="raise"))
+    who = Identity("u", client_ip=IP)
+    assert searched(make(user_token=who, forward_client_ip=True))["X-Forwarded-For"] == IP
+    assert "X-Forwarded-For" not in searched(make(user_token=who))
+    assert HEADER not in searched(make(user_token=who, user_token_in="parameter"))
+
+
+# -- create_with_config --------------------------------------------------------------------------------------------
+
+
+class MyClient(TokenAwareClient):
+    """A client of somebody's own."""
+
+
+class MyClientSync(TokenAwareClientSync):
+    """A client of somebody's own."""
+
+
+@pytest.mark.parametrize(
+    ("client_class", "transporter_class"),
+    [
+        (TokenAwareClient, EchoTransporter),
+        (TokenAwareClientSync, EchoTransporterSync),
+        (MyClient, EchoTransporter),
+        (MyClientSync, EchoTransporterSync),
+    ],
+)
+def test_create_with_config_makes_a_client_of_its_class(client_class: Any, transporter_class: Any) -> None:
+    config = SearchConfig("APP", "key")
+    provider = TokenProvider(Identity("u", client_ip=IP))
+    client = client_class.create_with_config(
+        config,
+        transporter_class(config),
+        token_provider=provider,
+        user_token_in="both",
+        on_missing_user_token="raise",
+        forward_client_ip=True,
+    )
+
+    assert type(client) is client_class
+    assert client._config is config
+    assert client.token_provider is provider
+    headers = searched(client)
+    assert (headers[HEADER], headers["X-Forwarded-For"]) == ("u", IP)
+    assert type(client_class.create_with_config(SearchConfig("APP", "key"))) is client_class
+    assert searched(client_class.create_with_config(config, transporter_class(config), user_token="job"))[HEADER] == "job"
+    with EventSender("APP", "key") as events:
+        assert client_class.create_with_config(config, events=events).events is events
+
+
+@pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
+def test_create_with_config_reads_the_region_as_algoliasearch_does(client_class: Any) -> None:
+    config = SearchConfig("APP", "key")
+    config.region = "eu"  # type: ignore[assignment]
+    client = client_class.create_with_config(config)
+
+    assert client._ingestion_transporter is not None
+    assert client_class.create_with_config(SearchConfig("APP", "key"))._ingestion_transporter is None
+
+
+# -- Transformations -----------------------------------------------------------------------------------------------
+
+
+def transformation_options(algolia: LocalAlgolia) -> TransformationOptions:
+    hosts = HostsCollection([Host(url=algolia.host, scheme="http", port=algolia.port)])
+    return TransformationOptions("us", hosts=hosts, proxies={})
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_records_pushed_through_transformations_carry_the_token(algolia: LocalAlgolia, late: bool) -> None:
+    config = algolia.search_config()
+    if not late:
+        config.transformation_options = transformation_options(algolia)
+    with TokenAwareClientSync.create_with_config(config, user_token="u") as client:
+        if late:
+            client.set_transformation_options(transformation_options(algolia))
+        for pusher in (client, client.with_identity("view"), client.with_identity("outer").with_identity("inner"), client):
+            with pytest.raises(RequestException):  # the stand-in does not know the route
+                pusher.save_objects_with_transformation("products", [{"objectID": "9"}])
+
+    assert [header(request) for request in algolia.requests] == ["u", "view", "inner", "u"]
+    assert {request.path for request in algolia.requests} == {"/1/push/products"}
+
+
+async def test_async_records_pushed_through_transformations_carry_the_token(algolia: LocalAlgolia) -> None:
+    config = algolia.search_config()
+    config.transformation_options = transformation_options(algolia)
+    async with TokenAwareClient.create_with_config(config, user_token="u") as client:
+        for pusher in (client, client.with_identity("view"), client):
+            with pytest.raises(RequestException):
+                await pusher.save_objects_with_transformation("products", [{"objectID": "9"}])
+
+    assert [header(request) for request in algolia.requests] == ["u", "view", "u"]
+
+
+# -- make_token_aware ----------------------------------------------------------------------------------------------
+
+
+def plain_client(room: str, name: str, sync: bool) -> Any:
+    config_class = getattr(import_module(f"algoliasearch.{room}.config"), f"{name}Config")
+    region = inspect.signature(config_class).parameters.get("region")
+    needs_region = region is not None and region.default in ("", inspect.Parameter.empty)
+    config = config_class("APP", "key", *(["us"] if needs_region else []))
+    client_class = getattr(import_module(f"algoliasearch.{room}.client"), f"{name}Client{'Sync' if sync else ''}")
+    return client_class.create_with_config(config, (EchoTransporterSync if sync else EchoTransporter)(config))
+
+
+def asked(client: Any, **options: Any) -> dict[str, str]:
+    """The headers of a request that every client can make."""
+    answer = client.custom_get_with_http_info("1/anything", None, options or None)
+    if inspect.isawaitable(answer):
+        answer = asyncio.run(_result(answer))
+    headers: dict[str, str] = answer.headers
+    return headers
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+@pytest.mark.parametrize(("room", "name"), CLIENTS)
+def test_any_client_can_be_made_token_aware(room: str, name: str, sync: bool) -> None:
+    client = plain_client(room, name, sync)
+    assert HEADER not in asked(client)
+
+    assert make_token_aware(client) is client
+    with identity_scope("context"):
+        assert asked(client)[HEADER] == "context"
+    assert HEADER not in asked(client)
+
+    make_token_aware(client, TokenProvider("again"))
+    assert asked(client)[HEADER] == "again"
+    assert isinstance(client._transporter, TokenAwareTransporterSync if sync else TokenAwareTransporter)
+    assert type(vars(client._transporter)["_transporter"]) is (EchoTransporterSync if sync else EchoTransporter)
+
+
+@pytest.mark.parametrize("make", [echo, async_echo])
+def test_a_client_that_is_token_aware_stays_one_for_searches_and_events(make: Callable[..., Any]) -> None:
+    client = make(user_token="first")
+    provider = TokenProvider("second")
+    make_token_aware(client, provider)
+
+    assert searched(client)[HEADER] == "second"
+    assert client.token_provider is provider
+    assert client.events.token_provider is provider
+    assert client.insights.token_provider is provider
+
+
+def test_make_token_aware_takes_the_options() -> None:
+    recommend = make_token_aware(
+        plain_client("recommend", "Recommend", True),
+        TokenProvider(Identity("u", client_ip=IP)),
+        user_token_in="parameter",
+        on_missing_user_token="raise",
+        forward_client_ip=True,
+    )
+    query = {"requests": [{"indexName": "products", "model": "trending-items", "threshold": 0}]}
+    answer = recommend.get_recommendations_with_http_info(query)
+
+    assert '"queryParameters": {"userToken": "u"}' in answer.data
+    assert answer.headers["X-Forwarded-For"] == IP
+    assert HEADER not in answer.headers
+    make_token_aware(recommend, on_missing_user_token="raise")
+    with pytest.raises(MissingUserTokenError):
+        recommend.get_recommendations_with_http_info(query)
+
+
+def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia) -> None:
+    config = algolia.search_config()
+    config.transformation_options = transformation_options(algolia)
+    with make_token_aware(SearchClientSync.create_with_config(config), TokenProvider("u")) as client:
+        with pytest.raises(RequestException):
+            client.save_objects_with_transformation("products", [{"objectID": "9"}])
+
+    assert [header(request) for request in algolia.requests] == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("client", "kwargs", "error", "message"),
+    [
+        (None, {}, TypeError, "client must be an algoliasearch client, not NoneType"),
+        (object(), {}, TypeError, "client must be an algoliasearch client, not object"),
+        (..., {"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
+        (..., {"user_token_in": "url"}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not 'url'"),
+    ],
+)
+def test_make_token_aware_refuses_what_it_cannot_do(
+    client: Any, kwargs: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    client = plain_client("search", "Search", True) if client is ... else client
+    with pytest.raises(error) as caught:
+        make_token_aware(client, **kwargs)
+
+    assert str(caught.value) == message
+
+
+async def test_recommend_over_http(algolia: LocalAlgolia) -> None:
+    query: Any = {"requests": [{"indexName": "products", "model": "trending-items", "threshold": 0}]}
+    provider = TokenProvider("u")
+    with make_token_aware(
+        RecommendClientSync.create_with_config(algolia.recommend_config()), provider, user_token_in="both"
+    ) as client:
+        client.get_recommendations(query)
+    async with make_token_aware(
+        RecommendClient.create_with_config(algolia.recommend_config()), provider, user_token_in="parameter"
+    ) as async_client:
+        await async_client.get_recommendations(query)
+
+    assert [(search.user_token_header, search.user_token_parameter) for search in algolia.searches] == [
+        ("u", "u"),
+        (None, "u"),
+    ]
+
+
+# -- Views ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [echo, async_echo])
+def test_view_calls_as_its_identity(make: Callable[..., Any]) -> None:
+    client = make(user_token="default")
+    view = client.with_identity("view")
+
+    assert type(view) is type(client)
+    with identity_scope("context"):
+        assert searched(view)[HEADER] == "view"
+        assert searched(view.with_identity("inner"))[HEADER] == "inner"
+        assert searched(view.with_identity(None))[HEADER] == "view"
+        assert searched(client.with_identity(None))[HEADER] == "context"
+        assert HEADER not in searched(client.with_identity(Identity()))
+        assert HEADER not in searched(client.with_identity(Identity("u", opted_out=True)))
+        assert searched(client.with_identity(Identity(None, "login")))[HEADER] == "login"
+        assert searched(client.with_identity(Identity(client_ip=IP)))["X-Forwarded-For"] == IP
+        assert searched(view, headers={HEADER: "call"})[HEADER] == "call"
+        assert searched(client)[HEADER] == "context"
+    assert searched(client)[HEADER] == "default"
+    assert client.token_provider.identity() == Identity("default")
+    assert view.token_provider.identity() == Identity("view")
+
+
+@pytest.mark.parametrize("identity", ["a@b", "", 7])
+def test_view_refuses_a_bad_identity(identity: Any) -> None:
+    with pytest.raises(InvalidUserTokenError, match="^identity "):
+        echo().with_identity(identity)
+
+
+def test_view_keeps_the_options() -> None:
+    client = echo(user_token_in="both", on_missing_user_token="raise", forward_client_ip=True)
+    answer = client.with_identity(Identity("u", client_ip=IP)).search_single_index_with_http_info("products", {})
+
+    assert answer.data == '{"userToken": "u"}'
+    assert (answer.headers[HEADER], answer.headers["X-Forwarded-For"]) == ("u", IP)
+    with pytest.raises(MissingUserTokenError):
+        searched(client.with_identity(None))
+
+
+@pytest.mark.parametrize(
+    ("make", "transporter_class"), [(echo, TokenAwareTransporterSync), (async_echo, TokenAwareTransporter)]
+)
+def test_view_shares_the_connections(make: Callable[..., Any], transporter_class: Any) -> None:
+    client = make()
+    view = client.with_identity("u").with_identity("v")
+
+    assert vars(view._transporter)["_transporter"] is vars(client._transporter)["_transporter"]
+    assert type(view._transporter) is type(client._transporter) is transporter_class
+
+
+class Closing(EchoTransporterSync):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AsyncClosing(EchoTransporter):
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_closing_a_view_closes_nothing() -> None:
+    config = SearchConfig("APP", "key")
+    transporter, async_transporter = Closing(config), AsyncClosing(config)
+    with TokenAwareClientSync(transporter=transporter, config=config) as client:
+        view = client.with_identity("u")
+        with view, view.with_identity("v"):
+            pass
+        view.close()
+        assert transporter.closed == 0
+    assert transporter.closed == 1
+    async with TokenAwareClient(transporter=async_transporter, config=config) as async_client:
+        async with async_client.with_identity("u") as async_view, async_view.with_identity("v"):
+            pass
+        await async_view.close()
+        assert async_transporter.closed == 0
+    assert async_transporter.closed == 1
+
+
+def test_events_and_insights_of_a_view_carry_its_identity_through_the_same_queue(
+    sync_client: TokenAwareClientSync, algolia: LocalAlgolia
+) -> None:
+    view = sync_client.with_identity(Identity("view", "login"))
+    inner = view.with_identity("inner")
+    with identity_scope("context"):
+        for client in (view, inner, inner.with_identity(None), sync_client):
+            assert client.events.viewed_object_ids("Viewed", "products", ["1"])
+            client.insights.push_events(
+                {"events": [{"eventType": "view", "eventName": "Pushed", "index": "products", "objectIDs": ["1"]}]}
+            )
+    view.events.close()
+    view.insights.close()
+    view.close()
+    assert sync_client.events.viewed_object_ids("Viewed", "products", ["1"], identity="last")
+    assert sync_client.events.flush(5)
+
+    expected = [("inner", None), ("inner", None), ("context", None)]
+    for name, got in (("Pushed", expected), ("Viewed", [*expected, ("last", None)])):
+        assert [
+            (event.user_token, event.authenticated_user_token)
+            for event in algolia.events
+            if event.event_name == name
+        ] == [("view", "login"), *got]
+
+
+# -- events, insights ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "insights_class"), [(echo, TokenAwareInsightsClientSync), (async_echo, TokenAwareInsightsClient)]
+)
+def test_events_and_insights_are_made_once_and_share_the_provider(
+    make: Callable[..., Any], insights_class: Any
+) -> None:
+    client = make(user_token="u")
+
+    assert client.events is client.events
+    assert client.insights is client.insights
+    assert isinstance(client.events, EventSender)
+    assert type(client.insights) is insights_class
+    assert client.events.token_provider is client.insights.token_provider is client.token_provider
+    assert (client.insights._config.app_id, client.insights._config.api_key) == ("APP", "key")
+
+
+@pytest.mark.parametrize("make", [echo, async_echo])
+def test_insights_config_is_for_insights_and_events(make: Callable[..., Any]) -> None:
+    config = InsightsConfig("OTHER", "other-key", "de")
+
+    assert make(insights_config=config).insights._config is config
+
+
+def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class SlowSender(EventSender):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            time.sleep(0.02)
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    class SlowInsights(TokenAwareInsightsClientSync):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            time.sleep(0.02)
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
+    monkeypatch.setattr(TokenAwareClientSync, "_insights_class", SlowInsights)
+    client = echo()
+    view = client.with_identity("u")
+    barrier = threading.Barrier(8)
+
+    def use(number: int) -> tuple[int, int]:
+        barrier.wait()
+        if number % 2:
+            assert view.events.token_provider is view.token_provider
+        return id(client.events), id(client.insights)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(use, range(8)))) == 1
+    assert len(made) == 2
+    client.close()
+
+
+def test_close_delivers_events_and_closes_what_the_client_opened(algolia: LocalAlgolia) -> None:
+    client = TokenAwareClientSync.create_with_config(
+        algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+    )
+    client.events.viewed_object_ids("Viewed", "products", ["1"])
+    client.search_single_index("products", {"query": "shoe"})
+    client.close()
+
+    assert [event.user_token for event in algolia.events] == ["u"]
+    client.close()
+
+
+async def test_async_close_delivers_events(algolia: LocalAlgolia) -> None:
+    async with TokenAwareClient.create_with_config(
+        algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+    ) as client:
+        client.events.viewed_object_ids("Viewed", "products", ["1"])
+        await client.insights.push_events(
+            {"events": [{"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}]}
+        )
+        await client.search_single_index("products", {"query": "shoe"})
+
+    assert [event.user_token for event in algolia.events] == ["u", "u"]
+
+
+def test_close_flushes_given_events_but_leaves_them_open(algolia: LocalAlgolia) -> None:
+    with EventSender(config=algolia.insights_config(), user_token="u") as events:
+        with TokenAwareClientSync.create_with_config(algolia.search_config(), events=events) as client:
+            client.events.viewed_object_ids("Viewed", "products", ["1"])
+        assert len(algolia.events) == 1
+        assert events.viewed_object_ids("Viewed", "products", ["1"])
+    assert len(algolia.events) == 2
+
+
+async def test_async_close_flushes_given_events_but_leaves_them_open(algolia: LocalAlgolia) -> None:
+    with EventSender(config=algolia.insights_config(), user_token="u") as events:
+        async with TokenAwareClient.create_with_config(algolia.search_config(), events=events) as client:
+            client.events.viewed_object_ids("Viewed", "products", ["1"])
+        assert len(algolia.events) == 1
+        assert events.viewed_object_ids("Viewed", "products", ["1"])
+    assert len(algolia.events) == 2
+
+
+class Unflushable(EventSender):
+    def flush(self, timeout: float | None = None) -> bool:
+        raise ZeroDivisionError
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        raise ZeroDivisionError
+
+
+async def test_given_transporter_is_closed_also_where_events_fail() -> None:
+    config = SearchConfig("APP", "key")
+    transporter, async_transporter = Closing(config), AsyncClosing(config)
+    with pytest.raises(ZeroDivisionError):
+        TokenAwareClientSync(transporter=transporter, config=config, events=Unflushable("APP", "key")).close()
+    with pytest.raises(ZeroDivisionError):
+        await TokenAwareClient(transporter=async_transporter, config=config, events=Unflushable("APP", "key")).close()
+
+    assert (transporter.closed, async_transporter.closed) == (1, 1)
+
+
+# -- Over HTTP, again and again ------------------------------------------------------------------------------------
+
+
+def test_sync_client_tells_users_apart(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+    def serve(number: int) -> None:
+        with identity_scope(f"u-{number}"):
+            for _ in range(5):
+                sync_client.search_single_index("products", {"query": f"{number}"})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(serve, range(8)))
+
+    assert {(search.query, search.user) for search in algolia.searches} == {(f"{i}", f"u-{i}") for i in range(8)}
+    assert len(algolia.searches) == 40
+
+
+async def test_async_client_tells_users_apart(async_client: TokenAwareClient, algolia: LocalAlgolia) -> None:
+    async def serve(number: int) -> None:
+        with identity_scope(f"u-{number}"):
+            for _ in range(5):
+                await async_client.search_single_index("products", {"query": f"{number}"})
+
+    await asyncio.gather(*map(serve, range(8)))
+
+    assert {(search.query, search.user) for search in algolia.searches} == {(f"{i}", f"u-{i}") for i in range(8)}
+    assert len(algolia.searches) == 40
+
+
+def test_models_are_not_changed(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+    params = SearchParamsObject(query="shoe")
+    options = {"headers": {"x-other": "1"}}
+    before = params.to_dict()
+    client = TokenAwareClientSync.create_with_config(algolia.search_config(), user_token="u", user_token_in="both")
+    client.search_single_index("products", params, options)
+    client.close()
+
+    assert params.to_dict() == before
+    assert options == {"headers": {"x-other": "1"}}
+    assert (algolia.searches[0].user_token_header, algolia.searches[0].user_token_parameter) == ("u", "u")
+
+
+def test_async_client_works_across_two_event_loops(algolia: LocalAlgolia) -> None:
+    client = TokenAwareClient.create_with_config(algolia.search_config(), user_token="u")
+
+    async def serve() -> None:
+        async with client:
+            await client.search_single_index("products", {"query": "shoe"})
+            await client.with_identity("view").search_single_index("products", {"query": "shoe"})
+
+    asyncio.run(serve())
+    asyncio.run(serve())
+
+    assert users(algolia) == ["u", "view"] * 2
+
+
+def test_events_and_insights_of_an_async_client_work_across_two_event_loops(algolia: LocalAlgolia) -> None:
+    client = TokenAwareClient.create_with_config(
+        algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+    )
+
+    async def serve() -> None:
+        async with client:
+            assert client.events.viewed_object_ids("Viewed", "products", ["1"])
+            await client.insights.push_events(
+                {"events": [{"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}]}
+            )
+
+    asyncio.run(serve())
+    asyncio.run(serve())
+
+    assert [event.user_token for event in algolia.events] == ["u"] * 4
+
+
+def test_used_client_can_be_pickled_and_copied(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+    client = TokenAwareClientSync.create_with_config(
+        algolia.search_config(),
+        insights_config=algolia.insights_config(),
+        user_token="u",
+        user_token_in="both",
+    )
+    client.search_single_index("products", {"query": "shoe"})
+    client.events.viewed_object_ids("Viewed", "products", ["1"])
+    client.insights.push_events(
+        {"events": [{"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}]}
+    )
+    algolia.clear()
+    for again in (
+        pickle.loads(pickle.dumps(client)),
+        pickle.loads(pickle.dumps(client.with_identity("u"))),
+        copy.copy(client),
+        copy.deepcopy(client),
+    ):
+        assert type(again) is TokenAwareClientSync
+        again.search_single_index("products", {"query": "shoe"})
+        assert again.events is not client.events
+        assert again.events.token_provider is again.token_provider
+        again.close()
+    client.close()
+
+    assert [(search.user_token_header, search.user_token_parameter) for search in algolia.searches] == [("u", "u")] * 4
+    assert len(algolia.events) == 1
+
+
+def test_unused_async_client_can_be_pickled() -> None:
+    again = pickle.loads(pickle.dumps(async_echo(user_token="u")))
+
+    assert searched(again)[HEADER] == "u"
+
+
+# -- Keys ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def insights_lead_here(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a client makes of its own accord talks to the stand-in."""
+    monkeypatch.setattr(
+        InsightsConfig, "set_default_hosts", lambda self: setattr(self, "hosts", algolia.insights_config().hosts)
+    )
+    yield
+
+
+@pytest.mark.usefixtures("insights_lead_here")
+@pytest.mark.parametrize("used_before", [False, True])
+def test_new_api_key_is_used_for_events_and_insights_too(algolia: LocalAlgolia, used_before: bool) -> None:
+    config = algolia.search_config()
+    config.set_client_api_key("old-key")
+    event = {"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}
+    with TokenAwareClientSync.create_with_config(config, user_token="u") as client:
+        if used_before:
+            assert client.insights
+            assert client.events
+        client.set_client_api_key(algolia.api_key)
+        client.search_single_index("products", {"query": "shoe"})
+        client.insights.push_events({"events": [event]})
+        client.events.send(event)
+        assert client.events.flush(3)
+
+    assert len(algolia.events) == 2
+
+
+def secured(key: str) -> tuple[str, dict[str, list[str]], str]:
+    decoded = base64.b64decode(key).decode()
+    return decoded[:64], parse_qs(decoded[64:]), decoded[64:]
+
+
+@pytest.mark.parametrize(
+    ("restrictions", "expected"),
+    [
+        (None, {"userToken": ["u"]}),
+        ({}, {"userToken": ["u"]}),
+        ({"validUntil": 9}, {"userToken": ["u"], "validUntil": ["9"]}),
+        ({"userToken": "mine"}, {"userToken": ["mine"]}),
+        ({"userToken": None}, {"userToken": ["u"]}),
+        ({"searchParams": {"userToken": "mine", "filters": "a:b"}}, {"userToken": ["mine"], "filters": ["a:b"]}),
+        ({"searchParams": {"filters": "a:b"}}, {"userToken": ["u"], "filters": ["a:b"]}),
+        (SecuredApiKeyRestrictions(valid_until=9), {"userToken": ["u"], "validUntil": ["9"]}),
+        (SecuredApiKeyRestrictions(user_token="mine"), {"userToken": ["mine"]}),
+        (SecuredApiKeyRestrictions(search_params=SearchParamsObject(filters="a:b")), {"userToken": ["u"], "filters": ["a:b"]}),
+    ],
+)
+def test_secured_api_key_is_bound_to_the_user(restrictions: Any, expected: dict[str, list[str]]) -> None:
+    before = copy.deepcopy(restrictions)
+    key = echo(user_token="u").secured_api_key("parent", restrictions)
+    signature, parameters, text = secured(key)
+
+    assert parameters == expected
+    assert signature == hmac.new(b"parent", text.encode(), hashlib.sha256).hexdigest()
+    assert restrictions == before
+    assert asyncio.run(async_echo(user_token="u").secured_api_key("parent", restrictions)) == key
+
+
+def test_secured_api_key_is_the_users_of_now() -> None:
+    client = echo(user_token="default")
+    with identity_scope(Identity("anon", "login")):
+        assert secured(client.secured_api_key("parent"))[1] == {"userToken": ["anon"]}
+    assert secured(client.with_identity("view").secured_api_key("parent"))[1] == {"userToken": ["view"]}
+    assert client.secured_api_key("parent") == client.generate_secured_api_key("parent", {"userToken": "default"})
+
+
+@pytest.mark.parametrize("who", [None, Identity(), Identity(client_ip=IP), Identity("u", opted_out=True)])
+def test_secured_api_key_needs_a_user(who: Any) -> None:
+    message = r"^secured_api_key\(\) binds the key to the current user token, and there is none; .*generate_secured_api_key"
+    with pytest.raises(MissingUserTokenError, match=message):
+        echo(user_token=who).secured_api_key("parent")
+    with pytest.raises(MissingUserTokenError, match=message):
+        asyncio.run(async_echo(user_token=who).secured_api_key("parent", {"validUntil": 9}))
+
+
+def test_secured_api_key_works(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
+    key = sync_client.with_identity("u").secured_api_key(algolia.api_key)
+    config = algolia.search_config()
+    config.set_client_api_key(key)
+    with SearchClientSync.create_with_config(config) as front_end:
+        front_end.search_single_index("products", {"query": "shoe"})
+
+    assert users(algolia) == ["u"]
