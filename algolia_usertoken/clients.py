@@ -13,21 +13,28 @@ from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
 
 from .errors import MissingUserTokenError
-from .events.sender import EventSender
-from .insights import AnyTransporter, TokenAwareInsightsClient, TokenAwareInsightsClientSync
 from .provider import TokenProvider, one_provider
-from .transporter import OnMissingUserToken, TokenAwareTransporter, TokenAwareTransporterSync, UserTokenIn
+from .transporter import (
+    AnyTransporter,
+    OnMissingUserToken,
+    TokenAwareTransporter,
+    TokenAwareTransporterSync,
+    UserTokenIn,
+)
 
 if TYPE_CHECKING:
     from algoliasearch.search.config import SearchConfig
     from algoliasearch.search.models import SecuredApiKeyRestrictions
     from typing_extensions import Self
 
+    from .events.sender import EventSender
     from .identity import Identity
+    from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
 
 Client = TypeVar("Client")
 
-# Guards the first use of `events` and `insights`; not per client, so that clients stay picklable.
+# Guards the first use of `events` and `insights`; not per client, so that clients stay picklable. What they are made of
+# is imported then, too: it costs as much as a tenth of algoliasearch, and not every application sends events.
 _first_use = threading.Lock()
 
 
@@ -37,7 +44,6 @@ class _TokenAwareClient(Generic[AnyTransporter]):
     _config: Any
     _transporter: Any
     _ingestion_transporter: Any
-    _insights_class: Any
     _parent: Any = None  # of a view
 
     def __init__(
@@ -55,11 +61,14 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         insights_config: InsightsConfig | None = None,
         events: EventSender | None = None,
     ) -> None:
-        if events is not None and not isinstance(events, EventSender):
-            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
-        self.token_provider = one_provider(
-            user_token, token_provider, None if events is None else events.token_provider
-        )
+        if events is not None:
+            from .events.sender import EventSender
+
+            if not isinstance(events, EventSender):
+                raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
+        if insights_config is not None and not isinstance(insights_config, InsightsConfig):
+            raise TypeError(f"insights_config must be an InsightsConfig, not {type(insights_config).__name__}")
+        self._provider = one_provider(user_token, token_provider, None if events is None else events.token_provider)
         self._options: dict[str, Any] = {
             "user_token_in": user_token_in,
             "on_missing_user_token": on_missing_user_token,
@@ -71,7 +80,12 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         self._made_events: EventSender | None = None
         self._made_insights: Any = None
         super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
-        make_token_aware(self, self.token_provider, **self._options)
+        make_token_aware(self, self._provider, **self._options)
+
+    @property
+    def token_provider(self) -> TokenProvider:
+        """Who decides whose call it is; shared with `events` and `insights`."""
+        return self._provider
 
     @classmethod
     def create_with_config(
@@ -115,36 +129,43 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         """
         view = copy(self)
         view._parent = self._parent or self
-        view.token_provider = self.token_provider.with_identity(identity)
+        view._provider = self._provider.with_identity(identity)
         view._made_events = view._made_insights = None
         view._ingestion_transporter = copy(self._ingestion_transporter)
-        return make_token_aware(view, view.token_provider, **self._options)
+        return make_token_aware(view, view._provider, **self._options)
 
     @property
     def events(self) -> EventSender:
         """The sender of this client's events, which shares `token_provider`; made on first use."""
-        if self._parent is not None:
-            return self._parent.events._with_provider(self.token_provider)  # type: ignore[no-any-return]
+        sender = (self._parent or self)._own_events()
+        return sender if sender.token_provider is self._provider else sender._with_provider(self._provider)
+
+    def _own_events(self) -> EventSender:
         if self._given_events is not None:
             return self._given_events
-        if self._made_events is None:
-            with _first_use:
-                if self._made_events is None:
-                    self._made_events = EventSender(
-                        config=self._used_insights_config(), token_provider=self.token_provider
-                    )
-        return self._made_events
+        with _first_use:
+            if self._made_events is None:
+                from .events.sender import EventSender
+
+                self._made_events = EventSender(config=self._used_insights_config(), token_provider=self._provider)
+            return self._made_events
 
     def _insights(self) -> Any:
+        client = (self._parent or self)._own_insights()
+        return client if client.token_provider is self._provider else client._with_provider(self._provider)
+
+    def _own_insights(self) -> Any:
+        with _first_use:
+            if self._made_insights is None:
+                self._made_insights = self._new_insights(
+                    config=self._used_insights_config(), token_provider=self._provider
+                )
+            return self._made_insights
+
+    def set_transformation_options(self, *args: Any, **kwargs: Any) -> Any:
         if self._parent is not None:
-            return self._parent.insights._with_provider(self.token_provider)
-        if self._made_insights is None:
-            with _first_use:
-                if self._made_insights is None:
-                    self._made_insights = self._insights_class(
-                        config=self._used_insights_config(), token_provider=self.token_provider
-                    )
-        return self._made_insights
+            self._ingestion_transporter = None  # it is the parent's, and would be closed
+        return super().set_transformation_options(*args, **kwargs)  # type: ignore[misc]
 
     def _used_insights_config(self) -> InsightsConfig:
         if self._insights_config is not None:
@@ -152,6 +173,9 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         if self._made_insights_config is None:
             self._made_insights_config = InsightsConfig(self._config.app_id, self._config.api_key)
         return self._made_insights_config
+
+    def _new_insights(self, **arguments: Any) -> Any:
+        raise NotImplementedError
 
     def _set_insights_api_key(self, api_key: str) -> None:
         owner = self._parent or self
@@ -204,13 +228,16 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
-    _insights_class = TokenAwareInsightsClient
-
     @property
     def insights(self) -> TokenAwareInsightsClient:
         """An Insights client that shares `token_provider`; made on first use."""
         client: TokenAwareInsightsClient = self._insights()
         return client
+
+    def _new_insights(self, **arguments: Any) -> TokenAwareInsightsClient:
+        from .insights import TokenAwareInsightsClient
+
+        return TokenAwareInsightsClient(**arguments)
 
     async def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
@@ -251,13 +278,16 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     Arguments and errors are those of `TokenAwareClient`.
     """
 
-    _insights_class = TokenAwareInsightsClientSync
-
     @property
     def insights(self) -> TokenAwareInsightsClientSync:
         """An Insights client that shares `token_provider`; made on first use."""
         client: TokenAwareInsightsClientSync = self._insights()
         return client
+
+    def _new_insights(self, **arguments: Any) -> TokenAwareInsightsClientSync:
+        from .insights import TokenAwareInsightsClientSync
+
+        return TokenAwareInsightsClientSync(**arguments)
 
     def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
@@ -314,7 +344,7 @@ def make_token_aware(
     transporter = getattr(client, "_transporter", None)
     if transporter is None:
         raise TypeError(f"client must be an algoliasearch client, not {type(client).__name__}")
-    is_async = inspect.iscoroutinefunction(transporter.request)
+    is_async = isinstance(transporter, Transporter) or inspect.iscoroutinefunction(transporter.request)
     transporter_class = TokenAwareTransporter if is_async else TokenAwareTransporterSync
     options: dict[str, Any] = {
         "user_token_in": user_token_in,
@@ -323,6 +353,8 @@ def make_token_aware(
     }
     provider = TokenProvider() if token_provider is None else token_provider
     client._transporter = transporter_class(transporter, provider, **options)  # type: ignore[attr-defined]
+    if isinstance(client, _TokenAwareClient):
+        client._provider, client._options = provider, options
     # A search client pushes records through a client of its own, for transformations.
     if getattr(client, "_ingestion_transporter", None) is not None:
         make_token_aware(client._ingestion_transporter, provider, **options)  # type: ignore[attr-defined]

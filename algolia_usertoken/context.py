@@ -71,13 +71,28 @@ class identity_scope:
         wrapper: Callable[..., Any]
         if inspect.isgeneratorfunction(function):
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                return _run_in_scope(self, function(*args, **kwargs))
+            def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+                return (yield from _run_in_scope(self, function(*args, **kwargs)))
 
         elif inspect.isasyncgenfunction(function):
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                return _arun_in_scope(self, function(*args, **kwargs))
+            async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+                generator = function(*args, **kwargs)
+                step, value = generator.asend, None
+                while True:
+                    with self:
+                        try:
+                            item = await step(value)
+                        except StopAsyncIteration:
+                            return
+                    try:
+                        step, value = generator.asend, (yield item)
+                    except GeneratorExit:
+                        with self:
+                            await generator.aclose()
+                        raise
+                    except BaseException as error:
+                        step, value = generator.athrow, error
 
         elif inspect.iscoroutinefunction(function):
 
@@ -156,21 +171,3 @@ def _run_in_scope(scope: identity_scope, generator: Generator[Any, Any, Any]) ->
             raise
         except BaseException as error:
             step, value = generator.throw, error
-
-
-async def _arun_in_scope(scope: identity_scope, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-    step, value = generator.asend, None
-    while True:
-        with scope:
-            try:
-                item = await step(value)
-            except StopAsyncIteration:
-                return
-        try:
-            step, value = generator.asend, (yield item)
-        except GeneratorExit:
-            with scope:
-                await generator.aclose()
-            raise
-        except BaseException as error:
-            step, value = generator.athrow, error

@@ -45,10 +45,12 @@ class Identity:
     opted_out: bool = False
 
     def __post_init__(self) -> None:
-        if self.user_token is not None:
-            _check_user_token(self.user_token, "user_token")
-        if self.authenticated_user_token is not None:
-            _check_user_token(self.authenticated_user_token, "authenticated_user_token")
+        for name in ("user_token", "authenticated_user_token"):
+            token = getattr(self, name)
+            if token is not None:
+                checked = checked_user_token(token, name)
+                if checked is not token:
+                    object.__setattr__(self, name, checked)
         if self.client_ip is not None:
             _check_client_ip(self.client_ip)
         if not isinstance(self.opted_out, bool):
@@ -72,8 +74,7 @@ def as_identity(value: Identity | str | None, name: str = "identity") -> Identit
     """
     if value is None or isinstance(value, Identity):
         return value
-    _check_user_token(value, name)
-    return Identity(value)
+    return Identity(checked_user_token(value, name))
 
 
 def validate_user_token(value: str) -> str:
@@ -83,8 +84,7 @@ def validate_user_token(value: str) -> str:
         InvalidUserTokenError: It is no string, is empty, is longer than 128 characters, or has a character outside
             `[a-zA-Z0-9_=/+-]`; the message says which.
     """
-    _check_user_token(value, "user token")
-    return value
+    return checked_user_token(value, "user token")
 
 
 def anonymous_user_token() -> str:
@@ -119,8 +119,8 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
         raise ValueError("user_id is empty: an empty id would make one token for many users")
     if not secret:
         raise ValueError("secret is empty: without a secret anybody could compute the tokens")
-    if prefix:
-        _check_user_token(prefix, "prefix")
+    if prefix != "":
+        prefix = checked_user_token(prefix, "prefix")
     if len(prefix) > 21:
         raise ValueError(f"prefix has {len(prefix)} characters; at most 21 keep the token within 64")
     key = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
@@ -133,14 +133,19 @@ def is_user_token(value: object) -> bool:
     return isinstance(value, str) and _is_user_token(value) is not None
 
 
-def _check_user_token(value: object, name: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidUserTokenError(f"{name} must be a string, not {type(value).__name__}")
+def checked_user_token(value: object, name: str) -> str:
+    """`value` as a plain string, if it is a user token; `name` is what the error calls it."""
+    if type(value) is not str:
+        try:
+            # A subclass may print as something else (an enum's member), or lie about its length.
+            value = str.__str__(value)
+        except TypeError:
+            raise InvalidUserTokenError(f"{name} must be a string, not {_type_name(value)}") from None
     if _is_user_token(value):
-        return
+        return value
     if not value:
         raise InvalidUserTokenError(f"{name} is empty; to send no token, use None")
-    quoted = ascii(value[:32]) + ("…" if len(value) > 32 else "")
+    quoted = _quoted(value)
     bad = _FORBIDDEN.search(value)
     if bad:
         raise InvalidUserTokenError(
@@ -150,9 +155,20 @@ def _check_user_token(value: object, name: str) -> None:
     raise InvalidUserTokenError(f"{name} {quoted} has {len(value)} characters; at most {MAX_USER_TOKEN_LENGTH}")
 
 
+def _quoted(value: str) -> str:
+    """The beginning of a string, with escapes, in about 40 characters at most."""
+    escaped = ascii(value[:32])
+    whole = len(value) <= 32 and len(escaped) <= 42
+    return escaped if whole else f"{escaped[:42]}…"
+
+
+def _type_name(value: object) -> str:
+    return str(type.__dict__["__name__"].__get__(type(value)))[:40]
+
+
 def _check_client_ip(value: object) -> None:
     if not isinstance(value, str):
-        raise InvalidClientIPError(f"client_ip must be a string, not {type(value).__name__}")
+        raise InvalidClientIPError(f"client_ip must be a string, not {_type_name(value)}")
     # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
     if "%" not in value:
         try:

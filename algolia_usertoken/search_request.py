@@ -41,15 +41,20 @@ class SearchParameters:
     `tokens` has one entry per query of a multi-query: the token as the caller set it, or None.
     """
 
-    def __init__(self, kind: str, options: RequestOptions) -> None:
+    def __init__(self, kind: str, options: RequestOptions, path: str = "") -> None:
         self._body = _object(options.data)
-        self._places = _places(kind, self._body)
+        self._places = [] if self._body is None else _places(kind, self._body)
         self.tokens: list[Any] = [_token_at(holder, key) for holder, key in self._places]
-        in_url = options.query_parameters.get(PARAMETER)
+        in_url = unquote(str(options.query_parameters.get(PARAMETER) or "")) or _token_in(path.partition("?")[2])
         if in_url is not None:  # it speaks for every query that has none of its own
-            self.tokens = [token for token in self.tokens if token is not None] + [unquote(str(in_url))]
+            self.tokens = [token for token in self.tokens if token is not None] + [in_url]
         # Facet-value searches have no field for a token, see https://www.algolia.com/doc/rest-api/search.
         self.writable = bool(self._places) and in_url is None and not kind.endswith("facet_values")
+
+    @property
+    def written(self) -> bool:
+        """Whether each query has a token in its parameters, and a field for it."""
+        return self.writable and self.complete
 
     @property
     def complete(self) -> bool:
@@ -69,18 +74,17 @@ class SearchParameters:
     def write(self, token: str) -> str:
         """Put `token` where a query has none, and return the body as algoliasearch would serialise it."""
         for i, (holder, key) in enumerate(self._places):
-            if self.tokens[i] is None:
+            if self.tokens[i] is None and _write_token(holder, key, token):
                 self.tokens[i] = token
-                _write_token(holder, key, token)
         return json.dumps(self._body)
 
 
-def _object(data: Any) -> dict[str, Any]:
+def _object(data: Any) -> dict[str, Any] | None:
     try:
         body = json.loads(data) if data else {}
-    except ValueError:  # not ours to judge: Algolia will
-        return {}
-    return body if isinstance(body, dict) else {}
+    except (ValueError, RecursionError):  # not ours to judge: Algolia will
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _places(kind: str, body: dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
@@ -103,19 +107,25 @@ def _token_at(holder: dict[str, Any], key: str | None) -> Any:
     parameters = holder if key is None else holder.get(key)
     if not isinstance(parameters, dict):
         return None
-    token = parameters.get(PARAMETER)
+    token = parameters.get(PARAMETER) or None
     params = parameters.get("params")
-    if token is None and isinstance(params, str):
-        token = parse_qs(params).get(PARAMETER, [None])[-1]
-    return token
+    return _token_in(params) if token is None and isinstance(params, str) else token
 
 
-def _write_token(holder: dict[str, Any], key: str | None, token: str) -> None:
-    parameters = holder if key is None else holder.setdefault(key, {})
+def _token_in(query_string: str) -> str | None:
+    return parse_qs(query_string).get(PARAMETER, [None])[-1] if PARAMETER in query_string else None
+
+
+def _write_token(holder: dict[str, Any], key: str | None, token: str) -> bool:
+    """Write `token` into the parameters; False where they are no object."""
+    if key is not None and holder.get(key) is None:
+        holder[key] = {}
+    parameters = holder if key is None else holder[key]
     if not isinstance(parameters, dict):
-        return
+        return False
     params = parameters.get("params")
     if isinstance(params, str):
         parameters["params"] = f"{params}&{PARAMETER}={quote(token, safe='')}".lstrip("&")
     else:
         parameters[PARAMETER] = token
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
@@ -31,12 +31,15 @@ _HEADER = HEADER.lower()
 _HEADER_LENGTH = len(HEADER)
 _FORWARDED_FOR = FORWARDED_FOR.lower()
 
+AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
 UserTokenIn = Literal["header", "parameter", "both"]
 OnMissingUserToken = Literal["ignore", "warn", "raise"]
 
 
 class _IdentifiedOptions(RequestOptions):
     """Request options with other headers and data. `copy.copy` would do, but costs more than all the rest of a call."""
+
+    __slots__ = ("_options",)  # not among the attributes that to_dict() shows
 
     def __init__(self, options: RequestOptions, headers: dict[str, str], data: Any) -> None:
         self._options = options
@@ -68,6 +71,8 @@ class _TokenAware:
             raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
         _check_choice("user_token_in", user_token_in, UserTokenIn)
         _check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
+        if not isinstance(forward_client_ip, bool):
+            raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
         # Twice around one transporter does not pile up: the outer one decides.
         self._transporter: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
         self.token_provider = token_provider
@@ -101,9 +106,10 @@ class _TokenAware:
             self._user_token_in != "header"
             or (isinstance(data, str) and PARAMETER in data)  # a cheap look, before anything is parsed
             or (options.query_parameters and PARAMETER in options.query_parameters)
+            or PARAMETER in path
         ):
             kind = search_kind(verb, path)
-            parameters = SearchParameters(kind, options) if kind else None
+            parameters = SearchParameters(kind, options, path) if kind else None
 
         # Who wins: the call itself, then the provider, then the config.
         if token is None and not (parameters and parameters.complete):
@@ -123,13 +129,15 @@ class _TokenAware:
                 data = parameters.write(token) if not parameters.complete else data
             if parameters.named:
                 header = parameters.single if is_user_token(parameters.single) else None
-            if self._user_token_in == "parameter" and parameters.writable and header not in present:
+            if self._user_token_in == "parameter" and parameters.written and header not in present:
                 header = None
 
-        if client_ip is not None and (search_kind(verb, path) is None or _FORWARDED_FOR in " ".join(headers).lower()):
+        if client_ip is not None and (
+            search_kind(verb, path) is None or any(name.lower() == _FORWARDED_FOR for name in headers)
+        ):
             client_ip = None
         if present:
-            if present == [header] and client_ip is None and data is options.data:
+            if header is not None and present == [header] and client_ip is None and data is options.data:
                 return options
             headers = {name: value for name, value in headers.items() if name.lower() != _HEADER}
         elif header is None and client_ip is None and data is options.data:
@@ -147,12 +155,20 @@ class _TokenAware:
 
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
-        return self._transporter.request(verb, path, self.identified(verb, path, request_options), use_read_transporter)
+        return self._transporter.request(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
 
     def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it, and iterate over the events of its answer."""
         return self._transporter.request_stream(
-            verb, path, self.identified(verb, path, request_options), use_read_transporter
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
         )
 
     def close(self) -> Any:
@@ -163,7 +179,8 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        message = f"{getattr(verb, 'value', verb)} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+        message = f"{getattr(verb, 'value', verb)} {path} has no user token"
+        message += ": set one with identity_scope(), or search as Identity() for nobody"
         if self._on_missing_user_token == "raise":
             raise MissingUserTokenError(message)
         warnings.warn(message, MissingUserTokenWarning, stacklevel=2)

@@ -9,7 +9,7 @@ import inspect
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
@@ -127,7 +127,7 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
         (
             {"user_token": "u", "token_provider": TokenProvider()},
             ValueError,
-            "user_token and token_provider both say whose calls these are: give one, or TokenProvider(default=user_token",
+            "user_token and token_provider both say whose calls these are: give one, or TokenProvider(default=",
         ),
         (
             {"user_token_in": "cookie"},
@@ -178,7 +178,9 @@ def test_searches_carry_the_user_token(make: Callable[..., Any]) -> None:
     assert HEADER not in searched(make(user_token=Identity()))
     with identity_scope("context"):
         assert searched(make(user_token="job"))[HEADER] == "context"
-        assert searched(make(user_token="job"), headers={"x-algolia-usertoken": "call"})["x-algolia-usertoken"] == "call"
+        assert (
+            searched(make(user_token="job"), headers={"x-algolia-usertoken": "call"})["x-algolia-usertoken"] == "call"
+        )
 
 
 @pytest.mark.parametrize("make", [echo, async_echo])
@@ -229,7 +231,9 @@ def test_create_with_config_makes_a_client_of_its_class(client_class: Any, trans
     headers = searched(client)
     assert (headers[HEADER], headers["X-Forwarded-For"]) == ("u", IP)
     assert type(client_class.create_with_config(SearchConfig("APP", "key"))) is client_class
-    assert searched(client_class.create_with_config(config, transporter_class(config), user_token="job"))[HEADER] == "job"
+    assert (
+        searched(client_class.create_with_config(config, transporter_class(config), user_token="job"))[HEADER] == "job"
+    )
     with EventSender("APP", "key") as events:
         assert client_class.create_with_config(config, events=events).events is events
 
@@ -260,7 +264,12 @@ def test_records_pushed_through_transformations_carry_the_token(algolia: LocalAl
     with TokenAwareClientSync.create_with_config(config, user_token="u") as client:
         if late:
             client.set_transformation_options(transformation_options(algolia))
-        for pusher in (client, client.with_identity("view"), client.with_identity("outer").with_identity("inner"), client):
+        for pusher in (
+            client,
+            client.with_identity("view"),
+            client.with_identity("outer").with_identity("inner"),
+            client,
+        ):
             with pytest.raises(RequestException):  # the stand-in does not know the route
                 pusher.save_objects_with_transformation("products", [{"objectID": "9"}])
 
@@ -351,9 +360,9 @@ def test_make_token_aware_takes_the_options() -> None:
 def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia) -> None:
     config = algolia.search_config()
     config.transformation_options = transformation_options(algolia)
-    with make_token_aware(SearchClientSync.create_with_config(config), TokenProvider("u")) as client:
-        with pytest.raises(RequestException):
-            client.save_objects_with_transformation("products", [{"objectID": "9"}])
+    client = make_token_aware(SearchClientSync.create_with_config(config), TokenProvider("u"))
+    with client, pytest.raises(RequestException):
+        client.save_objects_with_transformation("products", [{"objectID": "9"}])
 
     assert [header(request) for request in algolia.requests] == ["u"]
 
@@ -364,7 +373,12 @@ def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia)
         (None, {}, TypeError, "client must be an algoliasearch client, not NoneType"),
         (object(), {}, TypeError, "client must be an algoliasearch client, not object"),
         (..., {"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
-        (..., {"user_token_in": "url"}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not 'url'"),
+        (
+            ...,
+            {"user_token_in": "url"},
+            ValueError,
+            "user_token_in must be one of 'header', 'parameter', 'both', not 'url'",
+        ),
     ],
 )
 def test_make_token_aware_refuses_what_it_cannot_do(
@@ -422,7 +436,7 @@ def test_view_calls_as_its_identity(make: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("identity", ["a@b", "", 7])
 def test_view_refuses_a_bad_identity(identity: Any) -> None:
-    with pytest.raises(InvalidUserTokenError, match="^identity "):
+    with pytest.raises(InvalidUserTokenError, match=r"^identity "):
         echo().with_identity(identity)
 
 
@@ -499,9 +513,7 @@ def test_events_and_insights_of_a_view_carry_its_identity_through_the_same_queue
     expected = [("inner", None), ("inner", None), ("context", None)]
     for name, got in (("Pushed", expected), ("Viewed", [*expected, ("last", None)])):
         assert [
-            (event.user_token, event.authenticated_user_token)
-            for event in algolia.events
-            if event.event_name == name
+            (event.user_token, event.authenticated_user_token) for event in algolia.events if event.event_name == name
         ] == [("view", "login"), *got]
 
 
@@ -546,8 +558,8 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
             made.append(self)
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
-    monkeypatch.setattr(TokenAwareClientSync, "_insights_class", SlowInsights)
+    monkeypatch.setattr("algolia_usertoken.events.sender.EventSender", SlowSender)
+    monkeypatch.setattr("algolia_usertoken.insights.TokenAwareInsightsClientSync", SlowInsights)
     client = echo()
     view = client.with_identity("u")
     barrier = threading.Barrier(8)
@@ -739,12 +751,11 @@ def test_unused_async_client_can_be_pickled() -> None:
 
 
 @pytest.fixture
-def insights_lead_here(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def insights_lead_here(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client makes of its own accord talks to the stand-in."""
     monkeypatch.setattr(
         InsightsConfig, "set_default_hosts", lambda self: setattr(self, "hosts", algolia.insights_config().hosts)
     )
-    yield
 
 
 @pytest.mark.usefixtures("insights_lead_here")
@@ -783,7 +794,10 @@ def secured(key: str) -> tuple[str, dict[str, list[str]], str]:
         ({"searchParams": {"filters": "a:b"}}, {"userToken": ["u"], "filters": ["a:b"]}),
         (SecuredApiKeyRestrictions(valid_until=9), {"userToken": ["u"], "validUntil": ["9"]}),
         (SecuredApiKeyRestrictions(user_token="mine"), {"userToken": ["mine"]}),
-        (SecuredApiKeyRestrictions(search_params=SearchParamsObject(filters="a:b")), {"userToken": ["u"], "filters": ["a:b"]}),
+        (
+            SecuredApiKeyRestrictions(search_params=SearchParamsObject(filters="a:b")),
+            {"userToken": ["u"], "filters": ["a:b"]},
+        ),
     ],
 )
 def test_secured_api_key_is_bound_to_the_user(restrictions: Any, expected: dict[str, list[str]]) -> None:
@@ -807,7 +821,9 @@ def test_secured_api_key_is_the_users_of_now() -> None:
 
 @pytest.mark.parametrize("who", [None, Identity(), Identity(client_ip=IP), Identity("u", opted_out=True)])
 def test_secured_api_key_needs_a_user(who: Any) -> None:
-    message = r"^secured_api_key\(\) binds the key to the current user token, and there is none; .*generate_secured_api_key"
+    message = (
+        r"^secured_api_key\(\) binds the key to the current user token, and there is none; .*generate_secured_api_key"
+    )
     with pytest.raises(MissingUserTokenError, match=message):
         echo(user_token=who).secured_api_key("parent")
     with pytest.raises(MissingUserTokenError, match=message):

@@ -60,7 +60,7 @@ def test_scope_says_who(given: Any, current: Identity | None) -> None:
 
 @pytest.mark.parametrize("given", ["a@b", "", 7, b"u"])
 def test_scope_refuses_what_is_no_identity_before_anything_changes(given: Any) -> None:
-    with pytest.raises(InvalidUserTokenError, match="^identity "):
+    with pytest.raises(InvalidUserTokenError, match=r"^identity "):
         identity_scope(given)
 
 
@@ -516,9 +516,11 @@ async def test_decorated_async_generator_lets_errors_out() -> None:
         raise ZeroDivisionError
 
     with identity_scope("outer"):
+        pages = fail().__aiter__()
+        assert await pages.__anext__() == 1
+        assert current_identity() == Identity("outer")
         with pytest.raises(ZeroDivisionError):
-            async for _ in fail():
-                assert current_identity() == Identity("outer")
+            await pages.__anext__()
         assert current_identity() == Identity("outer")
 
 

@@ -153,7 +153,9 @@ def test_messages_quote_at_most_forty_characters(tail: str) -> None:
 
 
 def test_short_tokens_are_quoted_whole() -> None:
-    with pytest.raises(InvalidUserTokenError, match=r"^user token 'a@b' has '@' at position 2; .*pseudonymous_user_tok"):
+    with pytest.raises(
+        InvalidUserTokenError, match=r"^user token 'a@b' has '@' at position 2; .*pseudonymous_user_tok"
+    ):
         validate_user_token("a@b")
     with pytest.raises(InvalidUserTokenError, match=re.escape(repr("@" * 32) + " has")):
         validate_user_token("@" * 32)
@@ -245,7 +247,16 @@ def test_repr_is_safe_to_log(identity: Identity, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["203.0.113.7", "0.0.0.0", "255.255.255.255", "::", "::1", "2001:DB8::7", "::ffff:203.0.113.7", "2001:db8::192.0.2.1"],
+    [
+        "203.0.113.7",
+        "0.0.0.0",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "2001:DB8::7",
+        "::ffff:203.0.113.7",
+        "2001:db8::192.0.2.1",
+    ],
 )
 def test_addresses_are_taken_as_they_are(address: str) -> None:
     assert Identity(client_ip=address).client_ip == address
@@ -277,7 +288,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidClientIPError) as caught:
         Identity(client_ip=address)
 
-    assert str(caught.value) == f"client_ip {ascii(address[:40])} is not an IPv4 or IPv6 address"
+    assert str(caught.value) == f"client_ip {address[:40]!a} is not an IPv4 or IPv6 address"
 
 
 @pytest.mark.parametrize("address", [1, b"\xcb\x00\x71\x07", ["203.0.113.7"]])
@@ -325,7 +336,9 @@ def test_pseudonymous_tokens_depend_on_all_they_are_made_of() -> None:
     assert pseudonymous_user_token(7, secret=b"k") == tokens[0]
 
 
-@pytest.mark.parametrize("user_id", ["user@example.com", "auth0|5f7c", "用户", "\ud800", " ", "x" * 10_000, 0, -1, 2**70])
+@pytest.mark.parametrize(
+    "user_id", ["user@example.com", "auth0|5f7c", "用户", "\ud800", " ", "x" * 10_000, 0, -1, 2**70]
+)
 @pytest.mark.parametrize("secret", ["k", b"\x00", "\ud800", "ключ"])
 @pytest.mark.parametrize("prefix", ["", "user-", "p" * 21])
 def test_pseudonymous_tokens_are_valid_whatever_the_id(user_id: str | int, secret: str | bytes, prefix: str) -> None:
@@ -365,5 +378,5 @@ def test_bad_arguments_of_a_pseudonymous_token_are_named(
 
 @pytest.mark.parametrize("prefix", [None, 0])
 def test_a_prefix_is_a_string(prefix: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="^prefix must be a string"):
+    with pytest.raises((TypeError, ValueError), match=r"^prefix must be a string"):
         pseudonymous_user_token("7", secret="k", prefix=prefix)

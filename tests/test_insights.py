@@ -137,9 +137,7 @@ def test_models_are_taken_and_not_changed(push: Push, algolia: LocalAlgolia) -> 
 
 
 def test_events_of_who_opted_out_are_quietly_left_out(push: Push, algolia: LocalAlgolia) -> None:
-    answer = push(
-        {"events": [event(), event(userToken="own"), event()]}, user_token=Identity("u", "l", opted_out=True)
-    )
+    answer = push({"events": [event(), event(userToken="own"), event()]}, user_token=Identity("u", "l", opted_out=True))
 
     assert (answer.status, answer.message) == (200, "OK")
     assert tokens(algolia) == [("own", None)]
@@ -377,9 +375,7 @@ async def test_closing_a_view_closes_nothing() -> None:
     assert async_transporter.closed == 1
 
 
-async def test_async_view_pushes_as_its_identity(
-    async_client: TokenAwareInsightsClient, algolia: LocalAlgolia
-) -> None:
+async def test_async_view_pushes_as_its_identity(async_client: TokenAwareInsightsClient, algolia: LocalAlgolia) -> None:
     await async_client.with_identity("view").push_events({"events": [event()]})
     await async_client.push_events({"events": [event()]})
 

@@ -119,7 +119,7 @@ def test_error_in_resolve_reaches_the_caller() -> None:
 
 @pytest.mark.parametrize("default", ["", "a@b", 7, b"u"])
 def test_bad_default_is_refused(default: Any) -> None:
-    with pytest.raises(InvalidUserTokenError, match="^default "):
+    with pytest.raises(InvalidUserTokenError, match=r"^default "):
         TokenProvider(default)
 
 
@@ -159,7 +159,7 @@ def test_bound_provider_of_a_bound_provider() -> None:
 
 
 def test_bound_provider_refuses_a_bad_identity() -> None:
-    with pytest.raises(InvalidUserTokenError, match="^identity 'a@b' has '@'"):
+    with pytest.raises(InvalidUserTokenError, match=r"^identity 'a@b' has '@'"):
         TokenProvider().with_identity("a@b")
 
 
@@ -196,7 +196,13 @@ def test_arguments_mean_one_provider() -> None:
     [
         ("u", TokenProvider(), None, ValueError, "user_token and token_provider both say whose calls these are: give"),
         (Identity(), TokenProvider(), None, ValueError, "user_token and token_provider both say"),
-        ("u", None, TokenProvider(), ValueError, "events has a token_provider of its own, and searches and events must"),
+        (
+            "u",
+            None,
+            TokenProvider(),
+            ValueError,
+            "events has a token_provider of its own, and searches and events must",
+        ),
         (None, "u", None, TypeError, "token_provider must be a TokenProvider, not str"),
         (None, lambda: "u", None, TypeError, "token_provider must be a TokenProvider, not function"),
         (None, TokenProvider, None, TypeError, "token_provider must be a TokenProvider, not type"),

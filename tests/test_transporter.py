@@ -248,7 +248,9 @@ def test_header_of_the_call_stays_as_it_is_written(name: str) -> None:
     assert send({}, who="who", headers={name: "call"}).unchanged
 
 
-@pytest.mark.parametrize("name", ["X-Algolia-UserToken2", "X-Algolia-User-Token", "X-Algolia-Secure-User-Token", "y" * 19])
+@pytest.mark.parametrize(
+    "name", ["X-Algolia-UserToken2", "X-Algolia-User-Token", "X-Algolia-Secure-User-Token", "y" * 19]
+)
 def test_other_headers_are_none_of_ours(name: str) -> None:
     sent = send({}, who="who", headers={name: "other"})
 
@@ -371,7 +373,7 @@ def test_each_request_of_a_multi_query_is_filled_for_itself(user_token_in: Any) 
 
 @pytest.mark.parametrize(
     "token",
-    ["a@b", "", "a\r\nX-Evil: 1", 7, "x" * 129],
+    ["a@b", "a\r\nX-Evil: 1", 7, "x" * 129],
 )
 def test_parameter_that_is_no_valid_token_stays_but_never_becomes_a_header(token: Any) -> None:
     sent = send({"userToken": token}, who="who", config_headers=CONFIG)
@@ -380,8 +382,9 @@ def test_parameter_that_is_no_valid_token_stays_but_never_becomes_a_header(token
     assert sent.body == {"userToken": token}
 
 
-def test_null_parameter_is_no_answer() -> None:
-    assert send({"userToken": None}, who="who").token == "who"
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_empty_parameter_is_no_answer(nothing: Any) -> None:
+    assert send({"userToken": nothing}, who="who").token == "who"
     assert send({"userToken": None}, who="who", user_token_in="both").body == {"userToken": "who"}
 
 
@@ -459,7 +462,9 @@ def test_what_has_no_field_for_it_keeps_the_header(user_token_in: Any, verb: Ver
     assert after.data == before.data
 
 
-@pytest.mark.parametrize(("path", "body"), [(RECOMMEND, {"requests": [{"queryParameters": None}]}), (RUN, {"params": None})])
+@pytest.mark.parametrize(
+    ("path", "body"), [(RECOMMEND, {"requests": [{"queryParameters": None}]}), (RUN, {"params": None})]
+)
 def test_token_is_not_lost_where_the_parameters_are_null(path: str, body: Any) -> None:
     sent = send(body, path=path, who="who", user_token_in="parameter")
 
@@ -598,7 +603,14 @@ def test_address_is_not_sent_for_a_call_that_says_who() -> None:
 
 # -- Nobody --------------------------------------------------------------------------------------------------------
 
-REPORTED = [(QUERY, {}), (QUERIES, {"requests": [{}]}), (FACET, {}), (RECOMMEND, {"requests": [{}]}), (RUN, {}), (RUN_FACET, {})]
+REPORTED = [
+    (QUERY, {}),
+    (QUERIES, {"requests": [{}]}),
+    (FACET, {}),
+    (RECOMMEND, {"requests": [{}]}),
+    (RUN, {}),
+    (RUN_FACET, {}),
+]
 
 
 @pytest.mark.parametrize(("path", "body"), REPORTED)
@@ -817,7 +829,7 @@ def test_half_made_transporter_has_no_attributes() -> None:
 
 def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
     class Failing(Recorder):
-        def request(self, *_: Any) -> ApiResponse[str]:  # type: ignore[override]
+        def request(self, *_: Any, **__: Any) -> ApiResponse[str]:  # type: ignore[override]
             raise ConnectionError("down")
 
     with pytest.raises(ConnectionError, match="down"):

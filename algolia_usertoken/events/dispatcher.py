@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -52,6 +53,7 @@ class Queue(Protocol):
     def take(self, limit: int) -> list[Event]: ...
     def put_back(self, events: Sequence[Event]) -> None: ...
     def settle(self, events: Sequence[Event]) -> None: ...
+    def gone(self) -> int: ...  # events that left it otherwise, as `take` found out
 
 
 class MemoryQueue(deque[Event]):
@@ -65,6 +67,9 @@ class MemoryQueue(deque[Event]):
 
     def settle(self, events: Sequence[Event]) -> None:
         pass
+
+    def gone(self) -> int:
+        return 0
 
 
 class _Parcel:
@@ -101,11 +106,13 @@ class Dispatcher:
         close_timeout: float,
         background: bool,
     ) -> None:
+        if outbox is not None:
+            outbox.attach()
         self.close_timeout = close_timeout
         self._delivery = delivery
         self._reporter = reporter
         self._outbox = outbox
-        self._capacity = max_queue_size if outbox is None else outbox.max_events  # -1 once closing
+        self._capacity = max_queue_size if outbox is None else sys.maxsize  # -1 once closing; an outbox has a bound
         self._batch_size = batch_size
         self._flush_interval = flush_interval
         self._concurrency = concurrency
@@ -213,21 +220,24 @@ class Dispatcher:
         """Keep the lease on our events in the outbox, and take over those of dead processes."""
         assert self._outbox is not None
         while not (self._closing or self._orphaned):
-            try:
-                with self._lock:
-                    expired = self._outbox.keep()
-                    self._failed += len(expired)
-                    waiting = len(self._queue)
-            except DeliveryError as error:
-                self._reporter.log("failed", f"outbox: {error}")
-                self._reporter.tell(error, [])
-            else:
-                if expired:
-                    self._report("failed", DeliveryError("events are older than 30 days"), expired)
-                if waiting and self._idle:
-                    self._notify()
+            self._keep_once(self._outbox)
             with self._lock:
                 self._lock.wait_for(lambda: self._closing or self._orphaned, self._outbox.lease / 3)
+
+    def _keep_once(self, outbox: SQLiteOutbox) -> None:
+        try:
+            with self._lock:
+                expired = outbox.keep()
+                self._failed += len(expired)
+                waiting = len(self._queue)
+        except DeliveryError as error:
+            self._reporter.log("failed", str(error))
+            self._reporter.tell(error, [])
+        else:
+            if expired:
+                self._report("failed", DeliveryError("events are older than 30 days"), expired)
+            if waiting and self._idle:
+                self._notify()
 
     def _work(self) -> None:
         try:
@@ -245,7 +255,8 @@ class Dispatcher:
         while True:
             with self._lock:
                 self._idle = True  # before the look at the queue: who appends after it, wakes us
-                size, now = len(self._queue), time.monotonic()
+                # What an outbox has left when it is closed, stays there.
+                size, now = 0 if self._closed else len(self._queue), time.monotonic()
                 hurry = self._taken < self._flush_to or self._closing or self._orphaned
                 if size:
                     first_seen = first_seen or now
@@ -273,9 +284,13 @@ class Dispatcher:
         try:
             events = self._queue.take(self._batch_size)
         except DeliveryError as error:  # of an outbox
-            self._reporter.log("failed", f"outbox: {error}")
+            self._reporter.log("failed", str(error))
             self._lock.wait(1.0)
             return None
+        gone = self._queue.gone()
+        if gone:  # other processes will deliver them
+            self._taken += gone
+            self._lock.notify_all()
         if not events:
             return None
         parcel = _Parcel(self._taken, events)
@@ -357,7 +372,7 @@ class Dispatcher:
             try:
                 self._queue.settle(part)
             except DeliveryError as disk:  # of an outbox: they will be delivered once more
-                self._reporter.log("failed", f"outbox: {disk}")
+                self._reporter.log("failed", str(disk))
             parcel.parts.pop()
             self._count(outcome, len(part))
             if not parcel.parts:
@@ -399,6 +414,8 @@ class Dispatcher:
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now; True once all of it is settled, False where that takes longer than `timeout`."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._outbox is not None and not self._background:
+            self._keep_once(self._outbox)
         with self._lock:
             target = self._taken + len(self._queue)
             if self._settled_up_to() >= target:
@@ -424,7 +441,9 @@ class Dispatcher:
         if not done:
             self._abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
         if not self._closed:
-            self._closed = self._idle = True
+            with self._lock:
+                self._closed = self._idle = True
+                self._lock.notify_all()  # who waits for what stays in an outbox
             self._signal()
             self._delivery.close()
             if self._outbox is not None:
@@ -459,7 +478,8 @@ class Dispatcher:
     def _wait_until_settled(self, target: int, deadline: float | None) -> bool:
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         with self._lock:
-            return self._lock.wait_for(lambda: self._settled_up_to() >= target, timeout)
+            self._lock.wait_for(lambda: self._settled_up_to() >= target or self._closed, timeout)
+            return self._settled_up_to() >= target
 
     def _drain(self, deadline: float | None) -> bool:
         """Deliver in this thread; where there is no time, what is left goes back into the queue."""
@@ -474,7 +494,7 @@ class Dispatcher:
                         break
                     parcel = self._take()
                 if parcel is None:
-                    return False
+                    return self._settled_up_to() >= target
                 if not self._deliver(parcel, deadline):
                     self._take_back(parcel)
                     return False
@@ -501,6 +521,8 @@ class Dispatcher:
             if self._outbox is not None:
                 self._outbox.put_back(events)
                 self._taken -= len(events)
+                if self._closing:  # or the threads would take them again
+                    self._outbox.close()
                 return
             waiting = self._queue.take(len(self._queue))
             self._taken += len(waiting)
@@ -519,11 +541,7 @@ def _batch(events: list[Event]) -> Batch:
         BatchRejectedError: It is too long.
     """
     try:
-        text = _encode({"events": events})
-        if ":null" in text:  # what is None, was meant to be left out
-            events = [{key: value for key, value in event.items() if value is not None} for event in events]
-            text = _encode({"events": events})
-        body = text.encode()
+        body = _encode({"events": events}).encode()
     except Exception as error:
         raise InvalidEventError(f"the event has no JSON form: {type(error).__name__}: {error}") from error
     if len(body) >= MAX_BYTES:

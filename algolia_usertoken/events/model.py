@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
@@ -21,13 +21,18 @@ Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
 
 MAX_OBJECTS = 20
+_FIELDS = frozenset(
+    {"eventName", "eventType", "eventSubtype", "index", "userToken", "authenticatedUserToken", "timestamp"}
+    | {"objectIDs", "filters", "positions", "queryID", "objectData", "value", "currency"}
+)
+_OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
 
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7e]{1,120}").fullmatch
-# URL-encoded: printable ASCII but space, and % only before two hexadecimal digits.
-_is_filter = re.compile(r"(?:[!-$&-9;-~]|%[0-9a-fA-F]{2})+:(?:[!-$&-~]|%[0-9a-fA-F]{2})+").fullmatch
+_is_filter = re.compile(r"(?:[^%:]|%[0-9a-fA-F]{2})+:(?:[^%]|%[0-9a-fA-F]{2})+", re.DOTALL).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 
@@ -111,6 +116,12 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
     elif timestamp is not None:
         event["timestamp"] = timestamp
     _check_content(event)
+    if None in event.values():
+        event = {key: value for key, value in event.items() if value is not None}
+    if "objectData" in event:
+        event["objectData"] = [
+            {key: value for key, value in data.items() if value is not None} for data in event["objectData"]
+        ]
     return event
 
 
@@ -146,27 +157,24 @@ def _check_content(event: Mapping[str, Any]) -> None:
     query_id = get("queryID")
     if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
         raise _invalid(event, "queryID", _QUERY_ID_RULE)
-    object_ids, filters = get("objectIDs"), get("filters")
+    object_ids, filters, positions = get("objectIDs"), get("filters"), get("positions")
     if object_ids is None:
         _check_filters(event, filters, subtype)
     elif filters is not None:
         raise _invalid(event, "filters", "must not stand beside objectIDs")
     else:
         _check_objects(event, object_ids)
-        positions = get("positions")
-        if positions is not None:
-            _check_positions(event, positions, object_ids)
-        elif event_type == "click" and query_id is not None:
-            raise _invalid(event, "positions", "must be given for a click after a search")
-        object_data = get("objectData")
-        if object_data is not None:
-            _check_object_data(event, object_data, object_ids, subtype)
-    value = get("value")
-    if value is not None and not (_is_number(value) or (isinstance(value, str) and 0 < len(value) <= 16)):
-        raise _invalid(event, "value", "must be a number, or a string of at most 16 characters")
-    currency = get("currency")
-    if currency is not None and not (isinstance(currency, str) and _is_currency(currency)):
-        raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
+    if positions is not None:
+        _check_positions(event, positions, object_ids)
+    elif query_id is not None and event_type == "click" and object_ids is not None:
+        raise _invalid(event, "positions", "must be given for a click after a search")
+    if subtype is not None:
+        _check_purchase(event, object_ids)
+    elif get("objectData") is not None or get("value") is not None or get("currency") is not None:
+        field = next(field for field in ("objectData", "value", "currency") if get(field) is not None)
+        raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
+    if not _FIELDS.issuperset(event):
+        raise _unknown(event, event, _FIELDS)
 
 
 def milliseconds(timestamp: datetime | int | None) -> int:
@@ -180,12 +188,24 @@ def milliseconds(timestamp: datetime | int | None) -> int:
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None:
             raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")
-        return int(timestamp.timestamp() * 1000)
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int):
+        timestamp = (timestamp - _EPOCH) // timedelta(milliseconds=1)
+    elif isinstance(timestamp, bool) or not isinstance(timestamp, int):
         raise InvalidEventError(
             f"timestamp must be a datetime or an int of milliseconds, not {type(timestamp).__name__}", "timestamp"
         )
     return timestamp
+
+
+def event_time(timestamp: datetime | int | None) -> int:
+    """When an event happened, in milliseconds since the epoch; None is now.
+
+    Raises:
+        InvalidEventError: As `milliseconds`, and for a time more than 30 days ago.
+    """
+    happened = milliseconds(timestamp)
+    if timestamp is not None:
+        _check_timestamp({"timestamp": happened})
+    return happened
 
 
 def _check_user_token(event: Mapping[str, Any], field: str) -> None:
@@ -204,6 +224,8 @@ def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
 
 
 def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
+    if event["eventType"] != "click" or object_ids is None or event.get("queryID") is None:
+        raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
     if not isinstance(positions, list | tuple):
         raise _invalid(event, "positions", "must be a list")
     _check_same_length("positions", positions, object_ids)
@@ -214,28 +236,36 @@ def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) 
             )
 
 
-def _check_object_data(event: Mapping[str, Any], object_data: Any, object_ids: Any, subtype: Any) -> None:
+def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:
+    """Check what only purchases and additions to a cart have."""
+    value, currency, object_data = event.get("value"), event.get("currency"), event.get("objectData")
+    if value is not None and not (_is_number(value) or (isinstance(value, str) and 0 < len(value) <= 16)):
+        raise _invalid(event, "value", "must be a number, or a string of at most 16 characters")
+    if currency is not None and not (isinstance(currency, str) and _is_currency(currency)):
+        raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
+    if object_data is None:
+        return
     if not isinstance(object_data, list | tuple):
         raise _invalid(event, "objectData", "must be a list")
     _check_same_length("objectData", object_data, object_ids)
-    with_query = 0
     for data in object_data:
-        if not isinstance(data, Mapping):
-            raise _invalid(event, "objectData", f"must hold objects, not {_quoted(data)}")
-        for key in ("price", "discount"):
-            amount = data.get(key)
-            if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
-                raise _invalid(event, f"objectData.{key}", "must be a number or a string")
-        quantity = data.get("quantity")
-        if quantity is not None and type(quantity) is not int:
-            raise _invalid(event, "objectData.quantity", "must be an integer")
-        query_id = data.get("queryID")
-        if query_id is not None:
-            with_query += 1
-            if not (isinstance(query_id, str) and _is_query_id(query_id)):
-                raise _invalid(event, "objectData.queryID", _QUERY_ID_RULE)
-    if subtype == "purchase" and 0 < with_query < len(object_data):
-        raise _invalid(event, "objectData.queryID", "must be in each item or in none: send two events")
+        _check_object_data(event, data)
+
+
+def _check_object_data(event: Mapping[str, Any], data: Any) -> None:
+    if not isinstance(data, Mapping):
+        raise _invalid(event, "objectData", f"must hold objects, not {_quoted(data)}")
+    for key in ("price", "discount"):
+        amount = data.get(key)
+        if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
+            raise _invalid(event, f"objectData.{key}", "must be a number or a string")
+    quantity, query_id = data.get("quantity"), data.get("queryID")
+    if quantity is not None and type(quantity) is not int:
+        raise _invalid(event, "objectData.quantity", "must be an integer")
+    if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
+        raise _invalid(event, "objectData.queryID", _QUERY_ID_RULE)
+    if not _OBJECT_DATA_FIELDS.issuperset(data):
+        raise _unknown(event, data, _OBJECT_DATA_FIELDS, "objectData.")
 
 
 def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None:
@@ -262,7 +292,10 @@ def _check_same_length(field: str, items: Any, object_ids: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _as_list(field: str, items: Any) -> list[Any]:
@@ -277,6 +310,16 @@ def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventErr
     missing = field in ("eventName", "index", "eventType") and event.get(field) is None
     name = _quoted(event.get("eventName"))
     return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''} (event {name})", field)
+
+
+def _unknown(
+    event: Mapping[str, Any], fields: Mapping[str, Any], known: frozenset[str], prefix: str = ""
+) -> InvalidEventError:
+    field = next(field for field in fields if field not in known)
+    name = field if isinstance(field, str) else type(field).__name__
+    meant = next((right for right in known if right.lower() == name.replace("_", "").lower()), None)
+    hint = f": {meant} is meant" if meant else ""
+    return _invalid(event, f"{prefix}{name[:40]}", f"is no field of an event{hint}")
 
 
 def _quoted(value: Any) -> str:

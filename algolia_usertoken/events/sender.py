@@ -17,7 +17,7 @@ from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attributed, check_after_search, milliseconds, split
+from .model import Event, attributed, check_after_search, event_time, split
 from .reporting import EventStats, OnError, Reporter
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class EventSender(EventMethods):
         """
         try:
             who = self.token_provider.identity() if identity is None else as_identity(identity)
-            attributed_event = attributed(event, who, milliseconds(timestamp))
+            attributed_event = attributed(event, who, event_time(timestamp))
         except UserTokenError as error:
             return self._refuse(error, event)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
@@ -158,7 +158,7 @@ class EventSender(EventMethods):
             if after_search:
                 check_after_search(event)
             who = self.token_provider.identity() if identity is None else as_identity(identity)
-            now = milliseconds(timestamp)
+            now = event_time(timestamp)
             parts = split(event)
             if len(parts) > 1:
                 return self._send_parts(parts, who, now)

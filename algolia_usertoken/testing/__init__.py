@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from algolia_usertoken.testing.local_algolia import LocalAlgolia
-    from algolia_usertoken.testing.received import (
+    from .local_algolia import LocalAlgolia
+    from .received import (
         Mismatch,
         ReceivedEvent,
         ReceivedRequest,

@@ -41,7 +41,7 @@ _MOST_OBJECTS = 20
 
 _EVENT_NAME = re.compile(r"[\x20-\x7E]{1,64}")
 _TOKEN = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}")
-_QUERY_ID = re.compile(r"[0-9a-f]{32}|message_[\x21-\x7E]{1,120}")
+_QUERY_ID = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7E]{1,120}")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _FILTER = re.compile(r"[^:]+:(?s:.+)")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")

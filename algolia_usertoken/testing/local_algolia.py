@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
-from algolia_usertoken.testing import faults
-from algolia_usertoken.testing.faults import Fault, Faults
-from algolia_usertoken.testing.received import (
+from . import faults
+from .faults import Fault, Faults
+from .received import (
     Mismatch,
     Received,
     ReceivedEvent,
@@ -22,9 +22,9 @@ from algolia_usertoken.testing.received import (
     ReceivedSearch,
     UserSummary,
 )
-from algolia_usertoken.testing.records import Records, Refused
-from algolia_usertoken.testing.routes import Api
-from algolia_usertoken.testing.server import Server
+from .records import Records, Refused
+from .routes import Api
+from .server import Server
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -270,6 +270,9 @@ class LocalAlgolia:
         """
         code = faults.checked_status(status)
         content, content_type = faults.checked_body(body, code)
+        added = faults.checked_headers(headers)
+        if not any(name.lower() == "content-type" for name in added):
+            added["Content-Type"] = content_type
         self._add(
             Fault(
                 "answer",
@@ -279,7 +282,7 @@ class LocalAlgolia:
                 delay=faults.checked_seconds("delay", delay),
                 status=code,
                 body=content,
-                headers={"Content-Type": content_type, **faults.checked_headers(headers)},
+                headers=added,
             )
         )
 

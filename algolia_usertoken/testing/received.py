@@ -10,9 +10,9 @@ import hashlib
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any, Generic, Literal, TypeVar
 
 Operation = Literal["search", "browse", "facets", "recommend"]
@@ -168,8 +168,10 @@ class _Newest(Generic[_E]):
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes = 0
+        self.total = 0  # that ever came
 
     def add(self, entry: _E, size: int) -> None:
+        self.total += 1
         self._entries.append((entry, size))
         self._bytes += size
         while len(self._entries) > self._max_entries or (self._bytes > self._max_bytes and len(self._entries) > 1):
@@ -178,6 +180,13 @@ class _Newest(Generic[_E]):
     def keep(self, entries: Iterable[tuple[_E, int]]) -> None:
         self._entries = deque(entries)
         self._bytes = sum(size for _, size in self._entries)
+
+    def after(self, seen: int, limit: int) -> tuple[list[_E], int]:
+        """At most `limit` entries after the first `seen` that ever came, of those still kept; and what is seen then."""
+        first_kept = self.total - len(self._entries)
+        start = max(seen - first_kept, 0)
+        entries = [entry for entry, _ in islice(self._entries, start, start + limit)]
+        return entries, first_kept + start + len(entries)
 
     def sized(self) -> list[tuple[_E, int]]:
         return list(self._entries)
@@ -199,14 +208,14 @@ class Received:
     def add(
         self,
         request: ReceivedRequest,
-        searches: Iterable[ReceivedSearch] = (),
-        events: Iterable[ReceivedEvent] = (),
+        searches: Sequence[ReceivedSearch] = (),
+        events: Sequence[ReceivedEvent] = (),
     ) -> None:
         """A request, with what it asked or reported, at once: whoever sees one of them sees them all."""
-        searches, events = tuple(searches), tuple(events)
-        share = len(request.body) // max(len(searches), len(events), 1)
+        size = len(request.body)
+        share = size // (len(searches) or len(events) or 1)
         with self._lock:
-            self._requests.add(request, len(request.body))
+            self._requests.add(request, size)
             for search in searches:
                 self._searches.add(search, share)
             for event in events:
@@ -216,6 +225,21 @@ class Received:
         """Erase the events of a user token, as `DELETE /1/usertokens/{userToken}` does."""
         with self._lock:
             self._events.keep(kept for kept in self._events.sized() if kept[0].user_token != user_token)
+
+    def totals(self) -> tuple[int, int, int]:
+        """How many requests, searches and events ever arrived."""
+        with self._lock:
+            return self._requests.total, self._searches.total, self._events.total
+
+    def since(
+        self, seen: tuple[int, int, int], limit: int
+    ) -> tuple[list[ReceivedRequest], list[ReceivedSearch], list[ReceivedEvent], tuple[int, int, int]]:
+        """What arrived after the first `seen` of each kind, at most `limit` of a kind, and what is seen then."""
+        with self._lock:
+            requests, requests_seen = self._requests.after(seen[0], limit)
+            searches, searches_seen = self._searches.after(seen[1], limit)
+            events, events_seen = self._events.after(seen[2], limit)
+        return requests, searches, events, (requests_seen, searches_seen, events_seen)
 
     def clear(self) -> None:
         with self._lock:
@@ -250,10 +274,10 @@ class Received:
     def mismatches(self) -> list[Mismatch]:
         searches, events = self._both()
         answered = {search.query_id: search for search in searches if search.query_id is not None}
-        found = [mismatch for search in searches if (mismatch := _in_search(search)) is not None]
+        found = [mismatch for search in searches if (mismatch := mismatch_in_search(search)) is not None]
         for event in events:
             for query_id in event.query_ids:
-                mismatch = self._in_event(event, query_id, answered.get(query_id))
+                mismatch = mismatch_in_event(event, query_id, answered.get(query_id), self.query_ids)
                 if mismatch is not None:
                     found.append(mismatch)
         return found
@@ -262,38 +286,43 @@ class Received:
         with self._lock:
             return self._searches.all(), self._events.all()
 
-    def _in_event(self, event: ReceivedEvent, query_id: str, search: ReceivedSearch | None) -> Mismatch | None:
-        about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
-        if search is None:
-            # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
-            if query_id.startswith("message_") or self.query_ids.gave(query_id):
-                return None
-            return Mismatch(
-                "unknown_query_id",
-                f"{about} names the queryID {query_id}, which no search on this server was answered with",
-                None,
-                event,
-            )
-        if search.user_token is None:
-            return Mismatch(
-                "search_without_token",
-                f"{about} names a search for {_shown(search.query)} in {search.index} that carried no user token; "
-                f"Algolia counts that search, and with it this event, as the user {_shown(search.user)}",
-                search,
-                event,
-            )
-        if search.user_token != event.user_token:
-            return Mismatch(
-                "event_token_differs",
-                f"{about} names a search for {_shown(search.query)} in {search.index} by user token "
-                f"{_shown(search.user_token)}; Algolia attributes the event to that one",
-                search,
-                event,
-            )
-        return None
+
+def mismatch_in_event(
+    event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
+) -> Mismatch | None:
+    """What does not fit between an event and the search with the queryID that it names, None being none known."""
+    about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
+    if search is None:
+        # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
+        if query_id.startswith("message_") or query_ids.gave(query_id):
+            return None
+        return Mismatch(
+            "unknown_query_id",
+            f"{about} names the queryID {query_id}, which no search on this server was answered with",
+            None,
+            event,
+        )
+    if search.user_token is None:
+        return Mismatch(
+            "search_without_token",
+            f"{about} names a search for {_shown(search.query)} in {search.index} that carried no user token; "
+            f"Algolia counts that search, and with it this event, as the user {_shown(search.user)}",
+            search,
+            event,
+        )
+    if search.user_token != event.user_token:
+        return Mismatch(
+            "event_token_differs",
+            f"{about} names a search for {_shown(search.query)} in {search.index} by user token "
+            f"{_shown(search.user_token)}; Algolia attributes the event to that one",
+            search,
+            event,
+        )
+    return None
 
 
-def _in_search(search: ReceivedSearch) -> Mismatch | None:
+def mismatch_in_search(search: ReceivedSearch) -> Mismatch | None:
+    """Where one search names several users."""
     tokens = {
         "the header X-Algolia-UserToken": search.user_token_header,
         "the parameter userToken": search.user_token_parameter,

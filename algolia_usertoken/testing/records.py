@@ -18,6 +18,8 @@ from typing import Any
 
 WORD = re.compile(r"\w+")
 
+to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Refused(Exception):
     """An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`."""
@@ -36,7 +38,7 @@ class Record:
     def __init__(self, object_id: str, data: Mapping[str, Any], position: int) -> None:
         self.object_id = object_id
         self.data = {**data, "objectID": object_id}
-        self.json = json.dumps(self.data)
+        self.json = to_json(self.data)
         self.position = position
         self.words = frozenset(word for text in texts(self.data) for word in WORD.findall(text.lower()))
 
@@ -48,9 +50,10 @@ class Index:
         self.records: dict[str, Record] = {}
         self.settings: dict[str, Any] = {}
         self.created_at = self.updated_at = now()
-        # Kept by searches: how a record looks with given words marked. Every change empties it.
-        self.highlighted: dict[tuple[Any, ...], str] = {}
-        self._having: dict[str, set[str]] = {}
+        # Kept by searches: the texts of hits by objectID, for each way to show them. Every change empties it.
+        self.hit_texts: dict[tuple[Any, ...], dict[str, str]] = {}
+        self._at: dict[int, Record] = {}
+        self._having: dict[str, set[int]] = {}
         self._dictionary: list[str] | None = None
         self._positions = count()
 
@@ -59,19 +62,21 @@ class Index:
         record = Record(object_id, data, next(self._positions) if old is None else old.position)
         if old is not None:
             self._forget_words(old)
-        self.records[object_id] = record
+        self.records[object_id] = self._at[record.position] = record
         for word in record.words:
-            self._having.setdefault(word, set()).add(object_id)
+            self._having.setdefault(word, set()).add(record.position)
         self._changed()
 
     def delete(self, object_id: str) -> None:
         record = self.records.pop(object_id, None)
         if record is not None:
+            del self._at[record.position]
             self._forget_words(record)
             self._changed()
 
     def clear(self) -> None:
         self.records.clear()
+        self._at.clear()
         self._having.clear()
         self._changed()
 
@@ -84,12 +89,12 @@ class Index:
             found = found & self._having.get(word, set())
             if not found:
                 break
-        return sorted((self.records[each] for each in found), key=lambda record: record.position)
+        return [self._at[position] for position in sorted(found)]
 
-    def _beginning_with(self, prefix: str) -> set[str]:
+    def _beginning_with(self, prefix: str) -> set[int]:
         if self._dictionary is None:
             self._dictionary = sorted(self._having)
-        found: set[str] = set()
+        found: set[int] = set()
         for at in range(bisect_left(self._dictionary, prefix), len(self._dictionary)):
             word = self._dictionary[at]
             if not word.startswith(prefix):
@@ -100,13 +105,13 @@ class Index:
     def _forget_words(self, record: Record) -> None:
         for word in record.words:
             having = self._having[word]
-            having.discard(record.object_id)
+            having.discard(record.position)
             if not having:
                 del self._having[word]
 
     def _changed(self) -> None:
         self._dictionary = None
-        self.highlighted.clear()
+        self.hit_texts.clear()
         self.updated_at = now()
 
 

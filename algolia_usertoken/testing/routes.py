@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from algolia_usertoken.testing import insights_rules, search
-from algolia_usertoken.testing.api_keys import restrictions
-from algolia_usertoken.testing.received import Operation, QueryIDs, ReceivedEvent, ReceivedSearch
-from algolia_usertoken.testing.records import Records, Refused, now, object_id_of
+from . import insights_rules, search
+from .api_keys import restrictions
+from .received import Operation, QueryIDs, ReceivedEvent, ReceivedSearch
+from .records import Records, Refused, now, object_id_of, to_json
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
@@ -77,7 +78,7 @@ class Reply:
 
 
 def as_json(value: Any, status: int = 200) -> Reply:
-    return Reply(status, json.dumps(value).encode())
+    return Reply(status, to_json(value).encode())
 
 
 def as_error(status: int, message: str) -> Reply:
@@ -98,7 +99,7 @@ class Api:
         insights = call.path.startswith(("/1/events", "/1/usertokens/"))
         if not self._may(call):
             return as_error(401, "Invalid credentials") if insights else as_error(403, _WRONG_KEY)
-        found = _ROUTES.find(call.method, call.path)
+        found = _find(call.method, call.path)
         if found is None:
             return as_error(404, f"Path not supported by this API: {call.method} {call.path[:200]}")
         handler, arguments = found
@@ -421,6 +422,10 @@ def push_events(api: Api, call: Call) -> Reply:
 def delete_user_token(api: Api, call: Call, token: str) -> Reply:
     api.forget_user(token)
     return Reply(200, b"")
+
+
+# Most requests are for few paths.
+_find = lru_cache(maxsize=256)(_ROUTES.find)
 
 
 def _requests(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:

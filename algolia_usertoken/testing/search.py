@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus
 
-from algolia_usertoken.testing.filters import FilterError, Predicate, facet_value, predicate, values_of
-from algolia_usertoken.testing.records import WORD, Index, Record, Refused, with_attributes
+from .filters import FilterError, Predicate, facet_value, predicate, values_of
+from .records import WORD, Index, Record, Refused, to_json, with_attributes
 
 # Algolia reads no more of a query than this.
 _LONGEST_QUERY = 512
@@ -26,7 +26,9 @@ _MAX_HITS_PER_PAGE = 1000
 # `paginationLimitedTo`, of which 1000 is the default.
 _REACHABLE = 1000
 _EXHAUSTIVE = {"facetsCount": True, "nbHits": True, "typo": True}
-_KEPT_HIGHLIGHTS = 5_000
+# How many texts of hits are kept for one way to show them, and for how many ways.
+_MOST_TEXTS = 200
+_MOST_LOOKS = 256
 
 
 def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def search(name: str, index: Index, params: Mapping[str, Any], query_id: str | N
     }
     if query_id is not None:
         rest["queryID"] = query_id
-    return f'{{"hits":[{hits}],{json.dumps(rest)[1:]}'
+    return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
 
 
 def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | None) -> str:
@@ -100,7 +102,7 @@ def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | N
         rest["cursor"] = _cursor(start + length, params)
     if query_id is not None:
         rest["queryID"] = query_id
-    return f'{{"hits":[{hits}],{json.dumps(rest)[1:]}'
+    return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
 
 
 def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
@@ -113,7 +115,7 @@ def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
     found = [(value, number) for value, number in _ranked(counts) if _has_words(value, words)][:limit]
     marker = _Marker(words, "<em>", "</em>")
     hits = [{"value": value, "highlighted": marker.mark(value)[0], "count": number} for value, number in found]
-    return json.dumps({"facetHits": hits, "exhaustiveFacetsCount": True, "processingTimeMS": 1})
+    return to_json({"facetHits": hits, "exhaustiveFacetsCount": True, "processingTimeMS": 1})
 
 
 def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str | None) -> str:
@@ -132,7 +134,7 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
     facet = _text(request, "facetName")
     if request.get("model") == "trending-facets":
         hits = ",".join(
-            json.dumps({"facetName": facet, "facetValue": value, "_score": 100 - at})
+            to_json({"facetName": facet, "facetValue": value, "_score": 100 - at})
             for at, (value, _) in enumerate(_ranked(_counted(matching, facet))[:limit])
         )
     else:
@@ -155,7 +157,7 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
     }
     if query_id is not None:
         rest["queryID"] = query_id
-    return f'{{"hits":[{hits}],{json.dumps(rest)[1:]}'
+    return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
 
 
 def matching_filters(index: Index, params: Mapping[str, Any]) -> list[Record]:
@@ -284,39 +286,49 @@ def _finder(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _hits(index: Index, records: Iterable[Record], words: tuple[str, ...], params: Mapping[str, Any]) -> str:
-    attributes = _names(params, "attributesToHighlight")
-    if attributes == []:
-        return ",".join(_plain_hit(record, params) for record in records)
-    before = _text(params, "highlightPreTag") or "<em>"
-    after = _text(params, "highlightPostTag") or "</em>"
-    marker = _Marker(words, before, after)
-    wanted = None if attributes is None or "*" in attributes else frozenset(attributes)
-    return ",".join(
-        f'{_plain_hit(record, params)[:-1]},"_highlightResult":{_highlighted(index, record, marker, wanted)}}}'
-        for record in records
-    )
+    retrieved = _names(params, "attributesToRetrieve")
+    highlighted = _names(params, "attributesToHighlight")
+    marker = _Marker(words, _text(params, "highlightPreTag") or "<em>", _text(params, "highlightPostTag") or "</em>")
+    known = _known_texts(index, (*marker.key, _frozen(retrieved), _frozen(highlighted)))
+    texts = []
+    for record in records:
+        text = known.get(record.object_id)
+        if text is None:
+            text = known[record.object_id] = _hit(record, marker, retrieved, highlighted)
+        texts.append(text)
+    return ",".join(texts)
 
 
-def _highlighted(index: Index, record: Record, marker: _Marker, wanted: frozenset[str] | None) -> str:
-    key = (record.object_id, *marker.key, wanted)
-    known = index.highlighted.get(key)
-    if known is None:
-        shown = {
-            name: result
-            for name, value in record.data.items()
-            if name != "objectID" and not name.startswith("_") and (wanted is None or name in wanted)
-            if (result := marker.result(value)) is not None
-        }
-        known = json.dumps(shown)
-        if len(index.highlighted) >= _KEPT_HIGHLIGHTS:
-            index.highlighted.clear()
-        index.highlighted[key] = known
+def _known_texts(index: Index, look: tuple[Any, ...]) -> dict[str, str]:
+    known = index.hit_texts.get(look)
+    if known is None or len(known) > _MOST_TEXTS:
+        if len(index.hit_texts) >= _MOST_LOOKS:
+            index.hit_texts.clear()
+        known = index.hit_texts[look] = {}
     return known
+
+
+def _hit(record: Record, marker: _Marker, retrieved: list[str] | None, highlighted: list[str] | None) -> str:
+    plain = record.json if retrieved is None else to_json(with_attributes(record.data, retrieved))
+    if highlighted == []:
+        return plain
+    everything = highlighted is None or "*" in highlighted
+    shown = {
+        name: result
+        for name, value in record.data.items()
+        if name != "objectID" and not name.startswith("_") and (everything or name in (highlighted or ()))
+        if (result := marker.result(value)) is not None
+    }
+    return f'{plain[:-1]},"_highlightResult":{to_json(shown)}}}'
+
+
+def _frozen(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
 
 
 def _plain_hit(record: Record, params: Mapping[str, Any]) -> str:
     attributes = _names(params, "attributesToRetrieve")
-    return record.json if attributes is None else json.dumps(with_attributes(record.data, attributes))
+    return record.json if attributes is None else to_json(with_attributes(record.data, attributes))
 
 
 def _has_words(text: str, words: Sequence[str]) -> bool:
@@ -327,18 +339,25 @@ def _has_words(text: str, words: Sequence[str]) -> bool:
 
 
 def _as_url(params: Mapping[str, Any]) -> str:
-    return urlencode(
-        [
-            (name, value if isinstance(value, str) else json.dumps(value))
-            for name, value in params.items()
-            if name != "indexName"
-        ],
-        errors="replace",
+    return "&".join(
+        f"{_quoted(name)}={_quoted(_as_text(value))}" for name, value in params.items() if name != "indexName"
     )
 
 
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else to_json(value)
+
+
+def _quoted(text: str) -> str:
+    return text if text.isalnum() and text.isascii() else quote_plus(text, errors="replace")
+
+
 def _cursor(start: int, params: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([start, dict(params)]).encode()).decode()
+    return base64.urlsafe_b64encode(to_json([start, dict(params)]).encode()).decode()
 
 
 def _opened(cursor: Any) -> tuple[int, dict[str, Any]]:

@@ -18,10 +18,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from algolia_usertoken.testing.faults import Fault, Faults
-from algolia_usertoken.testing.received import Received, ReceivedRequest
-from algolia_usertoken.testing.records import Refused
-from algolia_usertoken.testing.routes import Api, Call, Reply, as_error
+from .faults import Fault, Faults
+from .inspector import PAGE, Inspector
+from .received import Received, ReceivedRequest
+from .records import Refused
+from .routes import Api, Call, Reply, as_error
 
 # Larger than any body that Algolia takes, so that its own limits answer.
 _MAX_BODY_BYTES = 100_000_000
@@ -29,6 +30,13 @@ _GRACE_SECONDS = 0.05
 
 # A page of another origin may call Algolia; so may it call the stand-in.
 _CORS = {"Access-Control-Allow-Origin": "*", "Timing-Allow-Origin": "*"}
+
+# The inspector shows what others sent: it may run its own script, and load nothing.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +49,7 @@ class Server:
         self._api = api
         self._received = received
         self._faults = faults
+        self._inspector = Inspector(received)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -117,6 +126,9 @@ class Server:
             client_ip=request.remote or "",
             received_at=time.time(),
         )
+        # A browser that is led here sees the inspector; no client of Algolia asks for a page.
+        if path.startswith("/inspector/") or (path == "/" and "text/html" in request.headers.get("accept", "")):
+            return self._inspect(call.method, path)
         if call.method == "OPTIONS":
             # No fault here: the one that was asked for is for the request that follows.
             self._note(call, 200)
@@ -128,6 +140,19 @@ class Server:
             self._note(call, refused.status)
             return _response(refused)
         return _response(self._answer(call))
+
+    def _inspect(self, method: str, path: str) -> web.Response:
+        if (method, path) == ("GET", "/"):
+            return web.Response(
+                body=PAGE.read_bytes(), content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS
+            )
+        if (method, path) == ("GET", "/inspector/state"):
+            return web.json_response(self._inspector.state())
+        if (method, path) == ("POST", "/inspector/clear"):
+            self._received.clear()
+            self._inspector.forget()
+            return web.json_response({})
+        return web.Response(status=404)
 
     def _answer(self, call: Call, answered: bool = True) -> Reply:
         reply = self._api.answer(call)

@@ -98,7 +98,6 @@ def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
         b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
         b"POST /1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET " + b"/x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET http://x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET // HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

@@ -361,11 +361,16 @@ def test_bad_requests_in_a_list(ask: Ask, what: str, request_: Any) -> None:
     assert ask("POST", f"/1/indexes/*/{what}", {"requests": [request_]}).status == 400
 
 
-def test_highlights_are_not_kept_without_end(ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.search._KEPT_HIGHLIGHTS", 4)
-    for query in ("blue", "red", "hat", "shoe", "shirt"):
+def test_texts_of_hits_are_not_kept_without_end(
+    ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_LOOKS", 3)
+    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_TEXTS", 1)
+    for query in ("blue", "red", "hat", "shoe", "shirt", "blue", "blue"):
         assert ask("POST", QUERY, {"query": query}).json["hits"][0]["_highlightResult"]
-    assert len(algolia._records.index("products").highlighted) <= 4
+    kept = algolia._records.index("products").hit_texts
+    assert len(kept) <= 3
+    assert max(len(texts) for texts in kept.values()) <= 2
 
 
 def test_gzip_body(ask: Ask, algolia: LocalAlgolia) -> None:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "programs")]
+
+from collector import Collector  # noqa: E402 (a plain module beside this file, for the benchmarks, too)
+
+
+class Finished(subprocess.CompletedProcess[str]):
+    seconds: float
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A counting collector that answers 200, until it is told to do otherwise."""
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture
+def run(collector: Collector) -> Callable[..., Finished]:
+    """Runs a program in a fresh interpreter; `from prelude import …` gives it senders that lead to the collector."""
+
+    def run(program: str, *arguments: str, timeout: float = 30.0, code: int | None = 0, **environment: str) -> Finished:
+        started = time.monotonic()
+        process = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), *arguments],
+            env={**os.environ, "PYTHONPATH": str(HERE / "programs"), "COLLECTOR_PORT": str(collector.port), **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if code is not None:
+            assert process.returncode == code, process.stderr or process.returncode
+        finished = Finished(process.args, process.returncode, process.stdout, process.stderr)
+        finished.seconds = time.monotonic() - started
+        return finished
+
+    return run
+
+
+@pytest.fixture
+def senders() -> Iterator[Callable[..., Any]]:
+    """Makes senders, and closes them after the test."""
+    from prelude import sender
+
+    made = []
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        made.append(sender(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close(0.5)
+
+
+@pytest.fixture
+def sender(senders: Callable[..., Any], collector: Collector) -> Callable[..., Any]:
+    """Makes senders that lead to the collector."""
+    return lambda **options: senders(collector.port, **options)

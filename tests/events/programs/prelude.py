@@ -1,0 +1,61 @@
+"""What the programs have in common: senders that lead to the collector, and events with an id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from algoliasearch.http.hosts import Host, HostsCollection
+from algoliasearch.insights.config import InsightsConfig
+
+from algolia_usertoken import EventSender
+
+VISITOR = "visitor-1"
+
+
+def config(port: int | None = None, **settings: Any) -> InsightsConfig:
+    """A config that leads to the collector at `port`, by default that of the environment."""
+    made = InsightsConfig("app", "key")
+    made.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=port or int(os.environ["COLLECTOR_PORT"]))])
+    made.proxies = {}
+    for name, value in settings.items():
+        assert hasattr(made, name)
+        setattr(made, name, value)
+    return made
+
+
+def sender(port: int | None = None, **options: Any) -> EventSender:
+    if "delivery" not in options and "config" not in options:
+        options["config"] = config(port)
+    return EventSender(user_token=VISITOR, **options)
+
+
+def event(name: int | str) -> dict[str, Any]:
+    return {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
+
+
+def send(sender: EventSender, names: Sequence[int | str] | range) -> int:
+    """How many were accepted."""
+    return sum(sender.send(event(name)) for name in names)
+
+
+def adds_up(stats: Any) -> bool:
+    return stats.accepted == stats.delivered + stats.rejected + stats.failed + stats.queued  # type: ignore[no-any-return]
+
+
+class Errors:
+    """An `on_error` that remembers."""
+
+    def __init__(self, then: Callable[[], Any] | None = None) -> None:
+        self.calls: list[tuple[Exception, list[dict[str, Any]]]] = []
+        self.then = then
+
+    def __call__(self, error: Exception, events: Sequence[dict[str, Any]]) -> None:
+        self.calls.append((error, list(events)))
+        if self.then is not None:
+            self.then()
+
+    @property
+    def ids(self) -> list[str]:
+        return [event["objectIDs"][0] for _, events in self.calls for event in events]

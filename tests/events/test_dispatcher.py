@@ -1,0 +1,341 @@
+"""The queue and its threads: flush and close in time and truthful, the sums, the wake-ups."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from collector import Answer, Collector
+from prelude import Errors, adds_up, event, send
+
+from algolia_usertoken import Batch, BatchRejectedError, EventSender, MemoryDelivery
+
+Make = Callable[..., EventSender]
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_flush_on_a_hung_collector(sender: Make, collector: Collector, background: bool) -> None:
+    collector.hang()
+    events = sender(background=background)
+    send(events, range(1500))
+    started = time.monotonic()
+    assert events.flush(1) is False
+    assert 0.9 < time.monotonic() - started < 2
+    assert events.stats.queued == 1500
+    started = time.monotonic()
+    assert events.flush(0) is False
+    assert events.flush(-1) is False
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_close_on_a_hung_collector(sender: Make, collector: Collector, background: bool) -> None:
+    collector.hang()
+    errors = Errors()
+    events = sender(background=background, on_error=errors)
+    send(events, range(1500))
+    time.sleep(0.1)
+    started = time.monotonic()
+    assert events.close(1) is False
+    assert time.monotonic() - started < 2
+    assert events.stats[:5] == (1500, 0, 0, 1500, 0)
+    assert sorted(errors.ids, key=int) == [str(number) for number in range(1500)]
+    collector.release()
+    time.sleep(0.2)
+    assert events.stats[:5] == (1500, 0, 0, 1500, 0)  # the late answer changes nothing
+    assert len(errors.ids) == 1500
+
+
+def test_a_hung_collector_that_recovers_gets_the_rest(sender: Make, collector: Collector) -> None:
+    collector.hang()
+    events = sender()
+    send(events, range(1500))
+    assert not events.flush(0.3)
+    collector.release()
+    assert events.flush(10)
+    assert not collector.lost(range(1500))
+    assert not collector.twice
+
+
+def test_10_000_sends_into_a_queue_of_2_000(sender: Make, collector: Collector) -> None:
+    collector.hang()
+    events = sender(max_queue_size=2000, close_timeout=0.3)
+    slowest = 0.0
+    accepted = 0
+    for number in range(10_000):
+        one = event(number)
+        started = time.perf_counter()
+        accepted += events.send(one)
+        slowest = max(slowest, time.perf_counter() - started)
+    assert slowest < 1.0
+    stats = events.stats
+    assert (stats.accepted, stats.dropped) == (accepted, 10_000 - accepted)
+    assert 2000 <= accepted <= 3000
+    assert not events.close()
+    assert events.stats[:5] == (accepted, 0, 0, accepted, 0)
+
+
+def test_flush_none_waits_for_all(sender: Make, collector: Collector) -> None:
+    collector.delay = 0.3
+    events = sender(batch_size=10)
+    send(events, range(45))
+    assert events.flush() is True
+    assert sum(collector.counts.values()) == 45
+    assert events.flush(0) is True
+
+
+def test_flush_is_true_only_for_what_was_accepted_before(senders: Make) -> None:
+    class Slow(MemoryDelivery):
+        def deliver(self, batch: Batch, timeout: float | None) -> None:
+            time.sleep(0.001)
+            super().deliver(batch, timeout)
+
+    delivery = Slow()
+    events = senders(delivery=delivery, max_queue_size=1_000_000, batch_size=50, concurrency=3, flush_interval=0.01)
+    wrong: list[str] = []
+
+    def work(place: int) -> None:
+        for round in range(15):
+            names = [f"{place}-{round}-{number}" for number in range(40)]
+            send(events, names)
+            if not events.flush(10):
+                wrong.append(f"{place}-{round}: False")
+            arrived = {one["objectIDs"][0] for one in delivery.events}
+            if not arrived.issuperset(names):
+                wrong.append(f"{place}-{round}: {len(set(names) - arrived)} not there")
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert events.stats.delivered == len(delivery.events) == 6 * 15 * 40
+
+
+def test_flush_ends_although_others_send_without_pause(sender: Make, collector: Collector) -> None:
+    events = sender(max_queue_size=2_000)
+    stop = threading.Event()
+
+    def work() -> None:
+        number = 0
+        while not stop.is_set():
+            events.send(event(f"x{number}"))
+            number += 1
+            if not number % 50:
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for number in range(5):
+            assert events.send(event(number))
+            assert events.flush(5)
+            assert str(number) in collector.counts
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_flush_interval_gathers_a_batch(sender: Make, collector: Collector) -> None:
+    events = sender(flush_interval=0.3)
+    for number in range(10):
+        events.send(event(number))
+        time.sleep(0.01)
+    assert collector.wait_for(10, 2)
+    assert len(collector.requests) == 1
+
+
+def test_a_single_event_leaves_after_the_flush_interval(sender: Make, collector: Collector) -> None:
+    events = sender(flush_interval=0.2)
+    for number in range(3):
+        started = time.monotonic()
+        events.send(event(number))
+        assert collector.wait_for(number + 1, 5)
+        assert 0.1 < time.monotonic() - started < 1.0
+
+
+def test_a_full_batch_leaves_at_once(sender: Make, collector: Collector) -> None:
+    events = sender(flush_interval=60.0, batch_size=100)
+    send(events, range(100))
+    assert collector.wait_for(100, 3)
+
+
+def test_an_idle_thread_ends_and_comes_back(
+    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algolia_usertoken.events.dispatcher.IDLE_TIME", 0.1)
+    events = sender(flush_interval=0.01, concurrency=3)
+    dispatcher: Any = events._dispatcher
+    for round in range(4):
+        send(events, range(round * 10, round * 10 + 10))
+        assert collector.wait_for(round * 10 + 10, 5)
+        assert collector.wait_until(lambda: not dispatcher._threads, 5)
+    assert not collector.twice
+    assert events.stats.delivered == 40
+
+
+def test_sends_at_the_moment_a_thread_ends(
+    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algolia_usertoken.events.dispatcher.IDLE_TIME", 0.01)
+    events = sender(flush_interval=0.0)
+    for number in range(100):
+        events.send(event(number))
+        assert collector.wait_for(number + 1, 5), number
+        time.sleep(0.008 + number % 5 / 1000)
+    assert not collector.twice
+
+
+def test_no_more_threads_than_told(sender: Make, collector: Collector) -> None:
+    collector.delay = 0.05
+    events = sender(batch_size=10, concurrency=3)
+    dispatcher: Any = events._dispatcher
+    most = 0
+    for number in range(600):
+        events.send(event(number))
+        most = max(most, len(dispatcher._threads))
+    assert events.flush(10)
+    assert most == 3
+    assert collector.connections <= 3
+
+
+def test_where_no_thread_can_start_flush_delivers(
+    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_start = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("algolia-usertoken"):
+            raise RuntimeError("can't start new thread")
+        really_start(self)
+
+    events = sender()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert send(events, range(10)) == 10
+        assert events.flush(5)
+        assert send(events, range(10, 20)) == 10
+    assert send(events, range(20, 30)) == 10
+    assert collector.wait_for(30, 5)
+    assert not collector.twice
+
+
+@pytest.mark.parametrize("rounds", [2000])
+def test_4_posters_with_poisoned_events_while_stats_are_read(sender: Make, collector: Collector, rounds: int) -> None:
+    collector.choose = lambda ids: Answer(400) if any(name.endswith("77") for name in ids) else None
+    errors = Errors()
+    events = sender(concurrency=4, batch_size=100, max_queue_size=1_000_000, on_error=errors)
+    wrong: list[Any] = []
+    stop = threading.Event()
+    readings = 0
+
+    def read() -> None:
+        nonlocal readings
+        earlier = events.stats
+        while not stop.is_set():
+            stats = events.stats
+            readings += 1
+            if not adds_up(stats) or any(now < then for now, then in zip(stats[:4], earlier[:4], strict=True)):
+                wrong.append(stats)
+            earlier = stats
+            time.sleep(0.0003)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    threads = [
+        threading.Thread(target=send, args=(events, range(place * rounds, (place + 1) * rounds))) for place in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert events.flush(30)
+    stop.set()
+    reader.join()
+    assert not wrong
+    assert readings > 200
+    bad = {str(number) for number in range(4 * rounds) if str(number).endswith("77")}
+    assert collector.ids == {str(number) for number in range(4 * rounds)} - bad
+    assert not collector.twice
+    assert events.stats[:5] == (4 * rounds, 4 * rounds - len(bad), len(bad), 0, 0)
+    assert sorted(errors.ids) == sorted(bad)
+
+
+def test_max_queue_size_of_one_and_batch_size_of_one(senders: Make) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, max_queue_size=1, batch_size=1)
+    accepted = send(events, range(500))
+    assert events.flush(5)
+    assert len(delivery.events) == accepted
+    assert events.stats.accepted + events.stats.dropped == 500
+
+
+# background=False.
+
+
+def test_without_background_flush_delivers_and_no_thread_runs(sender: Make, collector: Collector) -> None:
+    before = threading.active_count()
+    events = sender(background=False, batch_size=100)
+    send(events, range(1050))
+    time.sleep(0.1)
+    assert not collector.requests
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("algolia")] == []
+    assert events.flush(10)
+    assert not collector.lost(range(1050))
+    assert events.stats[:5] == (1050, 1050, 0, 0, 0)
+    assert threading.active_count() <= before + 2  # the collector's own
+
+
+def test_without_background_what_flush_had_no_time_for_stays(sender: Make, collector: Collector) -> None:
+    collector.answer(503, seconds=1.0)
+    events = sender(background=False)
+    send(events, range(100))
+    assert not events.flush(0.3)
+    assert events.stats.queued == 100
+    assert events.flush(15)
+    assert not collector.lost(range(100))
+    assert not collector.twice
+
+
+def test_without_background_several_threads_may_flush(sender: Make, collector: Collector) -> None:
+    events = sender(background=False, batch_size=10)
+    wrong = []
+
+    def work(place: int) -> None:
+        for round in range(10):
+            names = [f"{place}-{round}-{number}" for number in range(25)]
+            send(events, names)
+            if not events.flush(20) or not collector.ids.issuperset(names):
+                wrong.append((place, round))
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert not collector.twice
+    assert events.stats.delivered == 1000
+
+
+def test_without_background_poison_and_order(sender: Make, collector: Collector) -> None:
+    collector.poison("3", "60")
+    errors = Errors()
+    events = sender(background=False, on_error=errors)
+    send(events, range(100))
+    assert events.close(10)
+    assert sorted(errors.ids) == ["3", "60"]
+    assert len(collector.counts) == 98
+
+
+def test_a_deliverys_batches_keep_the_order(senders: Make) -> None:
+    delivery = MemoryDelivery()
+    delivery.fail_next(BatchRejectedError("split"), times=3)
+    events = senders(delivery=delivery, batch_size=100)
+    send(events, range(500))
+    assert events.flush(5)
+    assert [one["objectIDs"][0] for one in delivery.events] == [str(number) for number in range(500)]

@@ -1,0 +1,521 @@
+"""What `send` and the twelve promise to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import logging
+import pickle
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from collector import Collector
+from prelude import Errors, adds_up, event, send
+
+from algolia_usertoken import (
+    EventSender,
+    Identity,
+    InvalidEventError,
+    MemoryDelivery,
+    MissingUserTokenError,
+    identity_scope,
+)
+
+QUERY_ID = "43b15df305339e827f0ac0bdc5ebcaa7"
+Make = Callable[..., EventSender]
+
+
+@pytest.fixture
+def delivery() -> MemoryDelivery:
+    return MemoryDelivery()
+
+
+def test_45_objects_bought_in_one_call_are_three_events_that_line_up(sender: Make, collector: Collector) -> None:
+    collector.keep_events = True
+    events = sender()
+    names = [f"o{number}" for number in range(45)]
+    data = [{"price": number, "quantity": 1, "queryID": QUERY_ID} for number in range(45)]
+    before = copy.deepcopy((names, data))
+    assert events.purchased_object_ids_after_search("Bought", "products", names, data, value=990, currency="EUR")
+    assert events.flush(5)
+    assert [len(event["objectIDs"]) for event in collector.events] == [20, 20, 5]
+    for one in collector.events:
+        assert [f"o{item['price']}" for item in one["objectData"]] == one["objectIDs"]
+        assert one["currency"] == "EUR"
+    assert [one.get("value") for one in collector.events] == [990, None, None]
+    assert sum((one["objectIDs"] for one in collector.events), []) == names
+    assert len({one["timestamp"] for one in collector.events}) == 1
+    assert events.stats[:5] == (3, 3, 0, 0, 0)
+    assert (names, data) == before
+
+
+def test_45_clicks_keep_their_positions(sender: Make, collector: Collector) -> None:
+    collector.keep_events = True
+    events = sender()
+    clicks = (f"o{number}" for number in range(1, 46))  # generators are fine, too
+    assert events.clicked_object_ids_after_search("Clicked", "products", clicks, range(1, 46), QUERY_ID)
+    assert events.flush(5)
+    for one in collector.events:
+        assert [f"o{position}" for position in one["positions"]] == one["objectIDs"]
+
+
+@pytest.mark.parametrize("query_id", ["", "deadbeef", QUERY_ID.upper(), QUERY_ID + "\n", "'><script>", None, 7])
+def test_a_query_id_out_of_a_visitors_url_is_refused_counted_and_reported(
+    senders: Make, delivery: MemoryDelivery, query_id: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = Errors()
+    events = senders(delivery=delivery, on_error=errors)
+    assert not events.clicked_object_ids_after_search("Clicked", "products", ["1"], [1], query_id)
+    assert events.stats.refused == 1
+    assert events.stats.accepted == 0
+    [(error, [refused])] = errors.calls
+    assert isinstance(error, InvalidEventError)
+    assert error.field == "queryID"
+    assert refused["objectIDs"] == ["1"]
+    assert [record.levelno >= logging.WARNING for record in caplog.records] == [True]
+
+
+def test_a_visitor_without_a_token_is_refused(delivery: MemoryDelivery) -> None:
+    errors = Errors()
+    with EventSender(delivery=delivery, on_error=errors) as events:
+        assert not events.send(event(1))
+        assert not events.viewed_object_ids("Seen", "products", ["1"])
+        with identity_scope(Identity()):
+            assert not events.send(event(1))
+        assert events.stats.refused == 3
+        assert [type(error) for error, _ in errors.calls] == [MissingUserTokenError] * 3
+    assert delivery.events == []
+
+
+def test_a_visitor_who_opted_out_is_quiet(delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture) -> None:
+    errors = Errors()
+    with EventSender(delivery=delivery, on_error=errors, strict=True) as events:
+        with identity_scope(Identity(opted_out=True)):
+            assert not events.send(event(1))
+            assert not events.viewed_object_ids("Seen", "products", [str(number) for number in range(45)])
+        assert events.stats == (0,) * 9
+    assert not errors.calls
+    assert not caplog.records
+    assert delivery.events == []
+
+
+def test_strict_raises_what_is_refused_at_the_door(delivery: MemoryDelivery) -> None:
+    with EventSender(delivery=delivery, strict=True) as events:
+        with pytest.raises(MissingUserTokenError):
+            events.send(event(1))
+        with pytest.raises(InvalidEventError), identity_scope("visitor-1"):
+            events.send({**event(1), "index": ""})
+
+
+HUGE = 10**5000
+BAD = [
+    *(None, 7, "event", [], [1], [(1, 2)], {"eventName": object()}, {1: 2}, event("x") | {"index": []}),
+    *(event("x") | {1: 2}, event("x") | {"objectIDs": HUGE}, event("x") | {"timestamp": -HUGE}),
+    *(event("x") | {"eventType": []}, event("x") | {"eventName": []}, event("x") | {"userToken": {}}),
+    event("x") | {"eventType": "conversion", "eventSubtype": "purchase", "value": HUGE},
+    event("x") | {"eventType": "conversion", "eventSubtype": "purchase", "objectData": [{"price": HUGE}]},
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+def test_nothing_that_is_sent_raises(senders: Make, delivery: MemoryDelivery, bad: Any) -> None:
+    events = senders(delivery=delivery)
+    accepted = events.send(bad)
+    assert events.flush(5)
+    assert events.stats.refused == (not accepted)
+    assert events.stats.rejected == accepted
+
+
+def test_identity_and_time_are_those_of_the_call(senders: Make, delivery: MemoryDelivery) -> None:
+    events = senders(delivery=delivery, flush_interval=0.1)
+    before = int(time.time() * 1000)
+    with identity_scope(Identity("visitor-2", "user-2")):
+        events.send(event(1))
+    after = int(time.time() * 1000)
+    time.sleep(0.05)
+    assert events.flush(5)
+    [one] = delivery.events
+    assert (one["userToken"], one["authenticatedUserToken"]) == ("visitor-2", "user-2")
+    assert before <= one["timestamp"] <= after
+
+
+def test_a_list_that_the_caller_goes_on_using_does_no_harm_to_the_twelve(
+    senders: Make, delivery: MemoryDelivery
+) -> None:
+    events = senders(delivery=delivery, background=False)
+    names = ["1", "2"]
+    events.viewed_object_ids("Seen", "products", names)
+    names.clear()
+    assert events.flush(5)
+    assert delivery.events[0]["objectIDs"] == ["1", "2"]
+
+
+def test_full_means_dropped_at_once_and_counted(senders: Make, delivery: MemoryDelivery) -> None:
+    delivery.hang()
+    events = senders(delivery=delivery, max_queue_size=2000, close_timeout=0.2)
+    accepted = send(events, range(10_000))
+    stats = events.stats
+    assert adds_up(stats)
+    assert stats.accepted == accepted
+    assert stats.accepted + stats.dropped == 10_000
+    assert 2000 <= accepted <= 3000  # a batch may be on its way
+    delivery.release()
+    assert events.flush(5)
+    assert len(delivery.events) == accepted
+
+
+def test_20_000_drops_are_at_most_10_log_lines_with_counts(
+    senders: Make, delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivery.hang()
+    events = senders(delivery=delivery, max_queue_size=1, batch_size=1)
+    send(events, range(3))
+    caplog.clear()
+    before = events.stats.dropped
+    threads = [threading.Thread(target=send, args=(events, range(5000))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    dropped = events.stats.dropped - before
+    assert dropped > 19_990
+    delivery.release()
+    assert events.close(5)
+    lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    assert 1 <= len(lines) <= 10
+    assert all(record.name == "algolia_usertoken.events" for record in caplog.records)
+    assert any(character.isdigit() for character in "".join(lines))
+
+
+def test_all_kinds_of_trouble_together_stay_a_few_lines(
+    senders: Make, delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_error(error: Exception, events: Any) -> None:
+        raise ZeroDivisionError
+
+    events = senders(delivery=delivery, on_error=on_error, batch_size=1)
+    for number in range(2000):
+        events.send({**event(number), "eventType": "no such"})
+        events.send(event(f"\ud800{number}"))  # no JSON
+    assert events.close(10)
+    assert events.stats.refused == 2000
+    assert events.stats.rejected + events.stats.dropped == 2000
+    assert len(caplog.records) <= 12
+    assert "1999" in caplog.text
+
+
+def test_late_sends_are_dropped_and_said(
+    senders: Make, delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    events = senders(delivery=delivery)
+    assert events.send(event(1))
+    assert events.close(5)
+    assert events.close(5)
+    assert not events.send(event(2))
+    assert not events.viewed_object_ids("Seen", "products", ["2"])
+    assert events.flush(1)
+    assert events.stats[:7] == (1, 1, 0, 0, 0, 0, 2)
+    assert "closed" in caplog.text
+
+
+def test_sends_while_it_is_closed_are_each_delivered_or_counted(senders: Make) -> None:
+    for round in range(20):
+        delivery = MemoryDelivery()
+        events = senders(delivery=delivery, max_queue_size=1_000_000, batch_size=50)
+        accepted = [0] * 4
+        started = threading.Barrier(5)
+
+        def work(place: int, events: Any = events, accepted: Any = accepted, started: Any = started) -> None:
+            started.wait()
+            accepted[place] = send(events, range(place * 10_000, place * 10_000 + 2000))
+
+        threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        time.sleep(round / 1000)
+        events.close(5)
+        for thread in threads:
+            thread.join()
+        stats = events.stats
+        assert adds_up(stats)
+        assert stats.queued == 0
+        assert stats.accepted == sum(accepted)
+        assert stats.accepted + stats.dropped == 8000
+        assert len(delivery.events) == stats.delivered
+
+
+def test_close_closes_the_delivery_once() -> None:
+    class Closing(MemoryDelivery):
+        closed = 0
+
+        def close(self) -> None:
+            time.sleep(0.05)
+            self.closed += 1
+
+    delivery = Closing()
+    events = EventSender(user_token="visitor-1", delivery=delivery)
+    events.send(event(1))
+    threads = [threading.Thread(target=events.close) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert delivery.closed == 1
+
+
+def test_a_view_shares_the_queue_and_closes_nothing(senders: Make, delivery: MemoryDelivery) -> None:
+    events = senders(delivery=delivery)
+    view = events.with_identity("visitor-2").with_identity("visitor-3")
+    assert view.close()
+    assert view.send(event(1))
+    assert events.flush(5)
+    assert delivery.events[0]["userToken"] == "visitor-3"
+    assert view.stats == events.stats
+
+
+def test_a_view_keeps_its_sender_alive(delivery: MemoryDelivery) -> None:
+    view = EventSender(user_token="visitor-1", delivery=delivery).with_identity("visitor-2")
+    gc.collect()
+    assert view.send(event(1))
+    assert view.flush(5)
+
+
+def test_copies_are_refused(senders: Make, delivery: MemoryDelivery) -> None:
+    events = senders(delivery=delivery)
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="EventSender"):
+            attempt(events)
+
+
+async def test_async_flush_and_close_leave_the_loop_alone(sender: Make, collector: Collector) -> None:
+    collector.delay = 0.3
+    events = sender()
+    async with events:
+        events.send(event(1))
+        flush = asyncio.create_task(events.aflush(5))
+        ticks = 0
+        while not flush.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert await flush
+        assert ticks > 10
+    assert not events.send(event(2))
+    assert collector.counts == {"1": 1}
+
+
+def test_a_cancelled_aflush_does_not_hold_up_the_loop_or_the_exit(run: Any, collector: Collector) -> None:
+    collector.hang()
+    done = run(
+        """
+        import asyncio
+        from prelude import event, sender
+        events = sender(close_timeout=1.0)
+
+        async def main():
+            events.send(event(1))
+            try:
+                await asyncio.wait_for(events.aflush(), 0.5)
+            except asyncio.TimeoutError:
+                print("timed out")
+
+        asyncio.run(main())
+        """,
+        timeout=15,
+    )
+    assert done.stdout == "timed out\n"
+    assert done.seconds < 0.5 + 1.0 + 2.5
+
+
+def test_200_senders_made_and_dropped(collector: Collector) -> None:
+    from prelude import sender
+
+    gc.collect()
+    before = threading.active_count()
+    references = []
+    for number in range(200):
+        events = sender(collector.port, flush_interval=60.0)
+        assert events.send(event(number))
+        references.append(weakref.ref(events._dispatcher))
+    del events
+    assert collector.wait_for(200, 20)
+    gone = collector.wait_until(
+        lambda: gc.collect() is not None and not any(reference() for reference in references), 10
+    )
+    assert gone, f"{sum(reference() is not None for reference in references)} objects left"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("algolia-usertoken")]
+    assert collector.wait_until(lambda: threading.active_count() <= before + 200)
+    assert not collector.twice
+
+
+def test_senders_that_never_sent_leave_nothing(collector: Collector) -> None:
+    from prelude import sender
+
+    before = threading.active_count()
+    references = [weakref.ref(sender(collector.port)._dispatcher) for _ in range(200)]
+    gc.collect()
+    assert threading.active_count() == before
+    assert not any(reference() for reference in references)
+
+
+def test_a_sender_in_a_cycle_that_has_events_delivers_them(delivery: MemoryDelivery) -> None:
+    events: Any = EventSender(user_token="visitor-1", delivery=delivery, flush_interval=60.0)
+    events.itself = events
+    events.send(event(1))
+    del events
+    gc.collect()
+    for _ in range(500):
+        if delivery.events:
+            break
+        time.sleep(0.01)
+    assert len(delivery.events) == 1
+
+
+GC_PROGRAM = """
+    import faulthandler, gc, sys, threading
+    from prelude import adds_up, event, sender, send
+    faulthandler.dump_traceback_later(25, exit=True)
+    events = sender(max_queue_size=1_000_000, batch_size=int(sys.argv[1]), concurrency=int(sys.argv[2]))
+    from_del = 0
+    made = 0
+    stop = False
+
+    class Sends:
+        def __init__(self):
+            global made
+            made += 1
+            self.name = f"d{made}"
+            self.itself = self
+        def __del__(self):
+            if not stop:
+                events.send(event(self.name))
+                global from_del
+                from_del += 1
+
+    gc.set_threshold(1)
+    for number in range(1500):
+        Sends()
+        events.send(event(number))
+        if not number % 20:
+            events.stats
+        if not number % 100:
+            threading.Thread(target=int).start()
+            assert events.flush(10)
+    gc.set_threshold(700)
+    gc.collect()
+    assert events.flush(10)
+    stop = True
+    assert adds_up(events.stats), events.stats
+    print(made, from_del, events.stats.accepted, events.stats.delivered)
+"""
+
+
+@pytest.mark.parametrize(("batch_size", "concurrency"), [(1000, 1), (1, 1), (7, 4)])
+def test_a_del_that_sends_during_gc(run: Any, collector: Collector, batch_size: int, concurrency: int) -> None:
+    done = run(GC_PROGRAM, str(batch_size), str(concurrency))
+    made, from_del, accepted, delivered = map(int, done.stdout.split())
+    assert made == from_del == 1500
+    assert accepted == delivered == 3000
+    assert not collector.lost(range(1500))
+    assert not collector.lost([f"d{number}" for number in range(1, 1501)])
+    assert not collector.twice
+
+
+def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, delivery: MemoryDelivery) -> None:
+    events = senders(delivery=delivery, batch_size=1)
+    dispatcher: Any = events._dispatcher
+
+    class Sends:
+        def __del__(self) -> None:
+            events.send(event("from del"))
+            assert adds_up(events.stats)
+
+    for lock in (dispatcher._lock, dispatcher._inline, events._reporter.dropped._lock):
+        finished = threading.Event()
+
+        def work(lock: Any = lock, finished: threading.Event = finished) -> None:
+            with lock:
+                one = Sends()
+                del one
+            finished.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        assert finished.wait(5), f"deadlock on {lock}"
+    assert events.flush(5)
+    assert len(delivery.events) == 3
+
+
+def test_a_del_that_sends_while_the_thread_starts(run: Any, collector: Collector) -> None:
+    # The new thread collects garbage before `start` returns: the sender's lock must not be what it waits for.
+    run(
+        """
+        import faulthandler, threading
+        from prelude import event, sender
+        faulthandler.dump_traceback_later(10, exit=True)
+        events = sender(batch_size=1)
+        bootstrap = threading.Thread._set_ident
+
+        def set_ident(self):
+            bootstrap(self)
+            if self.name.startswith("algolia-usertoken") and threading.current_thread() is not threading.main_thread():
+                threading.Thread._set_ident = bootstrap
+                events.send(event("from del"))
+
+        threading.Thread._set_ident = set_ident
+        events.send(event(1))
+        assert events.flush(5)
+        """,
+        timeout=20,
+    )
+    assert collector.counts == {"1": 1, "from del": 1}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="gevent is not there yet")
+def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
+    pytest.importorskip("gevent")
+    done = run(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent
+        from prelude import event, sender, send
+        events = sender(concurrency=2)
+        jobs = [gevent.spawn(send, events, range(start, start + 500)) for start in range(0, 2000, 500)]
+        gevent.joinall(jobs, raise_error=True)
+        assert events.flush(10)
+        assert events.stats.delivered == 2000, events.stats
+        send(events, range(2000, 2500))  # for the exit
+        print("exits")
+        """
+    )
+    assert done.stdout == "exits\n"
+    assert not collector.lost(range(2500))
+    assert not collector.twice
+    assert not done.stderr
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="gevent is not there yet")
+def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
+    pytest.importorskip("gevent")
+    collector.hang()
+    done = run(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+        import time, gevent
+        from prelude import event, sender, send
+        events = sender(close_timeout=1.0)
+        send(events, range(10))
+        started = time.monotonic()
+        assert not events.flush(1)
+        assert time.monotonic() - started < 2
+        """
+    )
+    assert done.seconds < 1 + 1 + 3
