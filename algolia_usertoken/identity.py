@@ -6,11 +6,8 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 
 from __future__ import annotations
 
-import base64
-import hmac
 import ipaddress
 import re
-import uuid
 from dataclasses import dataclass
 
 from .errors import InvalidClientIPError, InvalidUserTokenError
@@ -89,6 +86,8 @@ def validate_user_token(value: str) -> str:
 
 def anonymous_user_token() -> str:
     """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them."""
+    import uuid  # here, as it costs a tenth of the package's import
+
     return f"anonymous-{uuid.uuid4()}"
 
 
@@ -111,6 +110,9 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
         TypeError: `user_id` is neither a string nor an integer, or `secret` neither a string nor bytes.
         ValueError: `user_id` or `secret` is empty, or `prefix` is too long or has a character no token may have.
     """
+    import base64  # here, as these cost a fifth of the package's import
+    import hmac
+
     if isinstance(user_id, bool) or not isinstance(user_id, str | int):
         raise TypeError(f"user_id must be a str or an int, not {type(user_id).__name__}")
     if not isinstance(secret, str | bytes):

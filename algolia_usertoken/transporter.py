@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
 _HEADER = HEADER.lower()
-_HEADER_LENGTH = len(HEADER)
+_UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
 _FORWARDED_FOR = FORWARDED_FOR.lower()
 
 AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
@@ -97,11 +97,10 @@ class _TokenAware:
         present: list[Any] = []  # the values of our header, in whatever case, that are there already
         token: Any = None
         config_token = parameters = client_ip = None
-        for name in headers:
-            if len(name) == _HEADER_LENGTH and name.lower() == _HEADER:
-                present.append(headers[name])
-        if present:
-            token, config_token = _own_and_config_token(present, options)
+        if not _UPSTREAM_HEADERS.issuperset(headers):  # a quick look: mostly there are no others
+            present = [value for name, value in headers.items() if name.lower() == _HEADER]
+            if present:
+                token, config_token = _own_and_config_token(present, options)
         if (
             self._user_token_in != "header"
             or (isinstance(data, str) and PARAMETER in data)  # a cheap look, before anything is parsed

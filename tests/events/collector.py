@@ -73,6 +73,7 @@ class Collector:
         self.counts: collections.Counter[str] = collections.Counter()
         self.requests: list[Arrived] = []
         self.errors: list[str] = []
+        self.in_doubt: set[str] = set()  # ids of events that were taken, and whose sender got no answer
         self.connections = 0
         self._answers: collections.deque[Answer] = collections.deque()
         self._for_now: tuple[float, Answer] | None = None
@@ -228,11 +229,14 @@ class Collector:
             self.requests.append(Arrived(time.monotonic(), method, path, headers, len(body), ids, answer.status))
             if answer.status in (200, ACCEPT_AND_DROP):
                 self.counts.update(ids)
+                self.in_doubt.update(ids)
                 if self.keep_events:
                     self.events += events
         if answer.status in (DROP, ACCEPT_AND_DROP):
             return False
+        before = self.in_doubt.difference(ids)
         self._respond(connection, answer)
+        self.in_doubt = before
         return self.idle_time != 0
 
     def _decide(self, ids: Sequence[str], headers: Mapping[str, str]) -> Answer:
