@@ -25,6 +25,7 @@ from .provider import TokenProvider
 if TYPE_CHECKING:
     from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
     from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
+    from .events.outbox import SQLiteOutbox
     from .events.reporting import EventStats
     from .events.sender import EventSender
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
@@ -38,6 +39,7 @@ _LAZY = {
     "EventStats": "events.reporting",
     "InsightsDelivery": "events.delivery",
     "MemoryDelivery": "events.delivery",
+    "SQLiteOutbox": "events.outbox",
     "TokenAwareClient": "clients",
     "TokenAwareClientSync": "clients",
     "TokenAwareInsightsClient": "insights",
@@ -64,6 +66,7 @@ __all__ = [
     "MissingUserTokenWarning",
     "OutboxError",
     "RetryableDeliveryError",
+    "SQLiteOutbox",
     "TokenAwareClient",
     "TokenAwareClientSync",
     "TokenAwareInsightsClient",

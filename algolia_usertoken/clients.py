@@ -251,6 +251,10 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         """
         return await self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
+    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    async def __aenter__(self) -> Self:
+        return self
+
     async def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""
         await super().set_client_api_key(api_key)
@@ -300,6 +304,10 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
         """
         return self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
+
+    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    def __enter__(self) -> Self:
+        return self
 
     def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""

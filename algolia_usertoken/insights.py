@@ -126,6 +126,10 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
             return _nothing_to_send()
         return await super().push_events_with_http_info(body, request_options)
 
+    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    async def __aenter__(self) -> Self:
+        return self
+
     async def close(self) -> None:
         if not self._is_view:
             await super().close()
@@ -146,6 +150,10 @@ class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], Insight
         if body is None and insights_events is not None:
             return _nothing_to_send()
         return super().push_events_with_http_info(body, request_options)
+
+    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    def __enter__(self) -> Self:
+        return self
 
     def close(self) -> None:
         if not self._is_view:

@@ -35,13 +35,13 @@ python_maximum_signature_line_length = 80
 
 # Types of others, which have no page here, and type variables. Nothing is fetched while building.
 nitpick_ignore_regex = [
+    (r"py:class", r"os\.PathLike"),
     (r"py:.*", r"(algoliasearch|typing_extensions|typing|collections|datetime|re)\b.*"),
     (r"py:.*", r"(.*\.)?(SearchConfig|InsightsConfig|RecommendConfig|SecuredApiKeyRestrictions|RequestOptions)"),
     (r"py:.*", r"Any|Callable|Iterable|Mapping|Sequence|Self"),
     (r"py:.*", r"str|int|float|bool|bytes|dict|list|tuple|object|None|True|False|Exception"),
     (r"py:exc", r"ValueError|TypeError|LookupError|OSError|RuntimeError|UserWarning"),
     (r"py:.*", r"(.*\.)?(F|Client|AnyTransporter|_Config)"),
-    (r"py:.*", r"SQLiteOutbox"),  # until it is a public name
 ]
 
 

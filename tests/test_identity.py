@@ -163,9 +163,22 @@ def test_short_tokens_are_quoted_whole() -> None:
         validate_user_token("@" * 33)
 
 
+def test_escapes_and_names_of_types_are_cut_too() -> None:
+    with pytest.raises(InvalidUserTokenError) as caught:
+        validate_user_token("\U0001f600" * 32)
+    assert str(caught.value).split(" has ")[0] == "user token " + ascii("\U0001f600" * 32)[:42] + "…"
+    for length in (39, 40, 41):
+        name = "N" * length
+        with pytest.raises(InvalidUserTokenError) as caught:
+            validate_user_token(type(name, (), {})())  # type: ignore[arg-type]
+        assert str(caught.value) == f"user token must be a string, not {name[:40]}"
+
+
 def test_subclasses_of_str_are_strings() -> None:
     assert validate_user_token(Plan.FREE) == "free"
-    assert Identity(Plan.FREE) == Identity("free")
+    assert Identity(Plan.FREE, Plan.FREE) == Identity("free", "free")
+    for token in (Identity(Plan.FREE).user_token, Identity(None, Plan.FREE).authenticated_user_token):
+        assert type(token) is str
     with pytest.raises(InvalidUserTokenError, match="'not valid' has ' ' at position 4"):
         Identity(Plan.BAD)
 

@@ -536,6 +536,24 @@ def test_header_follows_a_token_in_the_url(
     assert sent.body == body
 
 
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "header"),
+    [
+        (Verb.POST, f"{QUERY}?userToken=url", {}, "url"),
+        (Verb.POST, f"{QUERY}?x=1&userToken=a%2B", {}, "a+"),
+        (Verb.POST, f"{QUERY}?userToken=url", {"userToken": "body"}, None),
+        (Verb.GET, "/1/indexes/products?userToken=url", None, "url"),
+        (Verb.POST, f"{BATCH}?userToken=url", {}, "who"),
+        (Verb.POST, "/1/indexes/userToken/query", {}, "who"),
+        (Verb.POST, f"{QUERY}?xuserToken=url", {}, "who"),
+    ],
+)
+def test_header_follows_a_token_in_the_path(verb: Verb, path: str, body: Any, header: str | None) -> None:
+    sent = send(body, verb=verb, path=path, who="who")
+
+    assert (sent.token, sent.body) == (header, body)
+
+
 def test_other_query_parameters_play_no_part() -> None:
     assert send({}, who="who", query_parameters={"query": "userToken"}).token == "who"
 

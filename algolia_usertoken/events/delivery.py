@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import netrc  # noqa: F401 - requests imports it at a first request, which is made in a thread
 import os
 import threading
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.retry import RetryOutcome, RetryStrategy
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError
 from .model import Event
@@ -116,6 +119,10 @@ class _InsightsTransporter(TransporterSync):
     def __init__(self, config: InsightsConfig) -> None:
         super().__init__(config)
         self._retry_strategy = _ErrorPerResponse()
+        # As algoliasearch makes it, but for redirects: where they lead, no event is taken.
+        self._session = requests.Session()
+        self._session.mount("https://", HTTPAdapter(max_retries=Retry(connect=0)))
+        self._session.max_redirects = 0
 
 
 class _ErrorPerResponse(RetryStrategy):

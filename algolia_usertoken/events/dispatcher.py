@@ -75,11 +75,12 @@ class MemoryQueue(deque[Event]):
 class _Parcel:
     """Events that left the queue together, in the parts that are not settled yet; the last part is the next."""
 
-    __slots__ = ("abandoned", "number", "parts")
+    __slots__ = ("abandoned", "number", "parts", "settling")
 
     def __init__(self, number: int, events: list[Event]) -> None:
         self.number = number  # of its first event
         self.parts = [events]
+        self.settling = 0  # events whose outcome is being reported
         self.abandoned = False
 
     @property
@@ -133,6 +134,7 @@ class Dispatcher:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._threads: set[int] = set()
+        self._starting = 0  # threads that are on their way
         self._keeper: threading.Thread | None = None
         self._parked = 0  # threads that wait for events
         self._idle = True  # whether the next event has to wake or start one
@@ -143,6 +145,7 @@ class Dispatcher:
         self._flush_to = 0  # number of the first event that may wait
         self._parcels: dict[int, _Parcel] = {}
         self._inline = threading.RLock()
+        self._inline_owner: int | None = None
         self._delivered = self._rejected = self._failed = self._requests = self._retries = 0
 
     # In: called from anywhere, without a lock.
@@ -181,31 +184,34 @@ class Dispatcher:
         if self._closed:  # the event came in while we were closing
             self._abandon(DeliveryError("the sender was closed"))
         elif self._late_until is not None:
-            self._drain(self._late_until)
+            if not self._drain(self._late_until):
+                self._abandon(DeliveryError(f"the process exits, and {self.close_timeout:g} seconds were not enough"))
         elif not self._background:
             self._idle = False
         else:
+            if self._outbox is not None and self._keeper is None:
+                self._start_keeper()  # a forked child has none
             with self._lock:
                 self._idle = False
-                if self._outbox is not None and self._keeper is None:
-                    self._start_keeper()  # a forked child has none
-                if self._parked or len(self._threads) >= self._concurrency:
-                    self._signal()
-                else:
-                    self._start_thread()
+                start = not self._parked and len(self._threads) + self._starting < self._concurrency
+                self._starting += start
+            if start:
+                self._start_thread()
+            else:
+                self._signal()
 
     def _signal(self) -> None:
         with contextlib.suppress(RuntimeError):  # somebody was woken already, and has not looked yet
             self._wake.release()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True)
+        # Without our lock: start() waits for the new thread, and that one may send, from a __del__.
         try:
-            thread.start()
+            threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True).start()
         except RuntimeError:  # the interpreter exits: the hook at exit will deliver
-            self._idle = True
-        else:
-            self._threads.add(thread.ident or 0)
+            with self._lock:
+                self._starting -= 1
+                self._idle = True
 
     def _start_keeper(self) -> None:
         self._keeper = threading.Thread(target=self._keep, name="algolia-usertoken-outbox", daemon=True)
@@ -240,9 +246,16 @@ class Dispatcher:
                 self._notify()
 
     def _work(self) -> None:
+        with self._lock:
+            self._starting -= 1
+            self._threads.add(threading.get_ident())
         try:
             while (parcel := self._next_parcel()) is not None:
-                self._deliver(parcel)
+                while parcel.parts and not parcel.abandoned:
+                    try:
+                        self._deliver(parcel)
+                    except BaseException as error:  # SystemExit from on_error, say: this thread is not its to end
+                        self._reporter.log("on_error", f"on_error raised {type(error).__name__}")
         finally:
             with self._lock:
                 self._threads.discard(threading.get_ident())
@@ -253,6 +266,7 @@ class Dispatcher:
         """Wait for a full batch, or for the flush interval after a first event; None: it is time to end."""
         idle_since, first_seen = time.monotonic(), None
         while True:
+            parcel, more, failure = None, False, None
             with self._lock:
                 self._idle = True  # before the look at the queue: who appends after it, wakes us
                 # What an outbox has left when it is closed, stays there.
@@ -262,31 +276,33 @@ class Dispatcher:
                     first_seen = first_seen or now
                     timeout = first_seen + self._flush_interval - now
                     if size >= self._batch_size or hurry or timeout <= 0:
-                        parcel = self._take()
-                        if parcel is None:
-                            continue
-                        if len(self._queue) >= (1 if hurry else self._batch_size):
-                            self._notify()  # somebody else may go on with the rest
-                        self._idle = self._parked > 0 or len(self._threads) < self._concurrency
-                        return parcel
-                    self._idle = False
+                        try:
+                            parcel = self._take()
+                        except DeliveryError as error:  # of an outbox
+                            failure = error
+                        more = len(self._queue) >= (1 if hurry else self._batch_size)
+                        timeout = 0.0 if failure is None else 1.0
+                    self._idle = parcel is not None and (
+                        self._parked > 0 or len(self._threads) + self._starting < self._concurrency
+                    )
                 else:
                     first_seen, timeout = None, IDLE_TIME
                     if self._closing or self._orphaned or now - idle_since >= IDLE_TIME:
                         self._threads.discard(threading.get_ident())
                         return None
-                self._parked += 1
+                self._parked += parcel is None
+            if parcel is not None:
+                if more:
+                    self._notify()  # somebody else may go on with the rest
+                return parcel
+            if failure is not None:
+                self._reporter.log("failed", str(failure))
             self._wake.acquire(timeout=timeout)
             with self._lock:
                 self._parked -= 1
 
     def _take(self) -> _Parcel | None:
-        try:
-            events = self._queue.take(self._batch_size)
-        except DeliveryError as error:  # of an outbox
-            self._reporter.log("failed", str(error))
-            self._lock.wait(1.0)
-            return None
+        events = self._queue.take(self._batch_size)
         gone = self._queue.gone()
         if gone:  # other processes will deliver them
             self._taken += gone
@@ -300,7 +316,7 @@ class Dispatcher:
 
     def _deliver(self, parcel: _Parcel, deadline: float | None = None) -> bool:
         """Settle a parcel, part by part; False where `deadline` came first."""
-        while parcel.parts:
+        while parcel.parts and not parcel.abandoned:
             part = parcel.parts[-1]
             try:
                 self._post(_batch(part), parcel, deadline)
@@ -315,7 +331,7 @@ class Dispatcher:
                 self._settle(parcel, part, "failed", error)
             else:
                 self._settle(parcel, part, "delivered")
-        return True
+        return not parcel.abandoned
 
     def _post(self, batch: Batch, parcel: _Parcel, deadline: float | None) -> None:
         """Deliver a batch, again and again if need be; what it raises is final."""
@@ -336,7 +352,9 @@ class Dispatcher:
                 wait, last = _backoff(UNAUTHORIZED_BACKOFF, attempt), error
                 self._reporter.log("unauthorized", f"events are not accepted with this key, and wait: {error}")
             except RetryableDeliveryError as error:
-                wait, last = _backoff(BACKOFF, attempt) if error.delay is None else error.delay, error
+                wait, last = _backoff(BACKOFF, attempt), error
+                if error.delay is not None and error.delay >= 0:
+                    wait = error.delay
             except OSError as error:
                 wait, last = _backoff(BACKOFF, attempt), error
             attempt += 1
@@ -361,25 +379,30 @@ class Dispatcher:
         with self._lock:
             if not parcel.abandoned:
                 parcel.parts[-1:] = [part[middle:], part[:middle]]
-            else:
-                parcel.parts.clear()
 
     def _settle(self, parcel: _Parcel, part: list[Event], outcome: str, error: Exception | None = None) -> None:
         with self._lock:
             if parcel.abandoned:
-                parcel.parts.clear()
                 return
-            try:
-                self._queue.settle(part)
-            except DeliveryError as disk:  # of an outbox: they will be delivered once more
-                self._reporter.log("failed", str(disk))
             parcel.parts.pop()
-            self._count(outcome, len(part))
-            if not parcel.parts:
-                del self._parcels[parcel.number]
-            self._lock.notify_all()
-        if error is not None:
-            self._report(outcome, error, part)
+            parcel.settling = len(part)
+        disk_error = None
+        try:
+            if error is not None:
+                self._report(outcome, error, part)  # first: when flush returns, on_error has been told
+        finally:
+            with self._lock:
+                try:
+                    self._queue.settle(part)
+                except DeliveryError as raised:  # of an outbox: they will be delivered once more
+                    disk_error = raised
+                parcel.settling = 0
+                self._count(outcome, len(part))
+                if not parcel.parts:
+                    self._parcels.pop(parcel.number, None)
+                self._lock.notify_all()
+        if disk_error is not None:
+            self._reporter.log("failed", str(disk_error))
 
     def _count(self, outcome: str, events: int) -> None:
         self._delivered += events if outcome == "delivered" else 0
@@ -399,7 +422,9 @@ class Dispatcher:
     @property
     def stats(self) -> EventStats:
         with self._lock:
-            queued = len(self._queue) + sum(len(part) for parcel in self._parcels.values() for part in parcel.parts)
+            parcels = self._parcels.values()
+            queued = len(self._queue) + sum(len(part) for parcel in parcels for part in parcel.parts)
+            queued += sum(parcel.settling for parcel in parcels)
             settled = self._delivered, self._rejected, self._failed
             return EventStats(
                 sum(settled) + queued,
@@ -422,11 +447,11 @@ class Dispatcher:
                 return True
             self._flush_to = max(self._flush_to, target)
             self._lock.notify_all()
+        if self._asked_by_on_error():
+            return False
         self._notify()
-        if not self._threads:
+        if not self._threads and not self._starting:
             return self._drain(deadline)
-        if threading.get_ident() in self._threads:
-            return False  # from on_error: the thread that would have to deliver is the one that asks
         return self._wait_until_settled(target, deadline)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -436,8 +461,8 @@ class Dispatcher:
             self._closing, self._capacity = True, -1
             self._lock.notify_all()
         done = self.flush(timeout)
-        if not done and threading.get_ident() in self._threads:
-            return False  # from on_error: the thread goes on, and ends when the queue is empty
+        if not done and self._asked_by_on_error():
+            return False  # what is queued is delivered still
         if not done:
             self._abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
         if not self._closed:
@@ -460,9 +485,8 @@ class Dispatcher:
         self._notify()
         return True
 
-    def finish_exit(self, deadline: float) -> None:
+    def finish_exit(self, timeout: float) -> None:
         """Wait until what `begin_exit` found is settled, and give up what is not."""
-        timeout = max(0.0, deadline - time.monotonic())
         if not self.flush(timeout):
             self._abandon(DeliveryError(f"the process exits, and {self.close_timeout:g} seconds were not enough"))
         self._reporter.finish()
@@ -471,6 +495,11 @@ class Dispatcher:
         """From now on nobody comes back to deliver: send what is put at once."""
         self._late_until = time.monotonic() + self.close_timeout
         self._notify_every = 1
+
+    def _asked_by_on_error(self) -> bool:
+        """Whether the thread that would have to deliver is the one that asks for it."""
+        ident = threading.get_ident()
+        return self._reporter.telling and (ident in self._threads or ident == self._inline_owner)
 
     def _settled_up_to(self) -> int:
         return min(self._parcels, default=self._taken)
@@ -485,6 +514,7 @@ class Dispatcher:
         """Deliver in this thread; where there is no time, what is left goes back into the queue."""
         if not self._inline.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
             return False
+        outer, self._inline_owner = self._inline_owner, threading.get_ident()
         try:
             with self._lock:
                 target = self._taken + len(self._queue)
@@ -498,9 +528,13 @@ class Dispatcher:
                 if not self._deliver(parcel, deadline):
                     self._take_back(parcel)
                     return False
-            return self._wait_until_settled(target, deadline)
+        except DeliveryError as error:  # of an outbox
+            self._reporter.log("failed", str(error))
+            return False
         finally:
+            self._inline_owner = outer
             self._inline.release()
+        return self._wait_until_settled(target, deadline)
 
     def _take_back(self, parcel: _Parcel) -> None:
         with self._lock:
@@ -514,10 +548,12 @@ class Dispatcher:
         """Count all that is not settled as failed; with an outbox it stays there, for the next start."""
         with self._lock:
             events: list[Event] = []
-            for parcel in self._parcels.values():
+            for parcel in list(self._parcels.values()):
                 parcel.abandoned = True
                 events += parcel.events
-            self._parcels.clear()
+                parcel.parts.clear()
+                if not parcel.settling:
+                    del self._parcels[parcel.number]
             if self._outbox is not None:
                 self._outbox.put_back(events)
                 self._taken -= len(events)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ _orphans: set[Dispatcher] = set()  # nobody's any more, but not empty yet
 
 # Whether the hook at exit has run, or will not run any more: the interpreter is on its way out when we are imported.
 _exited = not threading.main_thread().is_alive()
-_forked = False
 _exit_of_child_hooked = False
 
 
@@ -37,49 +37,64 @@ def keep(dispatcher: Dispatcher) -> None:
 
 
 def hook_exit_of_child() -> None:
-    """In a child of multiprocessing or of Celery's billiard: they leave with `os._exit`, without atexit."""
+    """In a child of multiprocessing, or of Celery's billiard: they leave with `os._exit`, without atexit."""
     global _exit_of_child_hooked
-    if not _forked or _exit_of_child_hooked:
+    if _exit_of_child_hooked:
         return
     _exit_of_child_hooked = True
-    for name in ("multiprocessing.util", "billiard.util"):
-        util: Any = sys.modules.get(name)
-        if util is not None:
+    for name in ("multiprocessing", "billiard"):
+        process: Any = sys.modules.get(f"{name}.process")
+        util: Any = sys.modules.get(f"{name}.util")
+        if process is not None and util is not None and type(process.current_process()).__name__ != "_MainProcess":
             util.Finalize(None, _at_exit, exitpriority=0)
+
+
+class _SignalHandler:
+    """Delivers what several senders have queued, then does what would have been done without us."""
+
+    def __init__(self, signum: int) -> None:
+        self.dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+        self._earlier = signal.getsignal(signum)
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        _deliver_all(self.dispatchers, lambda dispatcher, timeout: dispatcher.flush(timeout))
+        if callable(self._earlier):
+            self._earlier(signum, frame)
+        elif self._earlier == signal.SIG_DFL:
+            for dispatcher in list(_dispatchers):
+                if dispatcher.begin_exit():
+                    dispatcher.finish_exit(0)  # what is lost is reported
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
 
 def deliver_on_signal(dispatcher: Dispatcher, signum: int) -> None:
     """On `signum`, deliver, then do what would have been done without us."""
-    earlier = signal.getsignal(signum)
+    handler = signal.getsignal(signum)
+    if not isinstance(handler, _SignalHandler):
+        handler = _SignalHandler(signum)
+        signal.signal(signum, handler)
+    handler.dispatchers.add(dispatcher)
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        done = dispatcher.flush(dispatcher.close_timeout)
-        if callable(earlier):
-            earlier(number, frame)
-        elif earlier == signal.SIG_DFL:
-            if not done:
-                dispatcher.close(0)  # what is lost is reported
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
 
-    signal.signal(signum, handler)
+def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, float], object]) -> None:
+    # All at once: several senders on a dead network take as long as the most patient, not the sum.
+    start = time.monotonic()
+    for dispatcher in [dispatcher for dispatcher in list(dispatchers) if dispatcher.begin_exit()]:
+        wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
 
 
 def _at_exit() -> None:
     global _exited
     _exited = True
-    start = time.monotonic()
-    # All at once: several senders on a dead network take as long as the most patient, not the sum.
-    unsettled = [dispatcher for dispatcher in list(_dispatchers) if dispatcher.begin_exit()]
-    for dispatcher in unsettled:
-        dispatcher.finish_exit(start + dispatcher.close_timeout)
+    _deliver_all(_dispatchers, lambda dispatcher, timeout: dispatcher.finish_exit(timeout))
     for dispatcher in list(_dispatchers):
         dispatcher.be_late()
 
 
 def _after_fork_in_child() -> None:
-    global _exited, _forked, _exit_of_child_hooked
-    _exited, _forked, _exit_of_child_hooked = False, True, False
+    global _exited, _exit_of_child_hooked
+    _exited = _exit_of_child_hooked = False
     _orphans.clear()
     for dispatcher in list(_dispatchers):
         dispatcher.start_empty()

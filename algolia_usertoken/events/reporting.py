@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -77,32 +79,42 @@ class Reporter:
         self._log_lines: dict[str, _LogLine] = {
             kind: _LogLine() for kind in ("refused", "dropped", "rejected", "failed", "unauthorized", "on_error")
         }
-        self._reporting = threading.local()
+        self._thread = threading.local()
 
     def refuse(self, error: Exception, events: Sequence[Event]) -> None:
         """Events that were invalid or nobody's were not accepted."""
         for _ in events or (None,):
             self.refused.increment()
         self.log("refused", f"event refused: {error}", max(1, len(events)))
-        self.tell(error, events)
+        if not self.telling:  # an on_error that always sends what is refused would never end
+            self.tell(error, events)
 
     def drop(self, reason: str) -> None:
         """An event was not accepted, the queue being full or closed."""
         self.dropped.increment()
         self.log("dropped", f"event dropped: {reason}")
 
+    @property
+    def telling(self) -> bool:
+        """Whether this thread is inside `on_error`."""
+        return getattr(self._thread, "waiting", None) is not None
+
     def tell(self, error: Exception, events: Sequence[Event]) -> None:
-        """Call `on_error`; nothing that it does comes back."""
-        # What on_error itself sends is counted, but does not call it again.
-        if self.on_error is None or getattr(self._reporting, "now", False):
+        """Call `on_error`; nothing that it raises comes back, and what it causes to be told waits until it is done."""
+        if self.on_error is None:
             return
-        self._reporting.now = True
+        if self.telling:
+            self._thread.waiting.append((error, events))
+            return
+        waiting = self._thread.waiting = deque([(error, events)])
         try:
-            self.on_error(error, events)
-        except Exception as raised:
-            self.log("on_error", f"on_error raised {type(raised).__name__}: {raised}", exc_info=raised)
+            while waiting:
+                try:
+                    self.on_error(*waiting.popleft())
+                except Exception as raised:
+                    self.log("on_error", f"on_error raised {type(raised).__name__}: {raised}", exc_info=raised)
         finally:
-            self._reporting.now = False
+            self._thread.waiting = None
 
     def log(
         self,
@@ -117,14 +129,16 @@ class Reporter:
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
-            logger.log(level, "%s%s", message, more, exc_info=exc_info)
+            with contextlib.suppress(Exception):  # a handler's fault is not the sender's
+                logger.log(level, "%s%s", message, more, exc_info=exc_info)
 
     def finish(self) -> None:
         """Say what has been left unsaid."""
         for kind, line in self._log_lines.items():
             unsaid = line.due(0, at_once=True)
             if unsaid:
-                logger.warning("%d more events %s", unsaid, kind)
+                with contextlib.suppress(Exception):
+                    logger.warning("%d more events %s", unsaid, kind)
 
 
 class _LogLine:
@@ -138,6 +152,7 @@ class _LogLine:
         now = time.monotonic()
         if now < self._next and not at_once:
             return None
-        self._next = now + LOG_INTERVAL
+        if self._unsaid:
+            self._next = now + LOG_INTERVAL
         unsaid, self._unsaid = self._unsaid, 0
         return unsaid

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Any
@@ -203,11 +205,11 @@ class EventSender(EventMethods):
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.flush, timeout)
+        return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """`close` for async code: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.close, timeout)
+        return await _in_thread(self.close, timeout)
 
     def close_on_signal(self, signum: int) -> None:
         """On this signal (`signal.SIGTERM`, say), deliver, then let the earlier disposition act.
@@ -248,6 +250,28 @@ def _insights_config(app_id: str | None, api_key: str | None, region: str | None
         missing = "api_key (or ALGOLIA_API_KEY)" if app_id else "app_id (or ALGOLIA_APP_ID)"
         raise ValueError(f"{missing} is missing: give it, or a config, or a delivery")
     return InsightsConfig(app_id, api_key, region)
+
+
+async def _in_thread(function: Callable[[float | None], bool], timeout: float | None) -> bool:
+    """Not in an executor: the end of the loop would wait for it, even where nobody does any more."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def settle(error: Exception | None, result: bool) -> None:
+        if not done.done():
+            done.set_result(result) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        error, result = None, False
+        try:
+            result = function(timeout)
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, error, result)
+
+    threading.Thread(target=run, name="algolia-usertoken-flush", daemon=True).start()
+    return await done
 
 
 def _check_number(name: str, value: float, least: int, most: int | None = None, *, whole: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Collection, Mapping
 from xml.sax.saxutils import escape
 
@@ -26,9 +25,10 @@ def bars(title: str, labels: Mapping[str, str], values: Mapping[str, float], our
     longest = max(values.values())
     height = TOP + ROW * len(values) + 10
     described = "; ".join(f"{labels[name]}: {_figure(value)}" for name, value in values.items())
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" style="max-width: 100%; height: auto"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="events-chart" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
-        f' style="max-width: 100%; height: auto" role="img" aria-label="{escape(f"{title}. {described}")}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="events-chart" {size} role="img"',
+        f'  aria-label="{escape(f"{title}. {described}")}">',
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
     ]
@@ -44,10 +44,6 @@ def bars(title: str, labels: Mapping[str, str], values: Mapping[str, float], our
         ]
     lines += [f'<line class="ground" x1="{LEFT}" y1="{TOP - 8}" x2="{LEFT}" y2="{height - 10}"/>', "</svg>"]
     return "\n".join(lines) + "\n"
-
-
-def write(path: pathlib.Path, chart: str) -> None:
-    path.write_text(chart, encoding="utf-8")
 
 
 def _figure(value: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from collector import EVENT_NAME
+from counting_collector import EVENT_NAME
 
 INDEX = "products"
 

@@ -37,7 +37,6 @@ def serve(pipe: Connection, seed: int) -> None:
 
     chance = random.Random(seed)
     faults: dict[str, int] = {}
-    in_doubt: set[str] = set()
     current: list[Any] = [None]
     with Collector() as collector:
 
@@ -45,7 +44,6 @@ def serve(pipe: Connection, seed: int) -> None:
             bad = [name for name in ids if name.startswith("poison")]
             fault = current[0]
             if fault == "lost answer" and not bad:
-                in_doubt.update(ids)
                 return Answer(ACCEPT_AND_DROP)
             if isinstance(fault, Answer):
                 return fault
@@ -88,7 +86,7 @@ def serve(pipe: Connection, seed: int) -> None:
         collector.delay = 0.0
         pipe.send("fine now")
         pipe.recv()
-        pipe.send((dict(collector.counts), in_doubt, len(collector.requests), faults, collector.errors))
+        pipe.send((dict(collector.counts), collector.in_doubt, len(collector.requests), faults, collector.errors))
 
 
 def megabytes() -> float:
@@ -179,8 +177,7 @@ def main() -> int:
         f"the sum held at {readings} readings": not broken,
         "all of them arrived or were reported": not names - arrived - set(reported),
         "all that is counted as delivered arrived": stats.delivered == len(names - set(reported)),
-        "on_error got each of the others once": not twice_reported
-        and len(reported) == stats.rejected + stats.failed,
+        "on_error got each of the others once": not twice_reported and len(reported) == stats.rejected + stats.failed,
         "twice only where an answer was lost or late": len(duplicates - in_doubt) == 0,
         "no malformed request": not errors,
         "memory is flat": max(memory[len(memory) // 2 :], default=0) - max(memory[: len(memory) // 2], default=0) < 8,

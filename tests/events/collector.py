@@ -200,7 +200,10 @@ class Collector:
         connection.settimeout(None)
         if not line:
             return False
-        method, path, _ = line.decode("latin-1").split(" ", 2)
+        method, _, rest = line.decode("latin-1").partition(" ")
+        path = rest.partition(" ")[0]
+        if not path.startswith("/"):
+            return False  # no HTTP: TLS, say
         headers = {}
         while (line := file.readline().strip()) and b":" in line:
             name, value = line.decode("latin-1").split(":", 1)
@@ -229,14 +232,17 @@ class Collector:
             self.requests.append(Arrived(time.monotonic(), method, path, headers, len(body), ids, answer.status))
             if answer.status in (200, ACCEPT_AND_DROP):
                 self.counts.update(ids)
-                self.in_doubt.update(ids)
                 if self.keep_events:
                     self.events += events
+        if answer.status == ACCEPT_AND_DROP:
+            self.in_doubt.update(ids)
         if answer.status in (DROP, ACCEPT_AND_DROP):
             return False
-        before = self.in_doubt.difference(ids)
-        self._respond(connection, answer)
-        self.in_doubt = before
+        try:
+            self._respond(connection, answer)
+        except OSError:
+            self.in_doubt.update(ids)
+            raise
         return self.idle_time != 0
 
     def _decide(self, ids: Sequence[str], headers: Mapping[str, str]) -> Answer:
@@ -259,7 +265,9 @@ class Collector:
     def _respond(self, connection: socket.socket, answer: Answer) -> None:
         body = answer.body
         if body is None:
-            body = json.dumps({"status": answer.status, "message": "OK" if answer.status == 200 else "told to"}).encode()
+            body = json.dumps(
+                {"status": answer.status, "message": "OK" if answer.status == 200 else "told to"}
+            ).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         response = f"HTTP/1.1 {answer.status} Told\r\n{head}\r\n".encode("latin-1") + body

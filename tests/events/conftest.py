@@ -36,7 +36,12 @@ def run(collector: Collector) -> Callable[..., Finished]:
         started = time.monotonic()
         process = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), *arguments],
-            env={**os.environ, "PYTHONPATH": str(HERE / "programs"), "COLLECTOR_PORT": str(collector.port), **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(HERE / "programs"),
+                "COLLECTOR_PORT": str(collector.port),
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=timeout,

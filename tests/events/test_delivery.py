@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -271,7 +270,9 @@ def test_a_stale_keep_alive_connection(sender: Make, collector: Collector) -> No
 
 
 @pytest.mark.usefixtures("quick")
-def test_connections_that_close_right_after_each_answer_or_right_at_a_request(sender: Make, collector: Collector) -> None:
+def test_connections_that_close_right_after_each_answer_or_right_at_a_request(
+    sender: Make, collector: Collector
+) -> None:
     collector.idle_time = 0
     events = sender(batch_size=1)
     send(events, range(30))
@@ -423,7 +424,9 @@ def test_what_has_no_json_form_costs_its_neighbours_nothing(sender: Make, collec
 
 
 @pytest.mark.parametrize("name", list(NO_JSON))
-def test_what_has_no_json_form_is_refused_or_rejected_never_raised(sender: Make, collector: Collector, name: str) -> None:
+def test_what_has_no_json_form_is_refused_or_rejected_never_raised(
+    sender: Make, collector: Collector, name: str
+) -> None:
     errors = Errors()
     events = sender(on_error=errors)
     bad = NO_JSON[name]
@@ -475,21 +478,6 @@ def test_a_host_that_failed_is_tried_again_at_once(sender: Make, collector: Coll
     assert events.flush(30)
     assert time.monotonic() - started < 10
     all_once(collector, events, 5)
-
-
-def test_a_trickling_answer_ends_with_the_time_out(senders: Make, collector: Collector) -> None:
-    # Each byte comes in time, the answer does not.
-    collector.drip = 0.3
-    events = senders(config=config(collector.port), background=False)
-    send(events, range(5))
-    thread = threading.Thread(target=events.flush, args=(1,))
-    thread.start()
-    thread.join(3)
-    late = thread.is_alive()
-    collector.drip = None
-    collector.close_connections()
-    thread.join(10)
-    assert not late
 
 
 # The protocol.

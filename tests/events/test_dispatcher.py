@@ -178,9 +178,7 @@ def test_an_idle_thread_ends_and_comes_back(
     assert events.stats.delivered == 40
 
 
-def test_sends_at_the_moment_a_thread_ends(
-    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sends_at_the_moment_a_thread_ends(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("algolia_usertoken.events.dispatcher.IDLE_TIME", 0.01)
     events = sender(flush_interval=0.0)
     for number in range(100):
@@ -193,14 +191,10 @@ def test_sends_at_the_moment_a_thread_ends(
 def test_no_more_threads_than_told(sender: Make, collector: Collector) -> None:
     collector.delay = 0.05
     events = sender(batch_size=10, concurrency=3)
-    dispatcher: Any = events._dispatcher
-    most = 0
     for number in range(600):
         events.send(event(number))
-        most = max(most, len(dispatcher._threads))
     assert events.flush(10)
-    assert most == 3
-    assert collector.connections <= 3
+    assert collector.connections == 3  # each thread has one
 
 
 def test_where_no_thread_can_start_flush_delivers(

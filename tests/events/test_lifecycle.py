@@ -122,11 +122,10 @@ def test_a_first_send_inside_atexit(run: Run, collector: Collector, background: 
     all_once(collector, range(1000))
 
 
-@pytest.mark.parametrize("already", ["threading", "sys"])
-def test_the_import_inside_atexit(run: Run, collector: Collector, already: str) -> None:
+def test_the_import_inside_atexit(run: Run, collector: Collector) -> None:
     run(
-        f"""
-        import atexit, {already}
+        """
+        import atexit, threading
         def late():
             from prelude import send, sender
             events = sender()
@@ -328,9 +327,7 @@ def test_fork_with_200_queued(run: Run, collector: Collector, child_ends: str, w
 @unix
 @pytest.mark.parametrize("imported", ["before", "in the child"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_multiprocessing_child_that_returns(
-    collector: Collector, tmp_path: Path, method: str, imported: str
-) -> None:
+def test_a_multiprocessing_child_that_returns(collector: Collector, tmp_path: Path, method: str, imported: str) -> None:
     script = tmp_path / "main.py"
     script.write_text(
         textwrap.dedent(

@@ -282,6 +282,27 @@ def test_texts_name_the_event_but_quote_little() -> None:
         check(click(positions=[1, 2]))
 
 
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (event(query_id=QUERY_ID), "query_id is no field of an event: queryID is meant (event 'Seen')"),
+        (event(queryId=QUERY_ID), "queryId is no field of an event: queryID is meant (event 'Seen')"),
+        (event(colour="red"), "colour is no field of an event (event 'Seen')"),
+        (event() | {7: 1}, "int is no field of an event (event 'Seen')"),
+        (event(**{"x" * 41: 1}), f"{'x' * 40} is no field of an event (event 'Seen')"),
+        (
+            purchase(objectData=[{"query_id": QUERY_ID}]),
+            "objectData.query_id is no field of an event: queryID is meant (event 'Seen')",
+        ),
+    ],
+)
+def test_field_that_there_is_not_is_named_and_the_one_that_is_meant(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidEventError) as caught:
+        check(bad)
+
+    assert str(caught.value) == message
+
+
 def test_tuples_are_lists() -> None:
     check(click(objectIDs=("1", "2"), positions=(1, 2)))
     check(filters(filters=("a:b",)))

@@ -1,6 +1,6 @@
 """A server on loopback that counts the events posted to it, fast enough to be nobody's bottleneck.
 
-It runs in a process of its own and looks into nothing: an event is one occurrence of `EVENT_NAME` in a body, in whatever
+It runs in a process of its own and parses nothing: an event is one occurrence of `EVENT_NAME` in a body, in whatever
 format. To `GET` it answers with the counts so far.
 """
 
@@ -58,9 +58,8 @@ def counts(port: int) -> Counts:
 
 
 class _Counting(asyncio.Protocol):
-    total = [0, 0, 0]
-
-    def __init__(self, delay: float) -> None:
+    def __init__(self, total: list[int], delay: float) -> None:
+        self._total = total  # of all connections
         self._delay = delay
         self._received = bytearray()
         self._missing = 0  # bytes until the request is complete, once its head is
@@ -86,13 +85,13 @@ class _Counting(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"GET"):
-            self._transport.write(_response(json.dumps(self.total).encode()))
+            self._transport.write(_response(json.dumps(self._total).encode()))
             return
         if b"content-encoding: gzip" in head.lower():
             body = gzip.decompress(body)
-        self.total[0] += body.count(_MARK)
-        self.total[1] += 1
-        self.total[2] += len(body)
+        self._total[0] += body.count(_MARK)
+        self._total[1] += 1
+        self._total[2] += len(body)
         if self._delay:
             asyncio.get_running_loop().call_later(self._delay, self._transport.write, _response(_ANSWER))
         else:
@@ -113,7 +112,8 @@ def _response(body: bytes) -> bytes:
 
 def _serve(pipe: Connection, delay: float) -> None:
     async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: _Counting(delay), "127.0.0.1", 0, backlog=1024)
+        loop, total = asyncio.get_running_loop(), [0, 0, 0]
+        server = await loop.create_server(lambda: _Counting(total, delay), "127.0.0.1", 0, backlog=1024)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
