@@ -1,5 +1,5 @@
 """
-What the event sender does in trouble, case by case, in full size: a table of what was seen, each case in a fresh process.
+What the event sender does in trouble, case by case and in full size, each case in a fresh process.
 
     python tests/benchmarks/judge_events.py [--only WORD]
 
@@ -42,8 +42,7 @@ def run(collector: Collector, program: str, timeout: float = 120.0) -> tuple[int
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env={**os.environ, "PYTHONPATH": str(TESTS / "programs"), "COLLECTOR_PORT": str(collector.port)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=timeout,
     )
@@ -159,11 +158,10 @@ def no_json(collector: Collector) -> tuple[bool, str]:
         cycle.append(cycle)
         bad = [float("nan"), {1}, object(), "\\ud800", cycle]
         send(events, range(995))
+        purchase = {"eventType": "conversion", "eventSubtype": "purchase"}
         for number, value in enumerate(bad):
-            data = {"price": 1}
-            events.send({**event(f"bad-{number}"), "eventType": "conversion", "eventSubtype": "purchase",
-                         "objectData": [data]})
-            data["price"] = value  # behind the back of the check at the door
+            name = value if isinstance(value, str) else f"bad-{number}"
+            events.send({**event(name), **purchase, "objectData": [{"price": value}]})
         assert events.flush(20)
         print(events.stats.rejected + events.stats.refused)
         """,
@@ -422,7 +420,8 @@ def sums(collector: Collector) -> tuple[bool, str]:
         reader = threading.Thread(target=read)
         reader.start()
         started = time.monotonic()
-        threads = [threading.Thread(target=send, args=(events, range(n * 10_000, n * 10_000 + 10_000))) for n in range(4)]
+        parts = [range(start, start + 10_000) for start in range(0, 40_000, 10_000)]
+        threads = [threading.Thread(target=send, args=(events, part)) for part in parts]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
         assert events.flush(60)

@@ -4,8 +4,8 @@ Hours of trouble in minutes: what becomes of events while the collector fails in
     python tests/benchmarks/soak_events.py [--seconds N] [--events N] [--threads N] [--seed N]
 
 The sender runs in this process, the collector in another. Checked are: accepted = delivered + rejected + failed; that
-each event which was delivered arrived, and none but those with a lost answer twice; that `on_error` got all others once;
-and that memory is flat. Ends with status 1 where one of them does not hold.
+each event that was delivered arrived, and none twice but those whose answer was lost; that `on_error` got all others
+once; and that memory is flat. Ends with status 1 where one of them does not hold.
 """
 
 from __future__ import annotations
