@@ -22,7 +22,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, on each Python that is found."""
     install(session, "tests")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
 @nox.session
@@ -31,7 +31,7 @@ def algoliasearch(session: nox.Session, version: str) -> None:
     """All tests, on each algoliasearch that is promised to work."""
     install(session, "tests")
     session.install("--upgrade", "algoliasearch>=4.40,<5" if version == "newest" else f"algoliasearch=={version}")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
 @nox.session

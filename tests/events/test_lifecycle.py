@@ -102,7 +102,7 @@ def test_an_idle_sender_does_not_delay_exit(run: Run, collector: Collector) -> N
 
 @pytest.mark.parametrize("background", ["True", "False"])
 def test_a_first_send_inside_atexit(run: Run, collector: Collector, background: str) -> None:
-    # Handlers run last in, first out: one from before the import runs after the library’s own, one from after it before.
+    # Handlers run last in, first out: one from before the import after the library’s own, one from after it before.
     run(
         """
         import atexit, sys

@@ -76,8 +76,8 @@ def test_garbage_bodies(ask: Ask, path: str, body: bytes) -> None:
     ("encoding", "body"),
     [
         ("gzip", b"not gzip"),
-        ("gzip", gzip.compress(b'{"query": "x"}')[:-14]),
-        ("gzip", gzip.compress(b"{}")[:5] + b"nonsense"),
+        ("gzip", gzip.compress(b'{"query": "x"}', mtime=0)[:-14]),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:5] + b"nonsense"),
         ("deflate", b"\x00"),
         ("br", b"\x00"),
         ("nonsense", b"{"),
