@@ -14,7 +14,7 @@ from algoliasearch.http.verb import Verb
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 
 from .errors import InvalidEventError, MissingUserTokenError
-from .events.model import attributed
+from .events.model import attributed, without_nones
 from .provider import TokenProvider, one_provider
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
             except MissingUserTokenError as error:
                 raise MissingUserTokenError(f"events[{i}]: {error}") from None
             if event is not None:
-                to_send.append(event)
+                to_send.append(without_nones(event))
         return {**body, "events": to_send} if to_send else None
 
 

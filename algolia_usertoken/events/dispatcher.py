@@ -31,7 +31,7 @@ from ..errors import (
 )
 from . import lifecycle
 from .delivery import MAX_BYTES, Batch, Delivery
-from .model import Event
+from .model import Event, without_nones
 from .reporting import EventStats, Reporter
 
 if TYPE_CHECKING:
@@ -577,7 +577,11 @@ def _batch(events: list[Event]) -> Batch:
         BatchRejectedError: It is too long.
     """
     try:
-        body = _encode({"events": events}).encode()
+        text = _encode({"events": events})
+        if ":null" in text:
+            events = [without_nones(event) for event in events]
+            text = _encode({"events": events})
+        body = text.encode()
     except Exception as error:
         raise InvalidEventError(f"the event has no JSON form: {type(error).__name__}: {error}") from error
     if len(body) >= MAX_BYTES:

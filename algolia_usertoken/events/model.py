@@ -25,6 +25,7 @@ _FIELDS = frozenset(
     {"eventName", "eventType", "eventSubtype", "index", "userToken", "authenticatedUserToken", "timestamp"}
     | {"objectIDs", "filters", "positions", "queryID", "objectData", "value", "currency"}
 )
+_PURCHASE_FIELDS = frozenset({"objectData", "value", "currency"})
 _OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -116,8 +117,12 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
     elif timestamp is not None:
         event["timestamp"] = timestamp
     _check_content(event)
-    if None in event.values():
-        event = {key: value for key, value in event.items() if value is not None}
+    return event
+
+
+def without_nones(event: Event) -> Event:
+    """The event as it is sent: what is None was meant to be left out."""
+    event = {key: value for key, value in event.items() if value is not None}
     if "objectData" in event:
         event["objectData"] = [
             {key: value for key, value in data.items() if value is not None} for data in event["objectData"]
@@ -164,15 +169,16 @@ def _check_content(event: Mapping[str, Any]) -> None:
         raise _invalid(event, "filters", "must not stand beside objectIDs")
     else:
         _check_objects(event, object_ids)
-    if positions is not None:
+    if event_type == "click" and query_id is not None and object_ids is not None:
         _check_positions(event, positions, object_ids)
-    elif query_id is not None and event_type == "click" and object_ids is not None:
-        raise _invalid(event, "positions", "must be given for a click after a search")
+    elif positions is not None:
+        raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
     if subtype is not None:
         _check_purchase(event, object_ids)
-    elif get("objectData") is not None or get("value") is not None or get("currency") is not None:
-        field = next(field for field in ("objectData", "value", "currency") if get(field) is not None)
-        raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
+    elif not _PURCHASE_FIELDS.isdisjoint(event):
+        field = next((field for field in sorted(_PURCHASE_FIELDS) if get(field) is not None), None)
+        if field is not None:
+            raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
     if not _FIELDS.issuperset(event):
         raise _unknown(event, event, _FIELDS)
 
@@ -216,7 +222,7 @@ def _check_user_token(event: Mapping[str, Any], field: str) -> None:
 
 
 def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
-    if not isinstance(object_ids, list | tuple) or not 0 < len(object_ids) <= MAX_OBJECTS:
+    if not isinstance(object_ids, (list, tuple)) or not 0 < len(object_ids) <= MAX_OBJECTS:
         raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
     for object_id in object_ids:
         if not (isinstance(object_id, str) and object_id):
@@ -224,11 +230,12 @@ def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
 
 
 def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
-    if event["eventType"] != "click" or object_ids is None or event.get("queryID") is None:
-        raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
-    if not isinstance(positions, list | tuple):
+    if positions is None:
+        raise _invalid(event, "positions", "must be given for a click after a search")
+    if not isinstance(positions, (list, tuple)):
         raise _invalid(event, "positions", "must be a list")
-    _check_same_length("positions", positions, object_ids)
+    if len(positions) != len(object_ids):
+        _check_same_length("positions", positions, object_ids)
     for position in positions:
         if type(position) is not int or position < 1:
             raise _invalid(
@@ -245,7 +252,7 @@ def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:
         raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
     if object_data is None:
         return
-    if not isinstance(object_data, list | tuple):
+    if not isinstance(object_data, (list, tuple)):
         raise _invalid(event, "objectData", "must be a list")
     _check_same_length("objectData", object_data, object_ids)
     for data in object_data:
@@ -271,7 +278,7 @@ def _check_object_data(event: Mapping[str, Any], data: Any) -> None:
 def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None:
     if subtype is not None or filters is None:
         raise _invalid(event, "objectIDs", "must be given" if subtype else "or filters must be given")
-    if not isinstance(filters, list | tuple) or not 0 < len(filters) <= MAX_OBJECTS:
+    if not isinstance(filters, (list, tuple)) or not 0 < len(filters) <= MAX_OBJECTS:
         raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
     for text in filters:
         if not (isinstance(text, str) and _is_filter(text)):

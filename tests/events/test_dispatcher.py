@@ -333,3 +333,49 @@ def test_a_deliverys_batches_keep_the_order(senders: Make) -> None:
     send(events, range(500))
     assert events.flush(5)
     assert [one["objectIDs"][0] for one in delivery.events] == [str(number) for number in range(500)]
+
+
+def test_a_delivery_that_exits_is_not_called_without_end(senders: Make) -> None:
+    # What is no `Exception` (gevent's kill, say) ends no thread, and makes it no busy loop either.
+    class Exits(MemoryDelivery):
+        calls = 0
+
+        def deliver(self, batch: Batch, timeout: float | None) -> None:
+            self.calls += 1
+            if self.calls < 1000:
+                raise SystemExit("deliver")
+            super().deliver(batch, timeout)
+
+    delivery = Exits()
+    errors = Errors()
+    events = senders(delivery=delivery, on_error=errors, max_retry_time=1.0)
+    send(events, range(10))
+    events.flush(1)
+    assert delivery.calls < 20
+    assert adds_up(events.stats)
+
+
+def test_close_while_on_error_takes_its_time(sender: Make, collector: Collector) -> None:
+    collector.poison("3")
+    told: list[str] = []
+
+    def on_error(error: Exception, found: Any) -> None:
+        if len(found) == 1:
+            time.sleep(0.6)
+        told.extend(one["objectIDs"][0] for one in found)
+
+    events = sender(on_error=on_error, batch_size=10)
+    send(events, range(10))
+    assert collector.wait_until(lambda: events.stats.delivered >= 3)
+    time.sleep(0.1)
+    started = time.monotonic()
+    assert events.close(0.2) is False
+    assert time.monotonic() - started < 0.5
+    assert adds_up(events.stats)
+    assert collector.wait_until(lambda: events.stats.queued == 0, 5)
+    stats = events.stats
+    assert adds_up(stats)
+    assert stats.rejected == 1
+    assert stats.delivered == len(collector.counts)
+    assert collector.wait_until(lambda: len(told) == 10 - stats.delivered, 5)
+    assert sorted(told) == sorted({str(number) for number in range(10)} - collector.ids)

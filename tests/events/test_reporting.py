@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -253,3 +254,26 @@ def test_a_log_handler_that_sends_does_not_recurse(sender: Make, collector: Coll
     finally:
         logging.getLogger("algolia_usertoken").removeHandler(handler)
     assert 1 <= events.stats.refused <= 5
+
+
+@pytest.mark.parametrize("call", ["aflush", "aclose"])
+@pytest.mark.parametrize("background", [True, False])
+def test_an_on_error_that_flushes_or_closes_as_async_code_does(
+    sender: Make, collector: Collector, call: str, background: bool
+) -> None:
+    collector.poison("3", "7")
+    events: Any = None
+    answers: list[bool] = []
+
+    async def act() -> None:
+        answers.append(await getattr(events, call)())
+
+    errors = Errors(lambda: asyncio.run(act()))
+    events = sender(on_error=errors, background=background, close_timeout=2.0)
+    send(events, range(10))
+    done = threading.Event()
+    threading.Thread(target=lambda: (events.flush(5), done.set()), daemon=True).start()
+    assert done.wait(8), "deadlock"
+    assert len(collector.counts) == 8
+    assert sorted(errors.ids) == ["3", "7"]
+    assert events.stats[:5] == (10, 8, 2, 0, 0)
