@@ -273,7 +273,7 @@ def test_an_on_error_that_flushes_or_closes_as_async_code_does(
     send(events, range(10))
     done = threading.Event()
     threading.Thread(target=lambda: (events.flush(5), done.set()), daemon=True).start()
-    assert done.wait(8), "deadlock"
+    assert done.wait(4), "deadlock"
     assert len(collector.counts) == 8
     assert sorted(errors.ids) == ["3", "7"]
     assert events.stats[:5] == (10, 8, 2, 0, 0)
