@@ -45,6 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "insights",
     },
     "": {"errors", "identity", "context", "provider", "transporter", "events", "events.model", "insights", "clients"},
+    "browser": {"identity", "context"},
+    "integrations": {"errors", "identity", "context", "browser"},
     "testing": {"", "errors", "identity"},
     "demo": {"", "testing"},
     "cli": {"", "demo", "testing"},
