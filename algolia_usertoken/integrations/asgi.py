@@ -5,12 +5,11 @@ It is pure ASGI, because what sits between the application and its server in ano
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..context import identity_scope
-from .visitor import COOKIE, Question, Visitor, VisitorRules, drive_async, is_for_shared_caches
+from .visitor import COOKIE, VisitorRules, drive_async, is_for_shared_caches
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -75,32 +74,28 @@ class IdentityMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        visitor = await self._visitor(scope)
-        scope.setdefault("state", {})[STATE_KEY] = visitor.identity
-        if visitor.new_token is not None:
-            send = self._with_cookie(send, visitor.new_token, scope.get("scheme") in ("https", "wss"))
-        with identity_scope(visitor.identity):
-            await self.app(scope, receive, send)
-
-    async def _visitor(self, scope: Scope) -> Visitor:
         cookies = claim = None
+        claim_header = self._header
         for name, value in scope["headers"]:
             if name == b"cookie":  # over HTTP/2 in several pieces
                 cookies = value if cookies is None else cookies + b"; " + value
-            elif name == self._header:
+            elif name == claim_header:
                 claim = value if claim is None else claim + b"," + value
-        address = scope.get("client")
-
-        async def ask(question: Question) -> Any:
-            answer = question(scope)
-            return await answer if inspect.isawaitable(answer) else answer
-
-        return await drive_async(
-            self._rules.flow(
-                cookies and cookies.decode("latin-1"), claim and claim.decode("latin-1"), address and address[0]
-            ),
-            ask,
+        client = scope.get("client")
+        found = (
+            cookies and cookies.decode("latin-1"),
+            claim and claim.decode("latin-1"),
+            client and client[0],
         )
+        if self._rules.asks:
+            identity, new_token = await drive_async(self._rules.flow(*found), lambda question: question(scope))
+        else:
+            identity, new_token = self._rules.decide(*found)
+        scope.setdefault("state", {})[STATE_KEY] = identity
+        if new_token is not None:
+            send = self._with_cookie(send, new_token, scope.get("scheme") in ("https", "wss"))
+        with identity_scope(identity):
+            await self.app(scope, receive, send)
 
     def _with_cookie(self, send: Send, token: str, secure: bool) -> Send:
         cookie = (b"set-cookie", self._rules.set_cookie_value(token, secure=secure).encode("ascii"))
@@ -108,10 +103,10 @@ class IdentityMiddleware:
         async def send_with_cookie(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
                 headers = list(message.get("headers") or ())
-                if not any(
-                    name.lower() == b"cache-control" and is_for_shared_caches(value.decode("latin-1"))
-                    for name, value in headers
-                ):
+                for name, value in headers:
+                    if name.lower() == b"cache-control" and is_for_shared_caches(value.decode("latin-1")):
+                        break
+                else:
                     message = {**message, "headers": [*headers, cookie]}
             await send(message)
 

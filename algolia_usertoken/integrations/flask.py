@@ -10,8 +10,8 @@ from flask import Flask, Request, request
 from .. import browser
 from ..context import identity_scope
 from ..identity import Identity
-from .visitor import COOKIE, Visitor, VisitorRules, drive
-from .wsgi import VISITOR_KEY, serving
+from .visitor import COOKIE, VisitorRules, drive
+from .wsgi import NEW_TOKEN, serving
 
 __all__ = ["init_app"]
 
@@ -65,11 +65,11 @@ def init_app(
     app.extensions[_EXTENSION] = rules
 
     def recognise(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        visitor = drive(rules.flow_of_environ(request.environ), lambda question: question(request))
-        request.environ[VISITOR_KEY] = visitor
-        identity_scope(visitor.identity).__enter__()  # until the context of this request goes
+        identity, new_token = drive(rules.flow_of_environ(request.environ), lambda question: question(request))
+        request.environ[NEW_TOKEN] = new_token
+        identity_scope(identity).__enter__()  # until the context of this request goes
 
     # Until Flask has opened the session, the request is nobody's. Of what Flask calls then, this comes first.
-    app.wsgi_app = serving(app.wsgi_app, rules, lambda environ: Visitor(Identity()))  # type: ignore[assignment,method-assign]
+    app.wsgi_app = serving(app.wsgi_app, rules, lambda environ: (Identity(), None))  # type: ignore[assignment,method-assign]
     app.url_value_preprocessor(recognise)
     app.jinja_env.globals["algolia_user_token"] = browser.script

@@ -6,13 +6,14 @@ the application's own functions it yields that function, and whoever drives it c
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
 
 from ..errors import InvalidClientIPError, InvalidUserTokenError
 from ..identity import Identity, anonymous_user_token, is_user_token
@@ -23,21 +24,17 @@ COOKIE_MAX_AGE = 180 * 24 * 60 * 60  # seconds
 ANONYMOUS_PREFIX = "anonymous-"
 
 Question = Callable[[Any], Any]
-Flow = Generator[Question, Any, "Visitor"]
+# Who sent a request, and the anonymous token just made for them, if any, which their cookie is to keep.
+Visitor = tuple[Identity, str | None]
+Flow = Generator[Question, Any, Visitor]
 
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie or a header: RFC 9110, 5.6.2
 _is_for_shared_caches = re.compile(r"\b(?:public|s-maxage)\b", re.IGNORECASE).search
 _OPTED_OUT = Identity(opted_out=True)
+_ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
-
-
-class Visitor(NamedTuple):
-    """Who sent a request, and the anonymous token just made for them, if any, which their cookie is to keep."""
-
-    identity: Identity
-    new_token: str | None = None
 
 
 class VisitorRules:
@@ -91,8 +88,9 @@ class VisitorRules:
         self._set_cookie = set_cookie
         self._client_ip = client_ip
         self._opted_out = opted_out
-        # The first of several, and no unquoting or decoding: as search-insights reads it.
-        self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=([^;]*)").search
+        self.asks = any(map(callable, (authenticated_user_token, set_cookie, opted_out)))
+        self._cookie_start = f"{cookie}="
+        self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
         self._silent_until: dict[str, float] = {}
 
@@ -111,30 +109,29 @@ class VisitorRules:
                 self._complain_of_function("opted_out", "this visitor is treated as opted out")
                 refused = True
             if refused:
-                return Visitor(_OPTED_OUT)
+                return _OPTED_OUT, None
         login = None
         if self._authenticated_user_token is not None:
             try:
                 login = self._login((yield self._authenticated_user_token))
             except Exception:
                 self._complain_of_function("authenticated_user_token", "this visitor is treated as not logged in")
-        token = self._claimed(claim) if claim else None
-        if token is None and cookies:
-            token = self._kept(cookies)
-        new_token = None
-        if token is None and self._set_cookie is not False:
-            allowed = True
-            if self._set_cookie is not True:
+        token = self._token(cookies, claim)
+        allowed = False
+        if token is None:
+            if isinstance(self._set_cookie, bool):
+                allowed = self._set_cookie
+            else:
                 try:
                     allowed = bool((yield self._set_cookie))
                 except Exception:
                     self._complain_of_function("set_cookie", "this visitor is given no cookie")
-                    allowed = False
-            if allowed:
-                token = new_token = anonymous_user_token()
-        if self._client_ip and address:
-            return Visitor(self._with_address(token, login, address), new_token)
-        return Visitor(Identity(token, login), new_token)
+        return self._visitor(token, login, address, allowed)
+
+    def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
+        """`flow`, where nothing needs to be asked (`asks` is false): the short way."""
+        token = self._token(cookies, claim)
+        return self._visitor(token, None, address, token is None and self._set_cookie is True)
 
     def flow_of_environ(self, environ: Mapping[str, Any]) -> Flow:
         """The decision about a request in the form of a WSGI environ, or Django's `META`."""
@@ -151,26 +148,45 @@ class VisitorRules:
         """
         return f"{self.cookie}={token}; Max-Age={COOKIE_MAX_AGE}; Path=/{'; Secure' if secure else ''}"
 
-    def _claimed(self, claim: str) -> str | None:
-        if is_user_token(claim):
-            return claim
-        self._complain_once("header", "the header %s of a request holds no valid user token", self.header)
-        return None
-
-    def _kept(self, cookies: str) -> str | None:
-        found = self._in_cookies(cookies)
-        if found is None:
+    def _token(self, cookies: str | None, claim: str | None) -> str | None:
+        if claim:
+            if is_user_token(claim):
+                return claim
+            self._complain_once("header", "the header %s of a request holds no valid user token", self.header)
+        if not cookies:
             return None
-        token = found[1].strip(" ")
+        # As search-insights reads it: the first of several, with nothing unquoted or decoded.
+        start = cookies.find(self._cookie_start)
+        if start < 0:
+            return None
+        if start and cookies[start - 2 : start] != "; ":
+            found = self._in_cookies(cookies)  # a name that merely ends so, or unusual white space
+            if found is None:
+                return None
+            start = found.end()
+        else:
+            start += len(self._cookie_start)
+        end = cookies.find(";", start)
+        token = cookies[start : None if end < 0 else end].strip(" ")
         if token.startswith(ANONYMOUS_PREFIX) and is_user_token(token):
             return token
         if token:
             self._complain_once("cookie", "the cookie %s of a request holds no valid anonymous token", self.cookie)
         return None
 
+    def _visitor(self, token: str | None, login: str | None, address: str | None, allowed: bool) -> Visitor:
+        new_token = anonymous_user_token() if allowed else None
+        if self._client_ip and address:
+            return self._with_address(new_token or token, login, address), new_token
+        if new_token is not None:
+            return Identity(new_token, login), new_token
+        return _identity(token, login), None
+
     def _login(self, answer: object) -> str | None:
-        if answer is None or answer == "" or is_user_token(answer):
-            return answer or None  # type: ignore[return-value]
+        if is_user_token(answer):
+            return answer  # type: ignore[return-value]
+        if answer is None or answer == "":
+            return None
         if inspect.iscoroutine(answer):
             answer.close()
         what = (
@@ -185,10 +201,10 @@ class VisitorRules:
         if address.startswith("::ffff:") and "." in address:
             address = address[7:]  # IPv4, as a socket that listens on both sees it
         try:
-            return Identity(token, login, address)
+            return _identity(token, login, address)
         except InvalidClientIPError:
             self._complain_once("address", "the peer's address is no IP address")
-            return Identity(token, login)
+            return _identity(token, login)
 
     def _complain_once(self, about: str, message: str, *args: object) -> None:
         if self._may_complain(about, math.inf):
@@ -204,6 +220,10 @@ class VisitorRules:
             return False
         self._silent_until[about] = now + pause
         return True
+
+
+# A visitor sends many requests, one after the other; to check their tokens and address once is enough.
+_identity = functools.lru_cache(maxsize=1024)(Identity)
 
 
 def drive(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
@@ -222,13 +242,15 @@ def drive(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
         return visitor
 
 
-async def drive_async(flow: Flow, ask: Callable[[Question], Awaitable[Any]]) -> Visitor:
-    """As `drive`, where `ask` must be awaited."""
+async def drive_async(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
+    """As `drive`; what `ask` returns is awaited where it is awaitable."""
     try:
         question = next(flow)
         while True:
             try:
-                answer = await ask(question)
+                answer = ask(question)
+                if type(answer) not in _ANSWERS and inspect.isawaitable(answer):
+                    answer = await answer
             except Exception as error:
                 question = flow.throw(error)
             else:

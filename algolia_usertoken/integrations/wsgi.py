@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IdentityMiddleware"]
 
-VISITOR_KEY = "algolia_usertoken.visitor"
+# In the environ: the anonymous token just made for the visitor, which their cookie is to keep, or None.
+NEW_TOKEN = "algolia_usertoken.new_token"
 
 
 class IdentityMiddleware:
@@ -74,17 +75,17 @@ def _recognise(rules: VisitorRules, environ: WSGIEnvironment) -> Visitor:
 def serving(
     app: WSGIApplication, rules: VisitorRules, recognise: Callable[[WSGIEnvironment], Visitor]
 ) -> WSGIApplication:
-    """`app`, each request in a context of its own. What gives the visitor a cookie is in `environ[VISITOR_KEY]`."""
+    """`app`, each request in a context of its own, as the visitor that `recognise` finds."""
 
     def begin(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        visitor = environ[VISITOR_KEY] = recognise(environ)
+        identity, environ[NEW_TOKEN] = recognise(environ)
         # Never left: the context is this request's alone, and goes when the body is closed.
-        identity_scope(visitor.identity).__enter__()
+        identity_scope(identity).__enter__()
         return app(environ, start_response)
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def start_with_cookie(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            token = environ[VISITOR_KEY].new_token
+            token = environ[NEW_TOKEN]
             if token is not None and not any(
                 name.lower() == "cache-control" and is_for_shared_caches(value) for name, value in headers
             ):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.utils.cache import patch_vary_headers
 
 from ...context import current_identity, identity_scope
-from ..visitor import COOKIE_MAX_AGE, Question, Visitor, drive, drive_async, is_for_shared_caches
+from ..visitor import COOKIE_MAX_AGE, drive, drive_async, is_for_shared_caches
 from .conf import visitor_rules
 
 __all__ = ["IdentityMiddleware"]
@@ -41,23 +41,20 @@ class IdentityMiddleware:
     def __call__(self, request: Any) -> Any:
         if self._is_async:
             return self._acall(request)
-        visitor = drive(self._rules.flow_of_environ(request.META), lambda question: question(request))
-        with identity_scope(visitor.identity):
-            return self._finished(request, self.get_response(request), visitor)
+        identity, new_token = drive(self._rules.flow_of_environ(request.META), lambda question: question(request))
+        with identity_scope(identity):
+            return self._finished(request, self.get_response(request), new_token)
 
     async def _acall(self, request: Any) -> Any:
-        def ask(question: Question) -> Awaitable[Any]:
-            return sync_to_async(question)(request)
+        identity, new_token = await drive_async(
+            self._rules.flow_of_environ(request.META), lambda question: sync_to_async(question)(request)
+        )
+        with identity_scope(identity):
+            return self._finished(request, await self.get_response(request), new_token)
 
-        visitor = await drive_async(self._rules.flow_of_environ(request.META), ask)
-        with identity_scope(visitor.identity):
-            return self._finished(request, await self.get_response(request), visitor)
-
-    def _finished(self, request: Any, response: Any, visitor: Visitor) -> Any:
-        if visitor.new_token is not None and not is_for_shared_caches(response.get("Cache-Control", "")):
-            response.set_cookie(
-                self._rules.cookie, visitor.new_token, max_age=COOKIE_MAX_AGE, secure=request.is_secure()
-            )
+    def _finished(self, request: Any, response: Any, new_token: str | None) -> Any:
+        if new_token is not None and not is_for_shared_caches(response.get("Cache-Control", "")):
+            response.set_cookie(self._rules.cookie, new_token, max_age=COOKIE_MAX_AGE, secure=request.is_secure())
             patch_vary_headers(response, ["Cookie"])
         elif getattr(request, IN_PAGE, False):
             patch_vary_headers(response, ["Cookie"])
