@@ -118,6 +118,13 @@ def test_so_are_the_command_and_the_stand_in_until_they_are_used(module: str) ->
     assert loaded_after(f"import {module}") & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
 
 
+@pytest.mark.parametrize("module", ["browser", "integrations.asgi", "integrations.wsgi"])
+def test_so_are_the_integrations_that_need_no_framework(module: str) -> None:
+    loaded = loaded_after(f"import algolia_usertoken.{module}")
+
+    assert loaded & {"algoliasearch", "starlette", "flask", "django", "celery", "asgiref", "asyncio"} == set()
+
+
 def test_a_user_installs_two_things() -> None:
     assert PYPROJECT["project"]["dependencies"] == ["algoliasearch>=4.40,<5", "typing-extensions"]
 

@@ -17,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["STATE_KEY", "IdentityMiddleware"]
+__all__ = ["IdentityMiddleware"]
 
 STATE_KEY = "algolia_identity"
 

@@ -11,6 +11,9 @@ from typing import Any
 from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, current_identity
 from algolia_usertoken.testing import LocalAlgolia
 
+# In which the shop's own app sends its token; None where the shop has none.
+HEADER = os.environ.get("APP_HEADER", "X-Algolia-UserToken") or None
+
 # Not started: the test's own process has it, and this one only its address.
 algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
 client = TokenAwareClientSync.create_with_config(algolia.search_config(), insights_config=algolia.insights_config())

@@ -42,7 +42,7 @@ settings.configure(
     ALGOLIA_USERTOKEN={
         "AUTHENTICATED_USER_TOKEN": "shop_django.login_of",
         "SET_COOKIE": True,
-        "HEADER": "X-Algolia-UserToken",
+        "HEADER": shop.HEADER,
         "OPTED_OUT": lambda request: shop.refused(request.META.get("HTTP_COOKIE")),
     },
     USE_TZ=True,
@@ -131,7 +131,8 @@ urlpatterns = [
 
 django.setup(set_prefix=False)
 # uvicorn ends by the signal that ended it, without what Python does at its exit, and Django hears of no shutdown.
-shop.client.events.close_on_signal(signal.SIGTERM)
+if "LOCAL_ALGOLIA_PORT" in os.environ:
+    shop.client.events.close_on_signal(signal.SIGTERM)
 wsgi_handler, asgi_handler = WSGIHandler(), ASGIHandler()
 
 

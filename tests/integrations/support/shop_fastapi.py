@@ -31,7 +31,7 @@ shopping.add_middleware(
     IdentityMiddleware,
     authenticated_user_token=lambda scope: header(scope, b"x-login"),
     set_cookie=True,
-    header="X-Algolia-UserToken",
+    header=shop.HEADER,
     opted_out=lambda scope: shop.refused(header(scope, b"cookie")),
 )
 

@@ -18,7 +18,7 @@ init_app(
     app,
     authenticated_user_token=lambda request: session.get("token") or request.headers.get("X-Login"),
     set_cookie=lambda request: request.cookies.get("consent") != "later",
-    header="X-Algolia-UserToken",
+    header=shop.HEADER,
     opted_out=lambda request: shop.refused(request.headers.get("Cookie")),
 )
 

@@ -60,7 +60,7 @@ serve = IdentityMiddleware(
     shopping,
     authenticated_user_token=lambda environ: environ.get("HTTP_X_LOGIN"),
     set_cookie=True,
-    header="X-Algolia-UserToken",
+    header=shop.HEADER,
     opted_out=lambda environ: shop.refused(environ.get("HTTP_COOKIE")),
 )
 
