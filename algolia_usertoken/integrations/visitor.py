@@ -197,12 +197,12 @@ class VisitorRules:
             f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
         )
 
-    def _with_address(self, token: str | None, login: str | None, address: str) -> Identity:
-        if address.startswith("::ffff:") and "." in address:
-            address = address[7:]  # IPv4, as a socket that listens on both sees it
+    def _with_address(self, token: str | None, login: str | None, address: Any) -> Identity:
         try:
+            if address[:7] == "::ffff:" and "." in address:
+                address = address[7:]  # IPv4, as a socket that listens on both sees it
             return _identity(token, login, address)
-        except InvalidClientIPError:
+        except (InvalidClientIPError, TypeError):
             self._complain_once("address", "the peer's address is no IP address")
             return _identity(token, login)
 

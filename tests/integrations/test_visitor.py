@@ -184,6 +184,8 @@ class TestAddress:
             ("testclient", None),
             ("fe80::1%eth0", None),
             ("203.0.113.7, 10.0.0.1", None),
+            (b"/run/shop.socket", None),
+            (7, None),
         ],
     )
     def test_is_noted_where_it_is_one(self, address: str | None, client_ip: str | None) -> None:
