@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import Context, copy_context
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -67,11 +68,21 @@ class IdentityMiddleware:
 def _carry_along(response: Any) -> None:
     """Have the rest of a streamed response produced as whoever is current now: it runs when this middleware is done."""
     scope = identity_scope(current_identity())
-    content = response.streaming_content
+    content, close = response.streaming_content, response.close
+    contexts: list[Context] = []
 
-    @scope
+    def run(function: Callable[..., Any], *args: Any) -> Any:
+        # In one copy of the context that the server iterates in. Under ASGI a step runs in a thread, and when the
+        # visitor leaves meanwhile, asgiref takes over what it has set by then, for good.
+        if not contexts:
+            contexts.append(copy_context())
+            contexts[0].run(scope.__enter__)
+        return contexts[0].run(function, *args)
+
     def steps() -> Iterator[bytes]:
-        yield from content
+        end = object()
+        while (part := run(next, content, end)) is not end:
+            yield part
 
     @scope
     async def async_steps() -> AsyncIterator[bytes]:
@@ -79,4 +90,4 @@ def _carry_along(response: Any) -> None:
             yield part
 
     response.streaming_content = async_steps() if response.is_async else steps()
-    response.close = scope(response.close)
+    response.close = lambda: run(close)
