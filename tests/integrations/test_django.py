@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import threading
@@ -10,6 +11,7 @@ import hostile
 import pytest
 import shop
 import shop_django  # sets Django up
+from asgiref.sync import sync_to_async
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
@@ -22,6 +24,7 @@ from algolia_usertoken import (
     TokenAwareClientSync,
     browser,
     current_identity,
+    identity_scope,
     make_token_aware,
     set_authenticated_user_token,
 )
@@ -162,6 +165,33 @@ class TestEachRequest:
 
         assert response.content == b"user-42"
         assert threads[0] is not threading.current_thread()
+
+    async def test_leaves_nothing_when_the_visitor_is_gone_in_the_middle_of_a_sync_view(self) -> None:
+        started, go_on = threading.Event(), threading.Event()
+        after: list[Identity | None] = []
+
+        def view(request: Any) -> HttpResponse:
+            with identity_scope("a-job-on-the-side"):
+                started.set()
+                go_on.wait(10)
+            return HttpResponse()
+
+        async def serve() -> None:
+            request = RequestFactory().get("/", HTTP_COOKIE=f"_ALGOLIA={TOKEN}")
+            try:
+                await middleware(sync_to_async(view))(request)
+            finally:
+                after.append(current_identity())
+
+        task = asyncio.create_task(serve())
+        await asyncio.to_thread(started.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert after == [None]
 
     @pytest.mark.parametrize("value", hostile.VALUES, ids=hostile.IDS)
     def test_is_never_an_error_by_hostile_input(self, value: bytes) -> None:
