@@ -88,7 +88,7 @@ class IdentityMiddleware:
             client and client[0],
         )
         if self._rules.asks:
-            identity, new_token = await drive_async(self._rules.flow(*found), lambda question: question(scope))
+            identity, new_token = await drive_async(self._rules.flow(*found), scope)
         else:
             identity, new_token = self._rules.decide(*found)
         scope.setdefault("state", {})[STATE_KEY] = identity

@@ -65,7 +65,7 @@ def init_app(
     app.extensions[_EXTENSION] = rules
 
     def recognise(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        identity, new_token = drive(rules.flow_of_environ(request.environ), lambda question: question(request))
+        identity, new_token = drive(rules.flow_of_environ(request.environ), request)
         request.environ[NEW_TOKEN] = new_token
         identity_scope(identity).__enter__()  # until the context of this request goes
 

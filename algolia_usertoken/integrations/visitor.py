@@ -1,7 +1,7 @@
 """Who the visitor of a web request is, by cookie, header, login and address; and the cookie to give them.
 
 The decision (`VisitorRules.flow`) does no I/O and is the same for every framework. Where it needs an answer from one of
-the application's own functions it yields that function, and whoever drives it calls, awaits or runs it in a thread.
+the application's own functions it yields that function, and whoever drives it calls or awaits it.
 """
 
 from __future__ import annotations
@@ -226,13 +226,13 @@ class VisitorRules:
 _identity = functools.lru_cache(maxsize=1024)(Identity)
 
 
-def drive(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
-    """Run the decision to its end; `ask` gets each function and returns its answer, or raises what it raised."""
+def drive(flow: Flow, request: Any) -> Visitor:
+    """Run the decision about a request to its end, with plain functions."""
     try:
         question = next(flow)
         while True:
             try:
-                answer = ask(question)
+                answer = question(request)
             except Exception as error:
                 question = flow.throw(error)
             else:
@@ -242,13 +242,13 @@ def drive(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
         return visitor
 
 
-async def drive_async(flow: Flow, ask: Callable[[Question], Any]) -> Visitor:
-    """As `drive`; what `ask` returns is awaited where it is awaitable."""
+async def drive_async(flow: Flow, request: Any) -> Visitor:
+    """As `drive`, with functions whose answer may have to be awaited."""
     try:
         question = next(flow)
         while True:
             try:
-                answer = ask(question)
+                answer = question(request)
                 if type(answer) not in _ANSWERS and inspect.isawaitable(answer):
                     answer = await answer
             except Exception as error:

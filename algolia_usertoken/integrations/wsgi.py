@@ -69,7 +69,7 @@ class IdentityMiddleware:
 
 
 def _recognise(rules: VisitorRules, environ: WSGIEnvironment) -> Visitor:
-    return drive(rules.flow_of_environ(environ), lambda question: question(environ))
+    return drive(rules.flow_of_environ(environ), environ)
 
 
 def serving(

@@ -18,7 +18,7 @@ MADE = re.compile(r"anonymous-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f
 def visit(
     rules: VisitorRules, cookies: str | None = None, claim: str | None = None, address: str | None = None
 ) -> tuple[Identity, str | None]:
-    return drive(rules.flow(cookies, claim, address), lambda question: question("the request"))
+    return drive(rules.flow(cookies, claim, address), "the request")
 
 
 def fail(request: object) -> Any:
@@ -347,7 +347,7 @@ async def test_async_functions_are_awaited() -> None:
         authenticated_user_token=token, set_cookie=consent, opted_out=lambda request: False, allow_async=True
     )
 
-    assert await drive_async(rules.flow(None, None, None), lambda question: question(None)) == (
+    assert await drive_async(rules.flow(None, None, None), None) == (
         Identity(None, "user-42"),
         None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -18,8 +19,11 @@ KEYS = ("AUTHENTICATED_USER_TOKEN", "COOKIE", "SET_COOKIE", "HEADER", "CLIENT_IP
 _FUNCTIONS = ("AUTHENTICATED_USER_TOKEN", "SET_COOKIE", "OPTED_OUT")
 
 
-def visitor_rules() -> VisitorRules:
+def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
     """The rules that the settings mean.
+
+    Args:
+        in_thread: For async requests: run the functions in Django's thread for sync code.
 
     Raises:
         ImproperlyConfigured: They mean none; the text says which key is wrong.
@@ -35,7 +39,14 @@ def visitor_rules() -> VisitorRules:
                 + (f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(KEYS)}")
             )
     try:
-        return VisitorRules(**{key.lower(): _value(key, value) for key, value in given.items()})
+        keywords = {key.lower(): _value(key, value) for key, value in given.items()}
+        rules = VisitorRules(**keywords)
+        if not in_thread:
+            return rules
+        in_threads: dict[str, Any] = {
+            name: sync_to_async(value) if callable(value) else value for name, value in keywords.items()
+        }
+        return VisitorRules(**in_threads, allow_async=True)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{SETTING}: {error}") from error
 

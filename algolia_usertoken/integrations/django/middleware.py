@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context, copy_context
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.utils.cache import patch_vary_headers
 
 from ...context import current_identity, identity_scope
@@ -34,22 +34,20 @@ class IdentityMiddleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
-        self._rules = visitor_rules()
         self._is_async = iscoroutinefunction(get_response)
+        self._rules = visitor_rules(in_thread=self._is_async)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
         if self._is_async:
             return self._acall(request)
-        identity, new_token = drive(self._rules.flow_of_environ(request.META), lambda question: question(request))
+        identity, new_token = drive(self._rules.flow_of_environ(request.META), request)
         with identity_scope(identity):
             return self._finished(request, self.get_response(request), new_token)
 
     async def _acall(self, request: Any) -> Any:
-        identity, new_token = await drive_async(
-            self._rules.flow_of_environ(request.META), lambda question: sync_to_async(question)(request)
-        )
+        identity, new_token = await drive_async(self._rules.flow_of_environ(request.META), request)
         with identity_scope(identity):
             return self._finished(request, await self.get_response(request), new_token)
 
