@@ -61,9 +61,11 @@ class identity_scope:
 
     def __exit__(self, *exc_info: object) -> None:
         # No reset token: a block may end in another copy of the context than it began in (a streamed response). There
-        # the frame is not ours, and stays.
+        # the frame is not ours, and stays. Frames on top of ours were left open, by a task cancelled in a thread, say.
         frame = _frame.get()
-        if frame is not None and frame.scope is self:
+        while frame is not None and frame.scope is not self:
+            frame = frame.outer
+        if frame is not None:
             _frame.set(frame.outer)
 
     def __call__(self, function: F) -> F:

@@ -7,6 +7,7 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from .errors import InvalidClientIPError, InvalidUserTokenError
 
 MAX_USER_TOKEN_LENGTH = 128
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_=/+-]")
+_UUID_VARIANT = "89ab"
 _is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 
 
@@ -86,9 +88,12 @@ def validate_user_token(value: str) -> str:
 
 def anonymous_user_token() -> str:
     """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them."""
-    import uuid  # here, as it costs a tenth of the package's import
-
-    return f"anonymous-{uuid.uuid4()}"
+    digits = os.urandom(16).hex()
+    # The version, 4, and the variant of RFC 9562. As `uuid.uuid4()`, in half the time: new visitors wait for it.
+    return (
+        f"anonymous-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
+        f"{_UUID_VARIANT[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: str = "user-") -> str:

@@ -45,6 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "insights",
     },
     "": {"errors", "identity", "context", "provider", "transporter", "events", "events.model", "insights", "clients"},
+    "browser": {"identity", "context"},
+    "integrations": {"errors", "identity", "context", "browser"},
     "testing": {"", "errors", "identity"},
     "demo": {"", "testing"},
     "cli": {"", "demo", "testing"},
@@ -114,6 +116,13 @@ def test_the_package_is_cheap_to_import() -> None:
 @pytest.mark.parametrize("module", ["algolia_usertoken.cli", "algolia_usertoken.testing"])
 def test_so_are_the_command_and_the_stand_in_until_they_are_used(module: str) -> None:
     assert loaded_after(f"import {module}") & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
+
+
+@pytest.mark.parametrize("module", ["browser", "integrations.asgi", "integrations.wsgi"])
+def test_so_are_the_integrations_that_need_no_framework(module: str) -> None:
+    loaded = loaded_after(f"import algolia_usertoken.{module}")
+
+    assert loaded & {"algoliasearch", "starlette", "flask", "django", "celery", "asgiref", "asyncio"} == set()
 
 
 def test_a_user_installs_two_things() -> None:

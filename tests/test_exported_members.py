@@ -14,7 +14,18 @@ import algolia_usertoken
 PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
 
 
-@pytest.mark.parametrize("module_name", ["algolia_usertoken", "algolia_usertoken.testing"])
+PUBLIC = [
+    "algolia_usertoken",
+    "algolia_usertoken.browser",
+    "algolia_usertoken.integrations.asgi",
+    "algolia_usertoken.integrations.celery",
+    "algolia_usertoken.integrations.flask",
+    "algolia_usertoken.integrations.wsgi",
+    "algolia_usertoken.testing",
+]
+
+
+@pytest.mark.parametrize("module_name", PUBLIC)
 class TestPublicModule:
     def test_all_is_sorted_and_free_of_repetitions(self, module_name: str) -> None:
         names = list(importlib.import_module(module_name).__all__)

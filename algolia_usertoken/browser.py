@@ -1,0 +1,98 @@
+"""Hands the identity to the page or the app, so that browser and server count as one user.
+
+The browser's side is search-insights: https://github.com/algolia/search-insights.js
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from .context import current_identity
+from .identity import Identity, as_identity
+
+__all__ = ["script", "settings"]
+
+# What search-insights' own loading snippet does too: calls made before the library is there wait in a queue.
+_QUEUE = (
+    'window.AlgoliaAnalyticsObject=window.AlgoliaAnalyticsObject||"aa";'
+    "window.aa=window.aa||function(){(window.aa.queue=window.aa.queue||[]).push(arguments)};"
+)
+_IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def settings(identity: Identity | str | None = None, *, use_cookie: bool | None = None) -> dict[str, Any]:
+    """What InstantSearch and Autocomplete take as `insightsInitParams`, and a mobile app as JSON.
+
+    Args:
+        identity: Who the page is for; by default the current identity.
+        use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default only one that the
+            visitor already has; where you have the visitor's consent, and they have no token yet, give True.
+
+    Returns:
+        `useCookie`, and where they are known `userToken` and `authenticatedUserToken`. A login without a user token is
+        the user token too, as it is for the searches of the server. For a visitor who opted out: `useCookie` False and
+        `userHasOptedOut` True, with which search-insights sends and keeps nothing.
+
+    Raises:
+        InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+    """
+    identity = _identity(identity)
+    if identity.opted_out:
+        return {"useCookie": False, "userHasOptedOut": True}
+    user_token = identity.user_token or identity.authenticated_user_token
+    if use_cookie is None:
+        use_cookie = user_token is not None and user_token.startswith("anonymous-")
+    found: dict[str, Any] = {"useCookie": use_cookie}
+    if user_token is not None:
+        found["userToken"] = user_token
+    if identity.authenticated_user_token is not None:
+        found["authenticatedUserToken"] = identity.authenticated_user_token
+    return found
+
+
+def script(identity: Identity | str | None = None, *, nonce: str | None = None) -> str:
+    """A `<script>` that tells search-insights who the visitor is, whether that is loaded before or after it.
+
+    Put it after a call of `aa("init", …)` of your own, if you have one. Who is not logged in is said, too, so that a
+    page that is replaced piece by piece notices a logout.
+
+    Args:
+        identity: Who the page is for; by default the current identity.
+        nonce: The nonce of the page's Content-Security-Policy.
+
+    Returns:
+        HTML, which Django's and Jinja's templates take as it is.
+
+    Raises:
+        InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+    """
+    identity = _identity(identity)
+    found = settings(identity)
+    if identity.opted_out:
+        calls = 'aa("init",{partial:true,useCookie:false,userHasOptedOut:true});'
+    else:
+        calls = f'aa("setAuthenticatedUserToken",{_literal(found.get("authenticatedUserToken"))});'
+        if "userToken" in found:
+            calls = f'aa("setUserToken",{_literal(found["userToken"])});{calls}'
+    attribute = f' nonce="{escape(str(nonce))}"' if nonce else ""
+    return _Html(f"<script{attribute}>{_QUEUE}{calls}</script>")
+
+
+class _Html(str):
+    """HTML that is safe to put in a page; template engines ask for it in this way."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
+
+
+def _identity(identity: Identity | str | None) -> Identity:
+    return as_identity(identity) or current_identity() or Identity()
+
+
+def _literal(token: str | None) -> str:
+    # No valid token has one of these characters; this holds without relying on it.
+    return "undefined" if token is None else json.dumps(token).translate(_IN_SCRIPT)

@@ -1,0 +1,54 @@
+"""System checks: `manage.py check` says what is wrong before a visitor comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+
+from .conf import MIDDLEWARE, SETTING, visitor_rules
+
+# What sets `request.session` and `request.user`, which the application's functions may want.
+_BEFORE = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+)
+
+
+def check_settings(**_: Any) -> list[Any]:
+    """`ALGOLIA_USERTOKEN` means something."""
+    try:
+        visitor_rules()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="algolia_usertoken.E001")]
+    return []
+
+
+def check_middleware(**_: Any) -> list[Any]:
+    """The middleware is there, and where the functions of `ALGOLIA_USERTOKEN` find session and user."""
+    middleware = list(settings.MIDDLEWARE)
+    if MIDDLEWARE not in middleware:
+        return [
+            Warning(
+                "IdentityMiddleware is not in MIDDLEWARE: no request will have an identity",
+                hint=f"Add {MIDDLEWARE!r}, or a subclass, after Django's authentication.",
+                id="algolia_usertoken.W001",
+            )
+        ]
+    given = getattr(settings, SETTING, {})
+    has_functions = isinstance(given, dict) and any(
+        callable(value) or isinstance(value, str) for value in given.values()
+    )
+    late = [name for name in _BEFORE if name in middleware[middleware.index(MIDDLEWARE) :]]
+    if has_functions and late:
+        return [
+            Warning(
+                f"IdentityMiddleware comes before {late[-1].rpartition('.')[2]} in MIDDLEWARE: "
+                f"the functions of {SETTING} find no request.{'user' if 'auth' in late[-1] else 'session'}",
+                hint=f"Move {MIDDLEWARE!r} below it.",
+                id="algolia_usertoken.W002",
+            )
+        ]
+    return []

@@ -1,0 +1,30 @@
+"""`{% load algolia_usertoken %}`, then `{% algolia_user_token %}` where the page's scripts are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from .... import browser
+from ..middleware import IN_PAGE
+
+register = template.Library()
+
+
+def algolia_user_token(context: Any, nonce: str | None = None) -> str:
+    """The `<script>` that tells search-insights who the visitor is; see `algolia_usertoken.browser.script`.
+
+    Args:
+        context: The template's.
+        nonce: The nonce of the page's Content-Security-Policy; by default Django's own, or django-csp's.
+    """
+    request = context.get("request")
+    if request is not None:
+        setattr(request, IN_PAGE, True)
+    if nonce is None:
+        nonce = context.get("csp_nonce") or getattr(request, "csp_nonce", None)
+    return browser.script(nonce=nonce)
+
+
+register.simple_tag(algolia_user_token, takes_context=True)

@@ -1,0 +1,75 @@
+"""Flask: each request is served as its visitor, streamed bodies and teardown included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Request, request
+
+from .. import browser
+from ..context import identity_scope
+from ..identity import Identity
+from .visitor import COOKIE, VisitorRules, drive
+from .wsgi import NEW_TOKEN, serving
+
+__all__ = ["init_app"]
+
+_EXTENSION = "algolia_usertoken"
+
+
+def init_app(
+    app: Flask,
+    *,
+    authenticated_user_token: Callable[[Request], str | None] | None = None,
+    cookie: str = COOKIE,
+    set_cookie: bool | Callable[[Request], bool] = False,
+    header: str | None = None,
+    client_ip: bool = False,
+    opted_out: Callable[[Request], bool] | None = None,
+) -> None:
+    """Serve each request of `app` as its visitor, and give its templates `{{ algolia_user_token(nonce=…) }}`.
+
+        init_app(app, authenticated_user_token=lambda request: session.get("token"))
+
+    The functions get Flask's request, and may use `session` and what else belongs to a request. They run before the
+    application's `before_request` functions.
+
+    Args:
+        app: The application.
+        authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in.
+        cookie: The name of the cookie that holds the anonymous token.
+        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the request.
+        header: The header in which your own mobile app may send its user token, `X-Algolia-UserToken` for example.
+        client_ip: Note the peer's address, for the fallback where there is no token.
+        opted_out: A function of the request that says whether the visitor refused tracking.
+
+    An error in one of the functions is logged, and taken as "not logged in", "no consent" or "opted out"; the visitor
+    never sees it.
+
+    Raises:
+        RuntimeError: `app` has been given this before.
+        TypeError: An argument is of the wrong type.
+        ValueError: `cookie` or `header` cannot be the name of one.
+    """
+    rules = VisitorRules(
+        authenticated_user_token=authenticated_user_token,
+        cookie=cookie,
+        set_cookie=set_cookie,
+        header=header,
+        client_ip=client_ip,
+        opted_out=opted_out,
+    )
+    if _EXTENSION in app.extensions:
+        raise RuntimeError(f"init_app was called twice for {app!r}")
+    app.extensions[_EXTENSION] = rules
+
+    def recognise(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        identity, new_token = drive(rules.flow_of_environ(request.environ), request)
+        request.environ[NEW_TOKEN] = new_token
+        identity_scope(identity).__enter__()  # until the context of this request goes
+
+    # Until Flask has opened the session, the request is nobody's. Of what Flask calls then, this comes first.
+    app.wsgi_app = serving(app.wsgi_app, rules, lambda environ: (Identity(), None))  # type: ignore[assignment,method-assign]
+    app.url_value_preprocessor(recognise)
+    app.jinja_env.globals["algolia_user_token"] = browser.script

@@ -1,0 +1,84 @@
+"""Starts what a test needs on free loopback ports, and stops it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+HERE = pathlib.Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int | None, log: pathlib.Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of `command`, from when it listens on `port` until the block ends; it then ends in order.
+
+    Raises:
+        RuntimeError: It did not start, or had to be killed at the end; the text has its output.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=HERE,
+            env={**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        if port is not None:
+            _wait_until_listening(process, port, log)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own group: it and its workers
+            process.wait()
+            raise RuntimeError(f"{command[:4]} did not end: {log.read_text(errors='replace')[-2000:]}") from None
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: pathlib.Path) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args!r} did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def uvicorn(application: str, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning", *options]
+
+
+def gunicorn(application: str, port: int, *options: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        application,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--log-level",
+        "warning",
+        *options,
+    ]

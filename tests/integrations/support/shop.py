@@ -1,0 +1,75 @@
+"""What every application under test does: it searches as its visitor and sends a click, and watches its context.
+
+`what` says which request it is, as in "17/stream/123": the visitor's number, the kind of view, the request's number.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, current_identity
+from algolia_usertoken.testing import LocalAlgolia
+
+# In which the shop's own app sends its token; None where the shop has none.
+HEADER = os.environ.get("APP_HEADER", "X-Algolia-UserToken") or None
+
+# Not started: the test's own process has it, and this one only its address.
+algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
+client = TokenAwareClientSync.create_with_config(algolia.search_config(), insights_config=algolia.insights_config())
+_async_clients: list[TokenAwareClient] = []
+
+
+def search(what: str) -> dict[str, Any]:
+    response = client.search_single_index("products", {"query": what, "clickAnalytics": True})
+    client.events.clicked_object_ids_after_search("Clicked", "products", [what], [1], response.query_id)
+    return seen()
+
+
+async def search_async(what: str, shared: bool = True) -> dict[str, Any]:
+    """As `search`; `shared` is for servers where all requests run in one event loop, and can share connections."""
+    if not shared:
+        async with new_async_client() as own:
+            return await _search_with(own, what)
+    if not _async_clients:
+        _async_clients.append(new_async_client())
+    return await _search_with(_async_clients[0], what)
+
+
+async def _search_with(async_client: TokenAwareClient, what: str) -> dict[str, Any]:
+    response = await async_client.search_single_index("products", {"query": what, "clickAnalytics": True})
+    client.events.clicked_object_ids_after_search("Clicked", "products", [what], [1], response.query_id)
+    return seen()
+
+
+def new_async_client() -> TokenAwareClient:
+    return TokenAwareClient.create_with_config(algolia.search_config(), insights_config=algolia.insights_config())
+
+
+async def close_async() -> None:
+    while _async_clients:
+        await _async_clients.pop().close()
+
+
+def seen() -> dict[str, Any]:
+    """Who the application thinks the visitor is."""
+    identity = current_identity()
+    if identity is None:
+        return {"identity": None}
+    return {
+        "user_token": identity.user_token,
+        "authenticated_user_token": identity.authenticated_user_token,
+        "client_ip": identity.client_ip,
+        "opted_out": identity.opted_out,
+    }
+
+
+def refused(cookies: str | None) -> bool:
+    return "consent=no" in (cookies or "")
+
+
+def watch(when: str) -> None:
+    """Note, for the test, that an identity is where none should be: outside a request."""
+    if current_identity() is not None and "LEAKS" in os.environ:
+        with open(os.environ["LEAKS"], "a", encoding="utf-8") as leaks:
+            leaks.write(f"{when}: {current_identity()}\n")

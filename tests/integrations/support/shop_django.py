@@ -1,0 +1,154 @@
+"""Django in one file: sync and async views, streamed bodies, an error, login; under WSGI and under ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import django
+import shop
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.template import engines
+from django.urls import path
+
+from algolia_usertoken import browser, set_authenticated_user_token
+
+HERE = os.path.dirname(__file__)
+
+settings.configure(
+    SECRET_KEY="for tests only",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF="shop_django",
+    INSTALLED_APPS=["django.contrib.sessions", "algolia_usertoken.integrations.django"],
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "algolia_usertoken.integrations.django.IdentityMiddleware",
+    ],
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        }
+    ],
+    ALGOLIA={"APPLICATION_ID": shop.algolia.app_id, "API_KEY": shop.algolia.api_key},
+    ALGOLIA_USERTOKEN={
+        "AUTHENTICATED_USER_TOKEN": "shop_django.login_of",
+        "SET_COOKIE": True,
+        "HEADER": shop.HEADER,
+        "OPTED_OUT": lambda request: shop.refused(request.META.get("HTTP_COOKIE")),
+    },
+    USE_TZ=True,
+)
+
+
+def login_of(request: HttpRequest) -> str | None:
+    return request.session.get("token") or request.headers.get("X-Login")
+
+
+def in_sync_view(request: HttpRequest, **_: Any) -> Any:
+    return JsonResponse(shop.search(request.path[1:]))
+
+
+async def in_async_view(request: HttpRequest, **_: Any) -> Any:
+    return JsonResponse(await shop.search_async(request.path[1:], shared=isinstance(request, ASGIRequest)))
+
+
+def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
+    def body() -> Iterator[bytes]:
+        try:
+            for _ in range(3):
+                shop.search(request.path[1:])
+                yield b"."
+                time.sleep(float(request.GET.get("pause", 0)))
+        finally:
+            shop.search(request.path[1:])
+
+    return StreamingHttpResponse(body())
+
+
+async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await shop.search_async(request.path[1:])
+            yield b"."
+            await asyncio.sleep(float(request.GET.get("pause", 0)))
+
+    return StreamingHttpResponse(body())
+
+
+def before_an_error(request: HttpRequest, **_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+def on_error(request: HttpRequest) -> Any:
+    return JsonResponse(shop.search(request.path[1:]), status=500)
+
+
+def login(request: HttpRequest) -> Any:
+    request.session["token"] = request.POST["token"]
+    set_authenticated_user_token(request.POST["token"])
+    return JsonResponse(shop.search("login"))
+
+
+def logout(request: HttpRequest) -> Any:
+    request.session.flush()
+    set_authenticated_user_token(None)
+    return JsonResponse(shop.search("logout"))
+
+
+def settings_as_json(request: HttpRequest) -> Any:
+    return JsonResponse(browser.settings())
+
+
+def page(request: HttpRequest) -> Any:
+    from django.http import HttpResponse
+
+    source = request.GET.get("template", "{% algolia_user_token %}")
+    template = engines["django"].from_string("{% load algolia_usertoken %}<html>" + source + "</html>")
+    return HttpResponse(template.render({}, request))
+
+
+handler500 = on_error
+urlpatterns = [
+    path("<visitor>/sync/<number>", in_sync_view),
+    path("<visitor>/async/<number>", in_async_view),
+    path("<visitor>/stream/<number>", in_sync_stream),
+    path("<visitor>/async-stream/<number>", in_async_stream),
+    path("<visitor>/error/<number>", before_an_error),
+    path("login", login),
+    path("logout", logout),
+    path("settings", settings_as_json),
+    path("page", page),
+]
+
+django.setup(set_prefix=False)
+# uvicorn ends by the signal that ended it, without what Python does at its exit, and Django hears of no shutdown.
+if "LOCAL_ALGOLIA_PORT" in os.environ:
+    shop.client.events.close_on_signal(signal.SIGTERM)
+wsgi_handler, asgi_handler = WSGIHandler(), ASGIHandler()
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    shop.watch(f"before {environ['PATH_INFO']}")
+    try:
+        return wsgi_handler(environ, start_response)
+    finally:
+        shop.watch(f"after {environ['PATH_INFO']}")
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    shop.watch(f"before {scope['path']}")
+    try:
+        await asgi_handler(scope, receive, send)
+    finally:
+        shop.watch(f"after {scope['path']}")

@@ -1,0 +1,117 @@
+"""FastAPI: sync and async views, a streamed body, a background task, a WebSocket, an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import shop
+from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
+from starlette.responses import JSONResponse, StreamingResponse
+
+from algolia_usertoken import browser, identity_scope
+from algolia_usertoken.integrations.asgi import IdentityMiddleware
+
+
+def header(scope: Any, name: bytes) -> str | None:
+    return next((value.decode() for key, value in scope["headers"] if key == name), None)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await shop.close_async()
+    shop.client.close()
+
+
+shopping = FastAPI(lifespan=lifespan)
+shopping.add_middleware(
+    IdentityMiddleware,
+    authenticated_user_token=lambda scope: header(scope, b"x-login"),
+    set_cookie=True,
+    header=shop.HEADER,
+    opted_out=lambda scope: shop.refused(header(scope, b"cookie")),
+)
+
+
+@shopping.get("/{visitor}/async/{number}")
+async def in_async_view(request: Request) -> Any:
+    return await shop.search_async(request.url.path[1:])
+
+
+@shopping.get("/{visitor}/sync/{number}")
+def in_sync_view(request: Request) -> Any:
+    return shop.search(request.url.path[1:])
+
+
+@shopping.get("/{visitor}/stream/{number}")
+async def in_async_stream(request: Request, pause: float = 0) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await shop.search_async(request.url.path[1:])
+            yield b"."
+            await asyncio.sleep(pause)
+
+    return StreamingResponse(body())
+
+
+@shopping.get("/{visitor}/sync-stream/{number}")
+def in_sync_stream(request: Request) -> Any:
+    def body() -> Iterator[bytes]:
+        for _ in range(3):
+            shop.search(request.url.path[1:])
+            yield b"."
+
+    return StreamingResponse(body())
+
+
+@shopping.get("/{visitor}/background/{number}")
+async def in_background(request: Request, tasks: BackgroundTasks) -> Any:
+    tasks.add_task(shop.search, request.url.path[1:])
+    tasks.add_task(shop.search_async, request.url.path[1:])
+    return shop.seen()
+
+
+@shopping.get("/{visitor}/error/{number}")
+async def before_an_error(request: Request) -> Any:
+    await shop.search_async(request.url.path[1:])
+    raise ZeroDivisionError
+
+
+@shopping.exception_handler(ZeroDivisionError)
+async def on_error(request: Request, error: Exception) -> Any:
+    return JSONResponse(await shop.search_async(request.url.path[1:]), status_code=500)
+
+
+@shopping.get("/{visitor}/crash/{number}")
+async def before_a_crash(request: Request) -> Any:
+    raise RuntimeError("a crash that is meant")
+
+
+@shopping.exception_handler(Exception)
+async def on_crash(request: Request, error: Exception) -> Any:
+    # Starlette runs this one outside all middleware.
+    with identity_scope(request.state.algolia_identity):
+        return JSONResponse(await shop.search_async(request.url.path[1:]), status_code=500)
+
+
+@shopping.websocket("/{visitor}/websocket/{number}")
+async def in_websocket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for _ in websocket.iter_text():
+        await websocket.send_json(await shop.search_async(websocket.url.path[1:]))
+
+
+@shopping.get("/settings")
+async def settings() -> Any:
+    return browser.settings()
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    shop.watch(f"before {scope.get('path')}")
+    try:
+        await shopping(scope, receive, send)
+    finally:
+        shop.watch(f"after {scope.get('path')}")

@@ -1,0 +1,73 @@
+"""A bare WSGI application: in the view, in each step of the body, in its close, and an error."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import shop
+
+from algolia_usertoken.integrations.wsgi import IdentityMiddleware
+
+
+class Body:
+    def __init__(self, what: str, pause: float) -> None:
+        self.what = what
+        self.steps = 3
+        self.pause = pause
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self.steps:
+            raise StopIteration
+        self.steps -= 1
+        shop.search(self.what)
+        time.sleep(self.pause)
+        return b"."
+
+    def close(self) -> None:
+        shop.search(self.what)
+
+
+def shopping(environ: dict[str, Any], start_response: Any) -> Any:
+    what = environ["PATH_INFO"][1:]
+    kind = what.split("/")[1]
+    if kind == "generator":
+        return generator(what, start_response)
+    if kind == "stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Body(what, 0.02 if environ["QUERY_STRING"] else 0)
+    found = shop.search(what)
+    if kind == "error":
+        raise ZeroDivisionError
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(found).encode()]
+
+
+def generator(what: str, start_response: Any) -> Iterator[bytes]:
+    # Nothing of this runs before the body is iterated.
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    shop.search(what)
+    yield b"."
+    shop.search(what)
+
+
+serve = IdentityMiddleware(
+    shopping,
+    authenticated_user_token=lambda environ: environ.get("HTTP_X_LOGIN"),
+    set_cookie=True,
+    header=shop.HEADER,
+    opted_out=lambda environ: shop.refused(environ.get("HTTP_COOKIE")),
+)
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Any:
+    shop.watch(f"before {environ['PATH_INFO']}")
+    try:
+        return serve(environ, start_response)
+    finally:
+        shop.watch(f"after {environ['PATH_INFO']}")

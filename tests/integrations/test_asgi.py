@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import hostile
+import httpx
+import litestar
+import pytest
+from litestar.middleware import DefineMiddleware
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from algolia_usertoken import (
+    Identity,
+    browser,
+    current_identity,
+    identity_scope,
+    set_authenticated_user_token,
+    set_user_token,
+)
+from algolia_usertoken.integrations.asgi import IdentityMiddleware
+
+TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
+
+
+class Recorder:
+    """An ASGI application that notes whom it was called as, and answers."""
+
+    def __init__(self, *headers: tuple[bytes, bytes]) -> None:
+        self.seen: list[Identity | None] = []
+        self.headers = headers
+        self.scope: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope = scope
+        self.seen.append(current_identity())
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            await send({"type": "http.response.body", "body": b"ok"})
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+
+
+async def call(app: Any, *headers: tuple[bytes, bytes], kind: str = "http", **scope: Any) -> list[dict[str, Any]]:
+    """The messages that an application sends for one request."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": kind, "scheme": "http", "headers": list(headers), **scope}, receive, send)
+    return sent
+
+
+def set_cookies(sent: list[dict[str, Any]]) -> list[bytes]:
+    return [value for name, value in sent[0].get("headers", ()) if name == b"set-cookie"]
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+class TestEachConnection:
+    async def test_is_served_as_its_visitor(self, kind: str) -> None:
+        app = Recorder()
+
+        await call(IdentityMiddleware(app), (b"cookie", f"_ALGOLIA={TOKEN}".encode()), kind=kind)
+
+        assert app.seen == [Identity(TOKEN)]
+        assert current_identity() is None
+
+    async def test_is_served_as_nobody_where_there_is_nothing(self, kind: str) -> None:
+        app = Recorder()
+
+        with identity_scope("somebody-else"):
+            await call(IdentityMiddleware(app), kind=kind)
+            assert current_identity() == Identity("somebody-else")
+
+        assert app.seen == [Identity()]
+
+    async def test_gives_the_identity_to_handlers_outside(self, kind: str) -> None:
+        app = Recorder()
+
+        await call(IdentityMiddleware(app), (b"cookie", f"_ALGOLIA={TOKEN}".encode()), kind=kind, state={"theirs": 1})
+
+        assert app.scope["state"] == {"theirs": 1, "algolia_identity": Identity(TOKEN)}
+
+    async def test_may_bring_a_cookie(self, kind: str) -> None:
+        app = Recorder()
+
+        sent = await call(IdentityMiddleware(app, set_cookie=True), kind=kind)
+
+        token = app.seen[0].user_token
+        assert set_cookies(sent) == [f"_ALGOLIA={token}; Max-Age=15552000; Path=/".encode()]
+
+    @pytest.mark.parametrize("scheme", ["https", "wss"])
+    async def test_brings_a_secure_one_where_it_is_encrypted(self, kind: str, scheme: str) -> None:
+        sent = await call(IdentityMiddleware(Recorder(), set_cookie=True), kind=kind, scheme=scheme)
+
+        assert set_cookies(sent)[0].endswith(b"; Path=/; Secure")
+
+
+class TestIdentityMiddleware:
+    async def test_leaves_the_lifespan_alone(self) -> None:
+        app = Recorder()
+
+        await call(IdentityMiddleware(app), kind="lifespan")
+
+        assert app.seen == [None]
+        assert "state" not in app.scope
+
+    async def test_takes_cookies_in_pieces(self) -> None:
+        app = Recorder()
+
+        await call(IdentityMiddleware(app), (b"cookie", b"a=1"), (b"cookie", f"_ALGOLIA={TOKEN}".encode()))
+
+        assert app.seen == [Identity(TOKEN)]
+
+    async def test_takes_no_header_without_opt_in(self) -> None:
+        app = Recorder()
+
+        await call(IdentityMiddleware(app), (b"x-algolia-usertoken", b"app-1"))
+
+        assert app.seen == [Identity()]
+
+    async def test_takes_the_header_opted_in_to_once(self) -> None:
+        app = Recorder()
+        middleware = IdentityMiddleware(app, header="X-Algolia-UserToken")
+
+        await call(middleware, (b"x-algolia-usertoken", b"app-1"))
+        await call(middleware, (b"x-algolia-usertoken", b"app-1"), (b"x-algolia-usertoken", b"app-2"))
+
+        assert app.seen == [Identity("app-1"), Identity()]
+
+    async def test_gives_no_cookie_with_what_a_shared_cache_keeps(self) -> None:
+        app = IdentityMiddleware(Recorder((b"Cache-Control", b"public, max-age=60")), set_cookie=True)
+
+        assert set_cookies(await call(app)) == []
+
+    async def test_changes_no_message_of_the_application(self) -> None:
+        app = Recorder((b"content-type", b"text/plain"))
+
+        await call(IdentityMiddleware(app, set_cookie=True))
+
+        assert app.headers == ((b"content-type", b"text/plain"),)
+
+    async def test_notes_the_address(self) -> None:
+        app = Recorder()
+        middleware = IdentityMiddleware(app, client_ip=True)
+
+        for client in (("203.0.113.7", 50000), None, ("testclient", 50000)):
+            await call(middleware, client=client)
+
+        assert app.seen == [Identity(client_ip="203.0.113.7"), Identity(), Identity()]
+
+    async def test_asks_functions_of_the_scope_plain_and_async(self) -> None:
+        async def login(scope: Any) -> str:
+            await asyncio.sleep(0)
+            return scope["user"]
+
+        app = Recorder()
+        await call(IdentityMiddleware(app, authenticated_user_token=login), user="user-42")
+        await call(IdentityMiddleware(app, authenticated_user_token=lambda scope: scope["user"]), user="user-42")
+        await call(IdentityMiddleware(app, opted_out=lambda scope: True), (b"cookie", f"_ALGOLIA={TOKEN}".encode()))
+
+        assert app.seen == [Identity(None, "user-42")] * 2 + [Identity(opted_out=True)]
+
+    async def test_survives_functions_that_fail(self, caplog: pytest.LogCaptureFixture) -> None:
+        app = Recorder()
+
+        await call(
+            IdentityMiddleware(app, authenticated_user_token=lambda scope: scope["no such key"], set_cookie=True)
+        )
+
+        assert app.seen[0].authenticated_user_token is None
+        assert app.seen[0].user_token
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+    async def test_restores_the_context_after_an_error(self) -> None:
+        async def fail(scope: Any, receive: Any, send: Any) -> None:
+            set_user_token("another")
+            raise RuntimeError("meant")
+
+        with identity_scope("before"):
+            with pytest.raises(RuntimeError, match="meant"):
+                await call(IdentityMiddleware(fail))
+            assert current_identity() == Identity("before")
+
+    async def test_restores_the_context_when_the_visitor_is_gone(self) -> None:
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(60)
+
+        async def serve() -> Identity | None:
+            try:
+                await call(IdentityMiddleware(wait), (b"cookie", f"_ALGOLIA={TOKEN}".encode()))
+            except asyncio.CancelledError:
+                return current_identity()
+            raise AssertionError("not cancelled")
+
+        task = asyncio.create_task(serve())
+        await asyncio.sleep(0.01)
+        task.cancel()
+
+        assert await task is None
+
+    @pytest.mark.parametrize("value", hostile.VALUES, ids=hostile.IDS)
+    async def test_hostile_input_is_never_an_error(self, value: bytes) -> None:
+        app = Recorder()
+        middleware = IdentityMiddleware(app, set_cookie=True, header="X-Algolia-UserToken", client_ip=True)
+
+        sent = await call(
+            middleware,
+            (b"cookie", b"_ALGOLIA=" + value),
+            (b"cookie", value),
+            (b"x-algolia-usertoken", value + b"!"),
+            client=(value.decode("latin-1"), 1),
+        )
+
+        assert sent[0]["status"] == 200
+        assert len(set_cookies(sent)) == 1
+
+    @pytest.mark.parametrize("keywords", [{"cookie": "a b"}, {"header": ""}])
+    def test_refuses_what_can_be_no_name(self, keywords: dict[str, str]) -> None:
+        with pytest.raises(ValueError, match=next(iter(keywords))):
+            IdentityMiddleware(Recorder(), **keywords)
+
+    def test_refuses_unknown_keywords(self) -> None:
+        with pytest.raises(TypeError, match="cokie"):
+            IdentityMiddleware(Recorder(), cokie="_ALGOLIA")
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://shop", cookies={"_ALGOLIA": TOKEN})
+
+
+class TestStarlette:
+    async def test_views_streams_background_tasks_and_error_handlers_know_the_visitor(self) -> None:
+        seen: dict[str, Identity | None] = {}
+
+        def note(name: str) -> None:
+            seen[name] = current_identity()
+
+        def sync_view(request: Request) -> Any:
+            note("sync view")
+            return PlainTextResponse("ok")
+
+        async def view(request: Request) -> Any:
+            note("async view")
+
+            async def body() -> AsyncIterator[bytes]:
+                for step in range(2):
+                    note(f"step {step}")
+                    yield b"."
+
+            return StreamingResponse(body(), background=BackgroundTask(note, "background task"))
+
+        async def crash(request: Request) -> Any:
+            raise RuntimeError("meant")
+
+        async def on_crash(request: Request, error: Exception) -> Any:
+            note("handler for Exception, by the context")
+            seen["handler for Exception, by the request"] = request.state.algolia_identity
+            return PlainTextResponse("sorry", status_code=500)
+
+        app = Starlette(
+            routes=[Route("/sync", sync_view), Route("/", view), Route("/crash", crash)],
+            middleware=[Middleware(IdentityMiddleware)],
+            exception_handlers={Exception: on_crash},
+        )
+        async with client_of(app) as client:
+            for path in ("/", "/sync", "/crash"):
+                await client.get(path)
+
+        assert seen.pop("handler for Exception, by the context") is None
+        assert set(seen.values()) == {Identity(TOKEN)}
+        assert len(seen) == 6
+
+    async def test_login_and_logout_hold_for_the_rest_of_the_request(self) -> None:
+        async def login(request: Request) -> Any:
+            set_authenticated_user_token("user-42")
+            logged_in = browser.settings()
+            set_authenticated_user_token(None)
+            return JSONResponse([logged_in, browser.settings()])
+
+        async with client_of(IdentityMiddleware(Starlette(routes=[Route("/", login)]))) as client:
+            logged_in, logged_out = (await client.get("/")).json()
+
+        assert logged_in == browser.settings(Identity(TOKEN, "user-42"))
+        assert logged_out == browser.settings(TOKEN)
+
+
+class TestLitestar:
+    @pytest.mark.parametrize("where", ["around", "inside"])
+    async def test_views_know_the_visitor(self, where: str) -> None:
+        @litestar.get("/", sync_to_thread=True)
+        def sync_view() -> dict[str, Any]:
+            return browser.settings()
+
+        @litestar.get("/async")
+        async def async_view(request: litestar.Request[Any, Any, Any]) -> dict[str, Any]:
+            assert request.scope["state"]["algolia_identity"] == Identity(TOKEN)
+            return browser.settings()
+
+        middleware = [DefineMiddleware(IdentityMiddleware, set_cookie=True)] if where == "inside" else []
+        app: Any = litestar.Litestar([sync_view, async_view], middleware=middleware)
+        async with client_of(app if where == "inside" else IdentityMiddleware(app)) as client:
+            answers = [(await client.get(path)).json() for path in ("/", "/async")]
+
+        assert answers == [browser.settings(TOKEN)] * 2

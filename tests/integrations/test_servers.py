@@ -1,0 +1,73 @@
+"""Under real servers: a crowd of visitors at once, and each search and event is its own visitor's.
+
+A few hundred requests per server; `WEB_REQUESTS=20000` in the environment sends as many, from 200 visitors.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+import serving
+from crowd import Crowd, Visitor
+
+from algolia_usertoken.testing import LocalAlgolia
+
+REQUESTS = int(os.environ.get("WEB_REQUESTS", "400"))
+VISITORS = 200 if REQUESTS >= 2000 else 40
+
+SERVERS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {
+    "uvicorn, 2 workers, FastAPI": (
+        lambda port: serving.uvicorn("shop_fastapi:app", port, "--workers", "2"),
+        {
+            "async": 1,
+            "sync": 1,
+            "stream": 3,
+            "sync-stream": 3,
+            "background": 2,
+            "error": 2,
+            "crash": 1,
+            "websocket": 3,
+        },
+    ),
+    "gunicorn, threads, Flask": (
+        lambda port: serving.gunicorn("shop_flask:app", port, "--threads", "16"),
+        {"sync": 1, "stream": 3, "context-stream": 3, "teardown": 1, "error": 1},
+    ),
+    "gunicorn, preload, WSGI": (
+        lambda port: serving.gunicorn("shop_wsgi:app", port, "--preload", "--workers", "2", "--threads", "8"),
+        {"sync": 1, "stream": 4, "generator": 2, "error": 1},
+    ),
+    "uvicorn, Django": (
+        lambda port: serving.uvicorn("shop_django:asgi", port),
+        {"sync": 1, "async": 1, "stream": 4, "async-stream": 3, "error": 1},
+    ),
+    "gunicorn, threads, Django": (
+        lambda port: serving.gunicorn("shop_django:wsgi", port, "--threads", "16"),
+        {"sync": 1, "async": 1, "stream": 4, "error": 1},
+    ),
+}
+
+
+@pytest.fixture
+def crowded_algolia() -> Iterator[LocalAlgolia]:
+    with LocalAlgolia(max_received=200_000) as algolia:
+        algolia.save_objects("products", [{"objectID": "1", "name": "Trail shoe"}])
+        yield algolia
+
+
+@pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("server", SERVERS)
+def test_nobody_is_mixed_up(server: str, crowded_algolia: LocalAlgolia, tmp_path: pathlib.Path) -> None:
+    command, kinds = SERVERS[server]
+    port, leaks = serving.free_port(), tmp_path / "leaks"
+    env = {"LOCAL_ALGOLIA_PORT": str(crowded_algolia.port), "LEAKS": str(leaks)}
+    crowd = Crowd(port, kinds, [Visitor(number) for number in range(VISITORS)])
+
+    with serving.running(command(port), port, tmp_path / "log", env):
+        crowd.send(REQUESTS)
+
+    crowd.check(crowded_algolia)
+    assert not leaks.exists(), leaks.read_text(encoding="utf-8")[:2000]
