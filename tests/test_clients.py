@@ -5,6 +5,7 @@ import base64
 import copy
 import hashlib
 import hmac
+import importlib.util
 import inspect
 import pickle
 import threading
@@ -60,6 +61,8 @@ CLIENTS = [
     ("recommend", "Recommend"),
     ("search", "Search"),
 ]
+# Older versions lack some.
+CLIENTS = [(room, name) for room, name in CLIENTS if importlib.util.find_spec(f"algoliasearch.{room}")]
 
 
 def echo(**kwargs: Any) -> TokenAwareClientSync:

@@ -1,0 +1,19 @@
+"""An application whose workers deliver events."""
+
+from __future__ import annotations
+
+import os
+
+from algoliasearch.http.hosts import Host, HostsCollection
+from algoliasearch.insights.config import InsightsConfig
+from celery import Celery
+
+from algolia_usertoken.integrations.celery import CeleryDelivery
+
+config = InsightsConfig("LOCALALGOLIA", "local-api-key")
+config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))])
+config.proxies = {}
+
+app = Celery("delivering", broker=os.environ.get("BROKER"), set_as_current=False)
+app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
+delivery = CeleryDelivery(app, config=config)

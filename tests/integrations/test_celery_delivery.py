@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import delivering
+import pytest
+import serving
+
+from algolia_usertoken import EventSender, RetryableDeliveryError
+from algolia_usertoken.events.delivery import Batch
+from algolia_usertoken.integrations.celery import CeleryDelivery
+from algolia_usertoken.testing import LocalAlgolia
+
+
+@pytest.fixture(scope="module")
+def worker_algolia() -> Iterator[LocalAlgolia]:
+    with LocalAlgolia() as algolia:
+        yield algolia
+
+
+@pytest.fixture(scope="module")
+def _worker(redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    delivering.app.conf.update(broker_url=redis_url)
+    command = [sys.executable, "-m", "celery", "-A", "delivering", "worker", "--pool", "prefork", "--concurrency", "2"]
+    options = ["-Q", "algolia-events", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    env = {"BROKER": redis_url, "LOCAL_ALGOLIA_PORT": str(worker_algolia.port)}
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with serving.running([*command, *options, "--loglevel", "WARNING"], None, log, env):
+        yield
+    delivering.app.close()
+
+
+def event(name: int) -> dict[str, Any]:
+    return {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def arrived(algolia: LocalAlgolia) -> Counter[str]:
+    return Counter(event.event["objectIDs"][0] for event in algolia.events)
+
+
+@pytest.mark.usefixtures("_worker")
+class TestWorker:
+    def test_delivers_each_event_once_under_the_user_of_its_time(self, worker_algolia: LocalAlgolia) -> None:
+        worker_algolia.clear()
+        with EventSender(delivery=delivering.delivery, batch_size=100) as sender:
+            for number in range(1000):
+                assert sender.send(event(number), identity=f"u-{number % 7}")
+        assert sender.stats.delivered == 1000
+
+        wait_for(lambda: len(worker_algolia.events) >= 1000)
+
+        assert arrived(worker_algolia) == {str(number): 1 for number in range(1000)}
+        for received in worker_algolia.events:
+            assert received.user_token == f"u-{int(received.event['objectIDs'][0]) % 7}"
+
+    def test_tries_again_where_algolia_is_busy(self, worker_algolia: LocalAlgolia) -> None:
+        worker_algolia.clear()
+        worker_algolia.fail_next(503, path="/1/events", times=1)
+        worker_algolia.fail_next(429, path="/1/events", times=1, headers={"Retry-After": "1"})
+        with EventSender(delivery=delivering.delivery, user_token="u") as sender:
+            sender.send(event(1))
+
+        wait_for(lambda: len(worker_algolia.events) >= 1)
+
+        assert arrived(worker_algolia) == {"1": 1}
+        assert len(worker_algolia.requests) == 3
+
+    def test_splits_a_batch_that_is_refused(self, worker_algolia: LocalAlgolia) -> None:
+        worker_algolia.clear()
+        events = [{**event(number), "userToken": "u"} for number in range(8)]
+        events[5]["colour"] = "red"  # refused by Algolia; the sender's door would not let it in
+        body = delivering.delivery._body(events)
+
+        delivering.delivery.deliver(Batch(events, body), None)
+        wait_for(lambda: len(worker_algolia.events) >= 7)
+
+        assert arrived(worker_algolia) == {str(number): 1 for number in range(8) if number != 5}
+
+
+def test_a_broker_that_is_away_is_tried_again() -> None:
+    app = type(delivering.app)("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    delivery = CeleryDelivery(app)
+    with pytest.raises(RetryableDeliveryError, match="no connection to the broker"):
+        delivery.deliver(Batch([event(1)], b"{}"), None)
+    app.close()
+
+
+def test_wants_an_application() -> None:
+    with pytest.raises(TypeError, match="app must be a Celery application, not str"):
+        CeleryDelivery("shop")  # type: ignore[arg-type]
