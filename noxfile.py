@@ -90,5 +90,5 @@ def package(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """What a call costs, as ratios within one run."""
     install(session, "benchmarks")
-    for script in sorted(pathlib.Path("tests/benchmarks").glob("*.py")):
+    for script in sorted(pathlib.Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)

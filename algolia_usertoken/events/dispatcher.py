@@ -12,7 +12,6 @@ How it keeps its promises:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import sys
@@ -42,7 +41,7 @@ BACKOFF = (0.5, 30.0)  # seconds: the first and the longest wait before another 
 UNAUTHORIZED_BACKOFF = (2.0, 60.0)
 MAX_RETRY_AFTER = 60.0  # seconds that a receiver may ask us to wait
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
 
 
 class Queue(Protocol):
@@ -201,17 +200,22 @@ class Dispatcher:
                 self._signal()
 
     def _signal(self) -> None:
-        with contextlib.suppress(RuntimeError):  # somebody was woken already, and has not looked yet
+        # Not contextlib: it may be gone when a __del__ sends as the interpreter ends.
+        try:  # noqa: SIM105
             self._wake.release()
+        except RuntimeError:
+            pass  # somebody was woken already, and has not looked yet
 
     def _start_thread(self) -> None:
         # Without our lock: start() waits for the new thread, and that one may send, from a __del__.
         try:
             threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True).start()
-        except RuntimeError:  # the interpreter exits: the hook at exit will deliver
+        except BaseException as error:
             with self._lock:
                 self._starting -= 1
                 self._idle = True
+            if not isinstance(error, RuntimeError):  # which says that the interpreter exits: the hook will deliver
+                raise
 
     def _start_keeper(self) -> None:
         self._keeper = threading.Thread(target=self._keep, name="algolia-usertoken-outbox", daemon=True)
@@ -357,6 +361,11 @@ class Dispatcher:
                     wait = error.delay
             except OSError as error:
                 wait, last = _backoff(BACKOFF, attempt), error
+            except BaseException as error:
+                if isinstance(error, Exception) or threading.get_ident() not in self._threads:
+                    raise
+                # This thread is not the delivery's to end.
+                raise DeliveryError(f"the delivery raised {type(error).__name__}") from error
             attempt += 1
             wait = min(wait, MAX_RETRY_AFTER)
             if time.monotonic() + wait - start > self._max_retry_time:
@@ -447,7 +456,7 @@ class Dispatcher:
                 return True
             self._flush_to = max(self._flush_to, target)
             self._lock.notify_all()
-        if self._asked_by_on_error():
+        if self.asked_by_on_error():
             return False
         self._notify()
         if not self._threads and not self._starting:
@@ -461,7 +470,7 @@ class Dispatcher:
             self._closing, self._capacity = True, -1
             self._lock.notify_all()
         done = self.flush(timeout)
-        if not done and self._asked_by_on_error():
+        if not done and self.asked_by_on_error():
             return False  # what is queued is delivered still
         if not done:
             self._abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
@@ -496,7 +505,7 @@ class Dispatcher:
         self._late_until = time.monotonic() + self.close_timeout
         self._notify_every = 1
 
-    def _asked_by_on_error(self) -> bool:
+    def asked_by_on_error(self) -> bool:
         """Whether the thread that would have to deliver is the one that asks for it."""
         ident = threading.get_ident()
         return self._reporter.telling and (ident in self._threads or ident == self._inline_owner)
@@ -525,8 +534,13 @@ class Dispatcher:
                     parcel = self._take()
                 if parcel is None:
                     return self._settled_up_to() >= target
-                if not self._deliver(parcel, deadline):
-                    self._take_back(parcel)
+                delivered = False
+                try:
+                    delivered = self._deliver(parcel, deadline)
+                finally:  # also where Ctrl-C comes in between
+                    if not delivered:
+                        self._take_back(parcel)
+                if not delivered:
                     return False
         except DeliveryError as error:  # of an outbox
             self._reporter.log("failed", str(error))
@@ -538,11 +552,10 @@ class Dispatcher:
 
     def _take_back(self, parcel: _Parcel) -> None:
         with self._lock:
-            if not parcel.abandoned:
+            if not parcel.abandoned and self._parcels.pop(parcel.number, None) is not None:
                 events = parcel.events
                 self._queue.put_back(events)
                 self._taken -= len(events)
-                del self._parcels[parcel.number]
 
     def _abandon(self, error: DeliveryError) -> None:
         """Count all that is not settled as failed; with an outbox it stays there, for the next start."""

@@ -42,6 +42,9 @@ def hook_exit_of_child() -> None:
     if _exit_of_child_hooked:
         return
     _exit_of_child_hooked = True
+    celery_signals: Any = sys.modules.get("celery.signals")
+    if celery_signals is not None:  # the children of a pool leave past billiard's own finalizers
+        celery_signals.worker_process_shutdown.connect(_at_exit_of_pool_child, weak=False)
     for name in ("multiprocessing", "billiard"):
         process: Any = sys.modules.get(f"{name}.process")
         util: Any = sys.modules.get(f"{name}.util")
@@ -55,6 +58,10 @@ class _SignalHandler:
     def __init__(self, signum: int) -> None:
         self.dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
         self._earlier = signal.getsignal(signum)
+        if self._earlier is None:
+            raise ValueError(
+                f"signal {signum} has a handler that was not set from Python, and could not be called any more"
+            )
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         _deliver_all(self.dispatchers, lambda dispatcher, timeout: dispatcher.flush(timeout))
@@ -90,6 +97,10 @@ def _at_exit() -> None:
     _deliver_all(_dispatchers, lambda dispatcher, timeout: dispatcher.finish_exit(timeout))
     for dispatcher in list(_dispatchers):
         dispatcher.be_late()
+
+
+def _at_exit_of_pool_child(**_: Any) -> None:
+    _at_exit()
 
 
 def _after_fork_in_child() -> None:

@@ -23,9 +23,12 @@ Event: TypeAlias = dict[str, Any]
 MAX_OBJECTS = 20
 _FIELDS = frozenset(
     {"eventName", "eventType", "eventSubtype", "index", "userToken", "authenticatedUserToken", "timestamp"}
-    | {"objectIDs", "filters", "positions", "queryID", "objectData", "value", "currency"}
+    | {"objectIDs", "filters", "positions", "queryID", "objectData", "value", "currency", "algoliaSource"}
 )
-_PURCHASE_FIELDS = frozenset({"objectData", "value", "currency"})
+_PLAIN_FIELDS = _FIELDS - {"objectData", "value", "currency"}
+_INSTANTSEARCH_FIELDS = frozenset(
+    {"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp", "agentID"}
+)
 _OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -48,7 +51,8 @@ def split(event: Event) -> list[Event]:
     """
     for field in _LISTS:
         if field in event:
-            event[field] = _as_list(field, event[field])
+            items = event[field]
+            event[field] = items.copy() if type(items) is list else _as_list(field, items)
     items = event["objectIDs"] if "objectIDs" in event else event["filters"]
     if len(items) <= MAX_OBJECTS:
         return [event]
@@ -91,9 +95,17 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         MissingUserTokenError: Neither the event nor `identity` says whose it is.
     """
     try:
-        event = dict(event)
+        own = dict(event)
     except (TypeError, ValueError):
         raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}") from None
+    for field in _LISTS:
+        if field in own and type(own[field]) is list:
+            own[field] = own[field].copy()
+    return attribute(own, identity, timestamp)
+
+
+def attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:
+    """As `attributed`, but writes into `event`."""
     login = event.get("authenticatedUserToken")
     if login is not None:
         _check_user_token(event, "authenticatedUserToken")
@@ -150,10 +162,14 @@ def _check_content(event: Mapping[str, Any]) -> None:
     name = get("eventName")
     if not (isinstance(name, str) and _is_event_name(name)):
         raise _invalid(event, "eventName", "must be a string of 1 to 64 printable ASCII characters")
+    event_type = get("eventType")
+    if event_type == "instantsearch":  # which says no more than that somebody uses it
+        if not _INSTANTSEARCH_FIELDS.issuperset(event):
+            raise _unknown(event, event, _INSTANTSEARCH_FIELDS)
+        return
     index = get("index")
     if not (isinstance(index, str) and index):
         raise _invalid(event, "index", "must be the name of an index")
-    event_type = get("eventType")
     if event_type not in ("click", "view", "conversion"):
         raise _invalid(event, "eventType", "must be 'click', 'view' or 'conversion'")
     subtype = get("eventSubtype")
@@ -175,10 +191,12 @@ def _check_content(event: Mapping[str, Any]) -> None:
         raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
     if subtype is not None:
         _check_purchase(event, object_ids)
-    elif not _PURCHASE_FIELDS.isdisjoint(event):
-        field = next((field for field in sorted(_PURCHASE_FIELDS) if get(field) is not None), None)
-        if field is not None:
-            raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
+    elif _PLAIN_FIELDS.issuperset(event):
+        return
+    else:
+        for field in ("objectData", "value", "currency"):
+            if get(field) is not None:
+                raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
     if not _FIELDS.issuperset(event):
         raise _unknown(event, event, _FIELDS)
 
@@ -306,8 +324,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_list(field: str, items: Any) -> list[Any]:
-    if type(items) is list:
-        return items.copy()
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidEventError(f"{field} must be a list, not {_quoted(items)}", field)
     return list(items)

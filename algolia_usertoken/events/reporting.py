@@ -138,7 +138,7 @@ class Reporter:
             unsaid = line.due(0, at_once=True)
             if unsaid:
                 with contextlib.suppress(Exception):
-                    logger.warning("%d more events %s", unsaid, kind)
+                    logger.warning("%s: %d more since the last line", kind, unsaid)
 
 
 class _LogLine:

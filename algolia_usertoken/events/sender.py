@@ -20,7 +20,7 @@ from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attributed, check_after_search, event_time, split
+from .model import Event, attribute, attributed, check_after_search, event_time, split
 from .reporting import EventStats, OnError, Reporter
 
 if TYPE_CHECKING:
@@ -159,21 +159,21 @@ class EventSender(EventMethods):
         after_search: bool = False,
     ) -> bool:
         try:
-            if after_search:
+            if after_search and event.get("queryID") is None:
                 check_after_search(event)
             who = self.token_provider.identity() if identity is None else as_identity(identity)
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             parts = split(event)
             if len(parts) > 1:
                 return self._send_parts(parts, who, now)
-            attributed_event = attributed(event, who, now)
+            attributed_event = attribute(event, who, now)
         except UserTokenError as error:
             return self._refuse(error, event)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
 
     def _send_parts(self, parts: list[Event], who: Identity | None, now: int) -> bool:
         # All are checked before the first is queued: half a purchase would be worse than none.
-        events = [attributed(part, who, now) for part in parts]
+        events = [attribute(part, who, now) for part in parts]
         accepted = [event is not None and self._dispatcher.put(event) for event in events]
         return all(accepted)
 
@@ -207,10 +207,14 @@ class EventSender(EventMethods):
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""
+        if self._dispatcher.asked_by_on_error():
+            return self.flush(timeout)  # which does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """`close` for async code: the event loop goes on meanwhile."""
+        if self._dispatcher.asked_by_on_error():
+            return self.close(timeout)
         return await _in_thread(self.close, timeout)
 
     def close_on_signal(self, signum: int) -> None:
@@ -220,7 +224,7 @@ class EventSender(EventMethods):
         the process as it would have. Call it in the main thread, after others have set their handlers.
 
         Raises:
-            ValueError: Not in the main thread, or no such signal.
+            ValueError: Not in the main thread, no such signal, or one that has a handler written in C.
         """
         lifecycle.deliver_on_signal(self._dispatcher, signum)
 

@@ -19,6 +19,7 @@ MAX_AGE_DAYS = 30
 
 _FIELDS = frozenset(
     {
+        "algoliaSource",
         "authenticatedUserToken",
         "currency",
         "eventName",
@@ -34,6 +35,10 @@ _FIELDS = frozenset(
         "userToken",
         "value",
     }
+)
+# What InstantSearch reports of its own use: neither an index nor objects.
+_INSTANTSEARCH_FIELDS = frozenset(
+    {"agentID", "authenticatedUserToken", "eventName", "eventType", "timestamp", "userToken"}
 )
 _OBJECT_DATA_FIELDS = frozenset({"discount", "price", "quantity", "queryID"})
 _SUBTYPES = ("addToCart", "purchase")
@@ -96,14 +101,16 @@ def _events(body: Any) -> list[Any]:
 def _check(event: Any, now: float) -> None:
     if not isinstance(event, Mapping):
         raise _Invalid(f": expected object, got {_kind(event)}")
+    instantsearch = event.get("eventType") == "instantsearch"
     for name in event:
-        if name not in _FIELDS:
+        if name not in (_INSTANTSEARCH_FIELDS if instantsearch else _FIELDS):
             raise _Invalid(f".{name[:40]}: unknown attribute{_did_you_mean(name)}")
     _required(event)
-    _subtype(event)
-    _targets(event)
-    _after_search(event)
-    _purchase_data(event)
+    if not instantsearch:
+        _subtype(event)
+        _targets(event)
+        _after_search(event)
+        _purchase_data(event)
     if "authenticatedUserToken" in event:
         _token(event, "authenticatedUserToken")
     if "timestamp" in event:
@@ -115,9 +122,9 @@ def _required(event: Mapping[str, Any]) -> None:
     if not _EVENT_NAME.fullmatch(name):
         raise _Invalid(".eventName: Invalid eventName syntax: 1 to 64 printable ASCII characters")
     kind = _string(event, "eventType", missing='EventType must be one of "click", "conversion" or "view"')
-    if kind not in ("click", "conversion", "view"):
+    if kind not in ("click", "conversion", "view", "instantsearch"):
         raise _Invalid('.eventType: EventType must be one of "click", "conversion" or "view"')
-    if not _string(event, "index", missing="The index field is required"):
+    if kind != "instantsearch" and not _string(event, "index", missing="The index field is required"):
         raise _Invalid(".index: The index field is required")
     _token(event, "userToken")
 

@@ -94,7 +94,7 @@ class ReceivedEvent:
         named = [event.get("queryID"), *(item.get("queryID") for item in event.get("objectData", ()))]
         return cls(
             event=event,
-            index=event["index"],
+            index=event.get("index", ""),
             event_name=event["eventName"],
             event_type=event["eventType"],
             subtype=event.get("eventSubtype"),

@@ -40,9 +40,9 @@ def test_an_on_error_that_misbehaves_harms_nothing(
     events = sender(on_error=on_error, background=background)
     send(events, range(10))
     events.send({**event("refused"), "eventType": "no such"})
-    assert events.flush(5)
+    assert events.flush(30)
     send(events, range(10, 20))
-    assert events.flush(5)
+    assert events.flush(30)
     assert len(collector.counts) == 18
     assert not collector.twice
     assert events.stats[:6] == (20, 18, 2, 0, 0, 1)
@@ -56,9 +56,9 @@ def test_an_on_error_that_exits_ends_no_worker(sender: Make, collector: Collecto
     collector.poison("3", "7")
     events = sender(on_error=on_error)
     send(events, range(10))
-    assert events.flush(5)
+    assert events.flush(30)
     send(events, range(10, 20))
-    assert events.flush(5)
+    assert events.flush(30)
     assert len(collector.counts) == 18
     assert events.stats[:5] == (20, 18, 2, 0, 0)
 
@@ -149,11 +149,11 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
     collector.poison("1")
     events = sender(on_error=on_error, background=background)
     send(events, range(3))
-    assert events.flush(5)
+    assert events.flush(30)
     assert [one["objectIDs"] for one in told] == [["1"]]
     collector.answer(404)
     send(events, range(3, 6))
-    assert events.close(5)
+    assert events.close(30)
     assert len(told) == 4
 
 
@@ -209,8 +209,8 @@ def test_every_loss_is_logged_with_a_count(
     collector.answer(404)
     events = sender()
     send(events, range(321))
-    assert events.flush(5)
-    assert events.close(5)
+    assert events.flush(30)
+    assert events.close(30)
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.name == "algolia_usertoken.events"
     assert "321" in record.getMessage()
@@ -228,9 +228,9 @@ def test_a_log_handler_that_raises_kills_no_worker(sender: Make, collector: Coll
         collector.poison("3")
         events = sender()
         send(events, range(10))
-        assert events.flush(5)
+        assert events.flush(30)
         send(events, range(10, 20))
-        assert events.flush(5)
+        assert events.flush(30)
         assert events.send({"eventName": "bad"}) is False
     finally:
         logging.getLogger("algolia_usertoken").removeHandler(handler)

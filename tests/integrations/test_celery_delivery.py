@@ -87,6 +87,24 @@ class TestWorker:
         assert arrived(worker_algolia) == {str(number): 1 for number in range(8) if number != 5}
 
 
+def test_children_of_a_prefork_pool_deliver_before_they_end(
+    redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    worker_algolia.clear()
+    delivering.app.conf.update(broker_url=redis_url)
+    command = [sys.executable, "-m", "celery", "-A", "delivering", "worker", "--pool", "prefork", "--concurrency", "2"]
+    options = ["-Q", "children", "--max-tasks-per-child", "5", "--without-gossip", "--without-mingle"]
+    env = {"BROKER": redis_url, "LOCAL_ALGOLIA_PORT": str(worker_algolia.port)}
+    with serving.running([*command, *options], None, tmp_path_factory.mktemp("children") / "log", env):
+        for number in range(20):
+            delivering.send_from_child.apply_async((number,), queue="children")
+        wait_for(lambda: len(worker_algolia.events) >= 10)
+
+    # Ten at least, in whatever way the pool dealt them out; its last children end with the worker.
+    assert len(worker_algolia.events) >= 10
+    assert set(arrived(worker_algolia).values()) == {1}
+
+
 def test_a_broker_that_is_away_is_tried_again() -> None:
     app = type(delivering.app)("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
     delivery = CeleryDelivery(app)

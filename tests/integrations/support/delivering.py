@@ -8,6 +8,7 @@ from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.insights.config import InsightsConfig
 from celery import Celery
 
+from algolia_usertoken import EventSender
 from algolia_usertoken.integrations.celery import CeleryDelivery
 
 config = InsightsConfig("LOCALALGOLIA", "local-api-key")
@@ -17,3 +18,16 @@ config.proxies = {}
 app = Celery("delivering", broker=os.environ.get("BROKER"), set_as_current=False)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
 delivery = CeleryDelivery(app, config=config)
+
+
+@app.task
+def send_from_child(name: int) -> None:
+    """Queue an event that only the exit of this process delivers."""
+    global _sender
+    if _sender is None:
+        _sender = EventSender(config=config, user_token="child", flush_interval=600)
+    event = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
+    assert _sender.send(event)
+
+
+_sender: EventSender | None = None
