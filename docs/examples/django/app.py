@@ -11,7 +11,7 @@ import sys
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 
-sys.path.append(str(pathlib.Path(__file__).parents[1]))  # the package "shop"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # the package "shop"
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 app = get_wsgi_application()
