@@ -24,7 +24,7 @@ from algolia_usertoken import TokenAwareClient, browser, pseudonymous_user_token
 from algolia_usertoken.integrations.asgi import IdentityMiddleware, Scope
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from shop import backend, pages, store  # noqa: E402
+from shop import backend, pages, store
 
 SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 HEADER = "X-Algolia-UserToken"

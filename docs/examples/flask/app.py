@@ -17,7 +17,7 @@ from algolia_usertoken import TokenAwareClientSync, browser, pseudonymous_user_t
 from algolia_usertoken.integrations.flask import init_app
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from shop import backend, pages, store  # noqa: E402
+from shop import backend, pages, store
 
 SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 

@@ -95,7 +95,10 @@ def total(cart: list[Line]) -> float:
 
 
 def see(events: EventSender, index: str, product: Mapping[str, Any], arguments: Mapping[str, str]) -> None:
-    """A product's page is opened. From a page of results, `arguments` say which search led here, and from where in it."""
+    """A product's page is opened. `arguments` may say which search led here, and where in its results.
+
+    Without a position, the browser has told of the click by itself.
+    """
     query_id, position = arguments.get("queryID", ""), arguments.get("position", "")
     if is_query_id(query_id) and position.isascii() and position.isdigit() and 0 < len(position) < 6 and int(position):
         events.clicked_object_ids_after_search(
