@@ -292,11 +292,17 @@ def test_an_app_of_our_own(shop: tuple[str, int], received: LocalAlgolia) -> Non
         if name == "fastapi":
             assert settings.json() == {"useCookie": False, "userToken": "app-1234"}
             assert app.who == ("app-1234", "", "header")
+            app.open("/login")
+            app.press("login-submit", user="jane")
+            assert app.who[0] == "app-1234"
+            assert app.who[1].startswith("user-")
             assert {search.user_token for search in received.searches} == {"app-1234"}
         else:
             assert settings.json() == {"useCookie": False}
             assert app.who == ("", "", "IP address")
             assert {search.user_token for search in received.searches} == {None}
+        app.http.headers["X-Algolia-UserToken"] = "not a token"
+        app.open("/")
         assert app.cookie is None
 
 

@@ -38,9 +38,7 @@ client = TokenAwareClient.create_with_config(algolia.search_config, insights_con
 
 
 def consented(scope: Scope) -> bool:
-    """In the browser, by the banner; in the app, by sending its token."""
-    request = HTTPConnection(scope)
-    return request.cookies.get("consent") == "yes" or HEADER in request.headers
+    return HTTPConnection(scope).cookies.get("consent") == "yes"
 
 
 def refused(scope: Scope) -> bool:
@@ -49,7 +47,9 @@ def refused(scope: Scope) -> bool:
 
 def who_is_logged_in(scope: Scope) -> str | None:
     user = scope["session"].get("user")
-    return pseudonymous_user_token(user, secret=SECRET) if user and consented(scope) else None
+    # Who uses the app has consented there, or it would send no token.
+    may_be_told = consented(scope) or HEADER in HTTPConnection(scope).headers
+    return pseudonymous_user_token(user, secret=SECRET) if user and may_be_told else None
 
 
 @asynccontextmanager
