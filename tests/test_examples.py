@@ -73,7 +73,7 @@ class Visitor:
 
     def __init__(self, port: int, **headers: str) -> None:
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, follow_redirects=True, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", headers=headers, follow_redirects=True, trust_env=False, timeout=30
         )
 
     def open(self, path: str, status: int = 200, **parameters: str) -> None:

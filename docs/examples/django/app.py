@@ -16,10 +16,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 app = get_wsgi_application()
 
+from views import client  # noqa: E402  # now, so that the first visitor does not wait for it
 
 if __name__ == "__main__":
-    from views import client
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     client.events.close_on_signal(signal.SIGTERM)  # delivers the last events
