@@ -154,7 +154,8 @@ class Inspector:
             why,
             kind="search",
             at=search.received_at,
-            what=f"{search.operation} “{search.query}” in {search.index}"
+            what=("" if search.operation == "search" else f"{search.operation} ")
+            + f"“{search.query}” in {search.index}"
             + ("" if search.status == 200 else f" → {search.status}"),
             header=search.user_token_header,
             parameter=search.user_token_parameter,
