@@ -1,0 +1,42 @@
+"""The settings of the example shop. `ALGOLIA_USERTOKEN` and one line in `MIDDLEWARE` are what tells visitors apart."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from algolia_usertoken import pseudonymous_user_token
+
+SECRET_KEY = os.environ.get("SHOP_SECRET") or secrets.token_hex()
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "urls"
+
+INSTALLED_APPS = ["algolia_usertoken.integrations.django"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "algolia_usertoken.integrations.django.IdentityMiddleware",
+]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"  # the shop has no database
+
+
+def who_is_logged_in(request):
+    user = request.session.get("user")
+    return pseudonymous_user_token(user, secret=SECRET_KEY) if user else None
+
+
+def consented(request):
+    return request.COOKIES.get("consent") == "yes"
+
+
+def refused(request):
+    return request.COOKIES.get("consent") == "no"
+
+
+ALGOLIA_USERTOKEN = {
+    "AUTHENTICATED_USER_TOKEN": who_is_logged_in,
+    "SET_COOKIE": consented,
+    "OPTED_OUT": refused,
+    "CLIENT_IP": True,
+}
