@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +31,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--no-default-browser-check",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 
 
@@ -123,3 +125,12 @@ def new_browser() -> Iterator[Callable[[], Browser]]:
 @pytest.fixture
 def browser(new_browser: Callable[[], Browser]) -> Browser:
     return new_browser()
+
+
+@pytest.fixture(scope="session")
+def npm() -> pathlib.Path:
+    """The folder node_modules with what tests/browser/package.json names."""
+    folder = pathlib.Path(os.environ.get("SHOP_NPM", ""))
+    if not (folder / "search-insights").is_dir():
+        pytest.fail("SHOP_NPM must be a node_modules folder with search-insights; see nox -s browser", pytrace=False)
+    return folder
