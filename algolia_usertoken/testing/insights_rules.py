@@ -19,6 +19,7 @@ MAX_AGE_DAYS = 30
 
 _FIELDS = frozenset(
     {
+        "algoliaSource",  # in no documentation, and in all that Autocomplete and InstantSearch send by themselves
         "authenticatedUserToken",
         "currency",
         "eventName",
@@ -63,10 +64,20 @@ def refusal(body: Any, now: float) -> str | None:
     except _Invalid as error:
         return str(error)
     for number, event in enumerate(events):
-        wrong = _wrong_with(event, now)
+        wrong = None if is_usage_report(event) else _wrong_with(event, now)
         if wrong is not None:
             return f"events[{number}]{wrong}"
     return None
+
+
+def is_usage_report(event: Any) -> bool:
+    """
+    Whether an event is what InstantSearch tells Algolia of itself: its version, its widgets.
+
+    InstantSearch 4.118 sends one with each start, unasked, and by the same way as a visitor's events. In no
+    documentation; that Algolia takes it is assumed, for otherwise each page would have an error in its console.
+    """
+    return isinstance(event, Mapping) and event.get("eventType") == "instantsearch"
 
 
 def _wrong_with(event: Any, now: float) -> str | None:
@@ -104,6 +115,8 @@ def _check(event: Any, now: float) -> None:
     _targets(event)
     _after_search(event)
     _purchase_data(event)
+    if "algoliaSource" in event:
+        _sources(event)
     if "authenticatedUserToken" in event:
         _token(event, "authenticatedUserToken")
     if "timestamp" in event:
@@ -126,6 +139,12 @@ def _token(event: Mapping[str, Any], field: str) -> None:
     token = _string(event, field, missing=f"Missing {field} parameter")
     if not _TOKEN.fullmatch(token):
         raise _Invalid(f".{field}: must contain only a-z A-Z 0-9 _ = / + - and be between 1 and 128 characters long")
+
+
+def _sources(event: Mapping[str, Any]) -> None:
+    for number, source in enumerate(_array(event, "algoliaSource")):
+        if not isinstance(source, str):
+            raise _Invalid(f".algoliaSource[{number}]: expected string, got {_kind(source)}")
 
 
 def _subtype(event: Mapping[str, Any]) -> None:
