@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 
+from django.http import HttpRequest
+
 from algolia_usertoken import pseudonymous_user_token
 
 SECRET_KEY = os.environ.get("SHOP_SECRET") or secrets.token_hex()
@@ -21,17 +23,17 @@ MIDDLEWARE = [
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"  # the shop has no database
 
 
-def who_is_logged_in(request):
-    user = request.session.get("user")
-    return pseudonymous_user_token(user, secret=SECRET_KEY) if user else None
-
-
-def consented(request):
+def consented(request: HttpRequest) -> bool:
     return request.COOKIES.get("consent") == "yes"
 
 
-def refused(request):
+def refused(request: HttpRequest) -> bool:
     return request.COOKIES.get("consent") == "no"
+
+
+def who_is_logged_in(request: HttpRequest) -> str | None:
+    user = request.session.get("user")
+    return pseudonymous_user_token(user, secret=SECRET_KEY) if user and consented(request) else None
 
 
 ALGOLIA_USERTOKEN = {

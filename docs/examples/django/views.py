@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST, require_safe
+from settings import who_is_logged_in
 from shop import backend, pages, store
 
-from algolia_usertoken import TokenAwareClientSync, browser, pseudonymous_user_token, set_authenticated_user_token
+from algolia_usertoken import TokenAwareClientSync, browser, set_authenticated_user_token
 
 algolia = backend.connect()
 # One client for the whole shop. It never hears of a user token: each request has one of its own.
@@ -92,7 +92,7 @@ def login(request: HttpRequest) -> HttpResponse:
         if not user:
             return page(request, "message.html", 400, message="Please tell us your name")
         request.session["user"] = user  # from the next request on
-        set_authenticated_user_token(pseudonymous_user_token(user, secret=settings.SECRET_KEY))  # the rest of this one
+        set_authenticated_user_token(who_is_logged_in(request))  # for the rest of this one
     return page(request, "login.html", results=search(store.Query()))
 
 
@@ -105,6 +105,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def consent(request: HttpRequest) -> HttpResponse:
+    store.forget_searches(request.session)
     response = see_other("/")
     for name, value, attributes in pages.consent_cookies(request.POST.get("choice", "")):
         response.set_cookie(name, value, **attributes)

@@ -23,8 +23,8 @@ from starlette.requests import HTTPConnection
 from algolia_usertoken import TokenAwareClient, browser, pseudonymous_user_token, set_authenticated_user_token
 from algolia_usertoken.integrations.asgi import IdentityMiddleware, Scope
 
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
-from shop import backend, pages, store  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from shop import backend, pages, store
 
 SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 HEADER = "X-Algolia-UserToken"
@@ -37,17 +37,19 @@ client = TokenAwareClient.create_with_config(algolia.search_config, insights_con
 # -- Who the visitor is ------------------------------------------------------------------------------------------------
 
 
-def who_is_logged_in(scope: Scope) -> str | None:
-    user = scope["session"].get("user")
-    return pseudonymous_user_token(user, secret=SECRET) if user else None
-
-
 def consented(scope: Scope) -> bool:
     return HTTPConnection(scope).cookies.get("consent") == "yes"
 
 
 def refused(scope: Scope) -> bool:
     return HTTPConnection(scope).cookies.get("consent") == "no"
+
+
+def who_is_logged_in(scope: Scope) -> str | None:
+    user = scope["session"].get("user")
+    # Who uses the app has consented there, or it would send no token.
+    may_be_told = consented(scope) or HEADER in HTTPConnection(scope).headers
+    return pseudonymous_user_token(user, secret=SECRET) if user and may_be_told else None
 
 
 @asynccontextmanager
@@ -151,7 +153,7 @@ async def login(request: Request, form: Form) -> Response:
     if not user:
         raise HTTPException(400, "Please tell us your name")
     request.session["user"] = user  # from the next request on
-    set_authenticated_user_token(pseudonymous_user_token(user, secret=SECRET))  # for the rest of this one
+    set_authenticated_user_token(who_is_logged_in(request.scope))  # for the rest of this one
     return page(request, "login.html", results=await search(store.Query()))
 
 
@@ -163,7 +165,8 @@ async def logout(request: Request) -> Response:
 
 
 @app.post("/consent")
-async def consent(form: Form) -> Response:
+async def consent(request: Request, form: Form) -> Response:
+    store.forget_searches(request.session)
     response = RedirectResponse("/", 303)
     for name, value, attributes in pages.consent_cookies(form.get("choice", "")):
         response.set_cookie(name, value, **attributes)

@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException
 from algolia_usertoken import TokenAwareClientSync, browser, pseudonymous_user_token, set_authenticated_user_token
 from algolia_usertoken.integrations.flask import init_app
 
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
-from shop import backend, pages, store  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from shop import backend, pages, store
 
 SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 
@@ -32,16 +32,24 @@ app.config.update(SECRET_KEY=SECRET, SESSION_COOKIE_SAMESITE="Lax")
 # -- Who the visitor is ------------------------------------------------------------------------------------------------
 
 
+def consented(request: Request) -> bool:
+    return request.cookies.get("consent") == "yes"
+
+
+def refused(request: Request) -> bool:
+    return request.cookies.get("consent") == "no"
+
+
 def who_is_logged_in(request: Request) -> str | None:
     user = session.get("user")
-    return pseudonymous_user_token(user, secret=SECRET) if user else None
+    return pseudonymous_user_token(user, secret=SECRET) if user and consented(request) else None
 
 
 init_app(
     app,
     authenticated_user_token=who_is_logged_in,
-    set_cookie=lambda request: request.cookies.get("consent") == "yes",
-    opted_out=lambda request: request.cookies.get("consent") == "no",
+    set_cookie=consented,
+    opted_out=refused,
     client_ip=True,
 )
 
@@ -121,7 +129,7 @@ def login() -> Response:
     if not user:
         abort(400, "Please tell us your name")
     session["user"] = user  # from the next request on
-    set_authenticated_user_token(pseudonymous_user_token(user, secret=SECRET))  # for the rest of this one
+    set_authenticated_user_token(who_is_logged_in(request))  # for the rest of this one
     return page("login.html", results=search(store.Query()))
 
 
@@ -134,6 +142,7 @@ def logout() -> Any:
 
 @app.post("/consent")
 def consent() -> Any:
+    store.forget_searches(session)
     response = redirect("/", 303)
     for name, value, attributes in pages.consent_cookies(request.form.get("choice", "")):
         response.set_cookie(name, value, **attributes)

@@ -1,8 +1,8 @@
 """Where the shop's Algolia is: what the ALGOLIA_… variables say, or else a stand-in inside this process.
 
-    ALGOLIA_APP_ID, ALGOLIA_API_KEY   your application, and a search-only key: the pages hand it to the browser
-    ALGOLIA_INDEX                     the index to search, "products" if not given
-    ALGOLIA_URL                       a LocalAlgolia that runs elsewhere, as http://127.0.0.1:8108
+ALGOLIA_APP_ID, ALGOLIA_API_KEY   your application, and a search-only key: the pages hand it to the browser
+ALGOLIA_INDEX                     the index to search, "products" if not given
+ALGOLIA_URL                       a LocalAlgolia that runs elsewhere, as http://127.0.0.1:8108
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ For tests in a browser, these ids and attributes stay as they are:
     #consent-change                    the button in the footer that brings the banner back
     #login                             the link in the header to /login with #login-form, #login-name, #login-submit
     #logout                            the button in the header, there while logged in
-    #search, #search-input             the search in the header, and its field; with SHOP_NPM #autocomplete instead, with
-                                       .aa-Input and .suggestion[data-object-id]
+    #search, #search-input             the search in the header, and its field
+    #autocomplete, .aa-Input, .suggestion[data-object-id]
+                                       the same with SHOP_NPM, completed by the browser
     .hit[data-object-id][data-position], .hit-link
                                        a product in a list, and the link to its page
     #results[data-query-id], #brands   the list with the search it came from; the facet, with .brand[data-brand]
@@ -20,7 +21,8 @@ For tests in a browser, these ids and attributes stay as they are:
     #received[data-searches][data-events], #inspector
                                        what Algolia received of this visitor; the link to LocalAlgolia's own page
     #shop-settings                     JSON for the scripts: appId, apiKey, index, url, insights (browser.settings())
-    #instant                           on /instant: InstantSearch, with #instant-search-input, #instant-brands, .hit
+    #instant                           on /instant with SHOP_NPM: InstantSearch, with #instant-search-input,
+                                       #instant-brands and .hit as above
 """
 
 from __future__ import annotations

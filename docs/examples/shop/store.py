@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from algolia_usertoken import EventSender
+from algolia_usertoken import EventSender, current_identity
 
 from .backend import PRODUCTS
 
@@ -39,7 +39,7 @@ class Query:
             **words,
             "page": self.page,
             "hitsPerPage": PAGE_SIZE,
-            "clickAnalytics": True,
+            "clickAnalytics": is_counted(),  # a click on a search that is nobody's could not be told
             "attributesToHighlight": [],
             "facetFilters": [f"brand:{self.brand}"] if self.brand else [],
         }
@@ -79,6 +79,12 @@ class Line:
         return float(self.product["price"]) * self.quantity
 
 
+def is_counted() -> bool:
+    """Whether Algolia is told who the current visitor is."""
+    identity = current_identity()
+    return identity is not None and identity.user_token is not None and not identity.opted_out
+
+
 def lines(session: Mapping[str, Any]) -> list[Line]:
     """The cart, which the framework's session keeps as `{objectID: [quantity, query id]}`."""
     return [Line(PRODUCTS[key], quantity, query_id) for key, (quantity, query_id) in session.get("cart", {}).items()]
@@ -89,7 +95,10 @@ def total(cart: list[Line]) -> float:
 
 
 def see(events: EventSender, index: str, product: Mapping[str, Any], arguments: Mapping[str, str]) -> None:
-    """A product's page is opened. From a page of results, `arguments` say which search led here, and from where in it."""
+    """A product's page is opened. `arguments` may say which search led here, and where in its results.
+
+    Without a position, the browser has told of the click by itself.
+    """
     query_id, position = arguments.get("queryID", ""), arguments.get("position", "")
     if is_query_id(query_id) and position.isascii() and position.isdigit() and 0 < len(position) < 6 and int(position):
         events.clicked_object_ids_after_search(
@@ -113,6 +122,11 @@ def put_into_cart(
         events.added_to_cart_object_ids_after_search("Added to Cart", index, [key], led_here, **details)
     else:
         events.added_to_cart_object_ids("Added to Cart", index, [key], **details)
+
+
+def forget_searches(session: MutableMapping[str, Any]) -> None:
+    """When a visitor chooses about cookies, their token changes, and the searches so far are no longer theirs."""
+    session["cart"] = {key: [quantity, ""] for key, (quantity, _) in session.get("cart", {}).items()}
 
 
 def take_out(session: MutableMapping[str, Any], key: str) -> None:

@@ -19,7 +19,7 @@
         getItems: ({ query }) =>
           getAlgoliaResults({
             searchClient: client,
-            queries: [{ indexName: index, params: { query, hitsPerPage: 5, clickAnalytics: true } }],
+            queries: [{ indexName: index, params: { query, hitsPerPage: 5, clickAnalytics: counted } }],
           }),
         templates: {
           item: ({ item, html }) =>

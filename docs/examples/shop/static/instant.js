@@ -25,7 +25,7 @@
   document.getElementById("instant-hits").replaceChildren();
   const { configure, searchBox, menu, hits } = instantsearch.widgets;
   search.addWidgets([
-    configure({ hitsPerPage: 12, clickAnalytics: true }),
+    configure({ hitsPerPage: 12, clickAnalytics: counted }),
     searchBox({ container: "#instant-search", placeholder: "Search as you type" }),
     menu({ container: "#instant-brands", attribute: "brand" }),
     hits({ container: "#instant-hits", templates: { item: hit, empty: "Nothing matches." } }),

@@ -1,0 +1,335 @@
+"""The example shops, each under a real server: over HTTP, as a browser without JavaScript would use them."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from serving import free_port, gunicorn, running
+
+from algolia_usertoken.demo import catalogue
+from algolia_usertoken.testing import LocalAlgolia
+
+PROJECT = pathlib.Path(__file__).parent.parent
+EXAMPLES = PROJECT / "docs" / "examples"
+SHOPS = ("fastapi", "flask", "django")
+VOID = {"input", "link", "meta", "br"}
+BUTTON = {"consent-accept": {"choice": "yes"}, "consent-refuse": {"choice": "no"}, "consent-change": {"choice": ""}}
+HOSTILE = "\"'></script><hostile a=&amp;>{{7*7}}{% x %}\u2028é"
+
+
+class Html(HTMLParser):
+    """A page, taken apart; what is not closed, closed twice, or has an id twice is an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.forms: list[tuple[dict[str, str], list[dict[str, str]]]] = []
+        self._open: list[str] = []
+        assert text.startswith("<!doctype html>")
+        self.feed(text)
+        self.close()
+        assert self._open == []
+        ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        assert len(attributes) == len(attrs), f"an attribute twice: {attrs}"
+        self.elements.append((tag, attributes))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "form":
+            self.forms.append((attributes, []))
+        elif tag in ("input", "button") and "form" in self._open:
+            self.forms[-1][1].append(attributes)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def find(self, **wanted: str) -> list[dict[str, str]]:
+        """The attributes of the elements of one class, or with one id."""
+        ((name, value),) = wanted.items()
+        name = name.rstrip("_")
+        return [found for _, found in self.elements if value in found.get(name, "").split()]
+
+    def has(self, id_: str) -> bool:
+        return bool(self.find(id=id_))
+
+
+class Visitor:
+    """A browser: it keeps cookies, and the page that it is on."""
+
+    page: Html
+
+    def __init__(self, port: int, **headers: str) -> None:
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, follow_redirects=True, trust_env=False, timeout=30
+        )
+
+    def open(self, path: str, status: int = 200, **parameters: str) -> None:
+        self._show(self.http.get(path, params=parameters or None), status)
+
+    def press(self, button: str, status: int = 200, **values: str) -> None:
+        """Submit the form with this button, by its id."""
+        for attributes, fields in self.page.forms:
+            if any(field.get("id") == button for field in fields):
+                kept = {field["name"]: field["value"] for field in fields if field.get("type") == "hidden"}
+                named = {**kept, **BUTTON.get(button, {}), **values}
+                self._show(self.http.post(attributes["action"], data=named), status)
+                return
+        raise AssertionError(f"no button {button}")
+
+    def open_first_hit(self) -> None:
+        self.open(self.page.find(class_="hit-link")[0]["href"])
+
+    @property
+    def who(self) -> tuple[str, str, str]:
+        """The user token, the login and the source, as the panel shows them."""
+        (found,) = self.page.find(id="who")
+        return found["data-user-token"], found["data-authenticated-user-token"], found["data-source"]
+
+    @property
+    def cookie(self) -> str | None:
+        return self.http.cookies.get("_ALGOLIA")
+
+    def _show(self, response: httpx.Response, status: int) -> None:
+        assert response.status_code == status, response.text[-500:]
+        self.page = Html(response.text)
+        policy = response.headers["content-security-policy"]
+        for tag, attributes in self.page.elements:
+            assert tag != "hostile"
+            assert not [name for name in attributes if name.startswith("on") or name == "style"]
+            if tag == "script" and "src" not in attributes and "type" not in attributes:
+                assert f"'nonce-{attributes['nonce']}'" in policy
+            for name in ("src", "href", "action"):
+                value = attributes.get(name, "/")
+                assert value.startswith(("/", "data:", "#", "http://127.0.0.1:")), value
+
+
+@pytest.fixture(scope="module")
+def module_algolia() -> Iterator[LocalAlgolia]:
+    with LocalAlgolia() as algolia:
+        algolia.save_objects("products", catalogue())
+        yield algolia
+
+
+@pytest.fixture(scope="module")
+def ports(module_algolia: LocalAlgolia, tmp_path_factory: Any) -> Iterator[dict[str, int]]:
+    """The port of each shop's server."""
+    ports = {name: free_port() for name in SHOPS}
+    logs = tmp_path_factory.mktemp("shops")
+    env = {"ALGOLIA_URL": module_algolia.url, "PYTHONPATH": str(PROJECT)}
+
+    def start(name: str) -> None:
+        if name == "fastapi":
+            command = [sys.executable, str(EXAMPLES / name / "app.py"), "--port", str(ports[name])]
+        else:
+            command = gunicorn("app:app", ports[name], "--chdir", str(EXAMPLES / name), "--threads", "4")
+        servers.enter_context(running(command, ports[name], logs / name, env))
+
+    with ExitStack() as servers:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(start, SHOPS))
+        yield ports
+
+
+@pytest.fixture(params=SHOPS)
+def shop(request: Any, ports: dict[str, int]) -> tuple[str, int]:
+    """The name of a shop, and the port that its server listens on."""
+    return request.param, ports[request.param]
+
+
+@pytest.fixture
+def received(module_algolia: LocalAlgolia) -> LocalAlgolia:
+    module_algolia.clear()
+    return module_algolia
+
+
+@pytest.fixture
+def visitor(shop: tuple[str, int]) -> Iterator[Visitor]:
+    visitor = Visitor(shop[1])
+    with visitor.http:
+        yield visitor
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Events leave within a second."""
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def buy_something(visitor: Visitor, words: str) -> None:
+    visitor.open("/", q=words)
+    visitor.open_first_hit()
+    visitor.press("add-to-cart")
+    visitor.press("checkout")
+    assert visitor.page.has("order")
+    visitor.open("/cart")
+    assert not visitor.page.find(class_="cart-line")
+
+
+def test_one_user_token_throughout(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    assert not visitor.page.has("consent")
+    token = visitor.cookie
+    assert token is not None
+    assert visitor.who == (token, "", "cookie")
+    received.clear()
+
+    buy_something(visitor, "knife")
+    visitor.open("/login")
+    visitor.press("login-submit", user="jane")
+    login = visitor.who[1]
+    assert visitor.who == (token, login, "cookie")
+    assert login.startswith("user-")
+    assert "jane" not in login
+    buy_something(visitor, "lamp")
+    visitor.press("logout")
+    assert visitor.who == (token, "", "cookie")
+    buy_something(visitor, "tent")
+
+    until(lambda: len(received.events) == 12)
+    assert {search.user_token for search in received.searches} == {token}
+    names = ["Product Clicked", "Product Viewed", "Added to Cart", "Purchased"]
+    assert [event.event_name for event in received.events] == names * 3
+    assert {event.user_token for event in received.events} == {token}
+    logins = [event.authenticated_user_token for event in received.events]
+    assert logins == [None] * 4 + [login] * 4 + [None] * 4
+    assert [len(event.query_ids) for event in received.events] == [1, 0, 1, 1] * 3
+    assert received.mismatches() == []
+
+
+def test_until_the_visitor_chooses_there_is_only_their_address(visitor: Visitor, received: LocalAlgolia) -> None:
+    buy_something(visitor, "knife")
+    visitor.open("/login")
+    visitor.press("login-submit", user="jane")
+    assert visitor.who == ("", "", "IP address")
+    visitor.open_first_hit()
+    visitor.press("add-to-cart")
+    assert visitor.cookie is None
+    assert {(search.user_token, search.user) for search in received.searches} == {(None, "127.0.0.1")}
+
+    visitor.press("consent-accept")  # what is in the cart was found by nobody
+    visitor.open("/cart")
+    visitor.press("checkout")
+    until(lambda: len(received.events) == 1)
+    assert received.events[0].user_token == visitor.cookie
+    assert received.mismatches() == []
+
+
+def test_refusing_is_no_cookie_and_no_event(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    first = visitor.cookie
+    visitor.open("/", q="knife")
+    visitor.open_first_hit()
+    visitor.press("add-to-cart")
+    visitor.press("consent-change")
+    assert visitor.page.has("consent")
+    assert visitor.cookie is None
+    visitor.press("consent-refuse")
+    assert not visitor.page.has("consent")
+
+    before = len(received.searches)
+    buy_something(visitor, "lamp")
+    visitor.open("/login")
+    visitor.press("login-submit", user="jane")
+    assert visitor.who == ("", "", "opted out")
+    assert '"userHasOptedOut": true' in visitor.page.text
+    assert visitor.http.get("/identity.json").json() == {"useCookie": False, "userHasOptedOut": True}
+    buy_something(visitor, "tent")
+    assert visitor.cookie is None
+    assert {search.user_token for search in received.searches[before:]} == {None}
+
+    visitor.press("consent-change")
+    visitor.press("consent-accept")
+    visitor.open("/product/p-01")
+    until(lambda: len(received.events) >= 4 and received.events[-1].user_token == visitor.cookie)
+    assert [event.user_token for event in received.events] == [first] * 3 + [visitor.cookie]
+    assert first != visitor.cookie
+    assert received.mismatches() == []
+
+
+def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    visitor.open("/", q=HOSTILE, brand=HOSTILE, page=HOSTILE)
+    assert visitor.page.find(id="search-input")[0]["value"] == HOSTILE
+    visitor.open("/instant", q=HOSTILE)
+    visitor.open("/", brand="Sable & Rye", page="9" * 30)
+    assert len(visitor.page.find(class_="hit")) == 4
+    visitor.open("/product/p-01", queryID=HOSTILE, position=HOSTILE)
+    visitor.press("add-to-cart")
+    visitor.open("/product/p-01", queryID="0" * 32, position="0")
+    visitor.open("/product/%22%3E%3Chostile%3E", status=404)
+    visitor.open("/login")
+    visitor.press("login-submit", user=HOSTILE)
+    assert visitor.who[1].startswith("user-")
+    visitor.open("/cart")
+    assert visitor.page.find(id="logout")[0]["title"] == f"Signed in as {HOSTILE[:40].strip()}"
+
+
+def test_an_app_of_our_own(shop: tuple[str, int], received: LocalAlgolia) -> None:
+    name, port = shop
+    app = Visitor(port, **{"X-Algolia-UserToken": "app-1234"})
+    with app.http:
+        settings = app.http.get("/identity.json")
+        assert settings.headers["cache-control"] == "private, no-store"
+        app.open("/", q="lamp")
+        if name == "fastapi":
+            assert settings.json() == {"useCookie": False, "userToken": "app-1234"}
+            assert app.who == ("app-1234", "", "header")
+            app.open("/login")
+            app.press("login-submit", user="jane")
+            assert app.who[0] == "app-1234"
+            assert app.who[1].startswith("user-")
+            assert {search.user_token for search in received.searches} == {"app-1234"}
+        else:
+            assert settings.json() == {"useCookie": False}
+            assert app.who == ("", "", "IP address")
+            assert {search.user_token for search in received.searches} == {None}
+        app.http.headers["X-Algolia-UserToken"] = "not a token"
+        app.open("/")
+        assert app.cookie is None
+
+
+def test_one_command_starts_each(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "library.js").write_text("//")
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(visit_with_its_own_algolia, SHOPS, [tmp_path] * len(SHOPS)))
+
+
+def visit_with_its_own_algolia(name: str, tmp_path: pathlib.Path) -> None:
+    port = free_port()
+    command = [sys.executable, str(EXAMPLES / name / "app.py"), "--port", str(port)]
+    env = {"PYTHONPATH": str(PROJECT), "SHOP_NPM": str(tmp_path / "node_modules")}
+    with running(command, port, tmp_path / name, env):
+        visitor = Visitor(port)
+        with visitor.http:
+            visitor.open("/")
+            visitor.press("consent-accept")
+            visitor.open("/product/p-01")
+            until(lambda: 'data-events="1"' in visitor.http.get("/received").text)
+            visitor.open("/")
+            (panel,) = visitor.page.find(id="received")
+            assert (panel["data-searches"], panel["data-events"]) == ("4", "1")  # each page's hits, and its brands
+            (inspector,) = visitor.page.find(id="inspector")
+            assert httpx.get(inspector["href"], headers={"Accept": "text/html"}, trust_env=False).status_code == 200
+            found = [visitor.http.get(f"/static/{path}").status_code for path in ("npm/library.js", "shop.css")]
+            assert found == [200, 200]
+            missing = [visitor.http.get(f"/static/{path}").status_code for path in (f"npm/%2e%2e/{name}", "no")]
+            assert set(missing) <= {400, 404}
