@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
 
 import nox
 
@@ -84,6 +86,40 @@ def package(session: nox.Session) -> None:
     session.run("python", "-c", "from importlib.resources import files; open(files('algolia_usertoken') / 'py.typed')")
     session.run("algolia-usertoken", "--version")
     session.run("algolia-usertoken", "demo")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The pages in real Chromium, with the packages that Algolia publishes for them on npm."""
+    install_chromium(session)
+    install(session, "browser")
+    packages = pathlib.Path(session.create_tmp(), "npm").resolve()
+    packages.mkdir(exist_ok=True)
+    shutil.copy("tests/browser/package.json", packages)
+    session.run(
+        *("npm", "install", "--prefix", str(packages), "--ignore-scripts", "--no-package-lock"),
+        *("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"),
+        external=True,
+    )
+    session.run(
+        *("python", "-m", "pytest", *(session.posargs or ["tests/browser"])),
+        env={"SHOP_NPM": str(packages / "node_modules")},
+    )
+
+
+def install_chromium(session: nox.Session) -> None:
+    """Debian's Chromium and its driver, where they are missing and this is root on a Debian."""
+    if all(map(shutil.which, ["chromium", "chromedriver"])):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        session.error("chromium and chromedriver must be on the PATH; Debian: apt-get install chromium chromium-driver")
+    quiet = {"external": True, "silent": True, "env": {"DEBIAN_FRONTEND": "noninteractive"}}
+    session.run("apt-get", "update", **quiet)
+    session.run(
+        *("apt-get", "install", "--yes", "--no-install-recommends"),
+        *("chromium", "chromium-driver", "fonts-dejavu-core"),
+        **quiet,
+    )
 
 
 @nox.session

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from algolia_usertoken.cli import main
+from algolia_usertoken.testing import LocalAlgolia
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken"]
 
@@ -37,7 +45,7 @@ class TestUsage:
         assert exit_.value.code == 0
         assert capsys.readouterr().out == "algolia-usertoken 0.1.0\n"
 
-    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
+    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["serve", "--help"]])
     def test_help_tells_the_exit_codes(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
@@ -45,7 +53,20 @@ class TestUsage:
         assert exit_.value.code == 0
         assert "exit codes:" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "--loud"], ["demo", "--records"]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["dance"],
+            ["demo", "--loud"],
+            ["demo", "--records"],
+            ["serve", "--port"],
+            ["serve", "--port", "-1"],
+            ["serve", "--port", "65536"],
+            ["serve", "--port", "²"],
+            ["serve", "--port", "http"],
+        ],
+    )
     def test_wrong_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
@@ -150,3 +171,121 @@ class TestAsAProcess:
 
         assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
         assert time.monotonic() - start < 25
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """`algolia-usertoken serve` on a free port, and what it printed."""
+    processes = []
+
+    def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        printed = ""
+        while not printed.endswith("Ctrl-C ends it.\n"):
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            printed += line
+        return process, printed
+
+    yield serve
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def follow(printed: str) -> Any:
+    """The client that the printed lines make."""
+    lines = [line.strip() for line in printed.splitlines() if line.startswith(("  from ", "  there ", "  client "))]
+    assert len(lines) == 3
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    return names["client"]
+
+
+class TestServe:
+    def test_the_lines_that_it_prints_lead_a_client_there(self, serve: Any) -> None:
+        _, printed = serve()
+
+        with follow(printed) as client:
+            found = client.search_single_index("products", {"query": "shoe", "userToken": "user-1"})
+            client.with_identity("user-1").events.viewed_object_ids("Seen", "products", ["1"])
+            client.events.flush()
+            url = re.search(r"http://127\.0\.0\.1:\d+/", printed)[0]
+            with urllib.request.urlopen(f"{url}inspector/state", timeout=10) as answer:
+                state = answer.read().decode()
+
+        assert found.nb_hits > 0
+        assert '"user": "user-1"' in state
+        assert '"searches": 1, "events": 1' in state
+
+    def test_the_inspector_is_at_the_address_that_it_prints(self, serve: Any) -> None:
+        _, printed = serve()
+        request = urllib.request.Request(printed.split(" ", 1)[0], headers={"Accept": "text/html"})
+
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            page = answer.read().decode()
+
+        assert "Who does Algolia think they are?" in page
+
+    def test_own_records_in_an_index_of_any_name(self, serve: Any, records_file: pathlib.Path) -> None:
+        records_file.write_text('[{"objectID": "1", "name": "Lamp"}]', encoding="utf-8")
+
+        _, printed = serve("--records", str(records_file), "--index", "my lamps")
+
+        assert "my lamps (1 record)" in printed
+        with follow(printed) as client:
+            assert client.search_single_index("my lamps", {"query": "lamp"}).nb_hits == 1
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals to send")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+    def test_a_signal_ends_it_quietly(self, number: int, code: int, serve: Any) -> None:
+        process, printed = serve()
+        client = follow(printed)
+        client.search_single_index("products", {"query": "shoe"})  # its connection stays open
+
+        process.send_signal(number)
+
+        assert process.communicate(timeout=20) == ("", "")
+        assert process.returncode == code
+        client.close()
+
+    def test_a_port_that_is_taken(self, capsys: pytest.CaptureFixture[str]) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+
+            assert main(["serve", "--port", str(port)]) == 2
+
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err == f"algolia-usertoken: cannot listen on 127.0.0.1 port {port}: {os.strerror(errno.EADDRINUSE)}\n"
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["--records", "missing.json"], "missing.json: cannot be read: No such file"),
+            (["--index", ""], "index must be the name of an index, not ''"),
+        ],
+    )
+    def test_what_cannot_be_served(
+        self, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["serve", "--port", "0", *arguments]) == 2
+
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert complaint in err
+        assert err.count("\n") == 1
+
+    def test_its_default_port_is_that_of_the_docs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+        monkeypatch.setattr(LocalAlgolia, "start", lambda self: asked.append(self.port) or os.kill(os.getpid(), 2))
+
+        assert main(["serve"]) == 130
+
+        assert asked == [8108]

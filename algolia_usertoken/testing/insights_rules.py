@@ -19,7 +19,7 @@ MAX_AGE_DAYS = 30
 
 _FIELDS = frozenset(
     {
-        "algoliaSource",
+        "algoliaSource",  # in no documentation, and in all that Autocomplete and InstantSearch send by themselves
         "authenticatedUserToken",
         "currency",
         "eventName",
@@ -35,10 +35,6 @@ _FIELDS = frozenset(
         "userToken",
         "value",
     }
-)
-# What InstantSearch reports of its own use: neither an index nor objects.
-_INSTANTSEARCH_FIELDS = frozenset(
-    {"agentID", "authenticatedUserToken", "eventName", "eventType", "timestamp", "userToken"}
 )
 _OBJECT_DATA_FIELDS = frozenset({"discount", "price", "quantity", "queryID"})
 _SUBTYPES = ("addToCart", "purchase")
@@ -68,10 +64,20 @@ def refusal(body: Any, now: float) -> str | None:
     except _Invalid as error:
         return str(error)
     for number, event in enumerate(events):
-        wrong = _wrong_with(event, now)
+        wrong = None if is_usage_report(event) else _wrong_with(event, now)
         if wrong is not None:
             return f"events[{number}]{wrong}"
     return None
+
+
+def is_usage_report(event: Any) -> bool:
+    """
+    Whether an event is what InstantSearch tells Algolia of itself: its version, its widgets.
+
+    InstantSearch 4.118 sends one with each start, unasked, and by the same way as a visitor's events. In no
+    documentation; that Algolia takes it is assumed, for otherwise each page would have an error in its console.
+    """
+    return isinstance(event, Mapping) and event.get("eventType") == "instantsearch"
 
 
 def _wrong_with(event: Any, now: float) -> str | None:
@@ -101,16 +107,16 @@ def _events(body: Any) -> list[Any]:
 def _check(event: Any, now: float) -> None:
     if not isinstance(event, Mapping):
         raise _Invalid(f": expected object, got {_kind(event)}")
-    instantsearch = event.get("eventType") == "instantsearch"
     for name in event:
-        if name not in (_INSTANTSEARCH_FIELDS if instantsearch else _FIELDS):
+        if name not in _FIELDS:
             raise _Invalid(f".{name[:40]}: unknown attribute{_did_you_mean(name)}")
     _required(event)
-    if not instantsearch:
-        _subtype(event)
-        _targets(event)
-        _after_search(event)
-        _purchase_data(event)
+    _subtype(event)
+    _targets(event)
+    _after_search(event)
+    _purchase_data(event)
+    if "algoliaSource" in event:
+        _sources(event)
     if "authenticatedUserToken" in event:
         _token(event, "authenticatedUserToken")
     if "timestamp" in event:
@@ -122,9 +128,9 @@ def _required(event: Mapping[str, Any]) -> None:
     if not _EVENT_NAME.fullmatch(name):
         raise _Invalid(".eventName: Invalid eventName syntax: 1 to 64 printable ASCII characters")
     kind = _string(event, "eventType", missing='EventType must be one of "click", "conversion" or "view"')
-    if kind not in ("click", "conversion", "view", "instantsearch"):
+    if kind not in ("click", "conversion", "view"):
         raise _Invalid('.eventType: EventType must be one of "click", "conversion" or "view"')
-    if kind != "instantsearch" and not _string(event, "index", missing="The index field is required"):
+    if not _string(event, "index", missing="The index field is required"):
         raise _Invalid(".index: The index field is required")
     _token(event, "userToken")
 
@@ -133,6 +139,12 @@ def _token(event: Mapping[str, Any], field: str) -> None:
     token = _string(event, field, missing=f"Missing {field} parameter")
     if not _TOKEN.fullmatch(token):
         raise _Invalid(f".{field}: must contain only a-z A-Z 0-9 _ = / + - and be between 1 and 128 characters long")
+
+
+def _sources(event: Mapping[str, Any]) -> None:
+    for number, source in enumerate(_array(event, "algoliaSource")):
+        if not isinstance(source, str):
+            raise _Invalid(f".algoliaSource[{number}]: expected string, got {_kind(source)}")
 
 
 def _subtype(event: Mapping[str, Any]) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
+import secrets
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookies import CookieError, SimpleCookie
+from itertools import islice
 from typing import Any
 
-from .received import Received, ReceivedEvent, ReceivedSearch, mismatch_in_event, mismatch_in_search
+from .received import (
+    Received,
+    ReceivedEvent,
+    ReceivedRequest,
+    ReceivedSearch,
+    mismatch_in_event,
+    mismatch_in_search,
+)
 
 PAGE = pathlib.Path(__file__).with_name("inspector.html")
 
@@ -16,111 +26,147 @@ COOKIE = "_ALGOLIA"
 MAX_USERS = 1_000
 MAX_USERS_SHOWN = 100
 MAX_ENTRIES_PER_USER = 30
+MAX_VISITORS_PER_USER = 5
 MAX_MISMATCHES_SHOWN = 20
+MAX_REFUSALS_SHOWN = 5
 MAX_QUERY_IDS = 100_000
+MAX_NAME = 160
+MAX_TEXT = 600
 # What one look takes in at most, so that a page opened late does not hold up those who search.
-MAX_ENTRIES_PER_LOOK = 5_000
+MAX_ARRIVALS_PER_LOOK = 2_000
 
 
 @dataclass(slots=True)
 class _User:
+    name: str
     has_token: bool
+    changed: int = 0  # the number of the newest arrival that was this user's
     searches: int = 0
     events: int = 0
     wrong: int = 0
     logins: dict[str, None] = field(default_factory=dict)
-    visitors: dict[str, None] = field(default_factory=dict)
+    cookies: dict[str, None] = field(default_factory=dict)
+    addresses: dict[str, None] = field(default_factory=dict)  # of those without the cookie
     entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_ENTRIES_PER_USER))
 
     @property
-    def why(self) -> list[str]:
-        if not self.has_token or len(self.visitors) < 2:
-            return []
-        seen = ", ".join(self.visitors)
-        return [f"one token from several visitors ({seen}): Algolia takes them for one user"]
+    def shared(self) -> str | None:
+        """In words, that several visitors have this token; a cookie tells them apart, and without one the address."""
+        if not self.has_token:
+            return None
+        if len(self.cookies) > 1:
+            seen, but = self.cookies, ""
+        elif not self.cookies and len(self.addresses) > 1:
+            seen, but = self.addresses, ", unless it is one visitor who moved"
+        else:
+            return None
+        return (
+            f"the user token {self.name!r} came from several visitors ({', '.join(seen)}): "
+            f"Algolia takes them for one user{but}"
+        )
 
 
 class Inspector:
-    """Looks at what arrived since it last looked. Not thread-safe: the server's loop asks."""
+    """
+    Looks at what arrived since it last looked, and tells each page what changed since it last asked.
+
+    What it keeps is bounded, however much arrives. Not thread-safe: the server's loop asks.
+    """
 
     def __init__(self, received: Received) -> None:
         self._received = received
-        self.forget()
+        self._number = 0
+        self._begin()
 
     def forget(self) -> None:
         """Begin anew, with what arrives from now on."""
-        self._seen = self._received.totals()
-        self._users: OrderedDict[str, _User] = OrderedDict()
-        self._answered: OrderedDict[str, ReceivedSearch] = OrderedDict()
-        self._mismatches: deque[str] = deque(maxlen=MAX_MISMATCHES_SHOWN)
-        self._searches = self._events = self._refused = self._wrong = self._user_count = 0
+        self._number = self._received.arrived()
+        self._begin()
 
-    def state(self) -> dict[str, Any]:
-        """What the page shows, as JSON values."""
-        requests, searches, events, self._seen = self._received.since(self._seen, MAX_ENTRIES_PER_LOOK)
-        self._refused += sum(request.status is None or request.status >= 400 for request in requests)
-        # By time, so that a search comes before the click on it.
-        arrived: list[ReceivedSearch | ReceivedEvent] = [*searches, *events]
-        for entry in sorted(arrived, key=lambda entry: entry.received_at):
-            if isinstance(entry, ReceivedSearch):
-                self._take_search(entry)
-            else:
-                self._take_event(entry)
-        shown = list(reversed(self._users.items()))[:MAX_USERS_SHOWN]
+    def _begin(self) -> None:
+        self._epoch = secrets.token_hex(8)
+        self._users: OrderedDict[tuple[bool, str], _User] = OrderedDict()
+        self._answered: OrderedDict[str, ReceivedSearch] = OrderedDict()
+        self._mismatches: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._refusals: deque[dict[str, Any]] = deque(maxlen=MAX_REFUSALS_SHOWN)
+        self._searches = self._events = self._refused = self._wrong = self._user_count = self._entry_count = 0
+
+    def state(self, epoch: str | None = None, number: int = 0) -> dict[str, Any]:
+        """
+        What the page shows, as JSON values; of the users only those that changed since it was told `epoch`, `number`.
+
+        `behind` is how many requests are left for the next look.
+        """
+        for arrival in self._received.since(self._number, MAX_ARRIVALS_PER_LOOK):
+            self._number = arrival.number
+            self._take_request(arrival.request)
+            for search in arrival.searches:
+                self._take_search(search)
+            for event in arrival.events:
+                self._take_event(event, arrival.request)
+        if epoch != self._epoch:
+            number = -1
+        changed = []
+        for user in islice(reversed(self._users.values()), MAX_USERS_SHOWN):
+            if user.changed <= number:
+                break
+            changed.append(user)
         return {
+            "epoch": self._epoch,
+            "number": self._number,
+            "behind": self._received.arrived() - self._number,
             "searches": self._searches,
             "events": self._events,
             "refused": self._refused,
             "user_count": self._user_count,
-            "mismatch_count": self._wrong + sum(len(user.why) for user in self._users.values()),
-            "mismatches": list(reversed(self._mismatches)),
-            "users": [
-                {
-                    "user": name,
-                    "has_token": user.has_token,
-                    "searches": user.searches,
-                    "events": user.events,
-                    "wrong": user.wrong,
-                    "why": user.why,
-                    "logins": list(user.logins),
-                    "entries": list(reversed(user.entries)),
-                }
-                for name, user in shown
-            ],
+            "users_shown": MAX_USERS_SHOWN,
+            "mismatch_count": self._wrong,
+            "mismatches": sorted(self._mismatches.values(), key=lambda mismatch: -mismatch["id"]),
+            "refusals": list(reversed(self._refusals)),
+            "users": [_as_json(user) for user in changed],
         }
+
+    def _take_request(self, request: ReceivedRequest) -> None:
+        if request.status is None or request.status >= 400:
+            self._refused += 1
+            answer = request.status or "no answer, as a test asked"
+            text = _short(f"{request.method} {request.path} → {answer}")
+            self._refusals.append({"id": self._refused, "text": text, "times": 1})
 
     def _take_search(self, search: ReceivedSearch) -> None:
         self._searches += 1
         if search.query_id is not None:
-            self._answered[search.query_id] = search
+            self._answered[search.query_id] = _slim(search)
             if len(self._answered) > MAX_QUERY_IDS:
                 self._answered.popitem(last=False)
+        user = self._user(search.user, search.user_token is not None)
+        user.searches += 1
         why = []
         mismatch = mismatch_in_search(search)
         if mismatch is not None:
             why.append(mismatch.explanation)
         if search.user_token is None:
-            why.append(f"no user token: Algolia counts this search as the address {search.user}")
-        user = self._user(search.user, search.user_token is not None)
-        user.searches += 1
+            why.append(f"a search without a user token: Algolia counts it as the address {user.name}")
         cookie = _cookie(search.cookie)
-        visitor = cookie or search.forwarded_for
-        if visitor is not None and len(user.visitors) < 5:
-            user.visitors[visitor[:60]] = None
+        address = _first(search.forwarded_for)
         self._note(
             user,
             why,
+            kind="search",
             at=search.received_at,
-            what=f"{search.operation} “{search.query}” in {search.index}"
+            what=("" if search.operation == "search" else f"{search.operation} ")
+            + f"“{search.query}” in {search.index}"
             + ("" if search.status == 200 else f" → {search.status}"),
             header=search.user_token_header,
             parameter=search.user_token_parameter,
+            key=search.user_token_in_key,
             cookie=cookie,
-            address=search.forwarded_for or search.client_ip,
+            address=address or search.client_ip,
             login=None,
         )
+        self._note_visitor(user, cookie, address)
 
-    def _take_event(self, event: ReceivedEvent) -> None:
+    def _take_event(self, event: ReceivedEvent, request: ReceivedRequest) -> None:
         self._events += 1
         found = (
             mismatch_in_event(event, query_id, self._answered.get(query_id), self._received.query_ids)
@@ -128,45 +174,119 @@ class Inspector:
         )
         user = self._user(event.user_token, True)
         user.events += 1
-        if event.authenticated_user_token is not None and len(user.logins) < 5:
+        if event.authenticated_user_token is not None and len(user.logins) < MAX_VISITORS_PER_USER:
             user.logins[event.authenticated_user_token] = None
+        cookie = _cookie(request.headers.get("cookie"))
+        address = _first(request.headers.get("x-forwarded-for"))
         self._note(
             user,
             [mismatch.explanation for mismatch in found if mismatch is not None],
+            kind="event",
             at=event.received_at,
             what=f"{event.subtype or event.event_type} “{event.event_name}” in {event.index}",
-            header=None,
+            header=request.headers.get("x-algolia-usertoken"),
             parameter=event.user_token,
-            cookie=None,
-            address=None,
+            key=None,
+            cookie=cookie,
+            address=address or request.client_ip,
             login=event.authenticated_user_token,
         )
+        self._note_visitor(user, cookie, address)
 
-    def _user(self, name: str, has_token: bool) -> _User:
-        user = self._users.get(name)
+    def _user(self, said: str, has_token: bool) -> _User:
+        name = _name(said)
+        user = self._users.get((has_token, name))
         if user is None:
-            user = self._users[name] = _User(has_token)
+            user = self._users[has_token, name] = _User(name, has_token)
             self._user_count += 1
             if len(self._users) > MAX_USERS:
                 self._users.popitem(last=False)
-        self._users.move_to_end(name)
+        self._users.move_to_end((has_token, name))
+        user.changed = self._number
         return user
 
     def _note(self, user: _User, why: list[str], **entry: Any) -> None:
-        self._wrong += len(why)
-        user.wrong += len(why)
-        self._mismatches += why
-        user.entries.append({**{name: _short(value) for name, value in entry.items()}, "why": why})
+        why = [_short(text, MAX_TEXT) for text in why]
+        for text in why:
+            self._note_mismatch(user, text)
+        self._entry_count += 1
+        shown = {name: _short(value) for name, value in entry.items()}
+        user.entries.append({"id": self._entry_count, **shown, "why": why})
+
+    def _note_visitor(self, user: _User, cookie: str | None, address: str | None) -> None:
+        was_shared = user.shared is not None
+        seen, visitor = (user.addresses, address) if cookie is None else (user.cookies, cookie)
+        if visitor is not None and len(seen) < MAX_VISITORS_PER_USER:
+            seen[_short(visitor, 60)] = None
+        if not was_shared and user.shared is not None:
+            self._note_mismatch(user, user.shared)
+
+    def _note_mismatch(self, user: _User, text: str) -> None:
+        self._wrong += 1
+        user.wrong += 1
+        mismatch = self._mismatches.setdefault(text, {"id": self._wrong, "text": text, "times": 0})
+        mismatch["times"] += 1
+        self._mismatches.move_to_end(text)
+        if len(self._mismatches) > MAX_MISMATCHES_SHOWN:
+            self._mismatches.popitem(last=False)
+
+
+def _as_json(user: _User) -> dict[str, Any]:
+    return {
+        "id": f"{'token' if user.has_token else 'address'} {user.name}",
+        "user": user.name,
+        "has_token": user.has_token,
+        "changed": user.changed,
+        "searches": user.searches,
+        "events": user.events,
+        "wrong": user.wrong,
+        "why": user.shared,
+        "logins": list(user.logins),
+        "entries": list(reversed(user.entries)),
+    }
 
 
 def _cookie(header: str | None) -> str | None:
     """The visitor's token as search-insights keeps it, out of a Cookie header."""
+    if header is None or COOKIE not in header:
+        return None
     try:
-        found = SimpleCookie(header or "").get(COOKIE)
+        found = SimpleCookie(header).get(COOKIE)
     except CookieError:
         return None
-    return found.value if found is not None else None
+    return found.value if found is not None and found.value else None
 
 
-def _short(value: Any) -> Any:
-    return f"{value[:199]}…" if isinstance(value, str) and len(value) > 200 else value
+def _first(forwarded_for: str | None) -> str | None:
+    return (forwarded_for or "").split(",", 1)[0].strip() or None
+
+
+def _name(user: str) -> str:
+    """The user, for one whose name is too long to be shown a shorter name that is no other's."""
+    if len(user) <= MAX_NAME:
+        return user
+    digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{user[:60]}… ({len(user)} characters, {digest})"
+
+
+def _slim(search: ReceivedSearch) -> ReceivedSearch:
+    """All that the mismatch with an event depends on, and nothing large."""
+    token = search.user_token and search.user_token[:MAX_NAME]
+    return replace(
+        search,
+        params={},
+        query=search.query[:MAX_NAME],
+        index=search.index[:MAX_NAME],
+        user=search.user[:MAX_NAME],
+        user_token=token,
+        user_token_header=None,
+        user_token_parameter=None,
+        user_token_in_key=None,
+        forwarded_for=None,
+        cookie=None,
+        path="",
+    )
+
+
+def _short(value: Any, length: int = 200) -> Any:
+    return f"{value[: length - 1]}…" if isinstance(value, str) and len(value) > length else value

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Generic, Literal, TypeVar
@@ -160,39 +161,49 @@ class QueryIDs:
         return hashlib.blake2b(number, digest_size=8, key=self._key).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request, and the searches and events that came with it and are still kept. `number` counts requests."""
+
+    number: int
+    request: ReceivedRequest
+    searches: list[ReceivedSearch]
+    events: list[ReceivedEvent]
+
+
 class _Newest(Generic[_E]):
-    """The newest entries: at most so many, and at most so many bytes of request bodies behind them."""
+    """
+    The newest entries: at most so many, and at most so many bytes of request bodies behind them.
+
+    Each is kept with the number of the request that brought it.
+    """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        self._entries: deque[tuple[_E, int]] = deque()
+        self._entries: deque[tuple[_E, int, int]] = deque()
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes = 0
-        self.total = 0  # that ever came
 
-    def add(self, entry: _E, size: int) -> None:
-        self.total += 1
-        self._entries.append((entry, size))
+    def add(self, entry: _E, size: int, number: int) -> None:
+        self._entries.append((entry, size, number))
         self._bytes += size
         while len(self._entries) > self._max_entries or (self._bytes > self._max_bytes and len(self._entries) > 1):
             self._bytes -= self._entries.popleft()[1]
 
-    def keep(self, entries: Iterable[tuple[_E, int]]) -> None:
-        self._entries = deque(entries)
-        self._bytes = sum(size for _, size in self._entries)
+    def keep(self, wanted: Callable[[_E], bool]) -> None:
+        self._entries = deque(kept for kept in self._entries if wanted(kept[0]))
+        self._bytes = sum(size for _, size, _ in self._entries)
 
-    def after(self, seen: int, limit: int) -> tuple[list[_E], int]:
-        """At most `limit` entries after the first `seen` that ever came, of those still kept; and what is seen then."""
-        first_kept = self.total - len(self._entries)
-        start = max(seen - first_kept, 0)
-        entries = [entry for entry, _ in islice(self._entries, start, start + limit)]
-        return entries, first_kept + start + len(entries)
-
-    def sized(self) -> list[tuple[_E, int]]:
-        return list(self._entries)
+    def after(self, number: int, last: int | None = None) -> Iterator[tuple[_E, int]]:
+        """The entries that requests after `number` brought, up to `last`, each with the number of its own."""
+        start = bisect_right(self._entries, number, key=lambda kept: kept[2])
+        for entry, _, its_number in islice(self._entries, start, None):
+            if last is not None and its_number > last:
+                return
+            yield entry, its_number
 
     def all(self) -> list[_E]:
-        return [entry for entry, _ in self._entries]
+        return [entry for entry, _, _ in self._entries]
 
 
 class Received:
@@ -204,6 +215,7 @@ class Received:
         self._requests: _Newest[ReceivedRequest] = _Newest(max_entries, max_bytes)
         self._searches: _Newest[ReceivedSearch] = _Newest(max_entries, max_bytes)
         self._events: _Newest[ReceivedEvent] = _Newest(max_entries, max_bytes)
+        self._arrived = 0
 
     def add(
         self,
@@ -215,37 +227,53 @@ class Received:
         size = len(request.body)
         share = size // (len(searches) or len(events) or 1)
         with self._lock:
-            self._requests.add(request, size)
+            self._arrived += 1
+            self._requests.add(request, size, self._arrived)
             for search in searches:
-                self._searches.add(search, share)
+                self._searches.add(search, share, self._arrived)
             for event in events:
-                self._events.add(event, share)
+                self._events.add(event, share, self._arrived)
 
     def forget_user(self, user_token: str) -> None:
         """Erase the events of a user token, as `DELETE /1/usertokens/{userToken}` does."""
         with self._lock:
-            self._events.keep(kept for kept in self._events.sized() if kept[0].user_token != user_token)
+            self._events.keep(lambda event: event.user_token != user_token)
 
-    def totals(self) -> tuple[int, int, int]:
-        """How many requests, searches and events ever arrived."""
+    def arrived(self) -> int:
+        """The number of the newest request: how many ever arrived."""
         with self._lock:
-            return self._requests.total, self._searches.total, self._events.total
+            return self._arrived
 
-    def since(
-        self, seen: tuple[int, int, int], limit: int
-    ) -> tuple[list[ReceivedRequest], list[ReceivedSearch], list[ReceivedEvent], tuple[int, int, int]]:
-        """What arrived after the first `seen` of each kind, at most `limit` of a kind, and what is seen then."""
+    def since(self, number: int, limit: int) -> list[Arrival]:
+        """
+        What came after the request of that number, in order, the oldest of what is still kept first.
+
+        At most so many requests, and no more of them once they brought so many searches and events.
+        """
         with self._lock:
-            requests, requests_seen = self._requests.after(seen[0], limit)
-            searches, searches_seen = self._searches.after(seen[1], limit)
-            events, events_seen = self._events.after(seen[2], limit)
-        return requests, searches, events, (requests_seen, searches_seen, events_seen)
+            found = {
+                its_number: Arrival(its_number, request, [], [])
+                for request, its_number in islice(self._requests.after(number), limit)
+            }
+            last = max(found, default=number)
+            for search, its_number in self._searches.after(number, last):
+                if its_number in found:
+                    found[its_number].searches.append(search)
+            for event, its_number in self._events.after(number, last):
+                if its_number in found:
+                    found[its_number].events.append(event)
+        arrivals = []
+        for arrival in found.values():
+            arrivals.append(arrival)
+            limit -= len(arrival.searches) + len(arrival.events)
+            if limit <= 0:
+                break
+        return arrivals
 
     def clear(self) -> None:
         with self._lock:
-            self._requests.keep(())
-            self._searches.keep(())
-            self._events.keep(())
+            for kept in (self._requests, self._searches, self._events):
+                kept.keep(lambda _: False)
 
     def requests(self) -> list[ReceivedRequest]:
         with self._lock:

@@ -414,7 +414,8 @@ def push_events(api: Api, call: Call) -> Reply:
     wrong = insights_rules.refusal(body, call.received_at)
     if wrong is not None:
         return as_error(422, wrong)
-    call.events.extend(ReceivedEvent.of(event, call.received_at) for event in body["events"])
+    of_users = (event for event in body["events"] if not insights_rules.is_usage_report(event))
+    call.events.extend(ReceivedEvent.of(event, call.received_at) for event in of_users)
     return as_json({"status": 200, "message": "OK"})
 
 

@@ -8,12 +8,14 @@ import gzip
 import io
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import zlib
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -37,6 +39,8 @@ _PAGE_HEADERS = {
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+
+_NUMBER = re.compile("[0-9]{1,15}")
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +132,7 @@ class Server:
         )
         # A browser that is led here sees the inspector; no client of Algolia asks for a page.
         if path.startswith("/inspector/") or (path == "/" and "text/html" in request.headers.get("accept", "")):
-            return self._inspect(call.method, path)
+            return self._inspect(call.method, path, query_string)
         if call.method == "OPTIONS":
             # No fault here: the one that was asked for is for the request that follows.
             self._note(call, 200)
@@ -141,13 +145,16 @@ class Server:
             return _response(refused)
         return _response(self._answer(call))
 
-    def _inspect(self, method: str, path: str) -> web.Response:
+    def _inspect(self, method: str, path: str, query_string: str) -> web.Response:
         if (method, path) == ("GET", "/"):
             return web.Response(
                 body=PAGE.read_bytes(), content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS
             )
         if (method, path) == ("GET", "/inspector/state"):
-            return web.json_response(self._inspector.state())
+            told = dict(parse_qsl(query_string))
+            number = told.get("number", "")
+            state = self._inspector.state(told.get("epoch"), int(number) if _NUMBER.fullmatch(number) else 0)
+            return web.json_response(state, headers={"Cache-Control": "no-store"})
         if (method, path) == ("POST", "/inspector/clear"):
             self._received.clear()
             self._inspector.forget()

@@ -73,6 +73,7 @@ ACCEPTED = {
     "the id of a message": objects("conversion", queryID="message_Abc-1.!~"),
     "the longest id of a message": objects("conversion", queryID="message_" + "x" * 120),
     "the longest value": objects("conversion", eventSubtype="purchase", value="1" * 16),
+    "what Autocomplete adds": objects(algoliaSource=["autocomplete", "autocomplete-internal"]),
     "now": objects(timestamp=now()),
     "29 days ago": objects(timestamp=now() - 29 * DAY),
 }
@@ -188,6 +189,8 @@ REFUSED: list[tuple[str, str, Any]] = [
     (".timestamp", "expected integer, got string", objects(timestamp=str(now()))),
     (".timestamp", "expected integer, got number", objects(timestamp=now() + 0.5)),
     (".timestamp", "expected integer, got null", objects(timestamp=None)),
+    (".algoliaSource", "expected array, got string", objects(algoliaSource="autocomplete")),
+    (".algoliaSource[0]", "expected string, got null", objects(algoliaSource=[None])),
     (".user_token", "did you mean userToken", objects(user_token="user-1")),
     (".object_ids", "did you mean objectIDs", event(object_ids=["a"])),
     (".color", "unknown attribute", objects(color="red")),
@@ -261,6 +264,15 @@ def test_no_body_over_2_mb(ask: Ask, algolia: LocalAlgolia, size: int, status: i
 def test_wrong_key(ask: Ask, headers: dict[str, str]) -> None:
     answer = ask("POST", "/1/events", {"events": [objects()]}, headers)
     assert (answer.status, answer.json) == (401, {"message": "Invalid credentials", "status": 401})
+
+
+def test_what_instantsearch_reports_of_itself_is_no_event(ask: Ask, algolia: LocalAlgolia) -> None:
+    report = {"eventType": "instantsearch", "eventName": "__start__", "version": "4.118.1", "widgets": [{"type": "x"}]}
+
+    assert ask("POST", "/1/events", {"events": [report, objects()]}).status == 200
+
+    assert [received.event_name for received in algolia.events] == [objects()["eventName"]]
+    assert ask("POST", "/1/events", {"events": [report, objects(index="")]}).status == 422
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/1/events"), ("POST", "/1/event"), ("POST", "/1/events/1")])

@@ -1,0 +1,554 @@
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+from algoliasearch.search.client import SearchClientSync
+
+from algolia_usertoken.testing import LocalAlgolia
+from algolia_usertoken.testing import inspector as module
+from algolia_usertoken.testing.inspector import PAGE, Inspector
+from algolia_usertoken.testing.received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
+
+from .conftest import Ask
+
+SEARCH = "/1/indexes/products/query"
+ANONYMOUS = "anonymous-5f0c2f1a-3c1e-4ad1-9a55-0c5c5a7c5b1e"
+
+
+def search(ask: Ask, query: str = "hat", /, token: str | None = None, index: str = "products", **headers: str) -> Any:
+    """The queryID of a search by hand; a header's name has _ for -."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if token is not None:
+        sent["X-Algolia-UserToken"] = token
+    return ask("POST", f"/1/indexes/{index}/query", {"query": query, "clickAnalytics": True}, sent).json.get("queryID")
+
+
+def click(ask: Ask, token: str, query_id: str, headers: dict[str, str] | None = None, **fields: Any) -> None:
+    event = {
+        "eventType": "click",
+        "eventName": "Clicked",
+        "index": "products",
+        "userToken": token,
+        "queryID": query_id,
+        "objectIDs": ["hat"],
+        "positions": [1],
+        **fields,
+    }
+    assert ask("POST", "/1/events", {"events": [event]}, headers).status == 200
+
+
+def state(ask: Ask, told: Any = None) -> Any:
+    query = f"?epoch={told['epoch']}&number={told['number']}" if told else ""
+    answer = ask("GET", f"/inspector/state{query}")
+    assert answer.status == 200
+    return answer.json
+
+
+def user_of(state: Any, name: str) -> Any:
+    (found,) = (user for user in state["users"] if user["user"] == name)
+    return found
+
+
+def texts(state: Any) -> list[str]:
+    return [mismatch["text"] for mismatch in state["mismatches"]]
+
+
+class TestWhatItShows:
+    def test_nothing_at_first(self, ask: Ask) -> None:
+        shown = state(ask)
+
+        assert (shown["users"], shown["mismatches"], shown["refusals"]) == ([], [], [])
+        assert [shown[name] for name in ("searches", "events", "refused", "user_count", "mismatch_count")] == [0] * 5
+
+    def test_a_user_with_header_parameter_cookie_address_and_login(self, ask: Ask) -> None:
+        cookie = f"theme=dark; _ALGOLIA={ANONYMOUS}"
+        sent = {"X-Algolia-UserToken": ANONYMOUS, "X-Forwarded-For": "203.0.113.7, 10.0.0.1", "Cookie": cookie}
+        body = {"query": "hat", "clickAnalytics": True, "userToken": ANONYMOUS}
+        query_id = ask("POST", SEARCH, body, sent).json["queryID"]
+        click(ask, ANONYMOUS, query_id, {"X-Forwarded-For": "203.0.113.7"}, authenticatedUserToken="user-4711")
+
+        shown = state(ask)
+
+        user = user_of(shown, ANONYMOUS)
+        assert (user["searches"], user["events"], user["wrong"], user["why"]) == (1, 1, 0, None)
+        assert user["logins"] == ["user-4711"]
+        event, found = user["entries"]
+        columns = ("kind", "what", "header", "parameter", "key", "cookie", "address", "login", "why")
+        assert [found[name] for name in columns] == [
+            "search",
+            "“hat” in products",
+            ANONYMOUS,
+            ANONYMOUS,
+            None,
+            ANONYMOUS,
+            "203.0.113.7",
+            None,
+            [],
+        ]
+        assert [event[name] for name in columns] == [
+            "event",
+            "click “Clicked” in products",
+            None,
+            ANONYMOUS,
+            None,
+            None,
+            "203.0.113.7",
+            "user-4711",
+            [],
+        ]
+        assert (shown["mismatch_count"], shown["mismatches"]) == (0, [])
+
+    def test_the_token_in_a_secured_key(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        with SearchClientSync("A", "b") as client:
+            key = client.generate_secured_api_key(algolia.api_key, {"userToken": "from-key"})
+        search(ask, "hat", x_algolia_api_key=key)
+
+        assert user_of(state(ask), "from-key")["entries"][0]["key"] == "from-key"
+
+    def test_what_is_no_plain_search_is_named(self, ask: Ask) -> None:
+        ask("POST", "/1/indexes/products/browse", {}, {"X-Algolia-UserToken": "a"})
+
+        assert user_of(state(ask), "a")["entries"][0]["what"] == "browse “” in products"
+
+    def test_refusals(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        search(ask, token="a", index="missing")
+        ask("POST", "/1/events", {"events": [{"userToken": "a b"}]})
+        algolia.fail_next(503)
+        search(ask)
+
+        shown = state(ask)
+
+        assert [refusal["text"] for refusal in shown["refusals"]] == [
+            "POST /1/indexes/products/query → 503",
+            "POST /1/events → 422",
+            "POST /1/indexes/missing/query → 404",
+        ]
+        assert shown["refused"] == 3
+        assert user_of(shown, "a")["entries"][0]["what"] == "“hat” in missing → 404"
+
+    def test_a_search_whose_connection_was_dropped(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        algolia.drop_next(processed=True)
+        with pytest.raises(OSError, match=r"closed|reset"):
+            search(ask, token="a")
+
+        assert state(ask)["refusals"][0]["text"].endswith("→ no answer, as a test asked")
+
+    def test_the_one_who_was_last_active_comes_first(self, ask: Ask) -> None:
+        for token in ("a", "b", "a"):
+            search(ask, token=token)
+
+        assert [user["user"] for user in state(ask)["users"]] == ["a", "b"]
+
+    def test_a_token_that_looks_like_an_address_is_another_user_than_the_address(self, ask: Ask) -> None:
+        search(ask)
+        search(ask, token="127.0.0.1")
+
+        users = state(ask)["users"]
+
+        assert [(user["user"], user["has_token"]) for user in users] == [("127.0.0.1", True), ("127.0.0.1", False)]
+        assert len({user["id"] for user in users}) == 2
+
+
+class TestWhatDoesNotFit:
+    def test_an_event_whose_search_had_another_token(self, ask: Ask) -> None:
+        click(ask, "b", search(ask, token="a"))
+
+        shown = state(ask)
+
+        (text,) = texts(shown)
+        assert text.startswith("the event 'Clicked' of user token 'b' names a search for 'hat' in products by user ")
+        assert user_of(shown, "b")["entries"][0]["why"] == [text]
+        assert (user_of(shown, "b")["wrong"], user_of(shown, "a")["wrong"], shown["mismatch_count"]) == (1, 0, 1)
+
+    def test_a_search_without_a_token(self, ask: Ask) -> None:
+        search(ask, X_Forwarded_For="203.0.113.7")
+        search(ask, X_Forwarded_For="203.0.113.7")
+
+        shown = state(ask)
+
+        (mismatch,) = shown["mismatches"]
+        assert mismatch["text"] == "a search without a user token: Algolia counts it as the address 203.0.113.7"
+        assert mismatch["times"] == 2
+        assert user_of(shown, "203.0.113.7")["has_token"] is False
+
+    def test_an_event_whose_search_had_no_token(self, ask: Ask) -> None:
+        click(ask, "a", search(ask))
+
+        assert "carried no user token" in user_of(state(ask), "a")["entries"][0]["why"][0]
+
+    def test_a_search_that_names_two(self, ask: Ask) -> None:
+        ask("POST", SEARCH, {"query": "hat", "userToken": "a"}, {"X-Algolia-UserToken": "b"})
+
+        assert texts(state(ask))[0].startswith("a search for 'hat' in products names several users")
+
+    def test_an_event_of_an_unknown_query_id(self, ask: Ask) -> None:
+        click(ask, "a", "0" * 32)
+
+        assert "which no search on this server was answered with" in texts(state(ask))[0]
+
+    def test_one_token_from_several_addresses(self, ask: Ask) -> None:
+        for address in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
+            search(ask, token="shared", X_Forwarded_For=address)
+
+        shown = state(ask)
+
+        (text,) = texts(shown)
+        assert text == (
+            "the user token 'shared' came from several visitors (203.0.113.7, 203.0.113.8): "
+            "Algolia takes them for one user, unless it is one visitor who moved"
+        )
+        assert user_of(shown, "shared")["why"].startswith(
+            "the user token 'shared' came from several visitors (203.0.113.7, 203.0.113.8, 203.0.113.9)"
+        )
+        assert shown["mismatch_count"] == 1
+
+    def test_one_token_from_several_cookies(self, ask: Ask) -> None:
+        for cookie in ("anonymous-1", "anonymous-2"):
+            search(ask, token="shared", Cookie=f"_ALGOLIA={cookie}", X_Forwarded_For="203.0.113.7")
+
+        (text,) = texts(state(ask))
+        assert text == (
+            "the user token 'shared' came from several visitors (anonymous-1, anonymous-2): "
+            "Algolia takes them for one user"
+        )
+
+    def test_one_visitor_who_moves_is_one_by_the_cookie(self, ask: Ask) -> None:
+        for address in ("203.0.113.7", "203.0.113.8"):
+            search(ask, token=ANONYMOUS, Cookie=f"_ALGOLIA={ANONYMOUS}", X_Forwarded_For=address)
+
+        assert texts(state(ask)) == []
+
+    def test_the_page_and_its_server_are_one_visitor(self, ask: Ask) -> None:
+        search(ask, token=ANONYMOUS, Cookie=f"_ALGOLIA={ANONYMOUS}", X_Forwarded_For="203.0.113.7")
+        search(ask, token=ANONYMOUS)
+
+        assert texts(state(ask)) == []
+
+    def test_addresses_without_a_token_are_no_shared_token(self, ask: Ask) -> None:
+        search(ask, X_Forwarded_For="203.0.113.7", Cookie="_ALGOLIA=a")
+        search(ask, X_Forwarded_For="203.0.113.7", Cookie="_ALGOLIA=b")
+
+        assert all("several visitors" not in text for text in texts(state(ask)))
+
+    def test_it_finds_what_the_tests_find(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        for number in range(60):
+            click(ask, f"u{number % 7}", search(ask, token=f"u{number % 5}"))
+
+        shown = state(ask)
+
+        assert shown["mismatch_count"] == len(algolia.mismatches()) > 0
+
+
+class TestHowItKeepsUp:
+    def test_it_tells_only_what_changed(self, ask: Ask) -> None:
+        search(ask, token="a")
+        search(ask, token="b")
+        first = state(ask)
+        search(ask, token="a")
+
+        second = state(ask, first)
+        third = state(ask, second)
+
+        assert [user["user"] for user in second["users"]] == ["a"]
+        assert second["users"][0]["searches"] == 2
+        assert third["users"] == []
+        assert third["searches"] == 3
+
+    def test_to_two_pages_too(self, ask: Ask) -> None:
+        first = state(ask)
+        search(ask, token="a")
+        assert [user["user"] for user in state(ask, first)["users"]] == ["a"]
+
+        assert [user["user"] for user in state(ask, first)["users"]] == ["a"]
+
+    def test_entries_have_ids_that_last(self, ask: Ask) -> None:
+        search(ask, token="a")
+        (first,) = user_of(state(ask), "a")["entries"]
+        search(ask, token="a")
+
+        newer, again = user_of(state(ask), "a")["entries"]
+
+        assert again == first
+        assert newer["id"] > first["id"]
+
+    @pytest.mark.parametrize(
+        "query", ["number=x", "number=", "epoch=", "number=-1", "number=" + "9" * 5000, "%ff=%00", "number=²", "&&=&"]
+    )
+    def test_a_page_may_say_anything(self, query: str, ask: Ask) -> None:
+        search(ask, token="a")
+
+        answer = ask("GET", f"/inspector/state?{query.replace('²', '%C2%B2')}")
+
+        assert answer.status == 200
+        assert [user["user"] for user in answer.json["users"]] == ["a"]
+
+    def test_clear(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        query_id = search(ask, token="a")
+        search(ask)
+        first = state(ask)
+
+        assert ask("POST", "/inspector/clear").status == 200
+
+        shown = state(ask, first)
+        assert shown["epoch"] != first["epoch"]
+        assert (shown["users"], shown["mismatches"], shown["searches"], shown["mismatch_count"]) == ([], [], 0, 0)
+        assert algolia.searches == []
+        click(ask, "a", query_id)  # of an answer since forgotten nothing can be said
+        assert user_of(state(ask), "a")["wrong"] == 0
+
+    def test_what_came_before_a_clear_and_was_not_yet_looked_at_is_forgotten_too(self, ask: Ask) -> None:
+        search(ask, token="a")
+
+        ask("POST", "/inspector/clear")
+
+        assert state(ask)["users"] == []
+
+    def test_a_clear_by_the_test_leaves_what_is_shown(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        search(ask, token="a")
+        state(ask)
+        algolia.clear()
+        search(ask, token="b")
+
+        assert [user["user"] for user in state(ask)["users"]] == ["b", "a"]
+
+    def test_erased_events_do_not_unsettle_what_follows(self, ask: Ask) -> None:
+        for token in ("a", "b", "a"):
+            click(ask, token, search(ask, token=token))
+        state(ask)
+        click(ask, "c", search(ask, token="c"))
+        assert ask("DELETE", "/1/usertokens/a").status == 200
+        click(ask, "d", search(ask, token="d"))
+
+        shown = state(ask)
+
+        assert {user["user"]: user["events"] for user in shown["users"]} == {"a": 2, "b": 1, "c": 1, "d": 1}
+
+    def test_an_event_is_compared_though_a_look_takes_in_little(
+        self, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "MAX_ARRIVALS_PER_LOOK", 3)
+        wrong = [search(ask, token=f"t{number}") for number in range(10)]
+        for query_id in wrong:
+            click(ask, "other", query_id)
+        looks = 0
+        while state(ask)["behind"]:
+            looks += 1
+
+        shown = state(ask)
+
+        assert looks >= 5
+        assert shown["mismatch_count"] == 10
+
+    def test_its_own_requests_are_not_shown(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        state(ask)
+        ask("GET", "/", headers={"Accept": "text/html"})
+
+        assert algolia.requests == []
+        assert state(ask)["refused"] == 0
+
+    def test_nor_do_faults_strike_them(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        algolia.fail_next(503)
+
+        assert ask("GET", "/inspector/state").status == 200
+
+
+def a_request(number: int) -> tuple[ReceivedRequest, ReceivedSearch, ReceivedEvent]:
+    token = f"user-{number % 3000}"
+    now = float(number)
+    request = ReceivedRequest("POST", SEARCH, "", {}, b"", 200, "127.0.0.1", now)
+    query_id = f"{number:032x}"
+    found = ReceivedSearch(
+        operation="search",
+        index="products",
+        query=f"query {number}",
+        params={},
+        user_token_header=token,
+        user_token_parameter=None,
+        user_token_in_key=None,
+        forwarded_for=f"203.0.113.{number % 3000 % 250}",
+        client_ip="127.0.0.1",
+        cookie=None,
+        user_token=token,
+        user=token,
+        query_id=query_id,
+        status=200,
+        method="POST",
+        path=SEARCH,
+        received_at=now,
+    )
+    event = ReceivedEvent({}, "products", "Clicked", "click", None, token, None, (query_id,), now)
+    return request, found, event
+
+
+class TestALotArrives:
+    def test_each_look_is_cheap_and_small(self) -> None:
+        received = Received(100_000, 10**9)
+        for number in range(20_000):
+            request, found, event = a_request(number)
+            received.add(request, [found], [])
+            received.add(request, [], [event])
+        inspector = Inspector(received)
+        times, told, sizes = [], {"epoch": None, "number": 0}, []
+        while True:
+            start = time.perf_counter()
+            told = inspector.state(told["epoch"], told["number"])
+            sizes.append(len(json.dumps(told)))
+            times.append(time.perf_counter() - start)
+            if not told["behind"]:
+                break
+
+        assert (told["searches"], told["events"], told["user_count"]) == (20_000, 20_000, 20_000)
+        assert told["mismatch_count"] == 0
+        assert len(times) >= 20
+        # Generous, for a machine that is busy with other things; some 30 ms are usual.
+        assert sorted(times)[len(times) // 2] < 0.5
+        assert max(sizes) < 2_000_000
+        assert len(inspector._users) == module.MAX_USERS
+
+    def test_a_look_for_nothing_new_is_next_to_nothing(self) -> None:
+        received = Received(100_000, 10**9)
+        for number in range(5_000):
+            request, found, _ = a_request(number)
+            received.add(request, [found])
+        inspector = Inspector(received)
+        told = inspector.state()
+        while told["behind"]:
+            told = inspector.state(told["epoch"], told["number"])
+
+        start = time.perf_counter()
+        for _ in range(100):
+            nothing = inspector.state(told["epoch"], told["number"])
+
+        assert time.perf_counter() - start < 1
+        assert nothing["users"] == []
+        assert len(json.dumps(nothing)) < 1000
+
+    def test_it_is_looked_at_while_20_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
+        body = b'{"query": "hat", "hitsPerPage": 1}'
+        failures: list[BaseException] = []
+
+        def one(token: str) -> bytes:
+            head = (
+                f"POST {SEARCH} HTTP/1.1\r\nHost: {algolia.host}\r\nContent-Length: {len(body)}\r\n"
+                f"X-Algolia-Application-Id: {algolia.app_id}\r\nX-Algolia-API-Key: {algolia.api_key}\r\n"
+                f"X-Algolia-UserToken: {token}\r\n\r\n"
+            )
+            return head.encode() + body
+
+        def visit(visitor: int) -> None:
+            fifty = b"".join(one(f"visitor-{visitor}-{number}") for number in range(50))
+            try:
+                with socket.create_connection((algolia.host, algolia.port), timeout=60) as connection:
+                    for _ in range(100):
+                        connection.sendall(fifty)
+                        answers = b""
+                        while answers.count(b'"serverTimeMS"') < 50:
+                            answers += connection.recv(1_000_000)
+                        assert answers.count(b"HTTP/1.1 200 OK") == 50
+            except BaseException as error:
+                failures.append(error)
+
+        visitors = [threading.Thread(target=visit, args=(visitor,)) for visitor in range(4)]
+        for thread in visitors:
+            thread.start()
+        told, shown, times = None, {}, []
+        while True:
+            over = not any(thread.is_alive() for thread in visitors)
+            start = time.perf_counter()
+            told = state(ask, told)
+            times.append(time.perf_counter() - start)
+            shown.update({user["user"]: user["searches"] for user in told["users"]})
+            if over and not told["behind"]:
+                break
+            time.sleep(0.05)
+
+        assert failures == []
+        assert told["searches"] == 20_000
+        assert told["user_count"] == 200
+        assert sum(shown.values()) <= 20_000  # of the 200 a page is told of the 100 last active
+        assert told["mismatch_count"] == 0
+        assert len(times) > 10
+        assert sorted(times)[len(times) // 2] < 1
+
+    def test_what_it_keeps_is_bounded_in_text(self, ask: Ask) -> None:
+        long = "x" * 300_000
+        names = [{"indexName": "i" * 5_000 + str(number), "query": long} for number in range(3)]
+        ask("POST", "/1/indexes/*/queries", {"requests": [{**name, "userToken": long + "1"} for name in names]})
+        body = {"query": long, "userToken": long + "2", "clickAnalytics": True}
+        query_id = ask("POST", SEARCH, body, {"X-Algolia-UserToken": "y" * 7_000}).json["queryID"]
+        click(ask, "a", query_id)
+
+        shown = state(ask)
+
+        assert len(json.dumps(shown)) < 20_000
+        names = [user["user"] for user in shown["users"]]
+        assert "a" in names
+        assert all(re.fullmatch(r"x{60}… \(300001 characters, [0-9a-f]{8}\)", name) for name in names if name != "a")
+        assert shown["mismatch_count"] == 2
+
+    def test_a_search_by_a_token_that_is_cut_short_is_still_another_users(self, ask: Ask) -> None:
+        query_id = ask("POST", SEARCH, {"userToken": "a" * 500, "clickAnalytics": True}).json["queryID"]
+
+        click(ask, "a" * 128, query_id)
+
+        assert state(ask)["mismatch_count"] == 1
+
+
+class TestHostileText:
+    HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\ud800\0&quot;'\""
+
+    def test_it_is_only_ever_data(self, ask: Ask) -> None:
+        ask("POST", SEARCH, {"query": self.HOSTILE, "userToken": self.HOSTILE})
+
+        answer = ask("GET", "/inspector/state")
+
+        assert answer.headers["Content-Type"].startswith("application/json")
+        assert answer.json["users"][0]["user"] == self.HOSTILE
+        assert self.HOSTILE in answer.json["users"][0]["entries"][0]["what"]
+
+    @pytest.mark.parametrize(
+        "cookie", ["_ALGOLIA", "_ALGOLIA=", '_ALGOLIA="', "=_ALGOLIA;;=", "a[]=1; _ALGOLIA=x", "\xff_ALGOLIA=\xff"]
+    )
+    def test_any_cookie(self, cookie: str, ask: Ask) -> None:
+        search(ask, token="a", Cookie=cookie)
+
+        assert state(ask)["searches"] == 1
+
+    def test_other_sites_cannot_read_it(self, ask: Ask) -> None:
+        answer = ask("GET", "/inspector/state", headers={"Origin": "https://example.com"})
+
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+class TestThePage:
+    def test_a_browser_gets_it_and_a_client_does_not(self, ask: Ask) -> None:
+        page = ask("GET", "/", headers={"Accept": "text/html,*/*;q=0.8"})
+
+        assert page.status == 200
+        assert page.body == PAGE.read_bytes()
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert ask("GET", "/", headers={"Accept": "*/*"}).status == 404
+
+    def test_it_is_one_file_that_loads_nothing(self) -> None:
+        page = PAGE.read_text(encoding="utf-8")
+
+        assert re.findall(r"""\b(?:src|href)=["']?([^"'\s>]+)""", page) == ["data:,"]
+        assert re.findall(r"url\(|@import|https?://", page) == []
+
+    def test_it_sets_no_html(self) -> None:
+        page = PAGE.read_text(encoding="utf-8")
+
+        assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval\(", page) == []
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("GET", "/inspector/"), ("POST", "/inspector/state"), ("GET", "/inspector/clear")]
+    )
+    def test_there_is_no_more_than_that(self, method: str, path: str, ask: Ask) -> None:
+        assert ask(method, path).status == 404
