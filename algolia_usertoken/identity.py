@@ -6,7 +6,6 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -176,6 +175,8 @@ def _type_name(value: object) -> str:
 def _check_client_ip(value: object) -> None:
     if not isinstance(value, str):
         raise InvalidClientIPError(f"client_ip must be a string, not {_type_name(value)}")
+    import ipaddress  # here, as it costs a twentieth of the package's import
+
     # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
     if "%" not in value:
         try:
@@ -189,5 +190,7 @@ def _check_client_ip(value: object) -> None:
 
 def _masked(client_ip: str) -> str:
     """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor."""
+    import ipaddress
+
     bits = 24 if ipaddress.ip_address(client_ip).version == 4 else 48
     return str(ipaddress.ip_network(f"{client_ip}/{bits}", strict=False))
