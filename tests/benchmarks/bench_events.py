@@ -267,6 +267,7 @@ def main() -> None:
         figures = {"machine": machine(), "medians": middle, "ratios": ratios(results), "rounds": results}
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if arguments.svg:
+        arguments.svg.mkdir(parents=True, exist_ok=True)
         (arguments.svg / "events-table.txt").write_text(text, encoding="utf-8")
         labels = {name: SENDERS[name].label for name in names}
         rates = {name: middle["throughput"][name]["events per second"] for name in names}
