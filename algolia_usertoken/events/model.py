@@ -226,9 +226,10 @@ def event_time(timestamp: datetime | int | None) -> int:
     Raises:
         InvalidEventError: As `milliseconds`, and for a time more than 30 days ago.
     """
+    if timestamp is None:
+        return int(time.time() * 1000)
     happened = milliseconds(timestamp)
-    if timestamp is not None:
-        _check_timestamp({"timestamp": happened})
+    _check_timestamp({"timestamp": happened})
     return happened
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from os import environ
@@ -145,7 +144,7 @@ class EventSender(EventMethods):
         """
         try:
             who = self.token_provider.identity() if identity is None else as_identity(identity)
-            now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
+            now = event_time(timestamp)
             attributed_event = attributed(event, who, now)
         except UserTokenError as error:
             return self._refuse(error, event)
@@ -162,7 +161,7 @@ class EventSender(EventMethods):
             if after_search and event.get("queryID") is None:
                 check_after_search(event)
             who = self.token_provider.identity() if identity is None else as_identity(identity)
-            now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
+            now = event_time(timestamp)
             parts = split(event)
             if len(parts) > 1:
                 return self._send_parts(parts, who, now)
