@@ -17,8 +17,8 @@ class TokenProvider:
     3. `default`.
 
     The first answer is taken whole; None is no answer, `Identity()` ("nobody") is one. One exception: a context that
-    knows the login but no user token takes the user token that `resolve()` gives. Where there is none either, the
-    login is the user token too.
+    knows the login but no user token takes the user token that `resolve()` gives, or its word that the visitor
+    opted out. Where there is none either, the login is the user token too.
 
     Args:
         default: Who is meant where nobody else says, for example the name of a background job.
@@ -52,6 +52,8 @@ class TokenProvider:
                 return self._default
         elif identity.user_token is None and identity.authenticated_user_token is not None:
             resolved = self._resolved()
+            if resolved is not None and resolved.opted_out:
+                return resolved
             if resolved is not None and resolved.user_token is not None:
                 return replace(identity, user_token=resolved.user_token)
         return _with_user_token(identity) if identity.user_token is None else identity

@@ -56,6 +56,7 @@ class Resolve:
         (Identity(None, "login"), None, None, Identity("login", "login")),
         (Identity(None, "login"), Identity(), "default", Identity("login", "login")),
         (Identity(None, "login"), Identity(None, "r-login"), "default", Identity("login", "login")),
+        (Identity(None, "login"), Identity("r", opted_out=True), "default", Identity("r", opted_out=True)),
         (Identity(None, "login", IP, True), None, None, Identity("login", "login", IP, True)),
         # A login alone is the user token too, wherever it comes from.
         (None, Identity(None, "r-login"), "default", Identity("r-login", "r-login")),
