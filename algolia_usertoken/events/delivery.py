@@ -120,9 +120,10 @@ class _InsightsTransporter(TransporterSync):
         super().__init__(config)
         self._retry_strategy = _ErrorPerResponse()
         # As algoliasearch makes it, but for redirects: where they lead, no event is taken.
-        self._session = requests.Session()
-        self._session.mount("https://", HTTPAdapter(max_retries=Retry(connect=0)))
-        self._session.max_redirects = 0
+        session = requests.Session()
+        session.mount("https://", HTTPAdapter(max_retries=Retry(connect=0)))
+        session.max_redirects = 0
+        self._session = session
 
 
 class _ErrorPerResponse(RetryStrategy):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .local_algolia import LocalAlgolia
+    from .mocker import AlgoliaMocker
     from .received import (
         Mismatch,
         ReceivedEvent,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AlgoliaMocker",
     "LocalAlgolia",
     "Mismatch",
     "ReceivedEvent",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AlgoliaMocker": "mocker",
     "LocalAlgolia": "local_algolia",
     "Mismatch": "received",
     "ReceivedEvent": "received",

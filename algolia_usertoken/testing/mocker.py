@@ -1,0 +1,254 @@
+"""
+respx for algoliasearch, which speaks requests and aiohttp instead of httpx: `respx.mock(using="algolia")`.
+
+While a mock is on, what algoliasearch's transporters find in their `_session` is a stand-in that asks respx. So clients
+made before and after are mocked alike, retries, hosts and time-outs stay algoliasearch's own, and the HTTP of everybody
+else goes where it always went. This is the only module that imports httpx and respx.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+from unittest import mock
+
+import aiohttp
+import requests
+from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
+from multidict import CIMultiDict
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+try:
+    import httpx
+    from respx.mocks import Mocker
+    from respx.models import PassThrough
+except ImportError as error:
+    raise ImportError(
+        f"mocking Algolia needs respx ({error}): pip install 'algolia-usertoken[testing]'", name=error.name
+    ) from error
+
+# What a route may raise, and what the real library raises instead: the first that fits.
+_SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
+    httpx.ConnectTimeout: requests.ConnectTimeout,
+    httpx.TimeoutException: requests.ReadTimeout,
+    httpx.TooManyRedirects: requests.TooManyRedirects,
+    httpx.TransportError: requests.ConnectionError,
+}
+_ASYNC_ERRORS: dict[type[Exception], type[Exception]] = {
+    httpx.ConnectTimeout: aiohttp.ConnectionTimeoutError,
+    httpx.TimeoutException: aiohttp.SocketTimeoutError,
+    httpx.TooManyRedirects: aiohttp.ClientError,
+    httpx.RemoteProtocolError: aiohttp.ServerDisconnectedError,
+    httpx.TransportError: aiohttp.ClientConnectionError,
+}
+
+
+class AlgoliaMocker(Mocker):
+    """
+    The mocker behind `respx.mock(using="algolia")`; importing it is what makes that name known to respx.
+
+    Each attempt of each algoliasearch client is a call that respx records, as an `httpx.Request` with the bytes that
+    would leave: the headers, the host, a body gzipped where the client does so. A route answers with an
+    `httpx.Response`, or raises what httpx would: an `httpx.ReadTimeout` counts as a time-out of that host, an
+    `httpx.ConnectError` as a refused connection. In `request.extensions["timeout"]` are the client's time-outs.
+
+    Raises:
+        RuntimeError: this algoliasearch keeps its connections elsewhere, so that requests would leave.
+
+    https://lundberg.github.io/respx/
+    """
+
+    name = "algolia"
+    targets: ClassVar[list[str]] = []
+    target_methods: ClassVar[list[str]] = []
+
+    @classmethod
+    def register(cls, router: Any) -> None:
+        for transporter in (Transporter, TransporterSync):
+            if "_session" not in transporter.request.__code__.co_names:
+                raise RuntimeError(
+                    f"this algoliasearch keeps no _session in its {transporter.__name__}, where respx would stand in "
+                    "for Algolia: upgrade algolia-usertoken, or test with LocalAlgolia"
+                )
+        super().register(router)
+
+    @classmethod
+    def start(cls) -> None:
+        if cls._patches:
+            return
+        for transporter, stand_in in ((Transporter, _AsyncSession), (TransporterSync, _SyncSession)):
+            patch = mock.patch.object(transporter, "_session", _SessionSlot(stand_in), create=True)
+            patch.start()
+            cls._patches.append(patch)
+
+
+class _SessionSlot:
+    """The attribute `_session` while a mock is on: writes reach the transporter, reads get a stand-in."""
+
+    def __init__(self, stand_in: Callable[[Any], Any]) -> None:
+        self._stand_in = stand_in
+        self._made: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def __get__(self, transporter: Any, owner: type) -> Any:
+        if transporter is None:
+            return self
+        real = transporter.__dict__.get("_session")
+        session = self._made.get(transporter)
+        if session is None or session.real is not real:
+            session = self._made[transporter] = self._stand_in(transporter)
+        return session
+
+    def __set__(self, transporter: Any, session: Any) -> None:
+        transporter.__dict__["_session"] = session
+
+
+class _SyncSession(requests.Session):
+    """Prepares requests as the real one, and sends them to respx."""
+
+    def __init__(self, transporter: Any) -> None:
+        super().__init__()
+        self.real: requests.Session | None = transporter.__dict__.get("_session")
+        if self.real is not None:
+            self.max_redirects = self.real.max_redirects
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _Adapter(max_retries=Retry(connect=0)))
+
+    def close(self) -> None:
+        super().close()
+        if self.real is not None:
+            self.real.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Asks respx; a request that a route lets through goes out as ever."""
+
+    def send(
+        self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        asked = _asked(request.method, request.url, request.headers, request.body, *(timeout or (None, None)))
+        try:
+            with _raising(_SYNC_ERRORS, request=request):
+                answer = AlgoliaMocker.handler(asked)  # type: ignore[no-untyped-call]
+        except PassThrough:
+            return super().send(request, stream, timeout, *args, **kwargs)
+        response = self.build_response(request, _RawResponse(answer, request))  # type: ignore[arg-type]
+        response.reason = answer.reason_phrase
+        return response
+
+
+class _RawResponse:
+    """What requests reads a response from."""
+
+    def __init__(self, answer: httpx.Response, request: requests.PreparedRequest) -> None:
+        self.status, self.reason, self.headers = answer.status_code, answer.reason_phrase, answer.headers
+        self._answer = answer
+        self._request = request
+
+    def stream(self, size: int | None, decode_content: bool) -> Iterator[bytes]:
+        with _raising(_SYNC_ERRORS, request=self._request):
+            yield from self._answer.iter_bytes()
+
+    def close(self) -> None:
+        self._answer.close()
+
+    release_conn = close
+
+
+class _AsyncSession:
+    """As much of an `aiohttp.ClientSession` as algoliasearch uses."""
+
+    def __init__(self, transporter: Any) -> None:
+        self.real: aiohttp.ClientSession | None = transporter.__dict__.get("_session")
+        self._transporter = weakref.ref(transporter)
+
+    def request(self, method: str, url: str, **options: Any) -> _Asking:
+        return _Asking(self._ask(method, url, options))
+
+    async def _ask(self, method: str, url: str, options: Mapping[str, Any]) -> Any:
+        timeout = options["timeout"]
+        asked = _asked(method, url, options["headers"], options["data"], timeout.connect, timeout.sock_read)
+        try:
+            with _raising(_ASYNC_ERRORS):
+                answer = await AlgoliaMocker.async_handler(asked)  # type: ignore[no-untyped-call]
+        except PassThrough:
+            return await self._real_session().request(method, url, **options)
+        return _AsyncResponse(answer)
+
+    def _real_session(self) -> aiohttp.ClientSession:
+        """The one that is the transporter's, now or from now on: it is closed with the client."""
+        if self.real is None:
+            connector = aiohttp.TCPConnector(use_dns_cache=False)
+            self.real = aiohttp.ClientSession(connector=connector, trust_env=True)
+            self._transporter().__dict__["_session"] = self.real
+        return self.real
+
+    async def close(self) -> None:
+        if self.real is not None:
+            await self.real.close()
+
+
+class _Asking:
+    """What `ClientSession.request` returns: it can be awaited, or entered with `async with`."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._response.__await__()  # type: ignore[no-any-return]
+
+    async def __aenter__(self) -> Any:
+        self._response = await self._response
+        return self._response
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._response.release()
+
+
+class _AsyncResponse:
+    """As much of an `aiohttp.ClientResponse` as algoliasearch uses."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status = answer.status_code
+        self.reason = answer.reason_phrase
+        self.headers = CIMultiDict(answer.headers.multi_items())
+        self.content = self
+        self._answer = answer
+
+    async def text(self) -> str:
+        body = b"".join([chunk async for chunk in self.iter_any()])
+        return body.decode(self._answer.charset_encoding or "utf-8")
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        with _raising(_ASYNC_ERRORS):
+            if isinstance(self._answer.stream, httpx.SyncByteStream):
+                for chunk in self._answer.iter_bytes():
+                    yield chunk
+            else:
+                async for chunk in self._answer.aiter_bytes():
+                    yield chunk
+
+    def release(self) -> None:
+        pass  # there is no connection to give back
+
+
+def _asked(method: Any, url: Any, headers: Mapping[str, Any], body: Any, connect: Any, read: Any) -> httpx.Request:
+    """What is about to leave, as respx takes it."""
+    verb = getattr(method, "value", method)  # algoliasearch's are an enum
+    timeouts = {"connect": connect, "read": read, "write": None, "pool": None}
+    return httpx.Request(verb, url, headers=dict(headers), content=body or b"", extensions={"timeout": timeouts})
+
+
+@contextmanager
+def _raising(errors: Mapping[type[Exception], type[Exception]], **details: Any) -> Iterator[None]:
+    """What httpx raises, as what the real library would have raised."""
+    try:
+        yield
+    except httpx.RequestError as error:
+        for theirs, real in errors.items():
+            if isinstance(error, theirs):
+                raise real(str(error), **details) from error
+        raise
