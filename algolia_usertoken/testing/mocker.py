@@ -21,6 +21,7 @@ from algoliasearch.http.transporter_sync import TransporterSync
 from multidict import CIMultiDict
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+from yarl import URL
 
 try:
     import httpx
@@ -170,7 +171,7 @@ class _AsyncSession:
 
     async def _ask(self, method: str, url: str, options: Mapping[str, Any]) -> Any:
         timeout = options["timeout"]
-        asked = _asked(method, url, options["headers"], options["data"], timeout.connect, timeout.sock_read)
+        asked = _asked(method, str(URL(url)), options["headers"], options["data"], timeout.connect, timeout.sock_read)
         try:
             with _raising(_ASYNC_ERRORS):
                 answer = await AlgoliaMocker.async_handler(asked)  # type: ignore[no-untyped-call]
