@@ -1,5 +1,5 @@
 """
-What tests need: a stand-in for Algolia that real clients can talk to.
+What tests need: a stand-in for Algolia that real clients can talk to, a mock, and assertions about who the user is.
 
 Importing this package costs nothing. The heavy names are loaded when they are first used, because the pytest plugin
 lives here too, and a project that merely has it installed should not pay for aiohttp and algoliasearch.
@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .assertions import assert_anonymous, assert_same_identity
     from .local_algolia import LocalAlgolia
-    from .mocker import AlgoliaMocker
+    from .mocker import AlgoliaMocker, AlgoliaRouter
     from .received import (
         Mismatch,
         ReceivedEvent,
@@ -23,22 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlgoliaMocker",
+    "AlgoliaRouter",
     "LocalAlgolia",
     "Mismatch",
     "ReceivedEvent",
     "ReceivedRequest",
     "ReceivedSearch",
     "UserSummary",
+    "assert_anonymous",
+    "assert_same_identity",
 ]
 
 _HOME = {
     "AlgoliaMocker": "mocker",
+    "AlgoliaRouter": "mocker",
     "LocalAlgolia": "local_algolia",
     "Mismatch": "received",
     "ReceivedEvent": "received",
     "ReceivedRequest": "received",
     "ReceivedSearch": "received",
     "UserSummary": "received",
+    "assert_anonymous": "assertions",
+    "assert_same_identity": "assertions",
 }
 
 

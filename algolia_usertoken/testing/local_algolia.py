@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-import json
 import re
 import socket
 import threading
@@ -22,7 +21,7 @@ from .received import (
     ReceivedSearch,
     UserSummary,
 )
-from .records import Records, Refused
+from .records import Records
 from .routes import Api
 from .server import Server
 
@@ -192,15 +191,7 @@ class LocalAlgolia:
         They are kept as the JSON that a client would send, so that a later change of the caller's own changes nothing.
         Returns the objectIDs in order. Raises ValueError for a record that is no mapping, or that cannot be JSON.
         """
-        if not isinstance(index, str) or not index:
-            raise ValueError(f"index must be the name of an index, not {index!r}")
-        try:
-            bodies = json.loads(json.dumps(list(records), allow_nan=False))
-            return self._records.write(index, [{"action": "addObject", "body": body} for body in bodies])[1]
-        except Refused as refused:
-            raise ValueError(f"records: {refused.message}") from None
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"records: {error}") from None
+        return self._records.add(index, records)
 
     # -- What arrived -------------------------------------------------------------------------------------------------
 

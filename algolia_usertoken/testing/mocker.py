@@ -8,8 +8,10 @@ else goes where it always went. This is the only module that imports httpx and r
 
 from __future__ import annotations
 
+import gzip
+import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 from unittest import mock
@@ -25,12 +27,17 @@ from yarl import URL
 
 try:
     import httpx
+    from respx import MockRouter
     from respx.mocks import Mocker
-    from respx.models import PassThrough
+    from respx.models import AllMockedAssertionError, PassThrough
 except ImportError as error:
     raise ImportError(
         f"mocking Algolia needs respx ({error}): pip install 'algolia-usertoken[testing]'", name=error.name
     ) from error
+
+from .received import QueryIDs
+from .records import Records
+from .routes import Api, Call
 
 # What a route may raise, and what the real library raises instead: the first that fits.
 _SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
@@ -85,6 +92,74 @@ class AlgoliaMocker(Mocker):
             patch = mock.patch.object(transporter, "_session", _SessionSlot(stand_in), create=True)
             patch.start()
             cls._patches.append(patch)
+
+
+class AlgoliaRouter(MockRouter):
+    """
+    The router of the fixture `algolia_mock`: what none of its routes answers, it answers as LocalAlgolia would.
+
+    Then a search finds what is in `records`, events are checked as strictly as by Algolia, and writes are kept, all in
+    memory; keys are not looked at. Without `records` every index is there, and empty.
+
+    Args:
+        records: objects by the name of their index; one without an `objectID` is given one.
+        assert_all_mocked: True makes what no route answers an error, as everywhere in respx.
+        using: the mocker; `"algolia"`.
+        options: `assert_all_called` and `base_url`, as of `respx.mock`.
+
+    Raises:
+        ValueError: `records` are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+        assert_all_mocked: bool = False,
+        using: Any = "algolia",
+        **options: Any,
+    ) -> None:
+        super().__init__(assert_all_mocked=True, using=using, **options)
+        self._answers = not assert_all_mocked
+        records_kept = Records(any_index=records is None)
+        for index, objects in (records or {}).items():
+            records_kept.add(index, objects)
+        self._api = Api("algolia", "mock", records_kept, QueryIDs(), lambda user_token: None)
+
+    def handler(self, request: httpx.Request) -> httpx.Response:
+        """The answer of the first route that fits, or its own."""
+        try:
+            return super().handler(request)
+        except AllMockedAssertionError:
+            if not self._answers:
+                raise
+            return self._own_answer(request)
+
+    async def async_handler(self, request: httpx.Request) -> httpx.Response:
+        """The answer of the first route that fits, or its own."""
+        try:
+            return await super().async_handler(request)
+        except AllMockedAssertionError:
+            if not self._answers:
+                raise
+            return self._own_answer(request)
+
+    def _own_answer(self, request: httpx.Request) -> httpx.Response:
+        path, _, query_string = request.url.raw_path.decode().partition("?")
+        in_gzip = request.headers.get("content-encoding") == "gzip"
+        call = Call(
+            method=request.method,
+            path=path,
+            query_string=query_string,
+            headers={**request.headers, "x-algolia-application-id": "algolia", "x-algolia-api-key": "mock"},
+            body=gzip.decompress(request.content) if in_gzip else request.content,
+            client_ip="127.0.0.1",
+            received_at=time.time(),
+        )
+        reply = self._api.answer(call)
+        response = httpx.Response(reply.status, headers={"content-type": reply.content_type}, content=reply.body)
+        self.record(request, response=response)
+        return response
 
 
 class _SessionSlot:

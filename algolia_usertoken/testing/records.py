@@ -116,9 +116,10 @@ class Index:
 
 
 class Records:
-    """All indices, by name. Any thread may call any method."""
+    """All indices, by name; with `any_index` the others are there too, and empty. Any thread may call any method."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_index: bool = False) -> None:
+        self._any_index = any_index
         # A search holds it too: it is short, and a record must not change half-way through.
         self.lock = threading.RLock()
         self._indices: dict[str, Index] = {}
@@ -129,11 +130,30 @@ class Records:
         try:
             return self._indices[name]
         except KeyError:
+            if self._any_index:
+                return Index()
             raise Refused(404, f"Index {name} does not exist") from None
 
     def names(self) -> list[str]:
         with self.lock:
             return sorted(self._indices)
+
+    def add(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """
+        Save records of a caller who sends no request, as the JSON that a client would send; returns the objectIDs.
+
+        Raises:
+            ValueError: `name` is none, a record is no mapping, or cannot be JSON.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"index must be the name of an index, not {name!r}")
+        try:
+            bodies = json.loads(json.dumps(list(records), allow_nan=False))
+            return self.write(name, [{"action": "addObject", "body": body} for body in bodies])[1]
+        except Refused as refused:
+            raise ValueError(f"records: {refused.message}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"records: {error}") from None
 
     def write(self, name: str, requests: Iterable[Mapping[str, Any]]) -> tuple[int, list[str]]:
         """

@@ -1,0 +1,161 @@
+"""
+The pytest plugin: fixtures and markers for tests of code that searches with Algolia.
+
+Every project that has this package installed loads it, so nothing is imported here that a test does not use.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..identity import Identity
+    from .local_algolia import LocalAlgolia
+    from .mocker import AlgoliaRouter
+
+_MARKERS = {
+    "algolia": "algolia(*, records=None, assert_all_called=True, assert_all_mocked=False): options of the fixtures "
+    "algolia_mock and local_algolia. records: objects by the name of their index.",
+    "user_token": "user_token(user_token, authenticated_user_token=None, client_ip=None, opted_out=False): run the "
+    "test, and its fixtures, as this user; also takes an Identity.",
+}
+_CONTEXT = "algolia_usertoken.context"
+
+
+class _AlgoliaOptions:
+    """The options of `@pytest.mark.algolia`: an unknown one, or a wrong value, is an error of that test."""
+
+    def __init__(
+        self,
+        *,
+        records: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+        assert_all_called: bool = True,
+        assert_all_mocked: bool = False,
+    ) -> None:
+        if records is not None and not isinstance(records, Mapping):
+            raise TypeError(f"records must be a dict of lists of objects, by index, not {type(records).__name__}")
+        for name, value in (("assert_all_called", assert_all_called), ("assert_all_mocked", assert_all_mocked)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+        self.records = records
+        self.assert_all_called = assert_all_called
+        self.assert_all_mocked = assert_all_mocked
+
+    @classmethod
+    def of(cls, item: Any) -> _AlgoliaOptions:
+        """Those of a test; of several markers the closest wins, option by option."""
+        markers = list(item.iter_markers("algolia"))
+        if any(marker.args for marker in markers):
+            raise TypeError("takes keywords only")
+        return cls(**{name: value for marker in reversed(markers) for name, value in marker.kwargs.items()})
+
+
+def _identity_of(item: pytest.Item) -> Identity | None:
+    """Whom `@pytest.mark.user_token` names."""
+    marker = item.get_closest_marker("user_token")
+    if marker is None:
+        return None
+    from ..identity import Identity
+
+    if len(marker.args) == 1 and isinstance(marker.args[0], Identity) and not marker.kwargs:
+        return marker.args[0]
+    if not marker.args and not marker.kwargs:
+        raise TypeError("names no user")
+    return Identity(*marker.args, **marker.kwargs)
+
+
+def _checked(item: pytest.Item, marker: str, read: Any) -> Any:
+    try:
+        return read(item)
+    except (TypeError, ValueError) as error:
+        problem = str(error).replace("_AlgoliaOptions.__init__() ", "").replace("Identity.__init__() ", "")
+    return pytest.fail(f"@pytest.mark.{marker}: {problem}\nUsage: {_MARKERS[marker]}", pytrace=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS.values():
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_finish() -> None:
+    # Where tests use respx by themselves, respx.mock(using="algolia") is to be known to it. (pytest imports respx
+    # wherever it is installed; who has imported algoliasearch has use for this.)
+    if sys.modules.get("respx") and "algoliasearch" in sys.modules:
+        from . import mocker  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """No identity leaks from one test to the next, whatever the test set and did not take back."""
+    before = _frame().get() if _CONTEXT in sys.modules else None
+    try:
+        return (yield)
+    finally:
+        if _CONTEXT in sys.modules:
+            _frame().set(before)
+
+
+def _frame() -> Any:
+    return sys.modules[_CONTEXT]._frame
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _checked(item, "algolia", _AlgoliaOptions.of)
+    identity = _checked(item, "user_token", _identity_of)
+    if identity is not None:
+        from ..context import identity_scope
+
+        identity_scope(identity).__enter__()  # until the end of the test's protocol
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """An async test may run in a loop that is older than it, and so is that loop's context."""
+    function = getattr(item, "obj", None)
+    if item.get_closest_marker("user_token") is None or not inspect.iscoroutinefunction(function):
+        return (yield)
+    from ..context import identity_scope
+
+    scoped = identity_scope(_identity_of(item))(function)
+    unittest = sys.modules.get("unittest")
+    if unittest is not None and isinstance(item.instance, unittest.TestCase):  # type: ignore[attr-defined]
+        setattr(item.instance, item.name, scoped)  # type: ignore[attr-defined]
+    else:
+        item.obj = scoped  # type: ignore[attr-defined]
+    return (yield)
+
+
+@pytest.fixture
+def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
+    """
+    A respx router that stands in for Algolia: no HTTP of any algoliasearch client leaves.
+
+    What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
+    """
+    from .mocker import AlgoliaRouter
+
+    options = _AlgoliaOptions.of(request.node)
+    router = AlgoliaRouter(
+        records=options.records,
+        assert_all_called=options.assert_all_called,
+        assert_all_mocked=options.assert_all_mocked,
+    )
+    with router:
+        yield router
+
+
+@pytest.fixture
+def local_algolia(request: pytest.FixtureRequest) -> Iterator[LocalAlgolia]:
+    """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
+    from .local_algolia import LocalAlgolia
+
+    with LocalAlgolia() as algolia:
+        for index, records in (_AlgoliaOptions.of(request.node).records or {}).items():
+            algolia.save_objects(index, records)
+        yield algolia

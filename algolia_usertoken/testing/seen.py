@@ -1,0 +1,138 @@
+"""Who is named where, in a request to Algolia, an event, or whatever else keeps those."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from ..search_request import SearchParameters, search_kind
+
+_HEADER = "x-algolia-usertoken"
+_EVENTS = "/1/events"
+
+
+class Seen(NamedTuple):
+    """One place that names a user, or where one should have been named (`user_token` is None)."""
+
+    user_token: str | None
+    authenticated_user_token: str | None
+    method: str
+    path: str
+    where: str
+
+
+def seen_in(source: Any) -> Iterator[Seen]:
+    """
+    What a source has seen, in its order: see `assert_same_identity` for what a source may be.
+
+    They are known by what they have, not by their class, so that none of the libraries they are from is imported here.
+    """
+    if isinstance(source, list):  # respx's list of calls, for one, which has any attribute
+        for one in source:
+            yield from seen_in(one)
+    elif hasattr(source, "searches") and hasattr(source, "requests"):  # a LocalAlgolia
+        yield from _of_local_algolia(source)
+    elif hasattr(source, "calls"):  # a router or a route of respx
+        yield from seen_in(list(source.calls))
+    elif hasattr(source, "request") and hasattr(source, "response"):  # one of its calls
+        yield from seen_in(source.request)
+    elif hasattr(source, "query_string") and hasattr(source, "body"):  # a ReceivedRequest
+        yield from _in_request(source.method, source.path, source.query_string, source.headers, source.body)
+    elif hasattr(source, "url") and hasattr(source, "content"):  # an httpx.Request
+        path, _, query_string = source.url.raw_path.decode().partition("?")
+        yield from _in_request(source.method, path, query_string, source.headers, source.content)
+    elif hasattr(source, "user_token_parameter"):  # a ReceivedSearch
+        yield from _in_received_search(source)
+    elif hasattr(source, "event"):  # a ReceivedEvent
+        yield _in_event(source.event, "userToken")
+    elif isinstance(source, Mapping):
+        yield from _in_mapping(source)
+    elif hasattr(source, "events"):  # a MemoryDelivery, or one of its batches
+        yield from (_in_event(event, f"events[{number}].userToken") for number, event in enumerate(source.events))
+    elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
+        for one in source:
+            yield from seen_in(one)
+    else:
+        raise TypeError(
+            "a source must be algolia_mock, a route or call of respx, a LocalAlgolia or what it received, a "
+            f"MemoryDelivery, an event, or several of them, not {type(source).__name__}"
+        )
+
+
+def _of_local_algolia(algolia: Any) -> Iterator[Seen]:
+    from .api_keys import restrictions
+
+    for request in algolia.requests:
+        key = request.headers.get("x-algolia-api-key", "")
+        in_key = (restrictions(key, algolia.api_key) or {}).get("userToken")
+        yield from _in_request(
+            request.method, request.path, request.query_string, request.headers, request.body, in_key
+        )
+
+
+def _in_request(
+    method: str, path: str, query_string: str, headers: Mapping[str, str], body: bytes, in_key: str | None = None
+) -> Iterator[Seen]:
+    if headers.get("content-encoding") == "gzip" and body[:2] == b"\x1f\x8b":
+        body = gzip.decompress(body)
+    in_header = headers.get(_HEADER)
+    if method == "POST" and path == _EVENTS:
+        yield from _in_events(body)
+        return
+    kind = search_kind(method, path)
+    if kind is None:
+        if in_header:
+            yield Seen(in_header, None, method, path, "header")
+        return
+    options: Any = SimpleNamespace(data=body, query_parameters={})
+    tokens = SearchParameters(kind, options, f"{path}?{query_string}").tokens
+    outer = {"header": in_header, "API key": in_key}
+    yield from (Seen(token, None, method, path, where) for where, token in outer.items() if token)
+    for number, token in enumerate(tokens):
+        if token is not None:
+            where = "userToken" if len(tokens) == 1 else f"requests[{number}].userToken"
+            yield Seen(str(token), None, method, path, where)
+    # An export is made for nobody, and analytics ignore it.
+    unnamed = not tokens or None in tokens
+    if unnamed and not any(outer.values()) and not kind.endswith("browse"):
+        yield Seen(None, None, method, path, "no token")
+
+
+def _in_events(body: bytes) -> Iterator[Seen]:
+    try:
+        events = json.loads(body)["events"]
+    except (ValueError, TypeError, KeyError):
+        return
+    for number, event in enumerate(events if isinstance(events, list) else ()):
+        if isinstance(event, Mapping):
+            yield _in_event(event, f"events[{number}].userToken")
+
+
+def _in_event(event: Mapping[str, Any], where: str) -> Seen:
+    login = event.get("authenticatedUserToken")
+    return Seen(event.get("userToken"), login, "POST", _EVENTS, where if event.get("userToken") else "no token")
+
+
+def _in_received_search(search: Any) -> Iterator[Seen]:
+    places = {
+        "header": search.user_token_header,
+        "userToken": search.user_token_parameter,
+        "API key": search.user_token_in_key,
+    }
+    found = [Seen(token, None, search.method, search.path, where) for where, token in places.items() if token]
+    if found:
+        yield from found
+    elif search.operation != "browse":
+        yield Seen(None, None, search.method, search.path, "no token")
+
+
+def _in_mapping(source: Mapping[str, Any]) -> Iterator[Seen]:
+    if "eventType" in source or "eventName" in source:
+        yield _in_event(source, "userToken")
+    elif isinstance(source.get("events"), list):
+        yield from (_in_event(event, f"events[{number}].userToken") for number, event in enumerate(source["events"]))
+    else:
+        raise TypeError("a source that is a dict must be an Insights event, or {'events': […]}")

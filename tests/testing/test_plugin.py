@@ -1,0 +1,482 @@
+"""The pytest plugin, as other projects load it: each test here runs tests of a project of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PRELUDE = """\
+import pytest
+from algolia_usertoken import *
+from algolia_usertoken.testing import assert_anonymous, assert_same_identity
+
+client = TokenAwareClientSync("APP", "key")
+
+def search(**params):
+    return client.search_single_index("products", params)
+
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini(
+        """
+        [pytest]
+        addopts = --strict-markers -p no:cacheprovider
+        asyncio_default_fixture_loop_scope = function
+        filterwarnings =
+            error
+            ignore::pytest.PytestConfigWarning
+        """
+    )
+    return pytester
+
+
+def run(project: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
+    project.makepyfile(PRELUDE + tests)
+    return project.runpytest_inprocess(*arguments)
+
+
+def run_apart(project: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
+    project.makepyfile(PRELUDE + tests)
+    return project.runpytest_subprocess(*arguments)
+
+
+def test_a_mock_without_any_set_up(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+def test_one(algolia_mock):
+    with identity_scope("u-1"):
+        found = search(query="shoe", clickAnalytics=True)
+        client.events.clicked_object_ids_after_search("Clicked", "products", ["1"], [1], found.query_id)
+    assert client.events.flush(20)
+    assert found.hits == []
+    assert_same_identity(algolia_mock, token="u-1")
+
+def test_each_test_has_its_own(algolia_mock):
+    assert algolia_mock.calls.call_count == 0
+    with pytest.raises(Exception, match="objectIDs"):
+        client.insights.push_events({"events": [{"eventType": "view", "eventName": "V", "index": "i"}]})
+""",
+    ).assert_outcomes(passed=2)
+
+
+def test_what_the_mock_answers(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+import respx
+pytestmark = pytest.mark.algolia(records={"products": [{"objectID": "1", "name": "Shoe"}]})
+
+def test_records(algolia_mock):
+    assert [hit.object_id for hit in search(query="shoe").hits] == ["1"]
+    with pytest.raises(Exception, match="Index others does not exist"):
+        client.search_single_index("others", {})
+
+def test_what_is_written_is_there_afterwards(algolia_mock):
+    client.wait_for_task("products", client.save_object("products", {"objectID": "2", "name": "Shoelace"}).task_id)
+    assert search(query="shoe").nb_hits == 2
+
+def test_routes_come_first(algolia_mock):
+    algolia_mock.post(path="/1/indexes/products/query").respond(403, json={"message": "no", "status": 403})
+    with pytest.raises(Exception, match="no"):
+        search()
+
+async def test_async(algolia_mock):
+    async with TokenAwareClient("APP", "key", user_token="u-1") as client:
+        assert (await client.search_single_index("products")).nb_hits == 1
+    assert_same_identity(algolia_mock, token="u-1")
+
+def test_a_request_in_gzip(algolia_mock):
+    from algoliasearch.search.config import SearchConfig
+    config = SearchConfig("APP", "key")
+    config.compression_type, config.compression_threshold = "gzip", 1
+    assert TokenAwareClientSync.create_with_config(config).search_single_index("products", {"query": "x"}).nb_hits == 0
+
+@pytest.mark.algolia(assert_all_mocked=True)
+async def test_only_routes(algolia_mock):
+    with pytest.raises(respx.models.AllMockedAssertionError):
+        search()
+    async with TokenAwareClient("APP", "key") as client:
+        with pytest.raises(respx.models.AllMockedAssertionError):
+            await client.search_single_index("products")
+
+@pytest.mark.algolia(assert_all_called=False)
+def test_a_route_that_is_not_called(algolia_mock):
+    algolia_mock.get(path="/never")
+""",
+        "-o",
+        "asyncio_mode=auto",
+    ).assert_outcomes(passed=7)
+
+
+def test_a_route_that_is_not_called_is_an_error(project: pytest.Pytester) -> None:
+    result = run(project, "def test_one(algolia_mock): algolia_mock.get(path='/never')\n")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*some routes were not called!*"])
+
+
+def test_a_local_algolia(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+@pytest.mark.algolia(records={"products": [{"objectID": "1", "name": "Shoe"}]})
+@pytest.mark.user_token("u-1")
+def test_one(local_algolia):
+    with TokenAwareClientSync.create_with_config(local_algolia.search_config()) as client:
+        assert client.search_single_index("products").nb_hits == 1
+    assert_same_identity(local_algolia, token="u-1")
+
+def test_each_test_has_its_own(local_algolia):
+    assert local_algolia.requests == []
+""",
+    ).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("marker", "problem"),
+    [
+        ("algolia(recrods={})", "@pytest.mark.algolia: got an unexpected keyword argument 'recrods'"),
+        ("algolia({})", "@pytest.mark.algolia: takes keywords only"),
+        ("algolia(records=[])", "@pytest.mark.algolia: records must be a dict of lists of objects, by index, not list"),
+        ("algolia(assert_all_called=1)", "@pytest.mark.algolia: assert_all_called must be a bool, not int"),
+        ("algolia(assert_all_mocked=None)", "@pytest.mark.algolia: assert_all_mocked must be a bool, not NoneType"),
+        ("user_token('u 1')", "@pytest.mark.user_token: user_token 'u 1' has ' ' at position 2; *"),
+        ("user_token()", "@pytest.mark.user_token: names no user"),
+        ("user_token(user='u-1')", "@pytest.mark.user_token: got an unexpected keyword argument 'user'"),
+        ("user_token(7)", "@pytest.mark.user_token: user_token *"),
+    ],
+)
+def test_a_wrong_marker_is_an_error_of_its_test(project: pytest.Pytester, marker: str, problem: str) -> None:
+    result = run(project, f"@pytest.mark.{marker}\ndef test_one(): pass\n\ndef test_two(): pass\n")
+
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines([problem, "Usage: *"])
+
+
+def test_records_that_are_none(project: pytest.Pytester) -> None:
+    result = run(project, "@pytest.mark.algolia(records={'i': [7]})\ndef test_one(algolia_mock): pass\n")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E * ValueError: records: *"])
+
+
+def test_the_closest_marker_wins_option_by_option(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+pytestmark = [pytest.mark.algolia(records={"products": [{"objectID": "1"}]}), pytest.mark.user_token("module")]
+
+@pytest.mark.algolia(assert_all_called=False)
+class TestThese:
+    @pytest.mark.user_token("test")
+    def test_one(self, algolia_mock):
+        algolia_mock.get(path="/never")
+        assert search().nb_hits == 1
+        assert current_identity() == Identity("test")
+
+    def test_two(self):
+        assert current_identity() == Identity("module")
+""",
+    ).assert_outcomes(passed=2)
+
+
+def test_whom_a_test_runs_as(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+import unittest
+
+@pytest.fixture
+def who():
+    return current_identity()
+
+@pytest.mark.user_token("u-1")
+def test_test_and_fixture(who):
+    assert current_identity() == who == Identity("u-1")
+
+@pytest.mark.user_token(Identity("u-1", "login-1"))
+def test_an_identity(who):
+    assert who == Identity("u-1", "login-1")
+
+@pytest.mark.user_token("u-1", authenticated_user_token="login-1")
+def test_keywords(who):
+    assert who == Identity("u-1", "login-1")
+
+@pytest.mark.user_token(opted_out=True)
+def test_one_who_opted_out(who):
+    assert who == Identity(opted_out=True)
+
+@pytest.mark.parametrize("user", [pytest.param("a", marks=pytest.mark.user_token("a")), "b"])
+def test_by_parameter(user, who):
+    assert who == (Identity("a") if user == "a" else None)
+
+def test_nobody(who):
+    assert who is None
+
+class TestCase(unittest.TestCase):
+    @pytest.mark.user_token("u-1")
+    def test_one(self):
+        assert current_identity() == Identity("u-1")
+
+class TestAsyncCase(unittest.IsolatedAsyncioTestCase):
+    @pytest.mark.user_token("u-1")
+    async def test_one(self):
+        assert current_identity() == Identity("u-1")
+""",
+    ).assert_outcomes(passed=9)
+
+
+ASYNC = """
+@pytest.mark.user_token("u-1")
+@MARK
+async def test_one():
+    assert current_identity() == Identity("u-1")
+    set_user_token("leaked")
+
+@MARK
+async def test_two():
+    assert current_identity() is None
+
+@pytest.mark.user_token("u-2")
+@MARK
+async def test_three():
+    assert current_identity() == Identity("u-2")
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "arguments"),
+    [
+        ("pytest.mark.asyncio", ["-p", "no:anyio", "-o", "asyncio_mode=strict"]),
+        ("pytest.mark.asyncio", ["-p", "no:anyio", "-o", "asyncio_mode=auto"]),
+        ("pytest.mark.asyncio(loop_scope='session')", ["-p", "no:anyio"]),
+        ("pytest.mark.anyio", ["-p", "no:asyncio"]),
+    ],
+)
+def test_async_tests_run_as_the_user_too(project: pytest.Pytester, mark: str, arguments: list[str]) -> None:
+    anyio = "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+
+    result = run(project, ASYNC.replace("MARK", mark) + anyio, *arguments)
+
+    result.assert_outcomes(passed=3)
+
+
+def test_identity_does_not_leak_from_test_to_test(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+@pytest.fixture
+def somebody():
+    set_user_token("fixture")
+
+def test_one(somebody):
+    assert current_identity() == Identity("fixture")
+    set_authenticated_user_token("login")
+    identity_scope("u-1").__enter__()
+
+def test_two():
+    assert current_identity() is None
+    set_user_token("test")
+
+def test_three():
+    assert current_identity() is None
+    1 / 0
+
+def test_four():
+    assert current_identity() is None
+""",
+    ).assert_outcomes(passed=3, failed=1)
+
+
+def test_what_was_there_before_the_tests_is_there_in_each(project: pytest.Pytester) -> None:
+    project.makeconftest("from algolia_usertoken import set_user_token\nset_user_token('everybody')\n")
+
+    run(
+        project,
+        """
+def test_one():
+    assert current_identity() == Identity("everybody")
+    set_user_token("other")
+
+def test_two():
+    assert current_identity() == Identity("everybody")
+""",
+    ).assert_outcomes(passed=2)
+
+
+def test_respx_knows_algolia_by_name(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+import respx
+
+@respx.mock(using="algolia")
+def test_one(respx_mock):
+    respx_mock.post(path="/1/indexes/products/query").respond(403, json={"message": "mocked", "status": 403})
+    with pytest.raises(Exception, match="mocked"):
+        search()
+""",
+    ).assert_outcomes(passed=1)
+
+
+def test_failures_show_the_test_and_not_the_insides(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        """
+@pytest.mark.user_token("u-1")
+def test_same(algolia_mock):
+    search()
+    assert_same_identity(algolia_mock, token="u-2")
+
+@pytest.mark.user_token("u-1")
+def test_anonymous(algolia_mock):
+    search()
+    assert_anonymous(algolia_mock)
+""",
+    )
+
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E * AssertionError: the user is not u-2:",
+            "E *   u-1   POST  /1/indexes/products/query   (header)",
+            "E * AssertionError: requests name a user, and should name nobody:",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*assertions.py*")
+
+
+def test_xdist(project: pytest.Pytester) -> None:
+    run_apart(
+        project,
+        """
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.user_token("u-1")
+def test_one(algolia_mock, local_algolia, number):
+    search()
+    assert_same_identity(algolia_mock, token="u-1")
+""",
+        "-n",
+        "2",
+    ).assert_outcomes(passed=8)
+
+
+def test_without_respx(project: pytest.Pytester) -> None:
+    project.makeconftest("import sys\nsys.modules['respx'] = None\n")
+
+    result = run_apart(project, "def test_mock(algolia_mock): pass\n\ndef test_local(local_algolia): pass\n")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["E * ImportError: mocking Algolia needs respx (*): pip install 'algolia-usertoken[[]testing]'"]
+    )
+
+
+def test_the_markers_and_fixtures_are_described(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.algolia(*", "@pytest.mark.user_token(*"])
+    result = project.runpytest_inprocess("--fixtures")
+    result.stdout.fnmatch_lines(["algolia_mock*", "*A respx router*", "local_algolia*", "*A LocalAlgolia*"])
+
+
+def test_who_merely_has_it_installed_imports_next_to_nothing(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import json, sys
+        def test_one():
+            print("\\nLOADED", json.dumps(sorted(sys.modules)))
+        """
+    )
+    result = project.runpytest_subprocess("-s")
+
+    line = next(line for line in result.outlines if line.startswith("LOADED"))
+    loaded = set(json.loads(line.removeprefix("LOADED ").rstrip(".")))
+    assert {name for name in loaded if name.startswith("algolia")} == {
+        "algolia_usertoken",
+        "algolia_usertoken.testing",
+        "algolia_usertoken.testing.plugin",
+    }
+    assert "algoliasearch" not in loaded
+
+
+APP = """
+from fastapi import FastAPI, Header
+from algolia_usertoken import TokenAwareClientSync, identity_scope, pseudonymous_user_token
+
+app = FastAPI()
+client = TokenAwareClientSync("YOUR_APP_ID", "YOUR_API_KEY")
+last_user = None
+
+def user(login):
+    return pseudonymous_user_token(login, secret="a secret of the shop's own")
+
+@app.get("/search")
+def search(q: str, login: str = Header()):
+    with identity_scope(user(login)):
+        found = client.search_single_index("products", {"query": q, "clickAnalytics": True})
+    return {"hits": len(found.hits), "queryID": found.query_id}
+
+@app.post("/click")
+def click(query_id: str, product: str, login: str = Header()):
+    global last_user
+    last_user = last_user or user(login)  # kept from the first visitor for ever
+    client.events.clicked_object_ids_after_search("Clicked", "products", [product], [1], query_id, identity=last_user)
+
+@app.post("/cart")
+def add_to_cart(product: str, login: str = Header()):
+    client.search_single_index("products", {"filters": f"objectID:{product}"})  # as nobody
+    client.events.added_to_cart_object_ids("Added", "products", [product], identity=user(login))
+"""
+
+
+def test_a_strangers_shop(project: pytest.Pytester) -> None:
+    """Three endpoints, of which two get the identity wrong: the tests that catch it have less than ten lines each."""
+    pytest.importorskip("fastapi")
+    project.makepyfile(shop=APP)
+    project.makepyfile(
+        """
+        import pytest
+        from fastapi.testclient import TestClient
+        from algolia_usertoken.testing import assert_same_identity
+        from shop import app, client, user
+
+        visitor = TestClient(app)
+
+        def test_search(algolia_mock):
+            visitor.get("/search?q=shoe", headers={"login": "ada"})
+
+            assert_same_identity(algolia_mock, token=user("ada"))
+
+        @pytest.mark.parametrize("login", ["ada", "ben"])
+        def test_click(algolia_mock, login):
+            found = visitor.get("/search?q=shoe", headers={"login": login}).json()
+            visitor.post(f"/click?product=1&query_id={found['queryID']}", headers={"login": login})
+
+            client.events.flush()
+            assert_same_identity(algolia_mock, token=user(login))
+
+        def test_cart(algolia_mock):
+            visitor.post("/cart?product=1", headers={"login": "ada"})
+
+            client.events.flush()
+            assert_same_identity(algolia_mock, token=user("ada"))
+        """
+    )
+
+    result = project.runpytest_inprocess("-W", "ignore")
+
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E * requests disagree about who the user is:",
+            "E * user-* POST  /1/indexes/products/query   (header)",
+            "E * user-* POST  /1/events                   (events[[]0].userToken)",
+            "FAILED *test_click[[]ben]*",
+            "FAILED *test_cart*",
+        ]
+    )
