@@ -61,7 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations.celery": {"errors", "identity", "context", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request"},
     "demo": {"", "testing"},
-    "cli": {"", "demo", "testing"},
+    "check": {""},
+    "cli": {"", "check", "demo", "testing"},
     "__main__": {"cli"},
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from algolia_usertoken import pseudonymous_user_token
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -289,3 +291,101 @@ class TestServe:
         assert main(["serve"]) == 130
 
         assert asked == [8108]
+
+
+class TestToken:
+    def test_anonymous(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["token", "anonymous"]) == 0
+        assert re.fullmatch(r"anonymous-[0-9a-f-]{36}\n", capsys.readouterr().out)
+
+    def test_pseudonymous(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_text("the secret\n", encoding="utf-8")
+        expected = pseudonymous_user_token("jane@example.com", secret="the secret", prefix="u-")
+
+        assert main(["token", "pseudonymous", "jane@example.com", "--prefix", "u-", "--secret-file", str(file)]) == 0
+        assert capsys.readouterr().out == f"{expected}\n"
+
+        monkeypatch.setenv("ALGOLIA_USERTOKEN_SECRET", "the secret")
+        assert main(["token", "pseudonymous", "jane@example.com", "--prefix", "u-"]) == 0
+        assert capsys.readouterr().out == f"{expected}\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["1"], "the secret is missing: set ALGOLIA_USERTOKEN_SECRET, or give --secret-file"),
+            (["1", "--secret-file", "no such file"], "cannot read --secret-file: No such file or directory"),
+            (["1", "--secret-file", "a\0b"], "cannot read --secret-file: embedded null byte"),
+            (
+                ["1", "--secret-file", os.devnull],
+                "the secret is missing: set ALGOLIA_USERTOKEN_SECRET, or give --secret-file",
+            ),
+            (["", "--secret-file", __file__], "user_id "),
+            (["1", "--prefix", "user@", "--secret-file", __file__], "prefix "),
+        ],
+    )
+    def test_pseudonymous_of_what_cannot_be(
+        self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("ALGOLIA_USERTOKEN_SECRET", raising=False)
+
+        assert main(["token", "pseudonymous", *arguments]) == 2
+        assert capsys.readouterr().err.startswith(f"algolia-usertoken: {said}")
+
+    def test_validate(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["token", "validate", "user-1", "--", "-1"]) == 0
+        assert capsys.readouterr().out == "valid    user-1\nvalid    -1\n"
+
+        assert main(["token", "validate", "user-1", "jane@example.com", "", "\udcff"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["valid", "invalid", "invalid", "invalid"]
+        assert "'@' at position 5" in lines[1]
+
+    def test_validate_the_lines_of_the_input(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("user-1\nuser 2\r\nuser-3"))
+
+        assert main(["token", "validate", "-"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["valid", "invalid", "valid"]
+
+    def test_an_input_that_is_no_text(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "algolia_usertoken", "token", "validate", "-"],
+            input=b"user-1\n\xff\n",
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert b"valid    user-1\ninvalid  " in done.stdout
+        assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["demo"],
+        ["serve"],
+        ["check"],
+        ["token"],
+        *(["token", kind] for kind in ("anonymous", "pseudonymous", "validate")),
+    ],
+)
+def test_help_fits_80_columns_and_names_the_exit_codes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--help"])
+
+    text = capsys.readouterr().out
+    assert exit_.value.code == 0
+    assert "exit codes:" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.isascii()  # for every terminal

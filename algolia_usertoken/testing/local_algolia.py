@@ -96,7 +96,7 @@ class LocalAlgolia:
         self._records = Records()
         self._received = Received(max_received, _MAX_RECEIVED_BYTES)
         self._faults = Faults()
-        self._api = Api(app_id, api_key, self._records, self._received.query_ids, self._received.forget_user)
+        self._api = Api(app_id, api_key, self._records, self._received)
         self._server: Server | None = None
         self._lifecycle = threading.Lock()
 

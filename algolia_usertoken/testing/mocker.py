@@ -35,7 +35,7 @@ except ImportError as error:
         f"mocking Algolia needs respx ({error}): pip install 'algolia-usertoken[testing]'", name=error.name
     ) from error
 
-from .received import QueryIDs
+from .received import Received
 from .records import Records
 from .routes import Api, Call
 
@@ -124,7 +124,7 @@ class AlgoliaRouter(MockRouter):
         records_kept = Records(any_index=records is None)
         for index, objects in (records or {}).items():
             records_kept.add(index, objects)
-        self._api = Api("algolia", "mock", records_kept, QueryIDs(), lambda user_token: None)
+        self._api = Api("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""

@@ -300,7 +300,12 @@ def texts(data: Mapping[str, Any]) -> Iterator[str]:
 
 def now() -> str:
     """The time as Algolia writes it, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000Z"
+    return written(time.time())
+
+
+def written(seconds: float) -> str:
+    """A time in seconds since the epoch, as Algolia writes it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + ".000Z"
 
 
 def _texts(value: Any) -> Iterator[str]:

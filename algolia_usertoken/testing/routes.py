@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, unquote
 
 from . import insights_rules, search
 from .api_keys import restrictions
-from .received import Operation, QueryIDs, ReceivedEvent, ReceivedSearch
-from .records import Records, Refused, now, object_id_of, to_json
+from .received import Operation, Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
+from .records import Records, Refused, now, object_id_of, to_json, written
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
@@ -88,12 +88,11 @@ def as_error(status: int, message: str) -> Reply:
 class Api:
     """Answers calls from its records. Not thread-safe but for what Records and Received promise."""
 
-    def __init__(self, app_id: str, api_key: str, records: Records, query_ids: QueryIDs, forget_user: _Forget) -> None:
+    def __init__(self, app_id: str, api_key: str, records: Records, received: Received) -> None:
         self.app_id = app_id
         self.api_key = api_key
         self.records = records
-        self.query_ids = query_ids
-        self.forget_user = forget_user
+        self.received = received
 
     def answer(self, call: Call) -> Reply:
         insights = call.path.startswith(("/1/events", "/1/usertokens/"))
@@ -124,7 +123,6 @@ class Api:
         return until is None or until >= call.received_at
 
 
-_Forget = Callable[[str], None]
 _Handler = Callable[..., Reply]
 
 
@@ -231,7 +229,7 @@ def _note(api: Api, call: Call, operation: Operation, name: str, params: Mapping
     token = in_parameter or in_header or in_key or None
     query = params.get("query", "")
     wants_id = operation != "facets" and search.is_true(params.get("clickAnalytics"))
-    query_id = api.query_ids.new() if wants_id else None
+    query_id = api.received.query_ids.new() if wants_id else None
     call.searches.append(
         ReceivedSearch(
             operation=operation,
@@ -421,8 +419,38 @@ def push_events(api: Api, call: Call) -> Reply:
 
 @_on("DELETE", "/1/usertokens/{token}")
 def delete_user_token(api: Api, call: Call, token: str) -> Reply:
-    api.forget_user(token)
+    api.received.forget_user(token)
     return Reply(200, b"")
+
+
+# -- Logs -------------------------------------------------------------------------------------------------------------
+
+
+@_on("GET", "/1/logs")
+def logs(api: Api, call: Call) -> Reply:
+    """The newest requests of the Search API first, https://www.algolia.com/doc/rest-api/search/get-logs."""
+    if call.restrictions:
+        raise Refused(403, "Method not allowed with this API key")
+    offset, length = _whole(call.in_query("offset")) or 0, _whole(call.in_query("length")) or 10
+    kept = [request for request in reversed(api.received.requests()) if request.path.startswith("/1/indexes")]
+    return as_json({"logs": [_log_entry(request) for request in kept[offset : offset + length]]})
+
+
+def _log_entry(request: ReceivedRequest) -> dict[str, Any]:
+    hidden = {name: "********" for name in request.headers if name.lower() == "x-algolia-api-key"}
+    headers = {**request.headers, **hidden}
+    return {
+        "timestamp": written(request.received_at),
+        "method": request.method,
+        "answer_code": str(request.status or 0),
+        "query_body": request.body.decode(errors="replace"),
+        "answer": "",
+        "url": f"{request.path}?{request.query_string}".rstrip("?"),
+        "ip": request.client_ip,
+        "query_headers": "\n".join(f"{name}: {value}" for name, value in headers.items()),
+        "sha1": "",
+        "processing_time_ms": "1",
+    }
 
 
 # Most requests are for few paths.

@@ -1,0 +1,356 @@
+"""
+Whether a real application is set up right: one search and one event, and what became of them.
+
+Each finding says in plain words what works, or what is wrong and what to do about it. Nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import requests
+from algoliasearch.http.exceptions import AlgoliaUnreachableHostException, RequestException
+from algoliasearch.http.hosts import Host, HostsCollection
+from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.search.config import SearchConfig
+
+from . import TokenAwareClientSync, anonymous_user_token
+
+REGIONS = ("us", "de")
+TAG = "algolia-usertoken-check"
+_HEADER = "x-algolia-usertoken"
+_CONNECT_MS, _ANSWER_MS = 2000, 3000
+_LOG_TRIES, _LOG_PAUSE = 6, 0.5  # a search appears in the logs a moment later
+_INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
+_KEYS = "https://dashboard.algolia.com/account/api-keys"
+_LAST_DIGITS = 4
+
+State = Literal["ok", "wrong", "unknown", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one step found: `said` in words, and for what is wrong or unknown the `remedy`."""
+
+    step: str
+    state: State
+    said: str
+    remedy: str = ""
+
+
+class Check:
+    """
+    One search and one event, of one throw-away user token, to an application of Algolia or a stand-in for it.
+
+    Args:
+        app_id, api_key: of the application; the key needs the ACL `search`, and `logs` for all of the answers.
+        index: the name of an index to search.
+        region: where events go, `"us"` or `"de"`; None: to the host that forwards them by geography.
+        host: (scheme, name, port) of a stand-in, for searches and events alike.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        api_key: str,
+        index: str,
+        region: str | None = None,
+        host: tuple[str, str, int | None] | None = None,
+    ) -> None:
+        self.app_id = app_id
+        self.index = index
+        self.region = region
+        self.user_token = anonymous_user_token()
+        self._api_key = api_key
+        self._host = host
+        self._tag = f"{TAG}-{secrets.token_hex(4)}"
+
+    def run(self) -> Iterator[Finding]:
+        """The findings, each as soon as it is known. Takes no longer than about 20 seconds, whatever hangs."""
+        config = SearchConfig(self.app_id, self._api_key)
+        self._lead(config)
+        with TokenAwareClientSync.create_with_config(config, user_token=self.user_token) as client:
+            try:
+                response = client.search_single_index_with_http_info(
+                    self.index, {"query": "", "hitsPerPage": 1, "clickAnalytics": True, "analyticsTags": [self._tag]}
+                )
+                found = json.loads(response.raw_data or "")
+                hits = found["hits"]
+            except Exception as error:
+                yield from self._search_failed(error)
+                return
+            yield Finding("connection", "ok", f"{response.host} answers searches.")
+            yield Finding("key", "ok", f"The key {self._shown_key()} of application {self.app_id} may search.")
+            yield Finding("index", "ok", f"The index {self.index} exists, with {found.get('nbHits', 0):,} records.")
+            yield from self._token_arrived(client)
+            query_id = found.get("queryID")
+            yield self._has_query_id(query_id)
+        yield from self._event(query_id, hits)
+
+    # -- The search ---------------------------------------------------------------------------------------------------
+
+    def _search_failed(self, error: Exception) -> Iterator[Finding]:
+        failed = self._unreachable(error) or _search_fault(error, self.app_id, self.index, self._shown_key())
+        steps = ["connection", "key", "index", "token", "query id", "event", "region"]
+        for step in steps[: steps.index(failed.step)]:
+            yield Finding(step, "ok", "Fine, as the answer to the search shows.")
+        yield failed
+        for step in steps[steps.index(failed.step) + 1 :]:
+            yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
+
+    def _unreachable(self, error: Exception) -> Finding | None:
+        if not isinstance(error, (AlgoliaUnreachableHostException, requests.RequestException)):
+            return None
+        said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {_why(error)}."
+        if self._host is not None:
+            return Finding(
+                "connection", "wrong", said, "Does it run, and on that port? `algolia-usertoken serve` starts one."
+            )
+        return Finding(
+            "connection",
+            "wrong",
+            said,
+            f"Hosts are named after the application: is {self.app_id} its id? Otherwise a firewall, a proxy "
+            "(HTTPS_PROXY) or the name server keeps this machine from *.algolia.net and *.algolianet.com.",
+        )
+
+    def _token_arrived(self, client: TokenAwareClientSync) -> Iterator[Finding]:
+        try:
+            entry = self._log_entry(client)
+        except RequestException as error:
+            if error.status_code == 403:
+                yield Finding(
+                    "token",
+                    "unknown",
+                    f"The search was sent with the header X-Algolia-UserToken: {self.user_token}. Whether it arrived, "
+                    "only Algolia's logs tell, and this key may not read them.",
+                    f"Run the check with a key that has the ACL `logs` ({_KEYS}), or look for the token in the "
+                    "dashboard, under Monitoring, API logs.",
+                )
+            else:
+                yield Finding("token", "unknown", f"The logs could not be read: {error}.", "Try again later.")
+            return
+        except Exception as error:
+            yield Finding("token", "unknown", f"The logs could not be read: {_short(error)}.", "Try again later.")
+            return
+        yield self._token_in(entry)
+
+    def _log_entry(self, client: TokenAwareClientSync) -> dict[str, Any] | None:
+        for _ in range(_LOG_TRIES):
+            raw = client.get_logs_with_http_info(length=100).raw_data
+            for entry in json.loads(raw or "")["logs"]:
+                if self._tag in f"{entry.get('query_body')}{entry.get('url')}{entry.get('query_params')}":
+                    found: dict[str, Any] = entry
+                    return found
+            time.sleep(_LOG_PAUSE)
+        return None
+
+    def _token_in(self, entry: dict[str, Any] | None) -> Finding:
+        if entry is None:
+            return Finding(
+                "token",
+                "unknown",
+                "The search is not in Algolia's logs yet.",
+                "Run the check again, or look for the search in the dashboard, under Monitoring, API logs.",
+            )
+        headers = str(entry.get("query_headers", ""))
+        if self.user_token in headers:
+            return Finding(
+                "token",
+                "ok",
+                f"Algolia recorded the user token {self.user_token}, in the header X-Algolia-UserToken. There is none "
+                "in the parameters that could win over it.",
+            )
+        other = next((line for line in headers.splitlines() if line.lower().startswith(_HEADER)), None)
+        return Finding(
+            "token",
+            "wrong",
+            f"Algolia received another user token than was sent: {_short(other.strip())}."
+            if other
+            else "The search arrived at Algolia without its header X-Algolia-UserToken.",
+            "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "
+            'X-Algolia-UserToken on, or use user_token_in="both", which writes the token into the parameters too.',
+        )
+
+    def _has_query_id(self, query_id: Any) -> Finding:
+        if query_id:
+            return Finding("query id", "ok", "The response has a queryID, so that clicks can be told to belong to it.")
+        return Finding(
+            "query id",
+            "wrong",
+            "The search asked for clickAnalytics, and the response has no queryID.",
+            "Something between this machine and Algolia answers from a cache, or drops parameters: lead searches "
+            "around it.",
+        )
+
+    # -- The event ----------------------------------------------------------------------------------------------------
+
+    def _event(self, query_id: Any, hits: list[Any]) -> Iterator[Finding]:
+        event: dict[str, Any] = {"eventName": TAG, "index": self.index}
+        if query_id and hits:
+            event |= {"eventType": "click", "objectIDs": [hits[0]["objectID"]], "positions": [1], "queryID": query_id}
+            sent = "A click on the first hit"
+        else:
+            event |= {"eventType": "view", "filters": [f"checked:{TAG}"]}
+            sent = "A view of a filter (there is no hit with a queryID to click on)"
+        error = self._sent_to(self.region, event)
+        if error is None:
+            yield Finding("event", "ok", f"{sent} was accepted by {self._insights_name()}.")
+            yield self._region_of_accepted()
+            return
+        status = getattr(error, "status_code", None)
+        if status in (401, 403, 404) and self._host is None:
+            elsewhere = next((other for other in REGIONS if self._is_taken_by(other, event)), None)
+            if elsewhere is not None:
+                yield Finding("event", "ok", f"{sent} was accepted, by insights.{elsewhere}.algolia.io.")
+                yield _wrong_region(
+                    self.region, f"Events of this application are taken in the region {elsewhere}.", elsewhere
+                )
+                return
+        if "region" in str(error).lower():
+            yield Finding("event", "skipped", "The event was refused, because of the region.")
+            yield _wrong_region(self.region, f"Algolia says: {_short(error)}.", None)
+            return
+        yield _event_fault(error, self._insights_name(), self._shown_key())
+        yield Finding("region", "skipped", "Not known, because of the event.")
+
+    def _sent_to(self, region: str | None, event: dict[str, Any]) -> Exception | None:
+        config = InsightsConfig(self.app_id, self._api_key, region)
+        self._lead(config)
+        with TokenAwareClientSync(
+            self.app_id, self._api_key, user_token=self.user_token, insights_config=config
+        ) as client:
+            try:
+                client.insights.push_events({"events": [event]})
+            except Exception as error:
+                return error
+        return None
+
+    def _is_taken_by(self, region: str, event: dict[str, Any]) -> bool:
+        return region != self.region and self._sent_to(region, event) is None
+
+    def _region_of_accepted(self) -> Finding:
+        if self._host is not None:
+            return Finding("region", "ok", "A stand-in has no regions.")
+        if self.region is not None:
+            return Finding("region", "ok", f"The region {self.region} takes events of this application.")
+        return Finding(
+            "region",
+            "unknown",
+            "No region was given: insights.algolia.io forwards events by geography.",
+            f"To fix where they are kept, give the region that {_INFRASTRUCTURE} shows: us or de.",
+        )
+
+    # -- Both ---------------------------------------------------------------------------------------------------------
+
+    def _lead(self, config: Any) -> None:
+        """Bounded time-outs, and the stand-in where there is one."""
+        config.connect_timeout = _CONNECT_MS
+        config.read_timeout = config.write_timeout = _ANSWER_MS
+        config.max_rate_limit_retries = 0
+        if self._host is not None:
+            scheme, name, port = self._host
+            config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+
+    def _insights_name(self) -> str:
+        if self._host is not None:
+            return self._host[1] if self._host[2] is None else f"{self._host[1]}:{self._host[2]}"
+        return "insights.algolia.io" if self.region is None else f"insights.{self.region}.algolia.io"
+
+    def _shown_key(self) -> str:
+        return f"…{self._api_key[-_LAST_DIGITS:]}" if len(self._api_key) > 2 * _LAST_DIGITS else "…"
+
+
+def _search_fault(error: Exception, app_id: str, index: str, key: str) -> Finding:
+    """What a search that failed says about the set-up. Statuses: https://www.algolia.com/doc/rest-api/search"""
+    if not isinstance(error, RequestException):  # no JSON, or JSON without hits
+        return Finding(
+            "connection",
+            "wrong",
+            "What answers is not Algolia: the answer is not that of a search.",
+            "Look at what is behind the host or the proxy in between.",
+        )
+    message, status = _short(error), error.status_code
+    if status in (401, 403):
+        if "invalid" in message.lower():
+            remedy = f"Copy both anew from {_KEYS}; they must be of the same application."
+        else:
+            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: {_KEYS}."
+        return Finding(
+            "key", "wrong", f"The key {key} of application {app_id} is not accepted: {status}, {message}.", remedy
+        )
+    if status == 404:
+        return Finding(
+            "index",
+            "wrong",
+            f"The index {index} is not there: {message}.",
+            "Names of indices are case-sensitive, and often have a prefix such as dev_ or prod_. An index is made by "
+            "saving its first record.",
+        )
+    if status == 429:
+        return Finding(
+            "key",
+            "wrong",
+            f"The key {key} is over its rate limit: {message}.",
+            "Wait, or raise the key's maxQueriesPerIPPerHour. Where it counted a backend as one user, tokens mend it.",
+        )
+    return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", "Try again later.")
+
+
+def _event_fault(error: Exception, host: str, key: str) -> Finding:
+    """What an event that failed says. Statuses: https://www.algolia.com/doc/rest-api/insights/push-events"""
+    status = getattr(error, "status_code", None)
+    message = _short(error)
+    if status is None:
+        return Finding(
+            "event",
+            "wrong",
+            f"{host} cannot be reached: {_why(error)}.",
+            "Events have a host of their own: let a firewall or a proxy pass it, too.",
+        )
+    if status in (401, 403, 404):
+        said = f"The key {key} may not send events to {host}: {status}, {message}."
+        remedy = (
+            f"The key needs the ACL `search` ({_KEYS}). If it has it, the region may be wrong: see {_INFRASTRUCTURE}."
+        )
+    elif status in (400, 413, 422):
+        said = f"The event was refused: {status}, {message}."
+        remedy = "Something between this machine and Algolia changes bodies, or Algolia's rules have changed: tell us."
+    elif status == 429:
+        said, remedy = f"The event was refused: {status}, {message}.", "Too many at once: wait, and try again."
+    else:
+        said, remedy = f"The event was answered with {status}: {message}.", "Try again later."
+    return Finding("event", "wrong", said, remedy)
+
+
+def _wrong_region(region: str | None, said: str, right: str | None) -> Finding:
+    given = f"The region {region} is wrong." if region else "A region is needed."
+    return Finding(
+        "region",
+        "wrong",
+        f"{given} {said}",
+        f"Give the region {right or f'that {_INFRASTRUCTURE} shows'}: EventSender(region=…), or "
+        "insights_config=InsightsConfig(app_id, api_key, region).",
+    )
+
+
+def _why(error: BaseException) -> str:
+    """The operating system's word for it, where that is at the bottom of it."""
+    if isinstance(error, AlgoliaUnreachableHostException):
+        return "no host answers, or only with an error of its own"
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # a chain may lead back to itself
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), type(error).__name__)
+
+
+def _short(error: object) -> str:
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"

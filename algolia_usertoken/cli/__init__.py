@@ -1,0 +1,60 @@
+"""The command `algolia-usertoken`. What a command needs is imported when it runs, so that --help stays fast."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import check, demo, serve, token
+from .common import EXIT_CODES
+
+_DESCRIPTION = """\
+Searches and events that carry the same user token, for the Algolia Python
+client.
+
+To see what that is about, run the demo. To develop and test without an account,
+serve a stand-in for Algolia and watch it in a browser. To find out what is
+wrong with a real set-up, check it.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. The interpreter flushes once more at exit: give it a place to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="algolia-usertoken",
+        description=_DESCRIPTION,
+        epilog=f"`algolia-usertoken COMMAND --help` tells more about each.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, serve, check, token):
+        command.add(commands)
+    return parser
+
+
+class _PrintVersion(argparse.Action):
+    """argparse's own wants the version before it is asked for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"algolia-usertoken {version('algolia-usertoken')}")
+        parser.exit()

@@ -1,0 +1,441 @@
+"""`algolia-usertoken check`, against a LocalAlgolia with each fault; what it says of Algolia itself, under respx."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from algoliasearch.search.client import SearchClientSync
+
+from algolia_usertoken.cli import main
+from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
+
+STEPS = ["connection", "key", "index", "token", "query id", "event", "region"]
+FORBIDDEN = {"message": "Method not allowed with this API key", "status": 403}
+Checked = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALGOLIA_APP_ID", "ALGOLIA_API_KEY", "ALGOLIA_INDEX_NAME", "ALGOLIA_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def check(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> Checked:
+    """Runs the command against `algolia` and returns its exit code and its JSON, findings by step."""
+
+    def check(*arguments: str, host: str | None = None) -> tuple[int, dict[str, Any]]:
+        code = main(["check", "--json", "--host", host or f"127.0.0.1:{algolia.port}", *arguments])
+        report = json.loads(capsys.readouterr().out)
+        assert [finding["step"] for finding in report["findings"]] == STEPS
+        assert report["faults"] == sum(finding["state"] == "wrong" for finding in report["findings"])
+        assert code == (1 if report["faults"] else 0)
+        return code, {finding["step"]: finding for finding in report["findings"]}
+
+    return check
+
+
+def only_fault(findings: dict[str, Any], step: str, said: str, remedy: str) -> None:
+    """`step` is the one thing wrong, and what comes after it was not tried."""
+    states = [finding["state"] for finding in findings.values()]
+    assert states.count("wrong") == 1
+    assert findings[step]["state"] == "wrong"
+    assert re.search(said, findings[step]["said"]), findings[step]["said"]
+    assert re.search(remedy, findings[step]["remedy"]), findings[step]["remedy"]
+
+
+def test_all_is_well(check: Checked, algolia: LocalAlgolia) -> None:
+    code, findings = check()
+
+    assert code == 0
+    assert {finding["state"] for finding in findings.values()} == {"ok"}
+    (search,), (event,) = algolia.searches, algolia.events
+    assert search.user_token == event.user_token
+    assert search.user_token.startswith("anonymous-")
+    assert search.user_token in findings["token"]["said"]
+    assert event.query_ids == (search.query_id,)
+    assert search.params["analyticsTags"][0].startswith("algolia-usertoken-check-")
+    assert algolia.mismatches() == []
+
+
+@pytest.mark.parametrize("option", ["--api-key", "--app-id"])
+def test_a_wrong_key(option: str, check: Checked) -> None:
+    _, findings = check(option, "wrong-one-0000")
+
+    only_fault(findings, "key", "Invalid Application-ID or API key", "same application")
+    assert [finding["state"] for finding in findings.values()] == ["ok", "wrong", *["skipped"] * 5]
+
+
+def test_the_key_is_never_shown(check: Checked) -> None:
+    _, findings = check("--api-key", "0123456789abcdef")
+
+    assert "…cdef" in findings["key"]["said"]
+    assert "b" + "cdef" not in json.dumps(findings)
+
+
+def test_a_key_that_may_not_search(check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(403, body=FORBIDDEN)
+
+    _, findings = check()
+
+    only_fault(findings, "key", "Method not allowed with this API key", "ACL `search`")
+
+
+def test_a_key_that_may_not_send_events(check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(403, body=FORBIDDEN, path="/1/events")
+
+    _, findings = check()
+
+    only_fault(findings, "event", "may not send events.*403", "ACL `search`.*region")
+    assert findings["region"]["state"] == "skipped"
+
+
+def test_an_index_that_is_not_there(check: Checked) -> None:
+    _, findings = check("--index", "Products")
+
+    only_fault(findings, "index", "Index Products does not exist", "case-sensitive")
+
+
+def test_an_index_without_records(check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.save_objects("empty", [])
+
+    code, findings = check("--index", "empty")
+
+    assert code == 0
+    assert "0 records" in findings["index"]["said"]
+    assert "there is no hit" in findings["event"]["said"]
+    assert algolia.events[0].event["filters"] == ["checked:algolia-usertoken-check"]
+
+
+def test_nobody_listens(check: Checked) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+
+    _, findings = check(host=f"http://127.0.0.1:{port}")
+
+    only_fault(findings, "connection", f"127.0.0.1:{port} cannot be reached: Connection refused", "serve")
+
+
+def test_nobody_answers(check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.hang_next(times=None)
+
+    _, findings = check()
+
+    only_fault(findings, "connection", "no host answers", "")
+
+
+def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.hang_next(times=None, path="/1/events")
+
+    _, findings = check()
+
+    only_fault(findings, "event", "cannot be reached", "host of their own")
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome to nginx!</html>", "[]", "{}", "null", "7"])
+def test_something_else_answers(body: str, check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(200, body=body)
+
+    _, findings = check()
+
+    only_fault(findings, "connection", "not Algolia", "proxy")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "said", "remedy"),
+    [
+        (422, "userToken: invalid", "refused: 422, userToken: invalid", "changes bodies"),
+        (400, "bad", "refused: 400", "changes bodies"),
+        (413, "too large", "refused: 413", "changes bodies"),
+        (429, "slow down", "refused: 429", "wait"),
+        (401, "Invalid credentials", "may not send events.*401", "ACL"),
+        (404, "not found", "may not send events.*404", "region"),
+        (503, "down", "cannot be reached: no host answers", "host of their own"),
+    ],
+)
+def test_the_event_is_refused(
+    status: int, message: str, said: str, remedy: str, check: Checked, algolia: LocalAlgolia
+) -> None:
+    algolia.fail_next(status, body={"message": message, "status": status}, path="/1/events", times=None)
+
+    _, findings = check()
+
+    only_fault(findings, "event", said, remedy)
+
+
+def test_a_wrong_region_by_algolias_own_word(check: Checked, algolia: LocalAlgolia) -> None:
+    body = {"message": "The log processing region does not match", "status": 401}
+    algolia.fail_next(401, body=body, path="/1/events", times=None)
+
+    _, findings = check()
+
+    only_fault(findings, "region", "region does not match", "infrastructure")
+
+
+@pytest.mark.parametrize(
+    ("status", "step"), [(429, "key"), (500, "connection"), (400, "connection"), (405, "connection")]
+)
+def test_the_search_fails(status: int, step: str, check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(status, times=None)
+
+    _, findings = check()
+
+    only_fault(findings, step, "LocalAlgolia was told to answer|no host answers", "")
+
+
+def test_no_query_id(check: Checked, algolia: LocalAlgolia) -> None:
+    answer = {"hits": [{"objectID": "1"}], "nbHits": 1, "query": "", "params": "", "processingTimeMS": 1}
+    algolia.fail_next(200, body=answer, path="/1/indexes")
+
+    _, findings = check()
+
+    only_fault(findings, "query id", "no queryID", "cache")
+    assert findings["event"]["state"] == "ok"
+
+
+class TestLogs:
+    def test_a_key_that_may_not_read_them(self, check: Checked, algolia: LocalAlgolia) -> None:
+        with SearchClientSync.create_with_config(algolia.search_config()) as parent:
+            key = parent.generate_secured_api_key(algolia.api_key, {"filters": ""})
+
+        code, findings = check("--api-key", key)
+
+        assert code == 0
+        assert findings["token"]["state"] == "unknown"
+        assert "ACL `logs`" in findings["token"]["remedy"]
+
+    @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 400}, {"status": 200, "body": "<html>"}])
+    def test_they_cannot_be_read(self, fault: Any, check: Checked, algolia: LocalAlgolia) -> None:
+        algolia.fail_next(**fault, path="/1/logs", times=None)
+
+        code, findings = check()
+
+        assert code == 0
+        assert findings["token"]["state"] == "unknown"
+        assert "could not be read" in findings["token"]["said"]
+
+    def test_the_search_is_not_in_them_yet(
+        self, check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("algolia_usertoken.check._LOG_PAUSE", 0.0)
+        algolia.fail_next(200, body={"logs": []}, path="/1/logs", times=None)
+
+        code, findings = check()
+
+        assert code == 0
+        assert "not in Algolia's logs yet" in findings["token"]["said"]
+
+    @pytest.mark.parametrize(
+        ("header", "said"), [("", "without its header"), ("X-Algolia-UserToken: u-2\n", "another.*u-2")]
+    )
+    def test_the_header_was_lost_on_the_way(
+        self, header: str, said: str, check: Checked, algolia: LocalAlgolia
+    ) -> None:
+        with changing_proxy(algolia, header) as port:
+            _, findings = check(host=f"127.0.0.1:{port}")
+
+        only_fault(findings, "token", said, "user_token_in")
+        assert findings["event"]["state"] == "ok"
+
+
+def changing_proxy(algolia: LocalAlgolia, header: str) -> Any:
+    """A proxy in front of `algolia` that puts something else, or nothing, in place of the header."""
+    from contextlib import contextmanager
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "x-algolia-usertoken"}
+            if header:
+                name, value = header.strip().split(": ")
+                headers[name] = value
+            answer = httpx.request(self.command, f"{algolia.url}{self.path}", headers=headers, content=body)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = forward
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    @contextmanager
+    def running() -> Iterator[int]:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    return running()
+
+
+class TestAlgoliaItself:
+    """Without --host, requests go to Algolia's own hosts: here respx stands in for them."""
+
+    @pytest.fixture
+    def algolia(self) -> Iterator[AlgoliaRouter]:  # type: ignore[override]
+        with AlgoliaRouter(records={"products": [{"objectID": "1"}]}, assert_all_called=False) as router:
+            yield router
+
+    @pytest.fixture
+    def check(self, capsys: pytest.CaptureFixture[str]) -> Checked:  # type: ignore[override]
+        def check(*arguments: str) -> tuple[int, dict[str, Any]]:
+            code = main(
+                ["check", "--json", "--app-id", "APP", "--api-key", "a-key-of-app", "--index", "products", *arguments]
+            )
+            return code, {finding["step"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+
+        return check
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("algolia_usertoken.check._LOG_PAUSE", 0.0)
+
+    def hosts(self, router: AlgoliaRouter, path: str) -> list[str]:
+        return [call.request.url.host for call in router.calls if call.request.url.path == path]
+
+    def test_the_region_that_was_given(self, check: Checked, algolia: AlgoliaRouter) -> None:
+        code, findings = check("--region", "de")
+
+        assert code == 0
+        assert self.hosts(algolia, "/1/events") == ["insights.de.algolia.io"]
+        assert findings["region"] == {
+            "step": "region",
+            "state": "ok",
+            "said": "The region de takes events of this application.",
+            "remedy": "",
+        }
+
+    def test_no_region(self, check: Checked, algolia: AlgoliaRouter) -> None:
+        code, findings = check()
+
+        assert code == 0
+        assert self.hosts(algolia, "/1/events") == ["insights.algolia.io"]
+        assert findings["region"]["state"] == "unknown"
+        assert "us or de" in findings["region"]["remedy"]
+
+    @pytest.mark.parametrize("arguments", [[], ["--region", "us"]])
+    def test_the_region_is_another(self, arguments: list[str], check: Checked, algolia: AlgoliaRouter) -> None:
+        for host in ("insights.algolia.io", "insights.us.algolia.io"):
+            algolia.post(f"https://{host}/1/events").respond(401, json={"message": "Invalid credentials"})
+
+        code, findings = check(*arguments)
+
+        assert code == 1
+        assert findings["event"]["state"] == "ok"
+        only_fault(findings, "region", "taken in the region de", "region de")
+
+    def test_no_region_takes_it(self, check: Checked, algolia: AlgoliaRouter) -> None:
+        algolia.post(path="/1/events").respond(401, json={"message": "Invalid credentials"})
+
+        _, findings = check("--region", "us")
+
+        only_fault(findings, "event", "401, Invalid credentials", "region")
+        assert self.hosts(algolia, "/1/events") == ["insights.us.algolia.io", "insights.de.algolia.io"]
+
+    def test_it_cannot_be_reached(self, check: Checked, algolia: AlgoliaRouter) -> None:
+        algolia.post(path="/1/indexes/products/query").mock(side_effect=httpx.ConnectError)
+
+        _, findings = check()
+
+        only_fault(findings, "connection", "Algolia cannot be reached: ConnectionError", "is APP its id")
+
+    def test_the_environment(
+        self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ALGOLIA_APP_ID", "ENV")
+        monkeypatch.setenv("ALGOLIA_API_KEY", "key-of-the-environment")
+        monkeypatch.setenv("ALGOLIA_INDEX_NAME", "products")
+        monkeypatch.setenv("ALGOLIA_REGION", "us")
+
+        assert main(["check"]) == 0
+        assert algolia.calls[0].request.headers["x-algolia-application-id"] == "ENV"
+        assert "insights.us.algolia.io" in capsys.readouterr().out
+
+    def test_a_region_of_the_environment_that_is_none(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ALGOLIA_REGION", "eu")
+
+        assert main(["check", "--app-id", "A", "--api-key", "k", "--index", "i"]) == 2
+        assert capsys.readouterr().err == "algolia-usertoken: ALGOLIA_REGION must be us or de, not 'eu'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ([], "give --app-id, or set ALGOLIA_APP_ID"),
+        (["--app-id", "A"], "give --api-key, or set ALGOLIA_API_KEY"),
+        (["--app-id", "A", "--api-key", "k"], "give --index, or set ALGOLIA_INDEX_NAME"),
+        (["--app-id", "A B", "--api-key", "k", "--index", "i"], "--app-id has characters that none has"),
+        (["--app-id", "A", "--api-key", "k\n", "--index", "i"], "--api-key has characters that none has"),
+        (["--app-id", "A", "--api-key", "schlüssel", "--index", "i"], "--api-key has characters that none has"),
+    ],
+)
+def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *arguments]) == 2
+    assert capsys.readouterr().err == f"algolia-usertoken: {missing}\n"
+
+
+@pytest.mark.parametrize(
+    "host", ["", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "127.0.0.1:8108/path", "[::1", "a:99999"]
+)
+def test_a_host_that_is_none(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["check", "--host", host])
+
+    assert exit_.value.code == 2
+    assert "127.0.0.1:8108" in capsys.readouterr().err
+
+
+def test_in_words(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--host", f"127.0.0.1:{algolia.port}", "--index", "nope"]) == 1
+
+    text = capsys.readouterr().out
+    assert "ok        connection  " in text
+    assert "wrong     index       The index nope is not there" in text
+    assert "→ Names of indices" in text
+    assert "\n1 to mend.\n" in text
+    assert f"client.insights.delete_user_token({algolia.searches[0].user_token!r})" in text
+    assert all(len(line) <= 85 for line in text.splitlines())
+    assert "\033" not in text
+
+
+def test_colours_are_for_a_terminal(
+    algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["check", "--host", f"127.0.0.1:{algolia.port}", "--index", "nope"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(arguments)
+    assert "\033[31mwrong\033[0m     index" in capsys.readouterr().out
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(arguments)
+    assert "\033" not in capsys.readouterr().out
+
+
+def test_an_output_that_knows_ascii_only(algolia: LocalAlgolia) -> None:
+    command = [sys.executable, "-m", "algolia_usertoken", "check", "--host", algolia.url, "--index", "nöpe"]
+    done = subprocess.run(
+        command, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}, timeout=60, check=False
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert b"n\\xf6pe" in done.stdout
