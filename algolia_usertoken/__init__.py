@@ -11,6 +11,7 @@ from .errors import (
     DeliveryError,
     InvalidClientIPError,
     InvalidEventError,
+    InvalidReferenceError,
     InvalidUserTokenError,
     MissingUserTokenError,
     MissingUserTokenWarning,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
     from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
     from .events.outbox import SQLiteOutbox
+    from .events.references import HitReference
     from .events.reporting import EventStats
     from .events.sender import EventSender
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
@@ -37,6 +39,7 @@ _LAZY = {
     "Delivery": "events.delivery",
     "EventSender": "events.sender",
     "EventStats": "events.reporting",
+    "HitReference": "events.references",
     "InsightsDelivery": "events.delivery",
     "MemoryDelivery": "events.delivery",
     "SQLiteOutbox": "events.outbox",
@@ -56,10 +59,12 @@ __all__ = [
     "DeliveryError",
     "EventSender",
     "EventStats",
+    "HitReference",
     "Identity",
     "InsightsDelivery",
     "InvalidClientIPError",
     "InvalidEventError",
+    "InvalidReferenceError",
     "InvalidUserTokenError",
     "MemoryDelivery",
     "MissingUserTokenError",
