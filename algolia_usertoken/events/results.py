@@ -31,6 +31,9 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
         if any(_get(result, "facetHits", "facet_hits") is not None for result in found):
             raise ValueError("results are the values of a facet: there are no hits to refer to")
         raise TypeError(f"results must be what a search returned, with its hits, not {type(found[0]).__name__}")
+    # Where one of several has a token of its own and another none, that other was sent without any.
+    if any("userToken" in _params(result) for result in found):
+        user_token = None
     return [
         reference for result in with_hits for reference in _references_in_one(result, index_name or None, user_token)
     ]
@@ -44,8 +47,8 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
     if index is None:
         raise ValueError("index_name must be given: these results do not name their index")
     params = _params(result)
-    token = params.get("userToken")
-    owner = token if is_user_token(token) else user_token
+    token = params.get("userToken", user_token)
+    owner = token if is_user_token(token) else None
     query_id = _get(result, "queryID", "query_id") or None
     start = _hits_before(result, params)
     return [

@@ -8,7 +8,7 @@
     routing: false,
   });
   const hit = (item, { html, sendEvent }) => html`
-    <div class="hit" data-object-id=${item.objectID} data-position=${item.__position} data-query-id=${item.__queryID}>
+    <div class="hit" data-object-id=${item.objectID} data-position=${item.__position} data-query-id=${item.__queryID || ""}>
       <a
         class="hit-link"
         href=${`/product/${encodeURIComponent(item.objectID)}`}
