@@ -146,9 +146,10 @@ def events_after(
     is_click, is_purchase = event["eventType"] == "click", event.get("eventSubtype") == "purchase"
     groups: dict[tuple[str, Any], Event] = {}
     for number, reference in enumerate(references):
-        query_id = _query_id_for(identity, reference)
-        if is_click and reference.position is None:
-            query_id = None
+        # Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only
+        # where they are the same. And a click after a search needs a position.
+        attributable = reference.made_for(identity) and not (is_click and reference.position is None)
+        query_id = reference.query_id if attributable else None
         key = (reference.index_name, query_id is not None if is_purchase else query_id)
         if key not in groups:
             groups[key] = {**event, "index": reference.index_name, "objectIDs": []}
@@ -178,12 +179,6 @@ def _check_references(event: Event, references: Sequence[Any]) -> None:
             hint = {"str": ": verify a text first", "list": ": give them one by one, as in *references"}.get(kind, "")
             message = f"references must be HitReference objects, not {kind}{hint} (event {name})"
             raise InvalidEventError(message, "references")
-
-
-def _query_id_for(identity: Identity | None, reference: HitReference) -> str | None:
-    # Algolia attributes an event with a query id to the token of the search, whatever its own: so only the user's own.
-    somebody = token_of(identity) is not None
-    return reference.query_id if somebody and reference.made_for(identity) else None
 
 
 def _with_query_id(item: Any, query_id: str | None) -> Any:

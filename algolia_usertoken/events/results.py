@@ -34,9 +34,7 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
     # Where one of several has a token of its own and another none, that other was sent without any.
     if any("userToken" in _params(result) for result in found):
         user_token = None
-    return [
-        reference for result in with_hits for reference in _references_in_one(result, index_name or None, user_token)
-    ]
+    return [reference for result in with_hits for reference in _references_in_one(result, index_name, user_token)]
 
 
 def _references_in_one(result: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:

@@ -251,6 +251,7 @@ def test_garbage_is_no_reference() -> None:
         ("", "not a reference: not a text that sign"),
         (QUERY_ID[:20], "not a reference: not a text that sign"),
         ("2" + "A" * 80, "a reference of version 2; this is version 1"),
+        ("9" + "A" * 80, "a reference of version 9; this is version 1"),
         ("1" + "A" * 77, "not a reference: not a text that sign"),  # no base64 has that length
         ("1" + "A" * 80, "the signature does not match"),
     ],

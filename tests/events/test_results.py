@@ -106,6 +106,10 @@ async def test_a_search_by_the_async_client(async_client: TokenAwareClient) -> N
         ({"page": 2, "hitsPerPage": 0}, None),
         ({"params": "page=-1&offset=%FF&hitsPerPage=²"}, 1),
         ({"params": {"page": 7}}, 1),
+        ({"offset": 0, "page": 2, "hitsPerPage": 10}, 1),
+        ({"page": -1, "hitsPerPage": 10}, 1),
+        ({"page": 1, "params": "hitsPerPage=²"}, None),
+        ({"results": [7]}, 1),
         ({"page": None, "offset": None}, 1),
     ],
 )
@@ -348,6 +352,8 @@ def test_a_search_without_click_analytics_is_logged_once(
         "queryID is missing in the results of the index 'shoes': search with clickAnalytics"
     )
     assert sync_client.events.stats.refused == 0
+    sync_client.events.close()
+    assert caplog.messages[1:] == ["unattributed: 1 more since the last line"]
 
 
 def test_strict_raises_it() -> None:
