@@ -317,6 +317,31 @@ def test_a_reference_holds_for_its_product_and_its_visitor(visitor: Visitor, rec
     assert received.mismatches() == []
 
 
+def test_a_cart_of_everything_fits_into_the_cookie(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    links = []
+    for page in range(4):
+        visitor.open("/", page=str(page))
+        links += [link["href"] for link in visitor.page.find(class_="hit-link")]
+    visitor.open(links[0])
+    hidden = {field["name"]: field["value"] for _, fields in visitor.page.forms for field in fields if "name" in field}
+    for link in links:
+        key, _, reference = link.removeprefix("/product/").partition("?ref=")
+        form = {**hidden, "objectID": key, "ref": reference}
+        answer = visitor.http.post("/cart/add", data=form, follow_redirects=False)
+        assert answer.status_code == 303
+        assert max(map(len, answer.headers.get_list("set-cookie"))) < 4000
+    visitor.open("/cart")
+    visitor.press("checkout")
+
+    assert len(links) == len(visitor.page.find(class_="cart-line")) == 40
+    until(lambda: len([event for event in received.events if event.event_name == "Purchased"]) == 2)
+    found = [(len(event.event["objectIDs"]), bool(event.query_ids)) for event in received.events[-2:]]
+    assert found == [(20, True), (20, False)]  # what came last is bought without its search
+    assert received.mismatches() == []
+
+
 def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) -> None:
     visitor.open("/")
     visitor.press("consent-accept")

@@ -57,15 +57,11 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
 
 def _single_results(results: Any) -> list[Any]:
     """The results of a multi-query, or of a list, one by one; of a single query, the one."""
-    if not isinstance(results, Mapping):
-        # Of an answer with its HTTP info, the body; of one of several kinds of result, the one that it is.
-        for wrapped in ("raw_data", "actual_instance"):
-            inside = getattr(results, wrapped, None)
-            if inside is not None:
-                return _single_results(inside)
-    if isinstance(results, str | bytes):
+    body = getattr(results, "raw_data", None)  # of an answer with its HTTP info
+    text = body if isinstance(body, str | bytes) else results
+    if isinstance(text, str | bytes):
         try:
-            return _single_results(json.loads(results))
+            results = json.loads(text)
         except (ValueError, RecursionError):
             raise ValueError("results must be what a search returned, and this text is no JSON") from None
     if isinstance(results, list | tuple):
@@ -73,7 +69,13 @@ def _single_results(results: Any) -> list[Any]:
     several = _get(results, "results")
     if isinstance(several, list | tuple) and _get(results, "hits") is None:
         return _single_results(several)
-    return [results]
+    return [_unwrapped(results)]
+
+
+def _unwrapped(thing: Any) -> Any:
+    """What a model of "one of these" holds."""
+    inside = None if isinstance(thing, Mapping) else getattr(thing, "actual_instance", None)
+    return thing if inside is None else inside
 
 
 def _params(result: Any) -> dict[str, str]:
@@ -104,8 +106,7 @@ def _number(value: Any) -> int | None:
 
 
 def _object_id(hit: Any) -> str:
-    inside = None if isinstance(hit, Mapping) else getattr(hit, "actual_instance", None)
-    object_id = _get(hit if inside is None else inside, "objectID", "object_id")
+    object_id = _get(_unwrapped(hit), "objectID", "object_id")
     if not isinstance(object_id, str):
         raise ValueError("results have a hit without objectID: there is nothing to refer to")
     return object_id

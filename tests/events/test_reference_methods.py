@@ -37,8 +37,9 @@ class Told:
 
     def __init__(self) -> None:
         self.errors: list[tuple[Exception, Sequence[Event]]] = []
+        self.delivery = MemoryDelivery()
         self.sender = EventSender(
-            delivery=MemoryDelivery(),
+            delivery=self.delivery,
             user_token="u-1",
             background=False,
             on_error=lambda error, events: self.errors.append((error, events)),
@@ -48,9 +49,8 @@ class Told:
     def events(self) -> list[Event]:
         """What was sent since the last time, without who, when, and the name."""
         self.sender.flush()
-        delivery: Any = self.sender._dispatcher._delivery
-        found = [dict(event) for event in delivery.events]
-        delivery.batches.clear()
+        found = [dict(event) for event in self.delivery.events]
+        self.delivery.batches.clear()
         for event in found:
             assert event.pop("userToken") == "u-1"
             assert event.pop("timestamp")
@@ -148,8 +148,9 @@ def test_whose_event_it_is_is_asked_once_and_counts(told: Told, method: str) -> 
     assert getattr(told.sender.with_identity("u-4"), method)("Name", hit("1", user_token="u-4"))
 
     told.sender.flush()
-    events = told.sender._dispatcher._delivery.events  # type: ignore[attr-defined]
-    found = [(event["userToken"], event.get("authenticatedUserToken"), A in str(event)) for event in events]
+    found = [
+        (event["userToken"], event.get("authenticatedUserToken"), A in str(event)) for event in told.delivery.events
+    ]
     assert found == [
         ("u-2", None, True),
         ("u-2", "login", True),

@@ -240,6 +240,7 @@ def test_the_values_of_a_facet_are_refused(sync_client: TokenAwareClientSync) ->
         ([{"objectID": "a"}], TypeError, "not dict"),
         ([None], TypeError, "not NoneType"),
         ("7", TypeError, "not int"),
+        ('"7"', TypeError, "not str"),
         ("no JSON", ValueError, "results must be what a search returned, and this text is no JSON"),
         (b"\xff", ValueError, "this text is no JSON"),
         ("[" * 100_000, ValueError, "this text is no JSON"),
