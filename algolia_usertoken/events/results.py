@@ -58,7 +58,7 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
 def _single_results(results: Any) -> list[Any]:
     """The results of a multi-query, or of a list, one by one; of a single query, the one."""
     body = getattr(results, "raw_data", None)  # of an answer with its HTTP info
-    text = body if isinstance(body, str | bytes) else results
+    text = body if isinstance(body, str) else results
     if isinstance(text, str | bytes):
         try:
             results = json.loads(text)
