@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DeliveryError,
         InvalidClientIPError,
         InvalidEventError,
+        InvalidReferenceError,
         InvalidUserTokenError,
         MissingUserTokenError,
         MissingUserTokenWarning,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
     from .events.outbox import SQLiteOutbox
+    from .events.references import HitReference
     from .events.reporting import EventStats
     from .events.sender import EventSender
     from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
@@ -41,10 +43,12 @@ _HOME = {
     "DeliveryError": "errors",
     "EventSender": "events.sender",
     "EventStats": "events.reporting",
+    "HitReference": "events.references",
     "Identity": "identity",
     "InsightsDelivery": "events.delivery",
     "InvalidClientIPError": "errors",
     "InvalidEventError": "errors",
+    "InvalidReferenceError": "errors",
     "InvalidUserTokenError": "errors",
     "MemoryDelivery": "events.delivery",
     "MissingUserTokenError": "errors",
@@ -79,10 +83,12 @@ __all__ = [
     "DeliveryError",
     "EventSender",
     "EventStats",
+    "HitReference",
     "Identity",
     "InsightsDelivery",
     "InvalidClientIPError",
     "InvalidEventError",
+    "InvalidReferenceError",
     "InvalidUserTokenError",
     "MemoryDelivery",
     "MissingUserTokenError",

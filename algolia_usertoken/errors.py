@@ -4,6 +4,7 @@
     ├── InvalidUserTokenError   (also a ValueError)
     ├── InvalidClientIPError    (also a ValueError)
     ├── InvalidEventError       (also a ValueError)
+    ├── InvalidReferenceError   (also a ValueError)
     ├── MissingUserTokenError   (also a LookupError)
     └── DeliveryError           an event was given up; what `on_error` gets
         ├── BatchRejectedError
@@ -38,6 +39,10 @@ class InvalidEventError(UserTokenError, ValueError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class InvalidReferenceError(UserTokenError, ValueError):
+    """A text is not a reference that was signed with this secret, or it is too old; the message says which."""
 
 
 class MissingUserTokenError(UserTokenError, LookupError):

@@ -119,19 +119,29 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
 
     if isinstance(user_id, bool) or not isinstance(user_id, str | int):
         raise TypeError(f"user_id must be a str or an int, not {type(user_id).__name__}")
-    if not isinstance(secret, str | bytes):
-        raise TypeError(f"secret must be a str or bytes, not {type(secret).__name__}")
     if user_id == "":
         raise ValueError("user_id is empty: an empty id would make one token for many users")
-    if not secret:
-        raise ValueError("secret is empty: without a secret anybody could compute the tokens")
+    key = key_of(secret, "compute the tokens")
     if prefix != "":
         prefix = checked_user_token(prefix, "prefix")
     if len(prefix) > 21:
         raise ValueError(f"prefix has {len(prefix)} characters; at most 21 keep the token within 64")
-    key = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
     message = str(user_id).encode("utf-8", "surrogatepass")
     return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
+
+
+def key_of(secret: str | bytes, act: str) -> bytes:
+    """`secret` as a key for HMAC; `act` is what the error says anybody could do without one.
+
+    Raises:
+        TypeError: It is neither a string nor bytes.
+        ValueError: It is empty.
+    """
+    if not isinstance(secret, str | bytes):
+        raise TypeError(f"secret must be a str or bytes, not {type(secret).__name__}")
+    if not secret:
+        raise ValueError(f"secret is empty: without a secret anybody could {act}")
+    return secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
 
 
 def is_user_token(value: object) -> bool:

@@ -101,3 +101,17 @@ def test_the_readme_tells_users_apart(algolia: LocalAlgolia) -> None:
     ]
     assert [event.user_token for event in algolia.events] == ["anonymous-5c3f8f2e"]
     assert algolia.mismatches() == []
+
+
+@pytest.mark.usefixtures("_answering_for_algolia")
+def test_the_page_about_references_credits_the_one_who_searched(algolia: LocalAlgolia) -> None:
+    contextvars.copy_context().run(run_page, DOCS / "references.md")
+
+    assert [(event.event_name, event.user_token[-4:], bool(event.query_ids)) for event in algolia.events] == [
+        ("Product Clicked", "8f2e", True),
+        ("Added to Cart", "8f2e", True),
+        ("Order Placed", "8f2e", True),
+        ("Order Placed", "8f2e", False),
+        ("Product Clicked", "d1aa", False),
+    ]
+    assert algolia.mismatches() == []

@@ -8,6 +8,7 @@ import pytest
 from algolia_usertoken import (
     InvalidClientIPError,
     InvalidEventError,
+    InvalidReferenceError,
     InvalidUserTokenError,
     MissingUserTokenError,
     MissingUserTokenWarning,
@@ -21,6 +22,7 @@ from algolia_usertoken import (
         (InvalidUserTokenError, ValueError),
         (InvalidClientIPError, ValueError),
         (InvalidEventError, ValueError),
+        (InvalidReferenceError, ValueError),
         (MissingUserTokenError, LookupError),
     ],
 )

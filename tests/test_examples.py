@@ -263,6 +263,85 @@ def test_refusing_is_no_cookie_and_no_event(visitor: Visitor, received: LocalAlg
     assert received.mismatches() == []
 
 
+def test_a_link_that_was_shared_credits_nobody(visitor: Visitor, shop: tuple[str, int], received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    visitor.open("/", q="knife")
+    link = visitor.page.find(class_="hit-link")[0]["href"]
+    friend = Visitor(shop[1])
+    with friend.http:
+        friend.open("/")
+        friend.press("consent-accept")
+        friend.open(link)
+        friend.press("add-to-cart")
+        friend.press("checkout")
+        visitor.open(link)
+        until(lambda: len(received.events) == 6)
+
+        expected = [("Product Clicked", 0), ("Product Viewed", 0), ("Added to Cart", 0), ("Purchased", 0)]
+        of = {event.user_token for event in received.events}
+        assert of == {friend.cookie, visitor.cookie}
+        seen = {
+            token: [(event.event_name, len(event.query_ids)) for event in received.events if event.user_token == token]
+            for token in of
+        }
+        assert seen == {friend.cookie: expected, visitor.cookie: [("Product Clicked", 1), ("Product Viewed", 0)]}
+    assert received.mismatches() == []
+
+
+def test_a_reference_holds_for_its_product_and_its_visitor(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    visitor.open("/", q="knife")
+    link = visitor.page.find(class_="hit-link")[0]["href"]
+    other = visitor.page.find(class_="hit")[1]["data-object-id"]
+    visitor.open(f"/product/{other}?{link.partition('?')[2]}")
+    visitor.press("add-to-cart")
+    visitor.open(link)
+    visitor.press("add-to-cart")
+    visitor.press("consent-change")
+    visitor.press("consent-accept")  # the visitor is another now
+    visitor.open("/cart")
+    visitor.press("checkout")
+
+    until(lambda: len(received.events) == 6)
+    assert [(event.event_name, len(event.query_ids)) for event in received.events] == [
+        ("Product Viewed", 0),
+        ("Added to Cart", 0),
+        ("Product Clicked", 1),
+        ("Product Viewed", 0),
+        ("Added to Cart", 1),
+        ("Purchased", 0),
+    ]
+    assert len(received.events[-1].event["objectIDs"]) == 2
+    assert received.mismatches() == []
+
+
+def test_a_cart_of_everything_fits_into_the_cookie(visitor: Visitor, received: LocalAlgolia) -> None:
+    visitor.open("/")
+    visitor.press("consent-accept")
+    links = []
+    for page in range(4):
+        visitor.open("/", page=str(page))
+        links += [link["href"] for link in visitor.page.find(class_="hit-link")]
+    visitor.open(links[0])
+    hidden = {field["name"]: field["value"] for _, fields in visitor.page.forms for field in fields if "name" in field}
+    for link in links:
+        key, _, reference = link.removeprefix("/product/").partition("?ref=")
+        form = {**hidden, "objectID": key, "ref": reference}
+        answer = visitor.http.post("/cart/add", data=form, follow_redirects=False)
+        assert answer.status_code == 303
+        assert max(map(len, answer.headers.get_list("set-cookie"))) < 4000
+    visitor.open("/cart")
+    visitor.press("checkout")
+
+    assert len(links) == len(visitor.page.find(class_="cart-line")) == 40
+    until(lambda: len([event for event in received.events if event.event_name == "Purchased"]) == 2)
+    found = [(len(event.event["objectIDs"]), bool(event.query_ids)) for event in received.events[-2:]]
+    assert found == [(20, True), (20, False)]  # what came last is bought without its search
+    assert received.mismatches() == []
+
+
 def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) -> None:
     visitor.open("/")
     visitor.press("consent-accept")
@@ -271,9 +350,8 @@ def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) 
     visitor.open("/instant", q=HOSTILE)
     visitor.open("/", brand="Sable & Rye", page="9" * 30)
     assert len(visitor.page.find(class_="hit")) == 4
-    visitor.open("/product/p-01", queryID=HOSTILE, position=HOSTILE)
+    visitor.open("/product/p-01", ref=HOSTILE)
     visitor.press("add-to-cart")
-    visitor.open("/product/p-01", queryID="0" * 32, position="0")
     visitor.open("/product/%22%3E%3Chostile%3E", status=404)
     visitor.open("/login")
     visitor.press("login-submit", user=HOSTILE)

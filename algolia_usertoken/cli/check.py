@@ -30,7 +30,7 @@ environment:
   NO_COLOR            set: no colours
 
 examples:
-  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken check --index products
+  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken check --index NAME
   algolia-usertoken check --host 127.0.0.1:8108   (what `serve` serves)
 
 """

@@ -18,7 +18,7 @@ environment:
 
 examples:
   algolia-usertoken token anonymous
-  {_SECRET}=... algolia-usertoken token pseudonymous jane@example.com
+  {_SECRET}=... algolia-usertoken token pseudonymous 1234
   algolia-usertoken token validate user-1 jane@example.com
   cut -d, -f1 users.csv | algolia-usertoken token validate -
 

@@ -52,13 +52,13 @@ def split(event: Event) -> list[Event]:
     for field in _LISTS:
         if field in event:
             items = event[field]
-            event[field] = items.copy() if type(items) is list else _as_list(field, items)
+            event[field] = items.copy() if type(items) is list else as_list(field, items)
     items = event["objectIDs"] if "objectIDs" in event else event["filters"]
     if len(items) <= MAX_OBJECTS:
         return [event]
     lists = [field for field in _LISTS if field in event]
     for field in lists:
-        _check_same_length(field, event[field], items)
+        check_same_length(field, event[field], items)
     parts = []
     for start in range(0, len(items), MAX_OBJECTS):
         part = event | {field: event[field][start : start + MAX_OBJECTS] for field in lists}
@@ -78,7 +78,7 @@ def check_after_search(event: Event) -> None:
         if event.get("queryID") is None:
             raise _invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
         return
-    data = event["objectData"] = _as_list("objectData", event["objectData"])
+    data = event["objectData"] = as_list("objectData", event["objectData"])
     if not all(isinstance(item, Mapping) and item.get("queryID") is not None for item in data):
         raise _invalid(event, "objectData.queryID", "must be given for each object: the search that led to it")
 
@@ -122,7 +122,7 @@ def attribute(event: Event, identity: Identity | None, timestamp: int | None) ->
     if event["userToken"] is None:
         _check_content(event)  # what is wrong with the event itself, is said first
         raise MissingUserTokenError(
-            f"nobody to attribute the event {_quoted(event.get('eventName'))} to: no user token is known"
+            f"nobody to attribute the event {quoted(event.get('eventName'))} to: no user token is known"
         )
     if event.get("timestamp") is not None:
         _check_timestamp(event)
@@ -245,7 +245,7 @@ def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
         raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
     for object_id in object_ids:
         if not (isinstance(object_id, str) and object_id):
-            raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {_quoted(object_id)}")
+            raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {quoted(object_id)}")
 
 
 def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
@@ -254,7 +254,7 @@ def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) 
     if not isinstance(positions, (list, tuple)):
         raise _invalid(event, "positions", "must be a list")
     if len(positions) != len(object_ids):
-        _check_same_length("positions", positions, object_ids)
+        check_same_length("positions", positions, object_ids)
     for position in positions:
         if type(position) is not int or position < 1:
             raise _invalid(
@@ -273,14 +273,14 @@ def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:
         return
     if not isinstance(object_data, (list, tuple)):
         raise _invalid(event, "objectData", "must be a list")
-    _check_same_length("objectData", object_data, object_ids)
+    check_same_length("objectData", object_data, object_ids)
     for data in object_data:
         _check_object_data(event, data)
 
 
 def _check_object_data(event: Mapping[str, Any], data: Any) -> None:
     if not isinstance(data, Mapping):
-        raise _invalid(event, "objectData", f"must hold objects, not {_quoted(data)}")
+        raise _invalid(event, "objectData", f"must hold objects, not {quoted(data)}")
     for key in ("price", "discount"):
         amount = data.get(key)
         if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
@@ -301,7 +301,7 @@ def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None
         raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
     for text in filters:
         if not (isinstance(text, str) and _is_filter(text)):
-            raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {_quoted(text)}")
+            raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {quoted(text)}")
 
 
 def _check_timestamp(event: Mapping[str, Any]) -> None:
@@ -312,7 +312,7 @@ def _check_timestamp(event: Mapping[str, Any]) -> None:
         raise _invalid(event, "timestamp", "is more than 30 days ago (it counts milliseconds since 1970)")
 
 
-def _check_same_length(field: str, items: Any, object_ids: Any) -> None:
+def check_same_length(field: str, items: Any, object_ids: Any) -> None:
     if len(items) != len(object_ids):
         raise InvalidEventError(f"{field} has {len(items)} items for {len(object_ids)} objects", field)
 
@@ -324,15 +324,15 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _as_list(field: str, items: Any) -> list[Any]:
+def as_list(field: str, items: Any) -> list[Any]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        raise InvalidEventError(f"{field} must be a list, not {_quoted(items)}", field)
+        raise InvalidEventError(f"{field} must be a list, not {quoted(items)}", field)
     return list(items)
 
 
 def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
     missing = field in ("eventName", "index", "eventType") and event.get(field) is None
-    name = _quoted(event.get("eventName"))
+    name = quoted(event.get("eventName"))
     return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''} (event {name})", field)
 
 
@@ -346,6 +346,6 @@ def _unknown(
     return _invalid(event, f"{prefix}{name[:40]}", f"is no field of an event{hint}")
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     """What a message shows of a value: short, and never its own `repr`, which may be anything."""
     return ascii(value[:40]) if isinstance(value, str) else type(value).__name__

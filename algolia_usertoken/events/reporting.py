@@ -77,7 +77,8 @@ class Reporter:
         self.refused = Counter()
         self.dropped = Counter()
         self._log_lines: dict[str, _LogLine] = {
-            kind: _LogLine() for kind in ("refused", "dropped", "rejected", "failed", "unauthorized", "on_error")
+            kind: _LogLine()
+            for kind in ("refused", "dropped", "rejected", "failed", "unauthorized", "on_error", "unattributed")
         }
         self._thread = threading.local()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Any
 
 from algoliasearch.insights.config import InsightsConfig
 
-from ..errors import UserTokenError
+from ..errors import InvalidEventError, UserTokenError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
 from . import lifecycle
@@ -20,6 +20,8 @@ from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
 from .model import Event, attribute, attributed, check_after_search, event_time, split
+from .reference_methods import ReferenceMethods, events_after
+from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .outbox import SQLiteOutbox
 
 
-class EventSender(EventMethods):
+class EventSender(EventMethods, ReferenceMethods):
     """Sends Insights events on behalf of whoever a call is for, without making the caller wait.
 
     `send` and the twelve methods take the identity and the time now, check the event and queue it; a thread, started by
@@ -170,16 +172,38 @@ class EventSender(EventMethods):
             return self._refuse(error, event)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
 
+    def _send_references(
+        self,
+        event: Event,
+        references: Sequence[HitReference],
+        identity: Identity | str | None,
+        timestamp: datetime | int | None,
+        object_data: Iterable[Mapping[str, Any]] | None = None,
+    ) -> bool:
+        events = [event]
+        try:
+            who = self.token_provider.identity() if identity is None else as_identity(identity)
+            now = event_time(timestamp)
+            events = events_after(event, references, who, object_data)
+            return self._send_parts([part for each in events for part in split(each)], who, now)
+        except UserTokenError as error:
+            return self._refuse(error, *events)
+
+    def _report_unattributed(self, error: InvalidEventError) -> None:
+        if self._strict:
+            raise error
+        self._reporter.log("unattributed", str(error))
+
     def _send_parts(self, parts: list[Event], who: Identity | None, now: int) -> bool:
         # All are checked before the first is queued: half a purchase would be worse than none.
         events = [attribute(part, who, now) for part in parts]
         accepted = [event is not None and self._dispatcher.put(event) for event in events]
         return all(accepted)
 
-    def _refuse(self, error: UserTokenError, event: Any) -> bool:
+    def _refuse(self, error: UserTokenError, *events: Any) -> bool:
         if self._strict:
             raise error
-        self._reporter.refuse(error, [event])
+        self._reporter.refuse(error, events)
         return False
 
     def flush(self, timeout: float | None = None) -> bool:

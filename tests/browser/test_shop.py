@@ -142,7 +142,7 @@ class Visit:
         field.clear()
         field.send_keys(words)
         self.wait_for_search(words)
-        found = f"return document.querySelector('#instant-hits .hit-link[href*=queryID]') && {NAMES}"
+        found = f"return document.querySelector('#instant-hits .hit[data-query-id]') && {NAMES}"
         self.browser.until(lambda: all(words in name for name in self.browser.run(found) or ["?"]), "no hits")
         hit = self.browser.one("#instant-hits .hit")
         key = str(hit.get_attribute("data-object-id"))

@@ -31,10 +31,12 @@ from algolia_usertoken import (
     DeliveryError,
     EventSender,
     EventStats,
+    HitReference,
     Identity,
     InsightsDelivery,
     InvalidClientIPError,
     InvalidEventError,
+    InvalidReferenceError,
     InvalidUserTokenError,
     MemoryDelivery,
     MissingUserTokenError,
@@ -368,6 +370,28 @@ events.added_to_cart_object_ids("n", "i", ids, currency=978)  # type: ignore[arg
 events.send("view")  # type: ignore[arg-type]
 
 assert_type(events.flush(), bool)
+
+references = events.references(SearchResponse(hits=[]), "i", identity="u-1")
+assert_type(references, list[HitReference])
+assert_type(events.references({"hits": []}), list[HitReference])
+assert_type(references[0].query_id, str | None)
+assert_type((references[0].index_name, references[0].object_id), tuple[str, str])
+assert_type(references[0].position, int | None)
+assert_type(references[0].sign("secret"), str)
+assert_type(references[0].made_for("u-1") and references[0].made_for(identity), bool)
+assert_type(HitReference.verify(None, b"secret", max_age=0.5), HitReference)
+assert_type(HitReference.verify("text", "secret", max_age=None), HitReference)
+reference = HitReference("q", "i", "1", 7, user_token="u-1")
+assert_type(events.clicked("n", reference, *references, identity=identity, timestamp=now), bool)
+assert_type(events.converted("n", *references), bool)
+assert_type(events.added_to_cart("n", reference, object_data=data, value=9.5, currency="EUR"), bool)
+assert_type(events.purchased("n", reference, object_data=iter(data), value="9.5", identity="u-1"), bool)
+events.clicked("n", "text")  # type: ignore[arg-type]
+events.clicked("n", references)  # type: ignore[arg-type]
+reference.position = 7  # type: ignore[misc]
+reference.sign(7)  # type: ignore[arg-type]
+HitReference.verify("text", "secret", 7)  # type: ignore[call-arg]
+not_signed: Exception = InvalidReferenceError("too old")
 assert_type(events.flush(1.5), bool)
 assert_type(events.close(timeout=None), bool)
 assert_type(events.with_identity("u-1"), EventSender)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-
 from django.http import HttpRequest
+from shop import backend
 
 from algolia_usertoken import pseudonymous_user_token
 
-SECRET_KEY = os.environ.get("SHOP_SECRET") or secrets.token_hex()
+SECRET_KEY = backend.SECRET
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "urls"
 

@@ -29,7 +29,7 @@ def page(request: HttpRequest, template: str, status: int = 200, **values: Any) 
 
 
 def search(query: store.Query) -> store.Results:
-    return store.Results.of(query, client.search(query.requests(algolia.index)))
+    return store.Results.of(query, client.search(query.requests(algolia.index)), client.events)
 
 
 def product_or_404(key: str) -> dict[str, Any]:
@@ -57,8 +57,9 @@ def instant(request: HttpRequest) -> HttpResponse:
 @require_safe
 def product(request: HttpRequest, key: str) -> HttpResponse:
     found = product_or_404(key)
-    store.see(client.events, algolia.index, found, request.GET)
-    return page(request, "product.html", product=found, query_id=request.GET.get("queryID", ""))
+    reference = request.GET.get("ref", "")
+    store.see(client.events, algolia.index, found, reference)
+    return page(request, "product.html", product=found, reference=reference)
 
 
 @require_safe
@@ -70,7 +71,7 @@ def cart(request: HttpRequest) -> HttpResponse:
 @require_POST
 def add_to_cart(request: HttpRequest) -> HttpResponse:
     found = product_or_404(request.POST.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, request.session, found, request.POST.get("queryID", ""))
+    store.put_into_cart(client.events, algolia.index, request.session, found, request.POST.get("ref", ""))
     return see_other("/cart")
 
 
@@ -105,7 +106,6 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def consent(request: HttpRequest) -> HttpResponse:
-    store.forget_searches(request.session)
     response = see_other("/")
     for name, value, attributes in pages.consent_cookies(request.POST.get("choice", "")):
         response.set_cookie(name, value, **attributes)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
-import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +24,6 @@ from algolia_usertoken.integrations.asgi import IdentityMiddleware, Scope
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from shop import backend, pages, store
 
-SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 HEADER = "X-Algolia-UserToken"
 
 algolia = backend.connect()
@@ -49,7 +46,7 @@ def who_is_logged_in(scope: Scope) -> str | None:
     user = scope["session"].get("user")
     # Who uses the app has consented there, or it would send no token.
     may_be_told = consented(scope) or HEADER in HTTPConnection(scope).headers
-    return pseudonymous_user_token(user, secret=SECRET) if user and may_be_told else None
+    return pseudonymous_user_token(user, secret=backend.SECRET) if user and may_be_told else None
 
 
 @asynccontextmanager
@@ -67,7 +64,8 @@ app.add_middleware(
     header=HEADER,  # this shop has a mobile app
     client_ip=True,
 )
-app.add_middleware(SessionMiddleware, secret_key=SECRET)  # added last, so it comes first: the session is there by then
+# Added last, so it comes first: the session is there by then.
+app.add_middleware(SessionMiddleware, secret_key=backend.SECRET)
 
 
 # -- The pages ---------------------------------------------------------------------------------------------------------
@@ -91,7 +89,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
 
 
 async def search(query: store.Query) -> store.Results:
-    return store.Results.of(query, await client.search(query.requests(algolia.index)))
+    return store.Results.of(query, await client.search(query.requests(algolia.index)), client.events)
 
 
 def product_or_404(key: str) -> dict[str, Any]:
@@ -113,8 +111,9 @@ async def instant(request: Request) -> Response:
 @app.get("/product/{key}")
 async def product(request: Request, key: str) -> Response:
     found = product_or_404(key)
-    store.see(client.events, algolia.index, found, request.query_params)
-    return page(request, "product.html", product=found, query_id=request.query_params.get("queryID", ""))
+    reference = request.query_params.get("ref", "")
+    store.see(client.events, algolia.index, found, reference)
+    return page(request, "product.html", product=found, reference=reference)
 
 
 @app.get("/cart")
@@ -126,7 +125,7 @@ async def cart(request: Request) -> Response:
 @app.post("/cart/add")
 async def add_to_cart(request: Request, form: Form) -> Response:
     found = product_or_404(form.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, request.session, found, form.get("queryID", ""))
+    store.put_into_cart(client.events, algolia.index, request.session, found, form.get("ref", ""))
     return RedirectResponse("/cart", 303)
 
 
@@ -166,7 +165,6 @@ async def logout(request: Request) -> Response:
 
 @app.post("/consent")
 async def consent(request: Request, form: Form) -> Response:
-    store.forget_searches(request.session)
     response = RedirectResponse("/", 303)
     for name, value, attributes in pages.consent_cookies(form.get("choice", "")):
         response.set_cookie(name, value, **attributes)

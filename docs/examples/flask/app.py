@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
-import secrets
 import signal
 import sys
 from typing import Any
@@ -19,14 +17,12 @@ from algolia_usertoken.integrations.flask import init_app
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from shop import backend, pages, store
 
-SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
-
 algolia = backend.connect()
 # One client for the whole shop. It never hears of a user token: each request has one of its own.
 client = TokenAwareClientSync.create_with_config(algolia.search_config, insights_config=algolia.insights_config)
 
 app = Flask(__name__, static_folder=pages.STATIC)
-app.config.update(SECRET_KEY=SECRET, SESSION_COOKIE_SAMESITE="Lax")
+app.config.update(SECRET_KEY=backend.SECRET, SESSION_COOKIE_SAMESITE="Lax")
 
 
 # -- Who the visitor is ------------------------------------------------------------------------------------------------
@@ -42,7 +38,7 @@ def refused(request: Request) -> bool:
 
 def who_is_logged_in(request: Request) -> str | None:
     user = session.get("user")
-    return pseudonymous_user_token(user, secret=SECRET) if user and consented(request) else None
+    return pseudonymous_user_token(user, secret=backend.SECRET) if user and consented(request) else None
 
 
 init_app(
@@ -67,7 +63,7 @@ def page(template: str, status: int | None = 200, **values: Any) -> Response:
 
 
 def search(query: store.Query) -> store.Results:
-    return store.Results.of(query, client.search(query.requests(algolia.index)))
+    return store.Results.of(query, client.search(query.requests(algolia.index)), client.events)
 
 
 def product_or_404(key: str) -> dict[str, Any]:
@@ -89,8 +85,9 @@ def instant() -> Response:
 @app.get("/product/<key>")
 def product(key: str) -> Response:
     found = product_or_404(key)
-    store.see(client.events, algolia.index, found, request.args)
-    return page("product.html", product=found, query_id=request.args.get("queryID", ""))
+    reference = request.args.get("ref", "")
+    store.see(client.events, algolia.index, found, reference)
+    return page("product.html", product=found, reference=reference)
 
 
 @app.get("/cart")
@@ -102,7 +99,7 @@ def cart() -> Response:
 @app.post("/cart/add")
 def add_to_cart() -> Any:
     found = product_or_404(request.form.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, session, found, request.form.get("queryID", ""))
+    store.put_into_cart(client.events, algolia.index, session, found, request.form.get("ref", ""))
     return redirect("/cart", 303)
 
 
@@ -142,7 +139,6 @@ def logout() -> Any:
 
 @app.post("/consent")
 def consent() -> Any:
-    store.forget_searches(session)
     response = redirect("/", 303)
     for name, value, attributes in pages.consent_cookies(request.form.get("choice", "")):
         response.set_cookie(name, value, **attributes)

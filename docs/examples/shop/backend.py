@@ -3,11 +3,13 @@
 ALGOLIA_APP_ID, ALGOLIA_API_KEY   your application, and a search-only key: the pages hand it to the browser
 ALGOLIA_INDEX                     the index to search, "products" if not given
 ALGOLIA_URL                       a LocalAlgolia that runs elsewhere, as http://127.0.0.1:8108
+SHOP_SECRET                       signs sessions and references, and makes the pseudonyms of logins
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from algoliasearch.search.config import SearchConfig
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 
+SECRET = os.environ.get("SHOP_SECRET") or secrets.token_hex()
 PRODUCTS = {product["objectID"]: product for product in catalogue()}
 
 

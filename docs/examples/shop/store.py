@@ -6,15 +6,17 @@ Nothing here names a user: the client and its events ask whose request is being 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from algolia_usertoken import EventSender, current_identity
+from algolia_usertoken import EventSender, HitReference, InvalidReferenceError, current_identity
 
-from .backend import PRODUCTS
+from .backend import PRODUCTS, SECRET
 
 PAGE_SIZE = 12
 CURRENCY = "EUR"
+MOST_REFERENCES = 20  # in a cart: the session is a cookie, and holds four kilobytes
 
 
 @dataclass(frozen=True)
@@ -50,29 +52,31 @@ class Query:
 @dataclass(frozen=True)
 class Results:
     query: Query
-    hits: list[dict[str, Any]]  # records, each with its `position`, from 1
+    hits: list[dict[str, Any]]  # records, each with its `position`, from 1, and its `reference`, signed, or ""
     total: int
     pages: int
     query_id: str
     brands: dict[str, int]
 
     @classmethod
-    def of(cls, query: Query, response: Any) -> Results:
+    def of(cls, query: Query, response: Any, events: EventSender) -> Results:
         """From the answer of `client.search`."""
         found, counted = response.to_dict()["results"]
-        first = query.page * PAGE_SIZE + 1
-        hits = [{**hit, "position": first + number} for number, hit in enumerate(found["hits"])]
+        hits = [
+            {**hit, "position": reference.position, "reference": reference.sign(SECRET) if reference.query_id else ""}
+            for hit, reference in zip(found["hits"], events.references(response), strict=True)
+        ]
         brands = dict(sorted(counted.get("facets", {}).get("brand", {}).items()))
         return cls(query, hits, found["nbHits"], found["nbPages"], found.get("queryID", ""), brands)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A product in the cart. `query_id` is that of the search that led to it, or ""."""
+    """A product in the cart. `reference` is the signed one of the hit that led to it, or ""."""
 
     product: dict[str, Any]
     quantity: int
-    query_id: str
+    reference: str
 
     @property
     def total(self) -> float:
@@ -86,47 +90,51 @@ def is_counted() -> bool:
 
 
 def lines(session: Mapping[str, Any]) -> list[Line]:
-    """The cart, which the framework's session keeps as `{objectID: [quantity, query id]}`."""
-    return [Line(PRODUCTS[key], quantity, query_id) for key, (quantity, query_id) in session.get("cart", {}).items()]
+    """The cart, which the framework's session keeps as `{objectID: [quantity, reference]}`."""
+    return [Line(PRODUCTS[key], quantity, reference) for key, (quantity, reference) in session.get("cart", {}).items()]
 
 
 def total(cart: list[Line]) -> float:
     return round(sum(line.total for line in cart), 2)
 
 
-def see(events: EventSender, index: str, product: Mapping[str, Any], arguments: Mapping[str, str]) -> None:
-    """A product's page is opened. `arguments` may say which search led here, and where in its results.
+def reference_to(product: Mapping[str, Any], index: str, text: str) -> HitReference:
+    """What a link, a form or the session said of how a visitor came to a product; if nothing, then not by a search."""
+    with suppress(InvalidReferenceError):
+        reference = HitReference.verify(text, SECRET)
+        if reference.object_id == product["objectID"]:  # and not of another product's link
+            return reference
+    return HitReference(None, index, product["objectID"])
 
-    Without a position, the browser has told of the click by itself.
+
+def see(events: EventSender, index: str, product: Mapping[str, Any], text: str) -> None:
+    """A product's page is opened. `text` may be the reference of the hit that was clicked.
+
+    Without one nobody clicked, or the browser has told of the click by itself.
     """
-    query_id, position = arguments.get("queryID", ""), arguments.get("position", "")
-    if is_query_id(query_id) and position.isascii() and position.isdigit() and 0 < len(position) < 6 and int(position):
-        events.clicked_object_ids_after_search(
-            "Product Clicked", index, [product["objectID"]], [int(position)], query_id
-        )
+    reference = reference_to(product, index, text)
+    if reference.query_id is not None:
+        events.clicked("Product Clicked", reference)
     events.viewed_object_ids("Product Viewed", index, [product["objectID"]])
 
 
 def put_into_cart(
-    events: EventSender, index: str, session: MutableMapping[str, Any], product: Mapping[str, Any], query_id: str
+    events: EventSender, index: str, session: MutableMapping[str, Any], product: Mapping[str, Any], text: str
 ) -> None:
     key, price = product["objectID"], product["price"]
     cart = dict(session.get("cart", {}))
     quantity, led_here = cart.get(key, [0, ""])
-    if is_query_id(query_id):
-        led_here = query_id
-    cart[key] = [min(quantity + 1, 99), led_here]
+    if reference_to(product, index, text).query_id is not None:
+        led_here = text
+    cart[key] = [min(quantity + 1, 99), led_here if len(cart) < MOST_REFERENCES else ""]
     session["cart"] = cart
-    details = {"object_data": [{"price": price, "quantity": 1}], "value": price, "currency": CURRENCY}
-    if led_here:
-        events.added_to_cart_object_ids_after_search("Added to Cart", index, [key], led_here, **details)
-    else:
-        events.added_to_cart_object_ids("Added to Cart", index, [key], **details)
-
-
-def forget_searches(session: MutableMapping[str, Any]) -> None:
-    """When a visitor chooses about cookies, their token changes, and the searches so far are no longer theirs."""
-    session["cart"] = {key: [quantity, ""] for key, (quantity, _) in session.get("cart", {}).items()}
+    events.added_to_cart(
+        "Added to Cart",
+        reference_to(product, index, led_here),
+        object_data=[{"price": price, "quantity": 1}],
+        value=price,
+        currency=CURRENCY,
+    )
 
 
 def take_out(session: MutableMapping[str, Any], key: str) -> None:
@@ -134,22 +142,15 @@ def take_out(session: MutableMapping[str, Any], key: str) -> None:
 
 
 def buy(events: EventSender, index: str, session: MutableMapping[str, Any]) -> list[Line]:
-    """Empty the cart, and return what was in it. What searches led to and what not are two events."""
+    """Empty the cart, and return what was in it."""
     cart = lines(session)
     session["cart"] = {}
-    for bought in ([line for line in cart if line.query_id], [line for line in cart if not line.query_id]):
-        if not bought:
-            continue
-        keys = [line.product["objectID"] for line in bought]
-        data = [{"price": line.product["price"], "quantity": line.quantity} for line in bought]
-        worth = {"value": total(bought), "currency": CURRENCY}
-        if bought[0].query_id:
-            data = [{**item, "queryID": line.query_id} for item, line in zip(data, bought, strict=True)]
-            events.purchased_object_ids_after_search("Purchased", index, keys, data, **worth)
-        else:
-            events.purchased_object_ids("Purchased", index, keys, object_data=data, **worth)
+    if cart:
+        events.purchased(
+            "Purchased",
+            *(reference_to(line.product, index, line.reference) for line in cart),
+            object_data=[{"price": line.product["price"], "quantity": line.quantity} for line in cart],
+            value=total(cart),
+            currency=CURRENCY,
+        )
     return cart
-
-
-def is_query_id(text: str) -> bool:
-    return len(text) == 32 and set(text) <= set("0123456789abcdef")

@@ -4,7 +4,8 @@
   const { index, counted, insightsInitParams, searchClient } = window.shop;
   const client = searchClient();
   const container = document.getElementById("autocomplete");
-  const pageOf = (item) => `/product/${encodeURIComponent(item.objectID)}?queryID=${item.__autocomplete_queryID || ""}`;
+  // Without a reference: search-insights tells of the click, and by it Algolia finds the search for what comes of it.
+  const pageOf = (item) => `/product/${encodeURIComponent(item.objectID)}`;
   autocomplete({
     container,
     placeholder: "Search products",

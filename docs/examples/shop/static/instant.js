@@ -8,10 +8,10 @@
     routing: false,
   });
   const hit = (item, { html, sendEvent }) => html`
-    <div class="hit" data-object-id=${item.objectID} data-position=${item.__position}>
+    <div class="hit" data-object-id=${item.objectID} data-position=${item.__position} data-query-id=${item.__queryID || ""}>
       <a
         class="hit-link"
-        href=${`/product/${encodeURIComponent(item.objectID)}?queryID=${item.__queryID || ""}`}
+        href=${`/product/${encodeURIComponent(item.objectID)}`}
         onClick=${() => sendEvent("click", item, "Product Clicked")}
       >
         <span class=${`picture ${item.category}`}>

@@ -1,0 +1,194 @@
+"""References to hits, and the events that come of them, as methods; what becomes of an event is the sender's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..errors import InvalidEventError
+from ..identity import Identity, as_identity
+from ..provider import TokenProvider
+from .model import Event, as_list, check_same_length, quoted
+from .references import HitReference, token_of
+from .results import references_in
+
+
+class ReferenceMethods:
+    """Attribution across requests: `references` are made when somebody searches, and sent when something comes of it.
+
+    `clicked`, `converted`, `added_to_cart` and `purchased` send one event per index and query. A reference goes without
+    its query id where it was made for another user (the link was shared), or for nobody. They return True where all
+    events were accepted, and False where one was refused at the door or dropped, as the twelve do.
+    """
+
+    token_provider: TokenProvider
+
+    def _send_references(
+        self,
+        event: Event,
+        references: Sequence[HitReference],
+        identity: Identity | str | None,
+        timestamp: datetime | int | None,
+        object_data: Iterable[Mapping[str, Any]] | None = None,
+    ) -> bool:
+        raise NotImplementedError
+
+    def _report_unattributed(self, error: InvalidEventError) -> None:
+        raise NotImplementedError
+
+    def references(
+        self, results: Any, index_name: str | None = None, *, identity: Identity | str | None = None
+    ) -> list[HitReference]:
+        """One reference per hit, in the order of the results, for events that come of them later.
+
+        Call it right after the search, for the same user. Results without a `queryID` give references without one: this
+        is logged, and with `strict` raised. Search with `clickAnalytics` to get one.
+
+        Args:
+            results: What a search or a recommendation returned: algoliasearch's models, a multi-query with the hits of
+                all its results, several in a list, or their JSON.
+            index_name: The index that events shall name; by default each result's own.
+            identity: Whose search it was; by default the provider's answer, now. A `userToken` that the result repeats
+                among its `params` wins.
+
+        Raises:
+            ValueError: The results do not name their index, and `index_name` does not either; or they are the values of
+                a facet, or have a hit without objectID.
+            TypeError: `results` is not what a search returns.
+            InvalidEventError: With `strict`: there is no `queryID`.
+        """
+        who = self.token_provider.identity() if identity is None else as_identity(identity)
+        found = references_in(results, index_name, token_of(who))
+        for reference in found:
+            if reference.query_id is None and not reference.made_for(None):  # of nobody's, there is nothing to tell
+                message = (
+                    f"queryID is missing in the results of the index {quoted(reference.index_name)}: "
+                    "search with clickAnalytics to get one, or no click can be attributed to the search"
+                )
+                self._report_unattributed(InvalidEventError(message, "queryID"))
+                break
+        return found
+
+    def clicked(
+        self,
+        event_name: str,
+        *references: HitReference,
+        identity: Identity | str | None = None,
+        timestamp: datetime | int | None = None,
+    ) -> bool:
+        """Clicks on hits. Without a position, a click is not attributed to its search either."""
+        event: Event = {"eventType": "click", "eventName": event_name}
+        return self._send_references(event, references, identity, timestamp)
+
+    def converted(
+        self,
+        event_name: str,
+        *references: HitReference,
+        identity: Identity | str | None = None,
+        timestamp: datetime | int | None = None,
+    ) -> bool:
+        """Conversions on hits."""
+        event: Event = {"eventType": "conversion", "eventName": event_name}
+        return self._send_references(event, references, identity, timestamp)
+
+    def added_to_cart(
+        self,
+        event_name: str,
+        *references: HitReference,
+        object_data: Iterable[Mapping[str, Any]] | None = None,
+        value: float | str | None = None,
+        currency: str | None = None,
+        identity: Identity | str | None = None,
+        timestamp: datetime | int | None = None,
+    ) -> bool:
+        """Hits were put into the cart.
+
+        `object_data` has a price, discount and quantity per reference; which search it was, the reference says. `value`
+        is the total of all, in `currency` (ISO 4217); it stays on the first event.
+        """
+        event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "addToCart"}
+        return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
+
+    def purchased(
+        self,
+        event_name: str,
+        *references: HitReference,
+        object_data: Iterable[Mapping[str, Any]] | None = None,
+        value: float | str | None = None,
+        currency: str | None = None,
+        identity: Identity | str | None = None,
+        timestamp: datetime | int | None = None,
+    ) -> bool:
+        """Hits were bought; see `added_to_cart`. What several searches led to is one event, and the rest another."""
+        event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "purchase"}
+        return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
+
+
+def events_after(
+    event: Event,
+    references: Sequence[HitReference],
+    identity: Identity | None,
+    object_data: Iterable[Mapping[str, Any]] | None,
+) -> list[Event]:
+    """`event` about the objects of `references`, once per index and query.
+
+    A purchase names the query of each object, so there is one per index, and one for what no search led to.
+
+    Raises:
+        InvalidEventError: There are no references, or something else among them; or `object_data` is no list, or not as
+            long.
+    """
+    _check_references(event, references)
+    data = None if object_data is None else as_list("objectData", object_data)
+    if data is not None:
+        check_same_length("objectData", data, references)
+    is_click, is_purchase = event["eventType"] == "click", event.get("eventSubtype") == "purchase"
+    groups: dict[tuple[str, Any], Event] = {}
+    for number, reference in enumerate(references):
+        # Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only
+        # where they are the same. And a click after a search needs a position.
+        attributable = reference.made_for(identity) and not (is_click and reference.position is None)
+        query_id = reference.query_id if attributable else None
+        key = (reference.index_name, query_id is not None if is_purchase else query_id)
+        if key not in groups:
+            groups[key] = {**event, "index": reference.index_name, "objectIDs": []}
+        group = groups[key]
+        group["objectIDs"].append(reference.object_id)
+        if query_id is not None and not is_purchase:
+            group["queryID"] = query_id
+            if is_click:
+                group.setdefault("positions", []).append(reference.position)
+        own_query_id = query_id if is_purchase else None
+        if data is not None or own_query_id is not None:
+            item = data[number] if data is not None else {}
+            group.setdefault("objectData", []).append(_with_query_id(item, own_query_id))
+    first, *others = groups.values()
+    for other in others:
+        other.pop("value", None)
+    return [first, *others]
+
+
+def _check_references(event: Event, references: Sequence[Any]) -> None:
+    name = quoted(event["eventName"])
+    if not references:
+        raise InvalidEventError(f"references must be given, after the name of the event (event {name})", "references")
+    for reference in references:
+        if not isinstance(reference, HitReference):
+            kind = type(reference).__name__
+            hint = {"str": ": verify a text first", "list": ": give them one by one, as in *references"}.get(kind, "")
+            message = f"references must be HitReference objects, not {kind}{hint} (event {name})"
+            raise InvalidEventError(message, "references")
+
+
+def _with_query_id(item: Any, query_id: str | None) -> Any:
+    """Object data with this query id and no other; what is no object at all is for the event's own check."""
+    if not isinstance(item, Mapping):
+        return item
+    own = {key: value for key, value in item.items() if key != "queryID"}
+    return own if query_id is None else {**own, "queryID": query_id}
+
+
+def _paid(value: float | str | None, currency: str | None) -> Event:
+    paid = {"value": value, "currency": currency}
+    return {name: each for name, each in paid.items() if each is not None}
