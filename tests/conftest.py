@@ -22,7 +22,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 # For tests/properties: each run takes the same examples and looks at no clock, so that none fails by chance. To search
 # on, with new ones: HYPOTHESIS_PROFILE=weekly, or --hypothesis-profile=weekly.
 _settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.register_profile("everyday", _settings, max_examples=200, derandomize=True)
+settings.register_profile("everyday", _settings, max_examples=300, derandomize=True)
 settings.register_profile("weekly", _settings, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
