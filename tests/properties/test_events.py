@@ -437,7 +437,7 @@ def test_what_the_twelve_accept_is_taken(data: st.DataObject, name: str, in_step
 
 # -- Splitting -----------------------------------------------------------------------------------------------------
 
-objects = st.lists(st.text(max_size=3), max_size=90)
+objects = st.integers(0, 90).map(ids)
 
 
 @given(
