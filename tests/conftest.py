@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from algolia_usertoken import TokenAwareClient, TokenAwareClientSync
 from algolia_usertoken.testing import LocalAlgolia
@@ -16,6 +18,13 @@ RECORDS = [
 ]
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 LOOPBACK = ("127.", "::1", "localhost")
+
+# For tests/properties: each run takes the same examples and looks at no clock, so that none fails by chance. To search
+# on, with new ones: HYPOTHESIS_PROFILE=weekly, or --hypothesis-profile=weekly.
+_settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("everyday", _settings, max_examples=300, derandomize=True)
+settings.register_profile("weekly", _settings, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 
 @pytest.fixture(scope="session", autouse=True)

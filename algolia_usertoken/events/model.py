@@ -189,6 +189,9 @@ def _check_content(event: Mapping[str, Any]) -> None:
         _check_positions(event, positions, object_ids)
     elif positions is not None:
         raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
+    sources = get("algoliaSource")
+    if sources is not None:
+        _check_sources(event, sources)
     if subtype is not None:
         _check_purchase(event, object_ids)
     elif _PLAIN_FIELDS.issuperset(event):
@@ -260,6 +263,11 @@ def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) 
             raise _invalid(
                 event, "positions", "must be integers of at least 1: position on the page + page × hitsPerPage"
             )
+
+
+def _check_sources(event: Mapping[str, Any], sources: Any) -> None:
+    if not isinstance(sources, (list, tuple)) or not all(isinstance(source, str) for source in sources):
+        raise _invalid(event, "algoliaSource", "must be a list of strings")
 
 
 def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:

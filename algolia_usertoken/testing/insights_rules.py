@@ -142,7 +142,10 @@ def _token(event: Mapping[str, Any], field: str) -> None:
 
 
 def _sources(event: Mapping[str, Any]) -> None:
-    for number, source in enumerate(_array(event, "algoliaSource")):
+    sources = event["algoliaSource"]
+    if not isinstance(sources, list):
+        raise _Invalid(f".algoliaSource: expected array, got {_kind(sources)}")
+    for number, source in enumerate(sources):
         if not isinstance(source, str):
             raise _Invalid(f".algoliaSource[{number}]: expected string, got {_kind(source)}")
 
@@ -252,7 +255,7 @@ def _amount(value: Any, where: str, longest: int | None = 16) -> None:
             raise _Invalid(f"{where}: must have at most {longest} characters")
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Invalid(f"{where}: expected number or string, got {_kind(value)}")
-    elif not math.isfinite(value):
+    elif not _is_finite(value):
         raise _Invalid(f"{where}: expected a finite number")
 
 
@@ -274,6 +277,13 @@ def _array(event: Mapping[str, Any], field: str) -> list[Any]:
     if len(value) > _MOST_OBJECTS:
         raise _Invalid(f".{field}: Cannot process more than {_MOST_OBJECTS} objects in an event")
     return value
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer of more than 308 digits
+        return False
 
 
 def _is_integer(value: Any) -> bool:

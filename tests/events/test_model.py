@@ -104,6 +104,7 @@ VALID = {
     "value of nothing": purchase(value=0),
     "value that is negative": purchase(value=-1.5),
     "currency in any case": purchase(currency="eur"),
+    "what Autocomplete adds": event(algoliaSource=["autocomplete", "autocomplete-internal"]),
     "price of anything": purchase(objectData=[{"price": "a very long price indeed"}]),
 }
 
@@ -165,6 +166,11 @@ INVALID: dict[str, tuple[list[dict[str, Any]], str, str]] = {
         [purchase(objectIDs=...), purchase(objectIDs=..., filters=["a:b"])],
         "objectIDs",
         "must be given (event",
+    ),
+    "sources": (
+        [event(algoliaSource=sources) for sources in ("autocomplete", 7, {}, [None], ["a", 1])],
+        "algoliaSource",
+        "must be a list of strings",
     ),
     "both": ([event(filters=["a:b"]), event(filters=[])], "filters", "must not stand beside objectIDs"),
     "filters": ([filters(filters=some) for some in NO_FILTERS[:4]], "filters", "must be a list of 1 to 20 filters"),

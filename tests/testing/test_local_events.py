@@ -74,6 +74,8 @@ ACCEPTED = {
     "the longest id of a message": objects("conversion", queryID="message_" + "x" * 120),
     "the longest value": objects("conversion", eventSubtype="purchase", value="1" * 16),
     "what Autocomplete adds": objects(algoliaSource=["autocomplete", "autocomplete-internal"]),
+    "no source": objects(algoliaSource=[]),
+    "sources beyond the number of objects": objects(algoliaSource=["x"] * 21),
     "now": objects(timestamp=now()),
     "29 days ago": objects(timestamp=now() - 29 * DAY),
 }
@@ -191,6 +193,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     (".timestamp", "expected integer, got null", objects(timestamp=None)),
     (".algoliaSource", "expected array, got string", objects(algoliaSource="autocomplete")),
     (".algoliaSource[0]", "expected string, got null", objects(algoliaSource=[None])),
+    (".value", "expected a finite number", objects("conversion", eventSubtype="purchase", value=10**400)),
     (".user_token", "did you mean userToken", objects(user_token="user-1")),
     (".object_ids", "did you mean objectIDs", event(object_ids=["a"])),
     (".color", "unknown attribute", objects(color="red")),

@@ -1,0 +1,490 @@
+"""Events near the borders of Algolia's tables: the sender's door and LocalAlgolia judge them alike.
+
+Both have the rules from the same tables (https://www.algolia.com/doc/rest-api/insights/push-events), written apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from algoliasearch.http.exceptions import RequestException
+from algoliasearch.insights.client import InsightsClientSync
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from algolia_usertoken import (
+    EventSender,
+    Identity,
+    InvalidEventError,
+    MemoryDelivery,
+    MissingUserTokenError,
+    TokenAwareInsightsClientSync,
+)
+from algolia_usertoken.events import model
+from algolia_usertoken.testing import LocalAlgolia, insights_rules
+
+NOW = 1_800_000_000  # seconds
+MS = NOW * 1000
+MONTH = 30 * 24 * 60 * 60 * 1000
+QUERY_ID = "0123456789abcdef" * 2
+
+many = settings(max_examples=10 * settings().max_examples)
+few = settings(max_examples=max(1, settings().max_examples // 5))  # where each one costs a request
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _now() -> Iterator[None]:
+    """The clock stands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: float(NOW))
+        yield
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalAlgolia]:
+    with LocalAlgolia() as algolia:
+        yield algolia
+
+
+# -- Events to judge -----------------------------------------------------------------------------------------------
+
+
+def ids(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def row(event_type: str, subtype: str | None = None, **fields: Any) -> dict[str, Any]:
+    about = {} if "filters" in fields else {"objectIDs": ids(2)}
+    kind = {"eventType": event_type} if subtype is None else {"eventType": event_type, "eventSubtype": subtype}
+    return {"eventName": "It happened", "index": "products", "userToken": "u", **kind, **about, **fields}
+
+
+MONEY: dict[str, Any] = {
+    "objectData": [{"price": 1, "discount": "0.5", "quantity": 2}, {}],
+    "value": 2,
+    "currency": "EUR",
+}
+ROWS = [
+    row("click", positions=[1, 21], queryID=QUERY_ID),
+    row("click"),
+    row("view"),
+    row("conversion"),
+    row("click", filters=["brand:Acme"]),
+    row("view", filters=["brand:Acme"]),
+    row("conversion", filters=["brand:Acme"]),
+    row("conversion", queryID=QUERY_ID),
+    row("conversion", "addToCart", **MONEY, queryID=QUERY_ID),
+    row("conversion", "addToCart", **MONEY),
+    row("conversion", "purchase", objectData=[{"queryID": QUERY_ID}, {"queryID": "message_1"}]),
+    row("conversion", "purchase", **MONEY),
+    {"eventType": "instantsearch", "eventName": "Started", "userToken": "u", "timestamp": MS, "agentID": "1"},
+]
+
+# For each field: right, on the border, just beyond it.
+NEAR: dict[str, list[Any]] = {
+    "eventName": ["x", "x" * 64, "x" * 65, "", " ", "~", "\x7f", "\x1f", "a\n", "é"],
+    "eventType": ["click", "view", "conversion", "Click", "", "instantsearch", "addToCart"],
+    "eventSubtype": ["addToCart", "purchase", "addtocart", "", "click"],
+    "index": ["x", "", "é", " "],
+    "userToken": ["x" * 128, "x" * 129, "", "a@b", "a b", "u\n", "_=/+-"],
+    "authenticatedUserToken": ["x" * 128, "x" * 129, "", "a@b", "l\n", "_=/+-"],
+    "timestamp": [MS, MS - MONTH, MS - MONTH - 1, 0, -1, NOW, float(MS), str(MS), MS + MONTH, 10**400],
+    "objectIDs": [ids(1), ids(2), ids(3), ids(20), ids(21), [], [""], ["1", ""], ["1", 1], ["1", None], "12"],
+    "filters": [
+        ["a:b"],
+        ["a:b"] * 20,
+        ["a:b"] * 21,
+        [],
+        [""],
+        ["a"],
+        [":b"],
+        ["a:"],
+        ["a:b:c"],
+        ["a:%20"],
+        ["a:%2"],
+        ["%3A:b"],
+        ["%:b"],
+        ["a b:c"],
+        ["a:\n"],
+        ["\n:a"],
+        ["a:b", 1],
+        "a:b",
+        ["é:é"],
+    ],
+    "positions": [
+        [1, 2],
+        [1],
+        [1, 2, 3],
+        [0, 1],
+        [-1, 1],
+        [1, 1],
+        [1, 1.0],
+        [1, True],
+        [1, "2"],
+        [],
+        [1, None],
+        [1, 10**400],
+    ],
+    "queryID": [
+        QUERY_ID,
+        QUERY_ID[1:],
+        QUERY_ID + "0",
+        QUERY_ID.upper(),
+        "g" * 32,
+        QUERY_ID + "\n",
+        "message_",
+        "message_ ",
+        "message_" + "x" * 120,
+        "message_" + "x" * 121,
+        "message_é",
+        "message_\n",
+        "Message_1",
+        "",
+    ],
+    "objectData": [[{}, {}], [{}], [{}, {}, {}], [], [{}, None], [{}, 1], [{}, []], {}, [{}] * 20, [{}] * 21],
+    "value": [0, -1, 1.5, "1" * 16, "1" * 17, "", "x", True, 10**400, float("inf"), float("nan"), float("-inf")],
+    "currency": ["EUR", "eur", "EU", "EURO", "", "EU1", "EUR\n", "€€€", " EU"],
+    "algoliaSource": [["autocomplete"], ["a", "b"], [], ["a", 1], [None], [["a"]], ["a"] * 21, [""], "a", ("a",)],
+    "agentID": ["1", None],
+    "event_name": ["x", None],
+    "queryId": [QUERY_ID, None],
+    "": [1],
+    "é\ud800": [1],
+}
+KEYS: dict[str, list[Any]] = {
+    "price": [0, -1, 1.5, "", "1" * 17, True, None, [], 10**400, float("inf")],
+    "discount": [0, 1.5, "1" * 17, False, {}, float("nan")],
+    "quantity": [0, -1, 1, 1.0, "1", True, None, 10**400],
+    "queryID": [*NEAR["queryID"], None, 7],
+    "objectID": ["1", None],
+}
+ANYTHING = [None, 0, 1, -1, True, False, 1.5, "", "x", [], {}, [[]], [{}], ["x"], {"x": 1}, [None], [1]]
+
+SINGLE_CHANGES: list[tuple[str, Any]] = [
+    *((field, value) for field, values in NEAR.items() for value in values),
+    *((field, value) for field in NEAR if field.isidentifier() for value in [..., *ANYTHING]),
+    *(("objectData", [{}, {key: value}]) for key, values in KEYS.items() for value in values),
+]
+near = st.sampled_from(SINGLE_CHANGES)
+changes = st.one_of(
+    near,
+    near,
+    near,
+    near,
+    st.tuples(st.just("eventName"), st.text(max_size=66)),
+    st.tuples(st.sampled_from(["userToken", "authenticatedUserToken"]), st.text("aZ9_=/+-.\n", max_size=4)),
+    st.tuples(st.just("timestamp"), st.integers(MS - MONTH - 2, MS - MONTH + 2)),
+    st.tuples(st.just("filters"), st.lists(st.text("a:%2Fz\n", max_size=7), max_size=2)),
+    st.tuples(st.just("objectIDs"), st.integers(0, 22).map(ids)),
+    st.tuples(st.just("positions"), st.lists(st.integers(-1, 40), max_size=3)),
+    st.tuples(st.just("value"), st.floats() | st.integers() | st.text(max_size=17)),
+    st.tuples(st.just("currency"), st.text("aZ1é", min_size=2, max_size=4)),
+)
+
+
+def changed(event: dict[str, Any], changes: list[tuple[str, Any]]) -> dict[str, Any]:
+    event = copy.deepcopy(event)
+    for field, value in changes:
+        if value is ...:
+            event.pop(field, None)
+        else:
+            event[field] = copy.deepcopy(value)
+    return event
+
+
+events = st.builds(changed, st.sampled_from(ROWS), st.lists(changes, max_size=3))
+
+
+# -- The two verdicts ----------------------------------------------------------------------------------------------
+
+
+def as_sent(event: Any) -> Any:
+    """What a server reads: JSON, and what is None was left out."""
+
+    def without(mapping: Any) -> Any:
+        if not isinstance(mapping, dict):
+            return mapping
+        return {key: value for key, value in mapping.items() if value is not None}
+
+    event = without(event)
+    if isinstance(event, dict) and isinstance(event.get("objectData"), list):
+        event["objectData"] = [without(item) for item in event["objectData"]]
+    return json.loads(json.dumps(event))
+
+
+def of_the_door(event: Any) -> Any:
+    """The event as it would be sent, or None: refused."""
+    try:
+        sent = model.attributed(event, None)
+    except (InvalidEventError, MissingUserTokenError):
+        return None
+    assert sent is not None
+    return model.without_nones(sent)
+
+
+def of_the_stand_in(event: Any) -> bool:
+    """Whether it takes a batch of this one."""
+    return insights_rules.refusal({"events": [event]}, NOW) is None
+
+
+# What the door refuses and LocalAlgolia takes, on purpose.
+
+
+def is_an_odd_usage_report(event: Any) -> bool:
+    """The door knows the fields that InstantSearch sends of itself; the stand-in takes all that calls itself so."""
+    return event.get("eventType") == "instantsearch"
+
+
+def has_an_empty_value(event: Any) -> bool:
+    """A total of "" is at most 16 characters, as the table says, but nobody means it."""
+    return event.get("value") == ""
+
+
+def names_nothing(event: Any) -> bool:
+    """A name that is no field's is a mistake, also where it would not be sent, its value being None."""
+    items = event.get("objectData")
+    mappings = [event, *(item for item in items if isinstance(item, dict))] if isinstance(items, list) else [event]
+    known = {*NEAR, *KEYS} - {"agentID", "event_name", "queryId", "objectID"}
+    return any(value is None and key not in known for mapping in mappings for key, value in mapping.items())
+
+
+STRICTER = [is_an_odd_usage_report, has_an_empty_value, names_nothing]
+
+
+def judge(event: dict[str, Any]) -> None:
+    before = repr(event)
+    sent = of_the_door(event)
+
+    if sent is not None:
+        assert of_the_stand_in(as_sent(sent)), event
+    else:
+        assert not of_the_stand_in(as_sent(event)) or any(applies(event) for applies in STRICTER), event
+    assert repr(event) == before
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_the_door_and_the_stand_in_agree_on_each_change_of_one_field(number: int) -> None:
+    for change in SINGLE_CHANGES:
+        judge(changed(ROWS[number], [change]))
+
+
+@many
+@given(events)
+def test_the_door_and_the_stand_in_agree_on_any_changes(event: dict[str, Any]) -> None:
+    judge(event)
+
+
+@pytest.mark.parametrize(
+    ("applies", "event"),
+    [
+        (is_an_odd_usage_report, {"eventType": "instantsearch", "eventName": "", "userToken": "u"}),
+        (is_an_odd_usage_report, {"eventType": "instantsearch", "eventName": "x", "userToken": "u", "index": "x"}),
+        (has_an_empty_value, row("conversion", "purchase", value="")),
+        (names_nothing, row("view", query_id=None)),
+        (names_nothing, row("conversion", "purchase", objectData=[{"objectID": None}, {}])),
+    ],
+)
+def test_where_the_door_is_stricter_it_is(applies: Callable[[Any], bool], event: dict[str, Any]) -> None:
+    assert [each for each in STRICTER if each(event)] == [applies]
+    assert of_the_door(event) is None
+    assert of_the_stand_in(as_sent(event))
+
+
+@given(st.sampled_from(ROWS))
+def test_both_take_the_rows_of_the_table(event: dict[str, Any]) -> None:
+    assert of_the_door(event) == event
+    assert of_the_stand_in(event)
+
+
+@given(events)
+def test_check_and_attributed_are_one_door(event: dict[str, Any]) -> None:
+    assume(event.get("userToken") is not None)
+    try:
+        model.check(event)
+    except InvalidEventError:
+        assert of_the_door(event) is None
+    else:
+        assert of_the_door(event) is not None
+
+
+@given(st.one_of(st.sampled_from(ANYTHING), st.lists(st.sampled_from(ANYTHING), max_size=2)))
+def test_both_refuse_what_is_no_event(thing: Any) -> None:
+    assert of_the_door(thing) is None
+    assert not of_the_stand_in(thing)
+
+
+@given(
+    events,
+    st.none() | st.builds(Identity, st.none() | st.just("who"), st.none() | st.just("login"), opted_out=st.booleans()),
+)
+def test_what_is_filled_in_is_taken_too(event: dict[str, Any], identity: Identity | None) -> None:
+    try:
+        sent = model.attributed(event, identity, MS)
+    except (InvalidEventError, MissingUserTokenError):
+        return
+    if sent is None:
+        assert identity is not None
+        assert identity.opted_out
+        assert event.get("userToken") is None
+        return
+    assert of_the_stand_in(as_sent(model.without_nones(sent)))
+    assert sent["userToken"] == (
+        event.get("userToken") or (identity and identity.user_token) or sent.get("authenticatedUserToken")
+    )
+    assert sent["timestamp"] == (MS if event.get("timestamp") is None else event["timestamp"])
+    # Somebody else's event gets no login from here.
+    login = identity.authenticated_user_token if identity is not None and event.get("userToken") is None else None
+    assert sent.get("authenticatedUserToken") == (event.get("authenticatedUserToken") or login)
+
+
+# -- The same over HTTP --------------------------------------------------------------------------------------------
+
+
+@few
+@given(st.lists(events, min_size=1, max_size=3))
+def test_a_batch_is_taken_or_refused_as_a_whole(server: LocalAlgolia, batch: list[dict[str, Any]]) -> None:
+    assume(not any(applies(event) for applies in STRICTER for event in batch))
+    assume("nan" not in repr(batch).lower())  # which is no JSON
+    assume("inf" not in repr(batch).lower())
+    server.clear()
+    with InsightsClientSync.create_with_config(server.insights_config()) as unchecked:
+        try:
+            unchecked.push_events({"events": [as_sent(event) for event in batch]})
+            taken, status = True, 200
+        except RequestException as error:
+            taken = False
+            status = error.status_code
+    assert status == (200 if taken else 422)
+    of_users = [as_sent(event) for event in batch if event.get("eventType") != "instantsearch"]
+    assert [arrived.event for arrived in server.events] == (of_users if taken else [])
+
+    with TokenAwareInsightsClientSync.create_with_config(server.insights_config()) as checked:
+        if taken:
+            checked.push_events({"events": batch})
+            assert [arrived.event for arrived in server.events] == of_users * 2
+        else:
+            requests = len(server.requests)
+            try:
+                checked.push_events({"events": batch})
+            except (InvalidEventError, MissingUserTokenError):
+                assert len(server.requests) == requests
+            else:  # a login made up for a missing user token
+                assert any(event.get("userToken") is None for event in batch)
+
+
+# -- The twelve ----------------------------------------------------------------------------------------------------
+
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "event_name": st.sampled_from(["It happened", "It happened", *NEAR["eventName"]]),
+    "index_name": st.sampled_from(["products", "products", *NEAR["index"]]),
+    "object_ids": st.one_of(st.integers(0, 63).map(ids), st.sampled_from(NEAR["objectIDs"])),
+    "filters": st.one_of(st.lists(st.just("a:b"), max_size=43), st.sampled_from(NEAR["filters"])),
+    "positions": st.one_of(
+        st.integers(0, 63).map(lambda count: [*range(1, count + 1)]), st.sampled_from(NEAR["positions"])
+    ),
+    "query_id": st.sampled_from([QUERY_ID, QUERY_ID, None, *NEAR["queryID"]]),
+    "object_data": st.one_of(
+        st.none(),
+        st.integers(0, 63).map(lambda count: [{"queryID": QUERY_ID, "price": 1} for _ in range(count)]),
+        st.sampled_from(NEAR["objectData"]),
+    ),
+    "value": st.none() | st.sampled_from(NEAR["value"]),
+    "currency": st.none() | st.sampled_from(NEAR["currency"]),
+}
+METHODS = [
+    name
+    for name, method in inspect.getmembers(EventSender, inspect.isfunction)
+    if not name.startswith("_") and "event_name" in inspect.signature(method).parameters
+]
+
+
+def test_they_are_twelve() -> None:
+    assert len(METHODS) == 12
+
+
+@given(st.data(), st.sampled_from(METHODS), st.booleans())
+def test_what_the_twelve_accept_is_taken(data: st.DataObject, name: str, in_step: bool) -> None:
+    wanted = inspect.signature(getattr(EventSender, name)).parameters
+    arguments = {argument: data.draw(values, argument) for argument, values in ARGUMENTS.items() if argument in wanted}
+    if in_step and "object_ids" in arguments:  # or no random lists would ever be of one length
+        count = len(arguments["object_ids"])
+        arguments.update({"positions": [*range(1, count + 1)]} if "positions" in arguments else {})
+        if arguments.get("object_data") is not None:
+            arguments["object_data"] = [{"queryID": QUERY_ID} for _ in range(count)]
+    before = repr(arguments)
+    delivery = MemoryDelivery()
+
+    with EventSender(delivery=delivery, background=False, user_token="u") as sender:
+        accepted = getattr(sender, name)(**arguments)
+        assert sender.flush()
+
+    assert repr(arguments) == before
+    assert bool(delivery.events) == accepted
+    if accepted:
+        assert insights_rules.refusal(json.loads(delivery.batches[0].body), NOW) is None
+        field = "objectIDs" if "object_ids" in arguments else "filters"
+        given_ids = arguments.get("object_ids", arguments.get("filters"))
+        assert [item for event in delivery.events for item in event[field]] == list(given_ids)
+
+
+# -- Splitting -----------------------------------------------------------------------------------------------------
+
+objects = st.integers(0, 90).map(ids)
+
+
+@given(
+    st.sampled_from(["objectIDs", "filters"]),
+    objects,
+    st.sets(st.sampled_from(["positions", "objectData", "value", "queryID"])),
+)
+def test_the_parts_of_an_event_are_the_whole(about: str, items: list[str], extra: set[str]) -> None:
+    event: dict[str, Any] = {"eventName": "x", about: tuple(items)}
+    values = {
+        "positions": list(range(1, len(items) + 1)),
+        "objectData": [{"price": number} for number in range(len(items))],
+        "value": 7,
+        "queryID": QUERY_ID,
+    }
+    event |= {field: values[field] for field in extra}
+
+    parts = model.split(dict(event))
+
+    lists = [about, *({"positions", "objectData"} & extra)]
+    for field in lists:
+        assert [item for part in parts for item in part[field]] == list(event[field])
+        assert all(len(part[field]) == len(part[about]) <= 20 for part in parts)
+        assert all(type(part[field]) is list and part[field] is not event[field] for part in parts)
+    assert len(parts) == max(1, -(-len(items) // 20))
+    assert [part.get("value") for part in parts] == [event.get("value"), *[None] * (len(parts) - 1)]
+    rest = {"eventName", "queryID"} & set(event)
+    assert all(
+        {key: part[key] for key in part if key not in (*lists, "value")} == {key: event[key] for key in rest}
+        for part in parts
+    )
+
+
+# -- Apart ---------------------------------------------------------------------------------------------------------
+
+
+def imported(module: ModuleType) -> set[str]:
+    """What a module imports from this package."""
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith("algolia_usertoken")):
+            found.add("." * node.level + str(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("algolia_usertoken")}
+    return found
+
+
+def test_neither_has_its_rules_from_the_other() -> None:
+    assert imported(insights_rules) == set()
+    assert imported(model) == {"..errors", "..identity"}
