@@ -78,6 +78,9 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         events = body.get("events") if isinstance(body, dict) else None
         if not isinstance(events, list) or not 0 < len(events) <= MAX_EVENTS:
             raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
+        unknown = next((field for field in body if field != "events"), None)
+        if unknown is not None:
+            raise InvalidEventError(f"{unknown!r} must not stand beside events", str(unknown))
         identity = self.token_provider.identity()
         to_send = []
         for i, event in enumerate(events):
@@ -89,7 +92,7 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
                 raise MissingUserTokenError(f"events[{i}]: {error}") from None
             if event is not None:
                 to_send.append(without_nones(event))
-        return {**body, "events": to_send} if to_send else None
+        return {"events": to_send} if to_send else None
 
 
 def _nothing_to_send() -> ApiResponse[str]:

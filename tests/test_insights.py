@@ -380,3 +380,11 @@ async def test_async_view_pushes_as_its_identity(async_client: TokenAwareInsight
     await async_client.push_events({"events": [event()]})
 
     assert tokens(algolia) == [("view", None), ("default", None)]
+
+
+def test_what_stands_beside_events_is_refused(push: Push, algolia: LocalAlgolia) -> None:
+    with pytest.raises(InvalidEventError, match=r"^'user' must not stand beside events$") as caught:
+        push({"events": [event()], "user": 1}, user_token="u")
+
+    assert caught.value.field == "user"
+    assert algolia.requests == []

@@ -98,7 +98,7 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         own = dict(event)
     except (TypeError, ValueError):
         raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}") from None
-    for field in _LISTS:
+    for field in (*_LISTS, "algoliaSource"):
         if field in own and type(own[field]) is list:
             own[field] = own[field].copy()
     return attribute(own, identity, timestamp)
@@ -129,6 +129,8 @@ def attribute(event: Event, identity: Identity | None, timestamp: int | None) ->
     elif timestamp is not None:
         event["timestamp"] = timestamp
     _check_content(event)
+    if event.get("objectData") is not None:
+        event["objectData"] = [dict(data) for data in event["objectData"]]  # the caller's may change
     return event
 
 

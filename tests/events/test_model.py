@@ -668,3 +668,25 @@ def test_what_is_no_time_is_refused(bad: Any, message: str) -> None:
 
 def test_limits_are_those_of_the_api() -> None:
     assert (model.MAX_OBJECTS, model.MAX_AGE) == (20, DAYS_30)
+
+
+def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
+    data, sources = {"price": 1}, ["a"]
+    event = {
+        "eventType": "conversion",
+        "eventSubtype": "purchase",
+        "eventName": "Bought",
+        "index": "products",
+        "objectIDs": ["1"],
+        "objectData": (MappingProxyType(data),),
+        "algoliaSource": sources,
+    }
+    queued = attributed(event, Identity("u-1"), 1)
+
+    data["price"] = 2
+    sources.append("b")
+
+    assert queued is not None
+    assert queued["objectData"] == [{"price": 1}]
+    assert json.dumps(queued["objectData"]) == '[{"price": 1}]'
+    assert queued["algoliaSource"] == ["a"]
