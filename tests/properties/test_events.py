@@ -402,7 +402,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
 METHODS = [
     name
     for name, method in inspect.getmembers(EventSender, inspect.isfunction)
-    if not name.startswith("_") and "event_name" in inspect.signature(method).parameters
+    if not name.startswith("_") and {"event_name", "index_name"} <= inspect.signature(method).parameters.keys()
 ]
 
 

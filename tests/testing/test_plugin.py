@@ -437,13 +437,13 @@ def add_to_cart(product: str, login: str = Header()):
 def test_a_strangers_shop(project: pytest.Pytester) -> None:
     """Three endpoints, of which two get the identity wrong: the tests that catch it have less than ten lines each."""
     pytest.importorskip("fastapi")
-    project.makepyfile(shop=APP)
+    project.makepyfile(little_shop=APP)
     project.makepyfile(
         """
         import pytest
         from fastapi.testclient import TestClient
         from algolia_usertoken.testing import assert_same_identity
-        from shop import app, client, user
+        from little_shop import app, client, user
 
         visitor = TestClient(app)
 
