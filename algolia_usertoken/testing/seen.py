@@ -37,7 +37,7 @@ def seen_in(source: Any) -> Iterator[Seen]:
         yield from _of_local_algolia(source)
     elif hasattr(source, "calls"):  # a router or a route of respx
         yield from seen_in(list(source.calls))
-    elif hasattr(source, "request") and hasattr(source, "response"):  # one of its calls
+    elif hasattr(source, "request") and hasattr(source, "has_response"):  # one of its calls
         yield from seen_in(source.request)
     elif hasattr(source, "query_string") and hasattr(source, "body"):  # a ReceivedRequest
         yield from _in_request(source.method, source.path, source.query_string, source.headers, source.body)

@@ -211,6 +211,14 @@ def test_every_kind_of_source(client: TokenAwareClientSync, router: AlgoliaRoute
     assert_same_identity(delivery.batches, router, token="u-1")
 
 
+def test_a_call_that_was_not_answered_is_seen_too(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+    route = router.post(path=QUERY).mock(side_effect=httpx.ReadTimeout)
+    with pytest.raises(Exception, match="Unreachable hosts"):
+        search(client, "u-1")
+
+    assert_same_identity(route, token="u-1")
+
+
 def test_what_a_local_algolia_received() -> None:
     with LocalAlgolia() as algolia:
         algolia.save_objects("products", [{"objectID": "1"}])
