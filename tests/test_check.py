@@ -160,6 +160,7 @@ def test_something_else_answers(body: str, check: Checked, algolia: LocalAlgolia
         (429, "slow down", "refused: 429", "wait"),
         (401, "Invalid credentials", "may not send events.*401", "ACL"),
         (404, "not found", "may not send events.*404", "region"),
+        (402, "pay first", "answered with 402: pay first", "later"),
         (503, "down", "cannot be reached: no host answers", "host of their own"),
     ],
 )
@@ -204,6 +205,14 @@ def test_no_query_id(check: Checked, algolia: LocalAlgolia) -> None:
 
 
 class TestLogs:
+    def test_the_search_is_among_others(self, check: Checked, algolia: LocalAlgolia) -> None:
+        other = {"query_body": "of somebody else", "url": "/1/indexes/products/query", "query_headers": ""}
+        algolia.fail_next(200, body={"logs": [other]}, path="/1/logs")
+
+        _, findings = check()
+
+        assert findings["token"]["state"] == "ok"  # at the second look
+
     def test_a_key_that_may_not_read_them(self, check: Checked, algolia: LocalAlgolia) -> None:
         with SearchClientSync.create_with_config(algolia.search_config()) as parent:
             key = parent.generate_secured_api_key(algolia.api_key, {"filters": ""})

@@ -841,3 +841,16 @@ def test_secured_api_key_works(algolia: LocalAlgolia, sync_client: TokenAwareCli
         front_end.search_single_index("products", {"query": "shoe"})
 
     assert users(algolia) == ["u"]
+
+
+def test_transformation_options_of_a_view_leave_its_parent_alone(algolia: LocalAlgolia) -> None:
+    with TokenAwareClientSync.create_with_config(algolia.search_config(), user_token="u-1") as client:
+        client.set_transformation_options(transformation_options(algolia))
+        parents = client._ingestion_transporter
+        view = client.with_identity("u-2")
+
+        view.set_transformation_options(transformation_options(algolia))
+
+        assert client._ingestion_transporter is parents
+        assert view._ingestion_transporter is not parents
+        view._ingestion_transporter.close()

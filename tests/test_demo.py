@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 import sys
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from algolia_usertoken import Identity, identity_scope
 from algolia_usertoken.cli import main
 from algolia_usertoken.demo import catalogue, progress, read_records, report, search_words, visitors
+from algolia_usertoken.demo import records as demo_records
 from algolia_usertoken.testing import LocalAlgolia
 
 
@@ -250,3 +253,27 @@ class TestProgress:
             assert shown.wait(10)
 
         assert re.fullmatch(r"(\r\x1b\[Kworking \.\.\. \d+ s)+\r\x1b\[K", capsys.readouterr().err)
+
+
+class TestCorners:
+    def test_a_visitor_who_finds_nothing_clicks_nothing(self, crowd: list[visitors.Visitor]) -> None:
+        visitor = next(one for one in crowd if one.expected.user_token is not None)
+        clicks = visitor.clicks
+
+        visitor.click(None, SimpleNamespace(hits=[]))  # there is no sender to ask
+
+        assert visitor.clicks == clicks
+
+    def test_a_cell_for_several_tokens(self) -> None:
+        assert report._shown(["a", "b"]) == "2 different ones"
+
+    def test_a_step_that_ends_in_time_is_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        done = threading.Event()
+        done.set()
+
+        progress._show("quick", done)
+
+        assert capsys.readouterr().err == ""
+
+    def test_words_of_values_that_are_no_text(self) -> None:
+        assert list(demo_records._texts({"a": ["x", 7, None, {"b": "y"}]})) == ["x", "y"]

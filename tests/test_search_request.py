@@ -268,3 +268,12 @@ def test_token_is_written_where_a_query_has_none(kind: str, body: Any, written: 
 )
 def test_what_has_no_field_for_it_is_not_writable(kind: str, body: Any) -> None:
     assert not SearchParameters(kind, options(body)).writable
+
+
+def test_a_query_whose_parameters_are_no_object_gets_none() -> None:
+    parameters = SearchParameters("recommendations", options({"requests": [{"queryParameters": "x"}, {}]}))
+
+    assert json.loads(parameters.write("u")) == {
+        "requests": [{"queryParameters": "x"}, {"queryParameters": {"userToken": "u"}}]
+    }
+    assert parameters.tokens == [None, "u"]

@@ -884,3 +884,9 @@ def test_wrong_arguments_are_named(
         transporter_class(**{"transporter": Recorder(), "token_provider": TokenProvider(), **arguments})
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_forward_client_ip_is_a_bool(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^forward_client_ip must be a bool, not "):
+        TokenAwareTransporterSync(TransporterSync(BaseConfig("A", "k")), TokenProvider(), forward_client_ip=value)

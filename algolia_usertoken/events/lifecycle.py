@@ -67,7 +67,7 @@ class _SignalHandler:
         _deliver_all(self.dispatchers, lambda dispatcher, timeout: dispatcher.flush(timeout))
         if callable(self._earlier):
             self._earlier(signum, frame)
-        elif self._earlier == signal.SIG_DFL:
+        elif self._earlier == signal.SIG_DFL:  # pragma: no cover - the process ends here, and so does the measuring
             for dispatcher in list(_dispatchers):
                 if dispatcher.begin_exit():
                     dispatcher.finish_exit(0)  # what is lost is reported
@@ -112,5 +112,5 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -170,7 +170,7 @@ class _SessionSlot:
         self._made: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def __get__(self, transporter: Any, owner: type) -> Any:
-        if transporter is None:
+        if transporter is None:  # pragma: no cover - unittest.mock may ask the class for it
             return self
         real = transporter.__dict__.get("_session")
         session = self._made.get(transporter)

@@ -1,6 +1,6 @@
 """Takes the quickstart's picture of the inspector, in light and in dark: `python docs/figures/inspector.py [FOLDER]`.
 
-It runs the quickstart's searches and click on a LocalAlgolia, opens its page in Chromium and keeps what that shows. Needs
+It does on a LocalAlgolia what the quickstart does, opens its page in Chromium and keeps what that shows. Needs
 selenium, and Chromium with its driver.
 """
 

@@ -599,3 +599,15 @@ def test_other_errors_of_ones_own_delivery(senders: Make, error: Exception) -> N
     else:
         assert events.stats[:5] == (10, 0, 0, 10, 0)
         assert [found for found, _ in errors.calls] == [error]
+
+
+def test_a_memory_delivery_that_hangs_times_out() -> None:
+    delivery = MemoryDelivery()
+    delivery.hang()
+
+    with pytest.raises(RetryableDeliveryError, match="timed out"):
+        delivery.deliver(Batch([event(1)], b"{}"), 0.01)
+
+    delivery.release()
+    delivery.deliver(Batch([event(1)], b"{}"), 0.01)
+    assert len(delivery.batches) == 1

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from collector import Collector, free_port
 
+from algolia_usertoken import EventSender, MemoryDelivery
+
 unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 Run = Callable[..., Any]
 TERMINATED = -signal.SIGTERM
@@ -700,3 +702,13 @@ def test_a_sender_of_close_on_signal_can_go(run: Run, collector: Collector) -> N
         code=TERMINATED,
     )
     all_once(collector, range(20))
+
+
+def test_a_handler_that_is_not_pythons_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda signum: None)
+
+    with (
+        EventSender(delivery=MemoryDelivery()) as events,
+        pytest.raises(ValueError, match="has a handler that was not set from Python"),
+    ):
+        events.close_on_signal(signal.SIGUSR2)

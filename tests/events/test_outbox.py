@@ -862,3 +862,143 @@ def test_who_is_stopped_for_longer_than_the_lease_leaves_what_waits(
 
     assert {request.headers["x-process"] for request in collector.requests} == {"sibling"}
     assert not collector.twice
+
+
+# What the disk does to a sender.
+
+
+@pytest.fixture
+def errors() -> list[tuple[Exception, list[dict[str, Any]]]]:
+    return []
+
+
+@pytest.fixture
+def sender(path: str, errors: list[Any]) -> Iterator[EventSender]:
+    with EventSender(
+        delivery=MemoryDelivery(),
+        outbox=SQLiteOutbox(path),
+        user_token="u",
+        flush_interval=0.0,
+        on_error=lambda error, events: errors.append((error, list(events))),
+    ) as sender:
+        yield sender
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise OutboxError("outbox: the disk is full")
+
+
+def test_an_event_without_a_json_form_is_refused(sender: EventSender, errors: list[Any]) -> None:
+    assert not sender.send(event("\ud800"))
+
+    assert sender.stats.refused == 1
+    assert isinstance(errors[0][0], InvalidEventError)
+
+
+def test_events_that_cannot_be_removed_from_the_file_are_delivered_all_the_same(
+    sender: EventSender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(SQLiteOutbox, "settle", fail)
+
+    assert sender.send(event(1))
+    assert sender.flush(20)
+
+    assert sender.stats.delivered == 1
+    wait_until(lambda: "the disk is full" in caplog.text)
+
+
+def test_a_lease_that_cannot_be_kept_is_reported(
+    sender: EventSender, errors: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SQLiteOutbox, "keep", fail)
+
+    sender._dispatcher._keep_once(sender._dispatcher._outbox)
+
+    assert "the disk is full" in str(errors[0][0])
+    assert errors[0][1] == []
+
+
+def test_without_background_a_file_that_fails_is_said_and_flush_is_false(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
+        sender.send(event(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLiteOutbox, "take", fail)
+            assert not sender.flush(1)
+        assert "the disk is full" in caplog.text
+        assert sender.flush(10)
+        assert sender.stats.delivered == 1
+
+
+def test_at_exit_there_may_be_no_thread_for_the_lease(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name == "algolia-usertoken-outbox":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    delivery = MemoryDelivery()
+    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u") as sender:
+        assert sender.send(event(1))
+        assert sender.flush(20)
+    assert names(delivery.events) == ["1"]
+
+
+def test_a_closed_outbox(path: str) -> None:
+    outbox = SQLiteOutbox(path)
+    outbox.close()
+
+    with pytest.raises(OutboxError, match="it is closed"):
+        outbox.append(event(1))
+    assert outbox.keep() == []
+
+
+def test_one_that_nobody_closed_closes_itself(path: str) -> None:
+    outbox = SQLiteOutbox(path)
+    outbox.append(event(1))
+    del outbox
+    gc.collect()
+
+    os.rename(path, f"{path}.moved")  # nobody holds on to it: the write-ahead log is gone with the last connection
+    assert not os.path.exists(f"{path}-wal")
+
+
+def test_many_events_of_the_dead_are_adopted_bit_by_bit(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 10)
+    for _ in range(2):
+        dead = SQLiteOutbox(path)
+        for name in range(10):
+            dead.append(event(name))
+        dead.close()
+    heir = SQLiteOutbox(path)
+
+    adopted = []
+    for _ in range(10):
+        heir.keep()
+        adopted += heir.take(100)
+    heir.close()
+
+    assert len(adopted) == 20
+
+
+def test_a_file_of_a_newer_version(path: str) -> None:
+    SQLiteOutbox(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {module.SCHEMA_VERSION + 1}")
+    connection.close()
+
+    with pytest.raises(OutboxError, match="newer version"):
+        SQLiteOutbox(path)
+
+
+def test_a_lock_that_stays(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.05)
+
+    def locked() -> None:
+        raise OutboxError("locked") from sqlite3.OperationalError("database is locked")
+
+    with pytest.raises(OutboxError, match="locked"):
+        module._patiently(locked)

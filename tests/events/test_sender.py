@@ -520,3 +520,63 @@ def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
         """
     )
     assert done.seconds < 20
+
+
+# Wrong arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"on_error": "x"}, TypeError, "on_error must be callable, not str"),
+        ({"max_queue_size": 1.5}, TypeError, "max_queue_size must be a whole number, not float"),
+        ({"max_queue_size": 0}, ValueError, "max_queue_size must be at least 1, not 0"),
+        ({"batch_size": 1001}, ValueError, "batch_size must be 1 to 1000, not 1001"),
+        ({"flush_interval": "1"}, TypeError, "flush_interval must be a number, not str"),
+        ({"flush_interval": float("nan")}, ValueError, "flush_interval must be at least 0, not nan"),
+        ({"concurrency": True}, TypeError, "concurrency must be a whole number, not bool"),
+        ({"max_retry_time": -1}, ValueError, "max_retry_time must be at least 0, not -1"),
+        ({"close_timeout": None}, TypeError, "close_timeout must be a number, not NoneType"),
+    ],
+)
+def test_a_wrong_argument_is_named(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^{text}$"):
+        EventSender(delivery=MemoryDelivery(), **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [([], r"app_id \(or ALGOLIA_APP_ID\)"), (["APP"], r"api_key \(or ALGOLIA_API_KEY\)"), (["", "key"], "app_id ")],
+)
+def test_without_id_or_key(arguments: list[str], missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALGOLIA_APP_ID", raising=False)
+    monkeypatch.delenv("ALGOLIA_API_KEY", raising=False)
+
+    with pytest.raises(ValueError, match=rf"^{missing}.* is missing: give it, or a config, or a delivery$"):
+        EventSender(*arguments)
+
+
+async def test_what_goes_wrong_in_aflush_reaches_who_awaits_it(
+    delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with EventSender(delivery=delivery) as events:
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "flush", lambda timeout: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await events.aflush()
+
+
+def test_a_thread_that_cannot_be_had_reaches_who_sent(
+    delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise MemoryError
+
+    with EventSender(delivery=delivery, user_token="u") as events:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(MemoryError):
+                events.send(event(1))
+        assert events.send(event(2))  # the next one starts it
+        assert events.flush(20)
+        assert len(delivery.events) == 2

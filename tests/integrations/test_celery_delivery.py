@@ -9,8 +9,9 @@ from typing import Any
 import delivering
 import pytest
 import serving
+from celery import Celery
 
-from algolia_usertoken import EventSender, RetryableDeliveryError
+from algolia_usertoken import EventSender, InsightsDelivery, RetryableDeliveryError
 from algolia_usertoken.events.delivery import Batch
 from algolia_usertoken.integrations.celery import CeleryDelivery
 from algolia_usertoken.testing import LocalAlgolia
@@ -116,3 +117,13 @@ def test_a_broker_that_is_away_is_tried_again() -> None:
 def test_wants_an_application() -> None:
     with pytest.raises(TypeError, match="app must be a Celery application, not str"):
         CeleryDelivery("shop")  # type: ignore[arg-type]
+
+
+def test_without_a_config_the_worker_finds_id_and_key_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALGOLIA_APP_ID", "APP")
+    monkeypatch.setenv("ALGOLIA_API_KEY", "key")
+
+    delivery = CeleryDelivery(Celery(set_as_current=False))._to_algolia()
+
+    assert isinstance(delivery, InsightsDelivery)
+    assert (delivery._config.app_id, delivery._config.api_key) == ("APP", "key")

@@ -552,3 +552,16 @@ class TestThePage:
     )
     def test_there_is_no_more_than_that(self, method: str, path: str, ask: Ask) -> None:
         assert ask(method, path).status == 404
+
+
+def test_query_ids_are_forgotten_beyond_a_number(
+    monkeypatch: pytest.MonkeyPatch, algolia: LocalAlgolia, ask: Ask
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUERY_IDS", 2)
+    inspector = Inspector(algolia._received)
+
+    for _ in range(5):
+        search(ask, token="u-1")
+    inspector.state(None, 0)
+
+    assert len(inspector._answered) == 2

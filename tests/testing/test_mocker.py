@@ -425,3 +425,10 @@ def test_without_respx_the_error_says_what_to_install() -> None:
     error = done.stderr.splitlines()[-1]
     assert error.startswith("ImportError: mocking Algolia needs respx")
     assert error.endswith("pip install 'algolia-usertoken[testing]'")
+
+
+def test_other_errors_of_httpx_reach_the_test_as_they_are(before: TokenAwareClientSync) -> None:
+    with respx.mock(using="algolia") as router:
+        router.post(path=QUERY).mock(side_effect=httpx.DecodingError)
+        with pytest.raises(httpx.DecodingError):
+            search(before)
