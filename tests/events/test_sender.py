@@ -580,3 +580,34 @@ def test_a_thread_that_cannot_be_had_reaches_who_sent(
         assert events.send(event(2))  # the next one starts it
         assert events.flush(20)
         assert len(delivery.events) == 2
+
+
+async def test_a_flush_that_is_done_after_its_caller_went(delivery: MemoryDelivery) -> None:
+    async with EventSender(delivery=delivery, user_token="u", flush_interval=0.0) as events:
+        delivery.hang()
+        events.send(event(1))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(events.aflush(), 0.05)
+
+        delivery.release()
+
+        assert await events.aflush(20)  # the loop has heard of both
+        await asyncio.sleep(0.05)
+        assert len(delivery.events) == 1
+
+
+def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery) -> None:
+    with EventSender(delivery=delivery, user_token="u", background=False) as events:
+        events.send(event(1))
+        delivery.hang()
+        other = threading.Thread(target=events.flush, args=(20,))
+        other.start()
+        while events._dispatcher._inline_owner is None:
+            time.sleep(0.001)
+
+        assert not events.flush(0.05)
+
+        delivery.release()
+        other.join()
+        assert events.flush(20)
+        assert len(delivery.events) == 1
