@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import shutil
@@ -36,14 +37,44 @@ def algoliasearch(session: nox.Session, version: str) -> None:
     session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
-@nox.session
+@nox.session(python=["3.13"])
 def coverage(session: nox.Session) -> None:
-    """All tests, and which lines and branches of the package they miss."""
+    """All tests, and which lines and branches of the package they miss: none that is not explained in place."""
     install(session, "tests")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("coverage", "combine")
+    session.run("coverage", "run", "-m", "pytest", "-n", "4", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """How many small mistakes the tests notice, where identity is decided: each module at least 90 %."""
+    install(session, "mutants")
+    session.run("mutmut", "run", "--max-children", str(os.cpu_count() or 2), *session.posargs, silent=True)
+    results = str(session.run("mutmut", "results", "--all", "true", silent=True))
+    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for line in results.splitlines():
+        name, _, status = line.strip().rpartition(": ")
+        if name.startswith("algolia_usertoken."):
+            found[name.partition(".x")[0]][status] += 1
+    low = []
+    for module, counts in sorted(found.items()):
+        total = counts.total() - counts["not checked"]
+        noticed = counts["killed"] + counts["timeout"] + counts["caught by type check"]
+        score = 100 * noticed / max(total, 1)
+        session.log(f"{module}: {noticed} of {total} noticed, {score:.1f} %")
+        if score < 90:
+            low.append(module)
+    if low or not found:
+        session.error(f"too few are noticed in {', '.join(low) or 'all'}; `mutmut browse` shows which")
+
+
+@nox.session
+def linkcheck(session: nox.Session) -> None:
+    """Whether what the documentation links to is there. Needs a network."""
+    install(session, "docs")
+    session.run("sphinx-build", "-q", "-b", "linkcheck", "docs", "docs/_build/linkcheck")
 
 
 @nox.session
@@ -73,15 +104,28 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
+# What shows that everything is in the package that should be, in half a minute.
+PACKAGE_TESTS = """
+    test_architecture test_check test_cli test_clients test_demo test_docs test_exported_members test_identity
+    test_insights test_transporter testing/test_inspector testing/test_plugin events/test_outbox
+""".split()
+
+
 @nox.session
 def package(session: nox.Session) -> None:
-    """The wheel, built from the sdist, in a fresh environment, far from the source."""
-    session.install("build")
-    dist = session.create_tmp()
-    session.run("python", "-m", "build", "--outdir", dist, silent=True)
-    wheel = max(pathlib.Path(dist).glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    session.install(str(wheel.resolve()))
-    session.chdir(dist)
+    """The sdist, and the wheel built from it, in a fresh environment: its own tests, with the source away."""
+    session.install("build", *nox.project.dependency_groups(PYPROJECT, "tests"))
+    dist = pathlib.Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
+    shutil.unpack_archive(sdist, dist)
+    source = dist / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(source / "algolia_usertoken")
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    session.install("algolia-usertoken")  # what it depends on
+    session.chdir(source)
+    session.run("python", "-m", "pytest", "-n", "4", "-q", *(f"tests/{name}.py" for name in PACKAGE_TESTS))
     session.run("python", "-c", "from algolia_usertoken import *")
     session.run("python", "-c", "from importlib.resources import files; open(files('algolia_usertoken') / 'py.typed')")
     session.run("algolia-usertoken", "--version")

@@ -69,3 +69,11 @@ def test_everything_defined_in_the_package_init_is_exported() -> None:
         imported |= {re.sub(r"#.*", "", name).split(" as ")[-1].strip() for name in "".join(names).split(",")}
 
     assert {name for name in imported if name and not name.startswith("_")} <= set(algolia_usertoken.__all__)
+
+
+def test_the_reference_has_every_name() -> None:
+    reference = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8")
+
+    for module_name in PUBLIC:
+        for name in importlib.import_module(module_name).__all__:
+            assert re.search(rf":: (\S+\.)?{name}$", reference, re.MULTILINE), f"docs/api.md has no {module_name}.{name}"
