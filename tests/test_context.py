@@ -585,3 +585,44 @@ async def test_bind_works_for_executors_and_async_functions() -> None:
 
     assert await asyncio.get_running_loop().run_in_executor(None, bound) == Identity("u-1")
     assert await bound_async() == Identity("u-1")
+
+
+class TestArgumentsReachWhatIsDecorated:
+    def test_function(self) -> None:
+        assert identity_scope("u")(lambda a, *, b: (a, b))(1, b=2) == (1, 2)
+
+    async def test_coroutine(self) -> None:
+        @identity_scope("u")
+        async def decorated(a: int, *, b: int) -> tuple[int, int]:
+            return a, b
+
+        assert await decorated(1, b=2) == (1, 2)
+
+    def test_generator(self) -> None:
+        @identity_scope("u")
+        def decorated(a: int, *, b: int) -> Iterator[int]:
+            yield a
+            yield b
+
+        assert list(decorated(1, b=2)) == [1, 2]
+
+    async def test_async_generator(self) -> None:
+        @identity_scope("u")
+        async def decorated(a: int, *, b: int) -> AsyncIterator[int]:
+            yield a
+            yield b
+
+        assert [item async for item in decorated(1, b=2)] == [1, 2]
+
+
+def test_a_scope_that_ends_inside_of_others_ends_those_only() -> None:
+    with identity_scope("outer"):
+        first, second, third = identity_scope("first"), identity_scope("second"), identity_scope("third")
+        for scope in (first, second, third):
+            scope.__enter__()
+
+        second.__exit__(None, None, None)
+        assert current_identity() == Identity("first")
+
+        first.__exit__(None, None, None)
+        assert current_identity() == Identity("outer")

@@ -76,4 +76,6 @@ def test_the_reference_has_every_name() -> None:
 
     for module_name in PUBLIC:
         for name in importlib.import_module(module_name).__all__:
-            assert re.search(rf":: (\S+\.)?{name}$", reference, re.MULTILINE), f"docs/api.md has no {module_name}.{name}"
+            assert re.search(rf":: (\S+\.)?{name}$", reference, re.MULTILINE), (
+                f"docs/api.md has no {module_name}.{name}"
+            )

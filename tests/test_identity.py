@@ -393,3 +393,9 @@ def test_bad_arguments_of_a_pseudonymous_token_are_named(
 def test_a_prefix_is_a_string(prefix: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"^prefix must be a string"):
         pseudonymous_user_token("7", secret="k", prefix=prefix)
+
+
+def test_anonymous_tokens_are_of_every_variant_that_rfc_9562_allows() -> None:
+    variants = {anonymous_user_token()[len("anonymous-") + 19] for _ in range(400)}
+
+    assert variants == set("89ab")

@@ -890,3 +890,15 @@ def test_wrong_arguments_are_named(
 def test_forward_client_ip_is_a_bool(value: Any) -> None:
     with pytest.raises(TypeError, match=r"^forward_client_ip must be a bool, not "):
         TokenAwareTransporterSync(TransporterSync(BaseConfig("A", "k")), TokenProvider(), forward_client_ip=value)
+
+
+def test_a_streamed_search_without_a_token_is_missed_like_any_other() -> None:
+    transporter = TokenAwareTransporterSync(
+        EchoTransporterSync(BaseConfig("A", "k")), TokenProvider(), on_missing_user_token="raise"
+    )
+    if not hasattr(EchoTransporterSync, "request_stream"):
+        pytest.skip("this algoliasearch has no streams")
+    options = RequestOptions(BaseConfig("A", "k"), headers={})
+
+    with pytest.raises(MissingUserTokenError, match=r"^POST /1/indexes/i/query has no user token"):
+        transporter.request_stream(Verb.POST, "/1/indexes/i/query", options, True)
