@@ -2,7 +2,8 @@
 
 The blocks of a page run in order and see one another's names; `await` may stand at the top. Whatever hosts they would
 call, it is LocalAlgolia that answers, with the demo's catalogue in the index "products". What is not meant to run is
-fenced as something else than `python`.
+fenced as something else than `python`, and no shell: see test_docs_shell for that. A library that needs a server of
+its own to talk to (Kafka) is a name only.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.search.config import SearchConfig
 
@@ -30,6 +33,9 @@ PROJECT = pathlib.Path(__file__).parent.parent
 DOCS = PROJECT / "docs"
 PAGES = [PROJECT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 BLOCK = re.compile(r"^( *)```+(?:python|\{code-block\} python)\n(.*?)^\1```+$", re.MULTILINE | re.DOTALL)
+
+
+STARLETTES_OWN = "ignore:Using `httpx` with"  # its TestClient prefers a library that few have yet
 
 
 def blocks(page: pathlib.Path) -> Iterator[str]:
@@ -57,7 +63,7 @@ def run_page(page: pathlib.Path) -> None:
 
 
 @pytest.fixture
-def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """Every client made with default hosts talks to `algolia`, under whatever name and key it is given."""
     algolia.save_objects("products", catalogue())
     ours = algolia.search_config()
@@ -67,13 +73,16 @@ def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatc
         config.hosts = config.hosts or algolia.search_config().hosts
         config.headers = {**config.headers, **{name: ours.headers[name] for name in credentials}}
 
-    for config_class in (SearchConfig, InsightsConfig, RecommendConfig):
+    for config_class in (SearchConfig, InsightsConfig, RecommendConfig, PersonalizationConfig):
         monkeypatch.setattr(config_class, "set_default_hosts", set_default_hosts)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", SimpleNamespace(Producer=lambda settings: None))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALGOLIA_APP_ID", ours.app_id)
     monkeypatch.setenv("ALGOLIA_API_KEY", ours.api_key)
 
 
 @pytest.mark.usefixtures("_answering_for_algolia")
+@pytest.mark.filterwarnings(STARLETTES_OWN)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_python_block_runs(page: pathlib.Path) -> None:
     contextvars.copy_context().run(run_page, page)
@@ -83,7 +92,19 @@ def test_the_tests_that_the_documentation_shows_pass(tmp_path: pathlib.Path) -> 
     module = tmp_path / "test_shop.py"
     module.write_text("\n\n\n".join(blocks(DOCS / "testing.md")), encoding="utf-8")
 
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-W", "error", str(module)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:asyncio",
+        "-W",
+        "error",
+        "-W",
+        STARLETTES_OWN,
+        str(module),
+    ]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stdout
@@ -115,3 +136,13 @@ def test_the_page_about_references_credits_the_one_who_searched(algolia: LocalAl
         ("Product Clicked", "d1aa", False),
     ]
     assert algolia.mismatches() == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_no_block_hides_from_being_run(page: pathlib.Path) -> None:
+    fences = set(re.findall(r"^ *```+(\{?[\w-]*\}?.*)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert fences <= {
+        *("", "python", "console", "sh", "text", "diff", "html", "html+django", "js", "ini"),
+        *("{eval-rst}", "{toctree}", "{include} ../CHANGELOG.md", "{note}", "{raw} html"),
+    } | {fence for fence in fences if fence.startswith(("{include}", "{code-block} python"))}

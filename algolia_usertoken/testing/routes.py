@@ -423,6 +423,12 @@ def delete_user_token(api: Api, call: Call, token: str) -> Reply:
     return Reply(200, b"")
 
 
+@_on("DELETE", "/1/profiles/{token}")
+def delete_user_profile(api: Api, call: Call, token: str) -> Reply:
+    """There are no profiles here to delete, https://www.algolia.com/doc/rest-api/personalization/delete-user-profile."""
+    return as_json({"userToken": token, "deletedUntil": now()})
+
+
 # -- Logs -------------------------------------------------------------------------------------------------------------
 
 
