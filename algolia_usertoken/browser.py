@@ -37,6 +37,8 @@ def settings(identity: Identity | str | None = None, *, use_cookie: bool | None 
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+    https://github.com/algolia/search-insights.js
     """
     identity = _identity(identity)
     if identity.opted_out:
@@ -67,6 +69,8 @@ def script(identity: Identity | str | None = None, *, nonce: str | None = None) 
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+    https://github.com/algolia/search-insights.js
     """
     identity = _identity(identity)
     found = settings(identity)

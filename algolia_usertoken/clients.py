@@ -348,6 +348,8 @@ def make_token_aware(
     Raises:
         TypeError: `client` is no algoliasearch client, or `token_provider` no TokenProvider.
         ValueError: An option is none of those allowed.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
     transporter = getattr(client, "_transporter", None)
     if transporter is None:

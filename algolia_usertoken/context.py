@@ -48,6 +48,8 @@ class identity_scope:
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
     __slots__ = ("_identity",)
@@ -120,6 +122,8 @@ def set_user_token(token: str | None) -> None:
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.
+
+    https://github.com/algolia/search-insights.js
     """
     _change(user_token=token)
 
@@ -131,6 +135,8 @@ def set_authenticated_user_token(token: str | None) -> None:
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.
+
+    https://github.com/algolia/search-insights.js
     """
     _change(authenticated_user_token=token)
 

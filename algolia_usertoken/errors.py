@@ -31,7 +31,10 @@ class InvalidClientIPError(UserTokenError, ValueError):
 
 
 class InvalidEventError(UserTokenError, ValueError):
-    """An event is not what Algolia accepts; `field` is the name of the offending field, as in `objectIDs`."""
+    """An event is not what Algolia accepts; `field` is the name of the offending field, as in `objectIDs`.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message, field)

@@ -35,6 +35,8 @@ class Identity:
         InvalidUserTokenError: A token is not what Algolia accepts.
         InvalidClientIPError: `client_ip` is no IP address.
         TypeError: `opted_out` is no bool.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
     user_token: str | None = None
@@ -81,12 +83,17 @@ def validate_user_token(value: str) -> str:
     Raises:
         InvalidUserTokenError: It is no string, is empty, is longer than 128 characters, or has a character outside
             `[a-zA-Z0-9_=/+-]`; the message says which.
+
+    The rule is that of the Insights API: https://www.algolia.com/doc/rest-api/insights/push-events
     """
     return checked_user_token(value, "user token")
 
 
 def anonymous_user_token() -> str:
-    """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them."""
+    """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them.
+
+    https://github.com/algolia/search-insights.js
+    """
     digits = os.urandom(16).hex()
     # The version, 4, and the variant of RFC 9562. As `uuid.uuid4()`, in half the time: new visitors wait for it.
     return (

@@ -134,6 +134,7 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
         return self
 
     async def close(self) -> None:
+        """Close the connections; on a view, nothing."""
         if not self._is_view:
             await super().close()
 
@@ -159,5 +160,6 @@ class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], Insight
         return self
 
     def close(self) -> None:
+        """Close the connections; on a view, nothing."""
         if not self._is_view:
             super().close()

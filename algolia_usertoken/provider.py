@@ -28,6 +28,8 @@ class TokenProvider:
     Raises:
         InvalidUserTokenError: `default` is not what Algolia accepts.
         TypeError: `resolve` is not callable.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
     def __init__(

@@ -79,3 +79,31 @@ def test_the_reference_has_every_name() -> None:
             assert re.search(rf":: (\S+\.)?{name}$", reference, re.MULTILINE), (
                 f"docs/api.md has no {module_name}.{name}"
             )
+
+
+@pytest.mark.parametrize("module_name", PUBLIC)
+def test_so_is_each_method_and_property(module_name: str) -> None:
+    module = importlib.import_module(module_name)
+
+    for name in module.__all__:
+        member = getattr(module, name)
+        for part, value in vars(member).items() if inspect.isclass(member) else ():
+            own = inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod))
+            if own and not part.startswith("_"):
+                assert inspect.getdoc(getattr(member, part) if not isinstance(value, property) else value), (
+                    f"{name}.{part} has no docstring"
+                )
+
+
+@pytest.mark.parametrize("module_name", PUBLIC)
+def test_what_can_raise_says_so(module_name: str) -> None:
+    module = importlib.import_module(module_name)
+
+    for name in module.__all__:
+        member = getattr(module, name)
+        text = inspect.getdoc(member) or ""
+        if inspect.isclass(member) and issubclass(member, (Exception, Warning, tuple)):
+            continue
+        source = inspect.getsource(member)
+        if re.search(r"^\s+raise \w*(Value|Type|InvalidUserToken|MissingUserToken)Error\(", source, re.MULTILINE):
+            assert "Raises" in text or "Raises" in source, f"{name} does not say what it raises"

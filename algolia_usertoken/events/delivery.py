@@ -83,6 +83,7 @@ class InsightsDelivery:
         self._local = threading.local()
 
     def deliver(self, batch: Batch, timeout: float | None) -> None:
+        """Post `batch`; `timeout`, in seconds, bounds the config's own time-outs. Errors as in `Delivery`."""
         body: str | bytes = batch.body.decode() if self._config.compression_type else batch.body
         options = self._request_options.merge(timeouts=self._timeouts(timeout))
         options.data = body
@@ -176,6 +177,7 @@ class MemoryDelivery:
 
     @property
     def events(self) -> list[Event]:
+        """The events of all batches that arrived, in order."""
         return [event for batch in self.batches for event in batch.events]
 
     def fail_next(self, error: Exception | None = None, *, times: int = 1) -> None:
@@ -191,6 +193,7 @@ class MemoryDelivery:
         self._released.set()
 
     def deliver(self, batch: Batch, timeout: float | None) -> None:
+        """Keep `batch`, or do what `fail_next` or `hang` asked for. Raises what those say."""
         if not self._released.wait(timeout):
             raise RetryableDeliveryError("timed out")
         if self._failures:
@@ -198,4 +201,4 @@ class MemoryDelivery:
         self.batches.append(batch)
 
     def close(self) -> None:
-        pass
+        """There is nothing to close."""

@@ -107,6 +107,8 @@ class SQLiteOutbox:
     Raises:
         TypeError, ValueError: An argument is not what it must be.
         OutboxError: The file can't be made or written, is no outbox, or one of a newer version of this package.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events (for the 30 days)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_events: int = 1_000_000, lease: float = 30.0) -> None:
@@ -141,6 +143,7 @@ class SQLiteOutbox:
 
     @property
     def connections(self) -> Sequence[_Connection]:
+        """Both connections to the file, for the hooks around a fork."""
         return self._appender, self._keeper
 
     def start_again(self) -> None:

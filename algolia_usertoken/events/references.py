@@ -58,6 +58,8 @@ class HitReference:
     Raises:
         TypeError, ValueError: An argument is not of its type, or is empty.
         InvalidUserTokenError: `user_token` is not what Algolia accepts.
+
+    https://support.algolia.com/hc/en-us/articles/9671338778385
     """
 
     query_id: str | None

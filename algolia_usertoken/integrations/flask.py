@@ -51,6 +51,8 @@ def init_app(
         RuntimeError: `app` has been given this before.
         TypeError: An argument is of the wrong type.
         ValueError: `cookie` or `header` cannot be the name of one.
+
+    The cookie is that of https://github.com/algolia/search-insights.js
     """
     rules = VisitorRules(
         authenticated_user_token=authenticated_user_token,

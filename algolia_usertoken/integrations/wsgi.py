@@ -40,6 +40,8 @@ class IdentityMiddleware:
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: `cookie` or `header` cannot be the name of one.
+
+    The cookie is that of https://github.com/algolia/search-insights.js
     """
 
     def __init__(

@@ -71,6 +71,8 @@ class LocalAlgolia:
     Raises:
         ValueError: for an argument that cannot be used, naming it.
         OSError: from `start`, if the port is taken.
+
+    https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def __init__(

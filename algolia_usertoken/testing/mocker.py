@@ -76,6 +76,7 @@ class AlgoliaMocker(Mocker):
 
     @classmethod
     def register(cls, router: Any) -> None:
+        """Let a router answer; respx calls it."""
         for transporter in (Transporter, TransporterSync):
             if "_session" not in transporter.request.__code__.co_names:
                 raise RuntimeError(
@@ -86,6 +87,7 @@ class AlgoliaMocker(Mocker):
 
     @classmethod
     def start(cls) -> None:
+        """Stand in for the connections of algoliasearch, unless it is done already; respx calls it."""
         if cls._patches:
             return
         for transporter, stand_in in ((Transporter, _AsyncSession), (TransporterSync, _SyncSession)):
@@ -109,6 +111,8 @@ class AlgoliaRouter(MockRouter):
 
     Raises:
         ValueError: `records` are none.
+
+    https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def __init__(

@@ -92,6 +92,7 @@ class ReceivedEvent:
 
     @classmethod
     def of(cls, event: Mapping[str, Any], received_at: float) -> ReceivedEvent:
+        """The entry for an event as it was sent; `received_at` in seconds since the epoch."""
         named = [event.get("queryID"), *(item.get("queryID") for item in event.get("objectData", ()))]
         return cls(
             event=event,

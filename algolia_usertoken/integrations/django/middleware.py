@@ -27,6 +27,8 @@ class IdentityMiddleware:
 
     Raises:
         ImproperlyConfigured: From the constructor, which Django calls when it starts: the settings are wrong.
+
+    The cookie is that of https://github.com/algolia/search-insights.js
     """
 
     sync_capable = True
