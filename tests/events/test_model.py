@@ -690,3 +690,60 @@ def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
     assert queued["objectData"] == [{"price": 1}]
     assert json.dumps(queued["objectData"]) == '[{"price": 1}]'
     assert queued["algoliaSource"] == ["a"]
+
+
+SEEN = {"eventType": "view", "eventName": "Seen", "index": "products", "userToken": "u", "objectIDs": ["1"]}
+BOUGHT = {**SEEN, "eventType": "conversion", "eventSubtype": "purchase"}
+CLICKED = {**SEEN, "eventType": "click", "queryID": QUERY_ID, "positions": [1]}
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "text"),
+    [
+        ({**SEEN, "eventName": ""}, "eventName", "must be a string of 1 to 64 printable ASCII characters"),
+        ({**SEEN, "index": ""}, "index", "must be the name of an index"),
+        ({**SEEN, "eventType": "buy"}, "eventType", "must be 'click', 'view' or 'conversion'"),
+        ({**SEEN, "eventSubtype": "purchase"}, "eventSubtype", "must be 'addToCart' or 'purchase', on a conversion"),
+        ({**SEEN, "filters": ["a:b"]}, "filters", "must not stand beside objectIDs"),
+        (
+            {**SEEN, "positions": [1]},
+            "positions",
+            "belong to a click on objects after a search, with its queryID",
+        ),
+        ({**SEEN, "value": 1}, "value", "belongs to an eventSubtype, 'addToCart' or 'purchase'"),
+        ({**SEEN, "objectIDs": []}, "objectIDs", "must be a list of 1 to 20 object IDs"),
+        ({**CLICKED, "positions": None}, "positions", "must be given for a click after a search"),
+        ({**CLICKED, "positions": 1}, "positions", "must be a list"),
+        (
+            {**CLICKED, "positions": [0]},
+            "positions",
+            "must be integers of at least 1: position on the page + page × hitsPerPage",
+        ),
+        ({**SEEN, "algoliaSource": "x"}, "algoliaSource", "must be a list of strings"),
+        ({**BOUGHT, "value": "x" * 17}, "value", "must be a number, or a string of at most 16 characters"),
+        ({**BOUGHT, "currency": "EURO"}, "currency", "must be the three letters of ISO 4217, as in 'EUR'"),
+        ({**BOUGHT, "objectData": 7}, "objectData", "must be a list"),
+        ({**BOUGHT, "objectData": ["seven"]}, "objectData", "must hold objects, not 'seven'"),
+        ({**BOUGHT, "objectData": [{"price": []}]}, "objectData.price", "must be a number or a string"),
+        ({**BOUGHT, "objectData": [{"quantity": 1.5}]}, "objectData.quantity", "must be an integer"),
+        ({**BOUGHT, "objectIDs": None}, "objectIDs", "must be given"),
+        ({**SEEN, "objectIDs": None}, "objectIDs", "or filters must be given"),
+        ({**SEEN, "objectIDs": None, "filters": []}, "filters", "must be a list of 1 to 20 filters"),
+        ({**SEEN, "timestamp": "now"}, "timestamp", "must be an integer of milliseconds"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text: str) -> None:
+    with pytest.raises(InvalidEventError) as caught:
+        check(event)
+
+    assert caught.value.field == field
+    assert str(caught.value) == f"{field} {text} (event {event['eventName']!r})"
+
+
+@pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])
+def test_a_value_at_its_limits(value: Any) -> None:
+    check({**BOUGHT, "value": value})
+
+
+def test_instantsearchs_report_on_itself_is_taken() -> None:
+    check({"eventType": "instantsearch", "eventName": "Used", "userToken": "u", "agentID": "a"})
