@@ -89,6 +89,7 @@ def test_every_python_block_runs(page: pathlib.Path) -> None:
 
 
 def test_the_tests_that_the_documentation_shows_pass(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # a project of its own, wherever that is
     module = tmp_path / "test_shop.py"
     module.write_text("\n\n\n".join(blocks(DOCS / "testing.md")), encoding="utf-8")
 
