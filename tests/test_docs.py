@@ -147,3 +147,29 @@ def test_no_block_hides_from_being_run(page: pathlib.Path) -> None:
         *("", "python", "console", "sh", "text", "diff", "html", "html+django", "js", "ini"),
         *("{eval-rst}", "{toctree}", "{include} ../CHANGELOG.md", "{note}", "{raw} html"),
     } | {fence for fence in fences if fence.startswith(("{include}", "{code-block} python"))}
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """What a link may lead to: the headings, as GitHub and MyST name them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = (heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w-]", "", heading) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    """Those to other pages; the others are looked at once a week, by `nox -s linkcheck`."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            assert target.startswith("https://"), target
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_links_in_the_code_are_safe_ones() -> None:
+    for path in (PROJECT / "algolia_usertoken").rglob("*.py"):
+        for target in re.findall(r"\bhttp://[^\s\"'{}`)]+", path.read_text(encoding="utf-8")):
+            assert target.startswith(("http://127.0.0.1", "http://host")), f"{path.name}: {target}"
