@@ -343,7 +343,7 @@ class TestStreams:
     def options(self, client: Any) -> Any:
         from algoliasearch.http.request_options import RequestOptions
 
-        return RequestOptions(client._config, headers={}, timeouts={"connect": 1, "read": 1, "write": 1})
+        return RequestOptions(client._config, headers={}, timeouts=dict.fromkeys(("connect", "read", "write"), 20_000))
 
     def test_events_come_as_they_are_sent(self, before: TokenAwareClientSync) -> None:
         said = []
