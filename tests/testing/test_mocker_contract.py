@@ -171,7 +171,7 @@ def config_for(ports: list[int], **options: Any) -> SearchConfig:
     )
     config.proxies = {}
     config.max_rate_limit_retries = 2
-    config.read_timeout = config.write_timeout = 1_000
+    config.read_timeout = config.write_timeout = 20_000
     for name, value in options.items():
         setattr(config, name, value)
     return config
@@ -238,7 +238,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], list[Answer], dict[str, Any]]] = {
     ),
     "a second host": (search, [DOWN, Answer()], {}),
     "no host": (search, [DOWN], {}),
-    "a time-out": (search, [HANG, Answer()], {"read_timeout": 400}),
+    "a time-out": (search, [HANG, Answer()], {"read_timeout": 1_500}),
     "a dropped connection": (search, [DROP], {}),
     "slow down, once": (search, [OVERLOADED, Answer()], {}),
     "slow down, always": (search, [OVERLOADED], {}),
