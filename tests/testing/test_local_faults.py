@@ -114,7 +114,7 @@ def test_a_late_answer_is_dealt_with_at_once(ask: Ask, algolia: LocalAlgolia) ->
 def test_a_client_times_out_on_a_request_that_hangs(algolia: LocalAlgolia) -> None:
     algolia.hang_next(times=None)
     config = algolia.search_config()
-    config.read_timeout = 100
+    config.read_timeout = 1_500
     with SearchClientSync.create_with_config(config) as client, pytest.raises(AlgoliaUnreachableHostException):
         client.search_single_index("products")
     assert [request.status for request in algolia.requests] == [None]
@@ -126,7 +126,7 @@ def test_a_client_times_out_on_a_request_that_hangs(algolia: LocalAlgolia) -> No
 def test_an_answer_that_never_comes(algolia: LocalAlgolia, fault: str, processed: bool) -> None:
     getattr(algolia, fault)(processed=processed, path=EVENTS)
     key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
-    connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=0.3)
+    connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=1.5)
     connection.request("POST", EVENTS, json.dumps(BATCH), key)
     with pytest.raises((OSError, http.client.HTTPException)):
         connection.getresponse()
