@@ -77,30 +77,33 @@ _LOGIN = "authenticatedUserToken"
 _NOTHING_SEEN = """\
 there was no search and no event to look at.
 
-Was the code under test called? Events leave in the background: flush() them first.
-respx forgets its calls when a mock ends: look while it is on."""
+Was the code under test called? Events leave in the background: flush()
+them first. respx forgets its calls when a mock ends: look while it is on."""
 _WRONG_USER = """\
-Whose request is it at that point? current_identity() tells. Who wins: the call itself, a bound
-client, the context, resolve(), the default."""
+Whose request is it at that point? current_identity() tells. Who wins:
+the call itself, a bound client, the context, resolve(), the default."""
 _TWO_LOGINS = """\
-A login is in force until set_authenticated_user_token(None), or the end of its scope: give each
-request a scope of its own."""
+A login is in force until set_authenticated_user_token(None), or the end
+of its scope: give each request a scope of its own."""
 _NOT_ANONYMOUS = """\
-A visitor who opted out is Identity(opted_out=True), and a search for nobody is made as Identity().
-A token from elsewhere stands in the call itself, in config.headers, or in the client's user_token=."""
+A visitor who opted out is Identity(opted_out=True), and a search for
+nobody is made as Identity(). A token from elsewhere stands in the call
+itself, in config.headers, or in the client's user_token=."""
 
 
 def _advice(users: set[str | None]) -> str:
     advice = []
     if None in users:
         advice.append(
-            "A search without a token counts as the server's IP address. Make it inside identity_scope(…)\n"
-            "or behind the middleware; threads and executors need bind()."
+            "A search without a token counts as the server's IP address. Make it\n"
+            "inside identity_scope(…) or behind the middleware; threads and executors\n"
+            "need bind()."
         )
     if len(users - {None}) > 1:
         advice.append(
-            "One user has one token, on searches and events alike. Look for a token that is kept in a global,\n"
-            "a cache or a default, and for set_user_token() without a scope around it."
+            "One user has one token, on searches and events alike. Look for a token\n"
+            "that is kept in a global, a cache or a default, and for set_user_token()\n"
+            "without a scope around it."
         )
     return "\n".join(advice)
 

@@ -73,8 +73,9 @@ requests disagree about who the user is:
   u-1   POST  /1/indexes/products/query   (header)
   u-2   POST  /1/events                   (events[0].userToken)
 
-One user has one token, on searches and events alike. Look for a token that is kept in a global,
-a cache or a default, and for set_user_token() without a scope around it."""
+One user has one token, on searches and events alike. Look for a token
+that is kept in a global, a cache or a default, and for set_user_token()
+without a scope around it."""
     )
 
 
@@ -89,8 +90,9 @@ requests disagree about who the user is:
   u-1   POST  /1/indexes/products/query   (header)
   -     POST  /1/indexes/products/query   (no token)
 
-A search without a token counts as the server's IP address. Make it inside identity_scope(…)
-or behind the middleware; threads and executors need bind()."""
+A search without a token counts as the server's IP address. Make it
+inside identity_scope(…) or behind the middleware; threads and executors
+need bind()."""
     )
 
 
@@ -142,8 +144,9 @@ def test_anonymous(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
 requests name a user, and should name nobody:
   anonymous-1   POST  /1/indexes/products/query   (header)
 
-A visitor who opted out is Identity(opted_out=True), and a search for nobody is made as Identity().
-A token from elsewhere stands in the call itself, in config.headers, or in the client's user_token=."""
+A visitor who opted out is Identity(opted_out=True), and a search for
+nobody is made as Identity(). A token from elsewhere stands in the call
+itself, in config.headers, or in the client's user_token=."""
     )
 
 
