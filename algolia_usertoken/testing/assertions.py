@@ -26,11 +26,13 @@ def assert_same_identity(*sources: Any, token: str | None = None) -> None:
 
     Raises:
         AssertionError: they disagree, nobody is named, or there was nothing to look at.
-        TypeError: a source is none of those.
+        TypeError: a source is none of those, or the token is none.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
     __tracebackhide__ = True
+    if token is not None and not (isinstance(token, str) and token):
+        raise TypeError(f"token must be a string that is not empty, or None, not {token!r}")
     seen = list(seen_in(sources))
     if not seen:
         raise AssertionError(_NOTHING_SEEN)

@@ -83,7 +83,7 @@ class AlgoliaMocker(Mocker):
                     f"this algoliasearch keeps no _session in its {transporter.__name__}, where respx would stand in "
                     "for Algolia: upgrade algolia-usertoken, or test with LocalAlgolia"
                 )
-        super().register(router)
+        cls.routers.insert(0, router)  # the innermost is asked first: an outer one may have an answer to everything
 
     @classmethod
     def start(cls) -> None:

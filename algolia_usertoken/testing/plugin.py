@@ -39,6 +39,10 @@ class _AlgoliaOptions:
     ) -> None:
         if records is not None and not isinstance(records, Mapping):
             raise TypeError(f"records must be a dict of lists of objects, by index, not {type(records).__name__}")
+        for index, objects in (records or {}).items():
+            # What can be read once only would be there for the first of several tests.
+            if not isinstance(objects, Iterable) or isinstance(objects, (str, bytes, Mapping, Iterator)):
+                raise TypeError(f"records[{index!r}] must be a list of objects, not {type(objects).__name__}")
         for name, value in (("assert_all_called", assert_all_called), ("assert_all_mocked", assert_all_mocked)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be a bool, not {type(value).__name__}")

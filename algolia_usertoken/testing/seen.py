@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from ..search_request import SearchParameters, search_kind
+from .api_keys import signed_in
 
 _HEADER = "x-algolia-usertoken"
+_KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
 
 
@@ -34,7 +38,7 @@ def seen_in(source: Any) -> Iterator[Seen]:
         for one in source:
             yield from seen_in(one)
     elif hasattr(source, "searches") and hasattr(source, "requests"):  # a LocalAlgolia
-        yield from _of_local_algolia(source)
+        yield from seen_in(list(source.requests))
     elif hasattr(source, "calls"):  # a router or a route of respx
         yield from seen_in(list(source.calls))
     elif hasattr(source, "request") and hasattr(source, "has_response"):  # one of its calls
@@ -62,23 +66,16 @@ def seen_in(source: Any) -> Iterator[Seen]:
         )
 
 
-def _of_local_algolia(algolia: Any) -> Iterator[Seen]:
-    from .api_keys import restrictions
-
-    for request in algolia.requests:
-        key = request.headers.get("x-algolia-api-key", "")
-        in_key = (restrictions(key, algolia.api_key) or {}).get("userToken")
-        yield from _in_request(
-            request.method, request.path, request.query_string, request.headers, request.body, in_key
-        )
-
-
-def _in_request(
-    method: str, path: str, query_string: str, headers: Mapping[str, str], body: bytes, in_key: str | None = None
-) -> Iterator[Seen]:
+def _in_request(method: str, path: str, query_string: str, headers: Mapping[str, str], body: bytes) -> Iterator[Seen]:
     if headers.get("content-encoding") == "gzip" and body[:2] == b"\x1f\x8b":
-        body = gzip.decompress(body)
-    in_header = headers.get(_HEADER)
+        try:
+            body = gzip.decompress(body)
+        except (EOFError, OSError, zlib.error):
+            body = b""  # not ours to judge: Algolia will
+    # Browsers send what is a header elsewhere in the URL.
+    in_url = {name.lower(): value for name, value in parse_qsl(query_string)}
+    in_header = headers.get(_HEADER) or in_url.get(_HEADER)
+    in_key = signed_in(headers.get(_KEY) or in_url.get(_KEY) or "").get("userToken")
     if method == "POST" and path == _EVENTS:
         yield from _in_events(body)
         return
@@ -94,7 +91,7 @@ def _in_request(
     for number, token in enumerate(tokens):
         if token is not None:
             where = "userToken" if len(tokens) == 1 else f"requests[{number}].userToken"
-            yield Seen(str(token), None, method, path, where)
+            yield Seen(_text(token), None, method, path, where)
     # An export is made for nobody, and analytics ignore it.
     unnamed = not tokens or None in tokens
     if unnamed and not any(outer.values()) and not kind.endswith("browse"):
@@ -104,7 +101,7 @@ def _in_request(
 def _in_events(body: bytes) -> Iterator[Seen]:
     try:
         events = json.loads(body)["events"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return
     for number, event in enumerate(events if isinstance(events, list) else ()):
         if isinstance(event, Mapping):
@@ -112,8 +109,15 @@ def _in_events(body: bytes) -> Iterator[Seen]:
 
 
 def _in_event(event: Mapping[str, Any], where: str) -> Seen:
-    login = event.get("authenticatedUserToken")
-    return Seen(event.get("userToken"), login, "POST", _EVENTS, where if event.get("userToken") else "no token")
+    token, login = _text(event.get("userToken")), _text(event.get("authenticatedUserToken"))
+    return Seen(token, login, "POST", _EVENTS, where if token else "no token")
+
+
+def _text(token: Any) -> str | None:
+    """A token as it is to be compared: an empty one is none, and what is no string is equal to none that is."""
+    if token is None or token == "":
+        return None
+    return token if isinstance(token, str) else f"{type(token).__name__} {token!r}"
 
 
 def _in_received_search(search: Any) -> Iterator[Seen]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -156,6 +157,7 @@ def test_a_login_alone_is_not_anonymous() -> None:
     assert "(no token)" in said_by(assert_anonymous, event)
 
 
+SECURED = SearchClientSync("APP", "key").generate_secured_api_key("parent", {"userToken": "u-1"})
 MULTI = {"requests": [{"indexName": "a", "userToken": "u-1"}, {"indexName": "b", "params": "query=x&userToken=u-2"}]}
 
 
@@ -176,7 +178,17 @@ MULTI = {"requests": [{"indexName": "a", "userToken": "u-1"}, {"indexName": "b",
         (request(gzip.compress(b'{"userToken": "u-1"}'), content_encoding="gzip"), ["u-1 userToken"]),
         (request(b"{nonsense"), ["-"]),
         (request(b"\x1f\x8b"), ["-"]),
-        (request({"userToken": 7}), ["7 userToken"]),
+        (request(gzip.compress(b"{}")[:-1], content_encoding="gzip"), ["-"]),
+        (request(b"\x1f\x8b", content_encoding="gzip"), ["-"]),
+        (request({"userToken": 7}), ["int 7 userToken"]),
+        # What browsers send in the URL.
+        (request(path=f"{QUERY}?X-Algolia-UserToken=u-1"), ["u-1 header"]),
+        (request(path=f"{QUERY}?x-algolia-api-key={SECURED}"), ["u-1 API key"]),
+        # Secured keys, of whichever parent.
+        (request(x_algolia_api_key=SECURED), ["u-1 API key"]),
+        (request({"userToken": "u-2"}, x_algolia_api_key=SECURED), ["u-1 API key", "u-2 userToken"]),
+        (request(x_algolia_api_key=base64.b64encode(b"userToken=u-1").decode()), ["-"]),
+        (request(x_algolia_api_key="no key"), ["-"]),
         # No searches, but for what they carry.
         (request(path="/1/indexes/products/settings", method="GET"), []),
         (request(path="/1/indexes/products/settings", method="GET", x_algolia_usertoken="u-1"), ["u-1 header"]),
@@ -188,6 +200,9 @@ MULTI = {"requests": [{"indexName": "a", "userToken": "u-1"}, {"indexName": "b",
         ({"events": [{**EVENT, "userToken": "u-1"}, EVENT]}, ["u-1 events[0].userToken", "-"]),
         (request({"events": [{**EVENT, "userToken": "u-1"}]}, "/1/events"), ["u-1 events[0].userToken"]),
         (request(b"nonsense", "/1/events"), []),
+        (request(b"[" * 100_000, "/1/events"), []),
+        ({**EVENT, "userToken": ["u-1"]}, ["list ['u-1'] userToken"]),
+        ({**EVENT, "userToken": ""}, ["-"]),
         (request({"events": 7}, "/1/events"), []),
         (request({"events": [7]}, "/1/events"), []),
         # Several of them.
@@ -254,11 +269,34 @@ def test_the_token_in_a_secured_key() -> None:
         assert "(API key)" in said_by(assert_anonymous, algolia)
 
 
+def test_the_token_in_a_secured_key_where_nothing_is_served(router: AlgoliaRouter) -> None:
+    with SearchClientSync("APP", SECURED) as client:
+        client.search_single_index("products", {})
+        assert_same_identity(router, token="u-1")
+        client.search_single_index("products", {"userToken": "u-2"})
+
+    assert "(API key)" in said_by(assert_same_identity, router)
+
+
 @pytest.mark.parametrize("source", [None, 7, "u-1", b"u-1", object(), {"neither": "this"}, [None]])
 @pytest.mark.parametrize("check", [assert_same_identity, assert_anonymous])
 def test_anything_else_is_a_type_error(check: Any, source: Any) -> None:
     with pytest.raises(TypeError, match=r"^a source "):
         check(source)
+
+
+@pytest.mark.parametrize("token", ["", 7, Identity("u-1")])
+def test_the_token_is_a_string(token: Any) -> None:
+    with pytest.raises(TypeError, match=r"^token must be a string that is not empty, or None, not "):
+        assert_same_identity({**EVENT, "userToken": "u-1"}, token=token)
+
+
+def test_a_login_that_is_no_string() -> None:
+    event = {**EVENT, "userToken": "u-1", "authenticatedUserToken": {"id": 7}}
+
+    said = said_by(assert_same_identity, event, {**event, "authenticatedUserToken": "login-1"})
+
+    assert "\n  dict {'id': 7}   POST" in said
 
 
 def test_long_lists_are_cut_by_user() -> None:

@@ -30,7 +30,7 @@ from algolia_usertoken import (
     TokenProvider,
     identity_scope,
 )
-from algolia_usertoken.testing import AlgoliaMocker, LocalAlgolia
+from algolia_usertoken.testing import AlgoliaMocker, AlgoliaRouter, LocalAlgolia
 
 FOUND = {"hits": [], "query": "", "params": "", "processingTimeMS": 1}
 QUERY = "/1/indexes/products/query"
@@ -245,6 +245,18 @@ def test_mocks_within_mocks(before: TokenAwareClientSync) -> None:
             http.get("https://example.test/").respond(text="by httpx")
             assert httpx.get("https://example.test/").text == "by httpx"
             assert search(before).query == "outer"
+
+
+def test_the_innermost_mock_is_asked_first(before: TokenAwareClientSync) -> None:
+    with AlgoliaRouter(records={"products": [{"objectID": "1"}]}) as outer:
+        with AlgoliaRouter() as inner:
+            assert search(before).nb_hits == 0
+            assert (outer.calls.call_count, inner.calls.call_count) == (0, 1)
+            with respx.mock(using="algolia") as routes:
+                routes.post(path=QUERY).respond(json={**FOUND, "query": "innermost"})
+                assert search(before).query == "innermost"
+        assert search(before).nb_hits == 1
+        assert outer.calls.call_count == 1
 
 
 def test_what_a_route_lets_through_goes_out() -> None:

@@ -143,6 +143,15 @@ def test_each_test_has_its_own(local_algolia):
         ("algolia(recrods={})", "@pytest.mark.algolia: got an unexpected keyword argument 'recrods'*"),
         ("algolia({})", "@pytest.mark.algolia: takes keywords only"),
         ("algolia(records=[])", "@pytest.mark.algolia: records must be a dict of lists of objects, by index, not list"),
+        ("algolia(records={'i': 7})", "@pytest.mark.algolia: records[[]'i'] must be a list of objects, not int"),
+        (
+            "algolia(records={'i': {'objectID': '1'}})",
+            "@pytest.mark.algolia: records[[]'i'] must be a list of *, not dict",
+        ),
+        (
+            "algolia(records={'i': iter([])})",
+            "@pytest.mark.algolia: records[[]'i'] must be a list of *, not list_iterator",
+        ),
         ("algolia(assert_all_called=1)", "@pytest.mark.algolia: assert_all_called must be a bool, not int"),
         ("algolia(assert_all_mocked=None)", "@pytest.mark.algolia: assert_all_mocked must be a bool, not NoneType"),
         ("user_token('u 1')", "@pytest.mark.user_token: user_token 'u 1' has ' ' at position 2; *"),
