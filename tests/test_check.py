@@ -76,6 +76,12 @@ def test_a_wrong_key(option: str, check: Checked) -> None:
     assert [finding["state"] for finding in findings.values()] == ["ok", "wrong", *["skipped"] * 5]
 
 
+def test_a_key_too_short_to_be_one(check: Checked) -> None:
+    _, findings = check("--api-key", "k")
+
+    only_fault(findings, "key", "^The key … of application LOCALALGOLIA is not accepted", "same application")
+
+
 def test_the_key_is_never_shown(check: Checked) -> None:
     _, findings = check("--api-key", "0123456789abcdef")
 
