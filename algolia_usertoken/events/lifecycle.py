@@ -91,6 +91,13 @@ def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, 
         wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
 
 
+def flush_all(timeout: float) -> bool:
+    """Deliver what any sender of this process has queued, for tests; False where `timeout` seconds are not enough."""
+    deadline = time.monotonic() + timeout
+    late = [one for one in list(_dispatchers) if not one.flush(max(0.0, deadline - time.monotonic()))]
+    return not late
+
+
 def _at_exit() -> None:
     global _exited
     _exited = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .seen import Seen, seen_in
+from .seen import Seen, seen_in, settle
 
 _ROWS_PER_USER = 5
 _USERS = 10
@@ -17,7 +17,8 @@ def assert_same_identity(*sources: Any, token: str | None = None) -> None:
     Fail unless every search and every event in the sources carries one and the same user token.
 
     A search without a token is a disagreement, for Algolia counts it as the server's IP address; so are two tokens in
-    one search, and events under two logins. Other requests count where they carry a token.
+    one search, and events under two logins. Other requests count where they carry a token. Events that are still queued
+    are waited for, up to two seconds.
 
     Args:
         sources: the router of `algolia_mock`, a route or a call of respx, an `httpx.Request`; a LocalAlgolia, or
@@ -33,6 +34,7 @@ def assert_same_identity(*sources: Any, token: str | None = None) -> None:
     __tracebackhide__ = True
     if token is not None and not (isinstance(token, str) and token):
         raise TypeError(f"token must be a string that is not empty, or None, not {token!r}")
+    settle()
     seen = list(seen_in(sources))
     if not seen:
         raise AssertionError(_NOTHING_SEEN)
@@ -58,6 +60,7 @@ def assert_anonymous(*sources: Any) -> None:
     Fail if a request or an event in the sources names a user: no user token, no login, in no place.
 
     For visitors who opted out, and for searches as `Identity()`. An `anonymous-…` token of a visitor is a token, too.
+    Events that are still queued are waited for, up to two seconds.
 
     Args:
         sources: as of `assert_same_identity`.
@@ -67,6 +70,7 @@ def assert_anonymous(*sources: Any) -> None:
         TypeError: a source is none that is known.
     """
     __tracebackhide__ = True
+    settle()
     seen = list(seen_in(sources))
     if not seen:
         raise AssertionError(_NOTHING_SEEN)
@@ -79,8 +83,8 @@ _LOGIN = "authenticatedUserToken"
 _NOTHING_SEEN = """\
 there was no search and no event to look at.
 
-Was the code under test called? Events leave in the background: flush()
-them first. respx forgets its calls when a mock ends: look while it is on."""
+Was the code under test called? respx forgets its calls when a mock ends:
+look while it is on."""
 _WRONG_USER = """\
 Whose request is it at that point? current_identity() tells. Who wins:
 the call itself, a bound client, the context, resolve(), the default."""

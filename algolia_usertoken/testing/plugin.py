@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,7 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
     What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
     """
     from .mocker import AlgoliaRouter
+    from .seen import PATIENCE, settle
 
     options = _AlgoliaOptions.of(request.node)
     router = AlgoliaRouter(
@@ -152,6 +154,15 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
     )
     with router:
         yield router
+        # What is queued would leave for Algolia itself, or for the mock of the next test.
+        if not settle():
+            warnings.warn(
+                pytest.PytestWarning(
+                    f"events were still queued {PATIENCE:.0f} seconds after the test, and may leave when algolia_mock "
+                    "is gone: close() their sender in the test, or answer them"
+                ),
+                stacklevel=1,
+            )
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
@@ -13,9 +14,16 @@ from urllib.parse import parse_qsl
 from ..search_request import SearchParameters, search_kind
 from .api_keys import signed_in
 
+PATIENCE = 2.0  # seconds that queued events are waited for
 _HEADER = "x-algolia-usertoken"
 _KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
+
+
+def settle() -> bool:
+    """Wait until the events that are queued have left, of whatever sender; False where that takes too long."""
+    lifecycle = sys.modules.get("algolia_usertoken.events.lifecycle")  # not there: no sender is
+    return lifecycle is None or bool(lifecycle.flush_all(PATIENCE))
 
 
 class Seen(NamedTuple):

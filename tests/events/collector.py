@@ -77,6 +77,7 @@ class Collector:
         self.connections = 0
         self._answers: collections.deque[Answer] = collections.deque()
         self._for_now: tuple[float, Answer] | None = None
+        self._until: float | None = None  # known with the first request: a busy machine may be late with it
         self._poisoned: set[str] = set()
         self._released = threading.Event()
         self._released.set()
@@ -137,12 +138,12 @@ class Collector:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> None:
-        """Answer like this, for so many requests or, counted from now, for so many seconds."""
+        """Answer like this, for so many requests or, counted from the next one, for so many seconds."""
         answer = Answer(status, headers or {}, body)
         if seconds is None:
             self._answers.extend([answer] * times)
         else:
-            self._for_now = time.monotonic() + seconds, answer
+            self._for_now, self._until = (seconds, answer), None
 
     # What it saw.
 
@@ -249,8 +250,11 @@ class Collector:
         with self._lock:
             if self._answers:
                 return self._answers.popleft()
-        if self._for_now is not None and time.monotonic() < self._for_now[0]:
-            return self._for_now[1]
+        if self._for_now is not None:
+            seconds, answer = self._for_now
+            self._until = self._until or time.monotonic() + seconds
+            if time.monotonic() < self._until:
+                return answer
         if self.choose is not None and (chosen := self.choose(ids)) is not None:
             return chosen
         if self.keys is not None and headers.get("x-algolia-api-key") not in self.keys:

@@ -318,6 +318,50 @@ def test_two():
     ).assert_outcomes(passed=2)
 
 
+def test_queued_events_leave_before_the_mock_ends(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+from algolia_usertoken.events import lifecycle
+
+def test_one(algolia_mock):
+    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
+
+def test_two(algolia_mock):
+    assert client.events.stats.delivered == 1
+    search()
+    assert algolia_mock.calls.call_count == 1
+
+def test_the_assertions_wait_for_them(algolia_mock):
+    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-2")
+    assert_same_identity(algolia_mock, token="u-2")
+""",
+    ).assert_outcomes(passed=3)
+
+
+def test_events_that_cannot_leave_are_said(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.testing.seen.PATIENCE", 0.2)
+
+    result = run(
+        project,
+        """
+def test_one(algolia_mock):
+    algolia_mock.post(path="/1/events").respond(503)
+    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
+    try:
+        yield_nothing = client.events.flush(0.1)
+    finally:
+        test_one.sender = client.events
+
+def test_two():
+    test_one.sender.close(0.1)
+""",
+    )
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["E *PytestWarning: events were still queued*"])
+
+
 def test_respx_knows_algolia_by_name(project: pytest.Pytester) -> None:
     run(
         project,
@@ -466,13 +510,11 @@ def test_a_strangers_shop(project: pytest.Pytester) -> None:
             found = visitor.get("/search?q=shoe", headers={"login": login}).json()
             visitor.post(f"/click?product=1&query_id={found['queryID']}", headers={"login": login})
 
-            client.events.flush()
             assert_same_identity(algolia_mock, token=user(login))
 
         def test_cart(algolia_mock):
             visitor.post("/cart?product=1", headers={"login": "ada"})
 
-            client.events.flush()
             assert_same_identity(algolia_mock, token=user("ada"))
         """
     )
