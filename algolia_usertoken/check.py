@@ -7,24 +7,28 @@ Each finding says in plain words what works, or what is wrong and what to do abo
 from __future__ import annotations
 
 import json
+import queue
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 
-import requests
 from algoliasearch.http.exceptions import AlgoliaUnreachableHostException, RequestException
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.config import SearchConfig
 
-from . import TokenAwareClientSync, anonymous_user_token
+from . import InvalidEventError, TokenAwareClientSync, anonymous_user_token
 
 REGIONS = ("us", "de")
+STEPS = ("connection", "key", "index", "token", "query id", "event", "region")
 TAG = "algolia-usertoken-check"
 _HEADER = "x-algolia-usertoken"
 _CONNECT_MS, _ANSWER_MS = 2000, 3000
+_ALL_SECONDS = 20.0  # a time-out of a connection starts anew with each byte, and there is none for a name server
 _LOG_TRIES, _LOG_PAUSE = 6, 0.5  # a search appears in the logs a moment later
 _INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
 _KEYS = "https://dashboard.algolia.com/account/api-keys"
@@ -72,6 +76,45 @@ class Check:
 
     def run(self) -> Iterator[Finding]:
         """The findings, each as soon as it is known. Takes no longer than about 20 seconds, whatever hangs."""
+        found: queue.SimpleQueue[Finding | BaseException | None] = queue.SimpleQueue()
+        threading.Thread(target=self._find, args=(found,), name=TAG, daemon=True).start()
+        deadline = time.monotonic() + _ALL_SECONDS
+        known = 0
+        while True:
+            try:
+                finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                if known < len(STEPS):
+                    yield from self._too_late(known)
+                return
+            if finding is None:
+                return
+            if isinstance(finding, BaseException):
+                raise finding
+            known += 1
+            yield finding
+
+    def _find(self, found: queue.SimpleQueue[Finding | BaseException | None]) -> None:
+        try:
+            for finding in self._findings():
+                found.put(finding)
+            found.put(None)
+        except BaseException as error:
+            found.put(error)
+
+    def _too_late(self, known: int) -> Iterator[Finding]:
+        step, *others = STEPS[known:]
+        yield Finding(
+            step,
+            "wrong",
+            f"Not known within {_ALL_SECONDS:.0f} seconds: something on the way to "
+            f"{'Algolia' if self._host is None else self._insights_name()} is too slow, or hangs.",
+            "Look at the name server, the firewall, and the host or the proxy in between.",
+        )
+        for other in others:
+            yield Finding(other, "skipped", f"Not tried, because of the {step}.")
+
+    def _findings(self) -> Iterator[Finding]:
         config = SearchConfig(self.app_id, self._api_key)
         self._lead(config)
         with TokenAwareClientSync.create_with_config(config, user_token=self.user_token) as client:
@@ -79,34 +122,34 @@ class Check:
                 response = client.search_single_index_with_http_info(
                     self.index, {"query": "", "hitsPerPage": 1, "clickAnalytics": True, "analyticsTags": [self._tag]}
                 )
-                found = json.loads(response.raw_data or "")
-                hits = found["hits"]
+                found = _search_result(response.raw_data)
             except Exception as error:
                 yield from self._search_failed(error)
                 return
             yield Finding("connection", "ok", f"{response.host} answers searches.")
             yield Finding("key", "ok", f"The key {self._shown_key()} of application {self.app_id} may search.")
-            yield Finding("index", "ok", f"The index {self.index} exists, with {found.get('nbHits', 0):,} records.")
+            yield Finding("index", "ok", f"The index {self.index} exists{_with_records(found)}.")
             yield from self._token_arrived(client)
             query_id = found.get("queryID")
             yield self._has_query_id(query_id)
-        yield from self._event(query_id, hits)
+        yield from self._event(query_id, found["hits"])
 
     # -- The search ---------------------------------------------------------------------------------------------------
 
     def _search_failed(self, error: Exception) -> Iterator[Finding]:
-        failed = self._unreachable(error) or _search_fault(error, self.app_id, self.index, self._shown_key())
-        steps = ["connection", "key", "index", "token", "query id", "event", "region"]
-        for step in steps[: steps.index(failed.step)]:
+        failed = self._unreachable(error) or _search_fault(
+            error, self._words(error), self.app_id, self.index, self._shown_key()
+        )
+        for step in STEPS[: STEPS.index(failed.step)]:
             yield Finding(step, "ok", "Fine, as the answer to the search shows.")
         yield failed
-        for step in steps[steps.index(failed.step) + 1 :]:
+        for step in STEPS[STEPS.index(failed.step) + 1 :]:
             yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
-        if not isinstance(error, (AlgoliaUnreachableHostException, requests.RequestException)):
+        if not isinstance(error, (AlgoliaUnreachableHostException, OSError)):
             return None
-        said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {_why(error)}."
+        said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {self._why(error)}."
         if self._host is not None:
             return Finding(
                 "connection", "wrong", said, "Does it run, and on that port? `algolia-usertoken serve` starts one."
@@ -133,10 +176,20 @@ class Check:
                     "dashboard, under Monitoring, API logs.",
                 )
             else:
-                yield Finding("token", "unknown", f"The logs could not be read: {error}.", "Try again later.")
+                yield Finding(
+                    "token", "unknown", f"The logs could not be read: {self._words(error)}.", "Try again later."
+                )
             return
-        except Exception as error:
-            yield Finding("token", "unknown", f"The logs could not be read: {_short(error)}.", "Try again later.")
+        except (AlgoliaUnreachableHostException, OSError) as error:
+            yield Finding("token", "unknown", f"The logs could not be read: {self._why(error)}.", "Try again later.")
+            return
+        except Exception:
+            yield Finding(
+                "token",
+                "unknown",
+                "The logs could not be read: the answer is not that of logs.",
+                "Look at what is behind the host or the proxy in between.",
+            )
             return
         yield self._token_in(entry)
 
@@ -158,7 +211,14 @@ class Check:
                 "The search is not in Algolia's logs yet.",
                 "Run the check again, or look for the search in the dashboard, under Monitoring, API logs.",
             )
-        headers = str(entry.get("query_headers", ""))
+        headers = entry.get("query_headers")
+        if not headers or not isinstance(headers, str):
+            return Finding(
+                "token",
+                "unknown",
+                "The search is in Algolia's logs, but without its headers.",
+                "Look for the search in the dashboard, under Monitoring, API logs.",
+            )
         if self.user_token in headers:
             return Finding(
                 "token",
@@ -170,7 +230,7 @@ class Check:
         return Finding(
             "token",
             "wrong",
-            f"Algolia received another user token than was sent: {_short(other.strip())}."
+            f"Algolia received another user token than was sent: {self._words(other)}."
             if other
             else "The search arrived at Algolia without its header X-Algolia-UserToken.",
             "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "
@@ -178,7 +238,7 @@ class Check:
         )
 
     def _has_query_id(self, query_id: Any) -> Finding:
-        if query_id:
+        if query_id and isinstance(query_id, str):
             return Finding("query id", "ok", "The response has a queryID, so that clicks can be told to belong to it.")
         return Finding(
             "query id",
@@ -192,7 +252,7 @@ class Check:
 
     def _event(self, query_id: Any, hits: list[Any]) -> Iterator[Finding]:
         event: dict[str, Any] = {"eventName": TAG, "index": self.index}
-        if query_id and hits:
+        if query_id and isinstance(query_id, str) and hits:
             event |= {"eventType": "click", "objectIDs": [hits[0]["objectID"]], "positions": [1], "queryID": query_id}
             sent = "A click on the first hit"
         else:
@@ -212,12 +272,29 @@ class Check:
                     self.region, f"Events of this application are taken in the region {elsewhere}.", elsewhere
                 )
                 return
-        if "region" in str(error).lower():
+        if isinstance(error, RequestException) and "region" in str(error).lower():
             yield Finding("event", "skipped", "The event was refused, because of the region.")
-            yield _wrong_region(self.region, f"Algolia says: {_short(error)}.", None)
+            yield _wrong_region(self.region, f"Algolia says: {self._words(error)}.", None)
             return
-        yield _event_fault(error, self._insights_name(), self._shown_key())
+        yield self._event_fault(error)
         yield Finding("region", "skipped", "Not known, because of the event.")
+
+    def _event_fault(self, error: Exception) -> Finding:
+        host = self._insights_name()
+        if isinstance(error, RequestException):
+            return _event_refused(error.status_code, self._words(error), host, self._shown_key())
+        if isinstance(error, (AlgoliaUnreachableHostException, OSError)):
+            return Finding(
+                "event",
+                "wrong",
+                f"{host} cannot be reached: {self._why(error)}.",
+                "Events have a host of their own: let a firewall or a proxy pass it, too.",
+            )
+        if isinstance(error, InvalidEventError):
+            said = f"The answer to the search makes no event: {self._words(error)}."
+        else:
+            said = f"What answers at {host} is not Algolia: the answer is not that to an event."
+        return Finding("event", "wrong", said, "Look at what is behind the host or the proxy in between.")
 
     def _sent_to(self, region: str | None, event: dict[str, Any]) -> Exception | None:
         config = InsightsConfig(self.app_id, self._api_key, region)
@@ -265,8 +342,41 @@ class Check:
     def _shown_key(self) -> str:
         return f"…{self._api_key[-_LAST_DIGITS:]}" if len(self._api_key) > 2 * _LAST_DIGITS else "…"
 
+    def _words(self, said: object) -> str:
+        """What somebody else said, in one line, and without the key."""
+        text = str(said)
+        if len(self._api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
+            text = text.replace(self._api_key, self._shown_key())
+        return _short(text) or type(said).__name__
 
-def _search_fault(error: Exception, app_id: str, index: str, key: str) -> Finding:
+    def _why(self, error: BaseException) -> str:
+        """The operating system's word for it, where that is at the bottom of it; else that of who gave up."""
+        if isinstance(error, AlgoliaUnreachableHostException):
+            return "no host answers, or only with an error of its own"
+        cause: BaseException | None = error
+        seen: list[BaseException] = []  # a chain may lead back to itself
+        while cause is not None and cause not in seen:
+            seen.append(cause)
+            cause = cause.__cause__ or cause.__context__
+        said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
+        return self._words(said or seen[-1])
+
+
+def _search_result(text: str | None) -> dict[str, Any]:
+    """A search's answer, if it is one. `responseFields` of an index may leave `nbHits` out."""
+    found = json.loads(text or "")
+    hits = found["hits"]
+    if not isinstance(hits, list) or not all(isinstance(hit["objectID"], str) for hit in hits):
+        raise TypeError("hits are objects with an objectID")
+    return dict(found)
+
+
+def _with_records(found: dict[str, Any]) -> str:
+    count = found.get("nbHits")
+    return f", with {count:,} records" if isinstance(count, int) else ""
+
+
+def _search_fault(error: Exception, message: str, app_id: str, index: str, key: str) -> Finding:
     """What a search that failed says about the set-up. Statuses: https://www.algolia.com/doc/rest-api/search"""
     if not isinstance(error, RequestException):  # no JSON, or JSON without hits
         return Finding(
@@ -275,7 +385,14 @@ def _search_fault(error: Exception, app_id: str, index: str, key: str) -> Findin
             "What answers is not Algolia: the answer is not that of a search.",
             "Look at what is behind the host or the proxy in between.",
         )
-    message, status = _short(error), error.status_code
+    status = error.status_code
+    if status in (401, 403, 404) and message == HTTPStatus(status).phrase:  # Algolia sends a message of its own
+        return Finding(
+            "connection",
+            "wrong",
+            f"What answers is not Algolia: {status}, {message}, without a reason.",
+            "Look at what is behind the host or the proxy in between.",
+        )
     if status in (401, 403):
         if "invalid" in message.lower():
             remedy = f"Copy both anew from {_KEYS}; they must be of the same application."
@@ -299,20 +416,15 @@ def _search_fault(error: Exception, app_id: str, index: str, key: str) -> Findin
             f"The key {key} is over its rate limit: {message}.",
             "Wait, or raise the key's maxQueriesPerIPPerHour. Where it counted a backend as one user, tokens mend it.",
         )
-    return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", "Try again later.")
+    if status == 407:
+        remedy = "The proxy in between (HTTPS_PROXY) wants a user and a password."
+    else:
+        remedy = "If this is not Algolia's own word, look at what is behind the host or the proxy in between."
+    return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", remedy)
 
 
-def _event_fault(error: Exception, host: str, key: str) -> Finding:
+def _event_refused(status: int | None, message: str, host: str, key: str) -> Finding:
     """What an event that failed says. Statuses: https://www.algolia.com/doc/rest-api/insights/push-events"""
-    status = getattr(error, "status_code", None)
-    message = _short(error)
-    if status is None:
-        return Finding(
-            "event",
-            "wrong",
-            f"{host} cannot be reached: {_why(error)}.",
-            "Events have a host of their own: let a firewall or a proxy pass it, too.",
-        )
     if status in (401, 403, 404):
         said = f"The key {key} may not send events to {host}: {status}, {message}."
         remedy = (
@@ -339,18 +451,6 @@ def _wrong_region(region: str | None, said: str, right: str | None) -> Finding:
     )
 
 
-def _why(error: BaseException) -> str:
-    """The operating system's word for it, where that is at the bottom of it."""
-    if isinstance(error, AlgoliaUnreachableHostException):
-        return "no host answers, or only with an error of its own"
-    cause: BaseException | None = error
-    seen: list[BaseException] = []  # a chain may lead back to itself
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), type(error).__name__)
-
-
-def _short(error: object) -> str:
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def _short(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= 200 else f"{text[:199]}…"

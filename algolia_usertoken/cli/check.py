@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import textwrap
 from dataclasses import asdict
@@ -74,6 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
             return refuse(f"give --{name.replace('_', '-')}, or set {variable}")
         if name != "index" and not (value.isascii() and value.isprintable() and " " not in value):
             return refuse(f"--{name.replace('_', '-')} has characters that none has")
+        if name == "app_id" and not re.fullmatch(r"[\w-]+", value):  # hosts are named after it
+            return refuse("--app-id has characters that none has")
+        if name == "app_id" and re.fullmatch("[0-9a-f]{32}", value):
+            return refuse("--app-id looks like a key")
+        if name == "index" and value.encode("utf-8", "replace").decode() != value:
+            return refuse(f"--index is not text: {value!a}")
         given[name] = value
     region = arguments.region or (None if arguments.host is not None else os.environ.get("ALGOLIA_REGION") or None)
     if region not in (None, *_REGIONS):
@@ -143,6 +150,7 @@ def _wrapped(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """What the output cannot encode, escaped."""
+    """What the output cannot encode, and what would steer the terminal, escaped."""
+    text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
