@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-import requests
 from algoliasearch.http.exceptions import AlgoliaUnreachableHostException, RequestException
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.insights.config import InsightsConfig
@@ -85,7 +84,8 @@ class Check:
             try:
                 finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                yield from self._too_late(known)
+                if known < len(STEPS):
+                    yield from self._too_late(known)
                 return
             if finding is None:
                 return
@@ -147,7 +147,7 @@ class Check:
             yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
-        if not isinstance(error, (AlgoliaUnreachableHostException, requests.RequestException)):
+        if not isinstance(error, (AlgoliaUnreachableHostException, OSError)):
             return None
         said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {self._why(error)}."
         if self._host is not None:
@@ -180,7 +180,7 @@ class Check:
                     "token", "unknown", f"The logs could not be read: {self._words(error)}.", "Try again later."
                 )
             return
-        except (AlgoliaUnreachableHostException, requests.RequestException) as error:
+        except (AlgoliaUnreachableHostException, OSError) as error:
             yield Finding("token", "unknown", f"The logs could not be read: {self._why(error)}.", "Try again later.")
             return
         except Exception:
@@ -283,9 +283,7 @@ class Check:
         host = self._insights_name()
         if isinstance(error, RequestException):
             return _event_refused(error.status_code, self._words(error), host, self._shown_key())
-        if isinstance(error, (AlgoliaUnreachableHostException, requests.RequestException)) and not isinstance(
-            error, ValueError
-        ):
+        if isinstance(error, (AlgoliaUnreachableHostException, OSError)):
             return Finding(
                 "event",
                 "wrong",
@@ -418,7 +416,11 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
             f"The key {key} is over its rate limit: {message}.",
             "Wait, or raise the key's maxQueriesPerIPPerHour. Where it counted a backend as one user, tokens mend it.",
         )
-    return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", "Try again later.")
+    if status == 407:
+        remedy = "The proxy in between (HTTPS_PROXY) wants a user and a password."
+    else:
+        remedy = "If this is not Algolia's own word, look at what is behind the host or the proxy in between."
+    return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", remedy)
 
 
 def _event_refused(status: int | None, message: str, host: str, key: str) -> Finding:

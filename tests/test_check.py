@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -151,16 +152,84 @@ def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        *("<html>Welcome to nginx!</html>", "[]", "{}", "null", "7"),
-        *('{"hits": 7}', '{"hits": [7]}', '{"hits": [{}]}', '{"hits": [{"objectID": 7}]}'),
+        "<html>Welcome to nginx!</html>",
+        "[]",
+        "{}",
+        "null",
+        "7",
+        {"hits": 7},
+        {"hits": None},
+        {"hits": {"a": 1}},
+        {"hits": [7]},
+        {"hits": [{}]},
+        {"hits": [{"objectID": 7}]},
     ],
 )
-def test_something_else_answers(body: str, check: Checked, algolia: LocalAlgolia) -> None:
+def test_something_else_answers(body: Any, check: Checked, algolia: LocalAlgolia) -> None:
     algolia.fail_next(200, body=body)
 
     _, findings = check()
 
     only_fault(findings, "connection", "not Algolia", "proxy")
+
+
+@pytest.mark.parametrize("count", [None, "many", [1]])
+def test_a_number_of_records_that_is_none(count: Any, check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(200, body={"hits": [], "nbHits": count}, path="/1/indexes")
+
+    _, findings = check()
+
+    assert findings["index"]["said"] == "The index products exists."
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_proxy_refuses(status: int, check: Checked) -> None:
+    with answering(status, b"<html>No</html>") as port:
+        _, findings = check(host=f"127.0.0.1:{port}")
+
+    only_fault(findings, "connection", f"not Algolia: {status}", "proxy")
+
+
+def test_an_answer_that_never_ends(check: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.check._ALL_SECONDS", 0.5)
+    with answering(200, b"{", length=100) as port:
+        _, findings = check(host=f"127.0.0.1:{port}")
+
+    only_fault(findings, "connection", "Not known within 0 seconds", "name server")
+    assert [finding["state"] for finding in findings.values()] == ["wrong", *["skipped"] * 6]
+
+
+@pytest.mark.parametrize("answer", ["<html>", "7"])
+def test_something_else_takes_events(answer: str, check: Checked, algolia: LocalAlgolia) -> None:
+    algolia.fail_next(200, body=answer, path="/1/events")
+
+    _, findings = check()
+
+    only_fault(findings, "event", "not Algolia", "proxy")
+
+
+@pytest.mark.parametrize(("query_id", "step"), [(7, "query id"), ("b", "event")])
+def test_a_query_id_that_is_none(query_id: Any, step: str, check: Checked, algolia: LocalAlgolia) -> None:
+    body = {"hits": [{"objectID": "1"}], "nbHits": 1, "queryID": query_id}
+    algolia.fail_next(200, body=body, path="/1/indexes")
+
+    _, findings = check()
+
+    only_fault(findings, step, "no queryID|makes no event", "between")
+
+
+@pytest.mark.parametrize("path", ["/1/indexes", "/1/logs", "/1/events"])
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_error_that_repeats_the_key(
+    path: str, status: int, algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SearchClientSync.create_with_config(algolia.search_config()) as parent:
+        key = parent.generate_secured_api_key(algolia.api_key, {"filters": "a:b OR " * 30 + "c:d"})
+    algolia.fail_next(status, body={"message": f"not with {key}"}, path=path, times=None)
+
+    main(["check", "--host", algolia.url, "--api-key", key])
+
+    assert key[:20] not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -333,6 +402,29 @@ class TestLogs:
         assert code == 0
         assert "not in Algolia's logs yet" in findings["token"]["said"]
 
+    @pytest.mark.parametrize("logs", [7, [7], None, {}])
+    def test_they_are_none(self, logs: Any, check: Checked, algolia: LocalAlgolia) -> None:
+        algolia.fail_next(200, body={"logs": logs}, path="/1/logs", times=None)
+
+        code, findings = check()
+
+        assert code == 0
+        assert re.search("not that of logs|not in Algolia's logs", findings["token"]["said"])
+
+    @pytest.mark.parametrize("headers", [None, "", [1]])
+    def test_they_are_without_headers(
+        self, headers: Any, check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("secrets.token_hex", lambda _: "0a1b")
+        entry = {"query_body": "algolia-usertoken-check-0a1b", "query_headers": headers}
+        algolia.fail_next(200, body={"logs": [entry]}, path="/1/logs")
+
+        code, findings = check()
+
+        assert code == 0
+        assert findings["token"]["state"] == "unknown"
+        assert "without its headers" in findings["token"]["said"]
+
     @pytest.mark.parametrize(
         ("header", "said"), [("", "without its header"), ("X-Algolia-UserToken: u-2\n", "another.*u-2")]
     )
@@ -348,7 +440,6 @@ class TestLogs:
 
 def changing_proxy(algolia: LocalAlgolia, header: str) -> Any:
     """A proxy in front of `algolia` that puts something else, or nothing, in place of the header."""
-    from contextlib import contextmanager
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def forward(self) -> None:
@@ -381,6 +472,36 @@ def changing_proxy(algolia: LocalAlgolia, header: str) -> Any:
             server.server_close()
 
     return running()
+
+
+@contextmanager
+def answering(status: int, body: bytes, length: int | None = None) -> Iterator[int]:
+    """A server that has this one answer; where `length` promises more than there is, the rest never comes."""
+    gone = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            self.wfile.write(body)
+            if length is not None:
+                gone.wait(60)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        gone.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class TestAlgoliaItself:
@@ -491,6 +612,9 @@ class TestAlgoliaItself:
             "--index has characters that cannot be printed: '\\x1b'",
         ),
         (["--app-id", "A B", "--api-key", "k", "--index", "i"], "--app-id has characters that none has"),
+        (["--app-id", "evil.com/", "--api-key", "k", "--index", "i"], "--app-id has characters that none has"),
+        (["--app-id", "0a" * 16, "--api-key", "k", "--index", "i"], "--app-id looks like a key"),
+        (["--app-id", "A", "--api-key", "k", "--index", "\udcff"], "--index is not text: '\\udcff'"),
         (["--app-id", "A", "--api-key", "k\n", "--index", "i"], "--api-key has characters that none has"),
         (["--app-id", "A", "--api-key", "schlüssel", "--index", "i"], "--api-key has characters that none has"),
     ],
@@ -556,3 +680,11 @@ def test_an_output_that_knows_ascii_only(algolia: LocalAlgolia) -> None:
 
     assert done.returncode == 1, done.stderr
     assert b"n\\xf6pe" in done.stdout
+
+
+def test_what_would_steer_the_terminal_is_escaped(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> None:
+    algolia.fail_next(404, body={"message": "gone\033[31m\u202e"})
+
+    main(["check", "--host", algolia.url])
+
+    assert "gone\\x1b[31m\\u202e" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -159,6 +160,36 @@ class TestAsAProcess:
         with process.stderr:
             assert process.stderr.read() == b""
         assert process.wait(60) == 141
+
+    @pytest.mark.skipif(os.name == "nt", reason="a shell of its own")
+    @pytest.mark.parametrize(
+        ("arguments", "code", "said"),
+        [
+            ("token anonymous >&-", 0, ""),
+            ("token validate @ 2>&- >&-", 1, ""),
+            ("token pseudonymous 1 --secret-file . 2>&-", 2, ""),
+            ("token validate - <&-", 2, "algolia-usertoken: there is no input to read tokens from\n"),
+        ],
+    )
+    def test_streams_that_are_closed(self, arguments: str, code: int, said: str) -> None:
+        command = f"{shlex.join(COMMAND)} {arguments}"
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+    def test_a_full_disk(self) -> None:
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COMMAND, "token", "anonymous"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        assert (done.returncode, done.stderr) == (2, f"algolia-usertoken: {os.strerror(errno.ENOSPC)}\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
     def test_quiet_when_interrupted(self) -> None:

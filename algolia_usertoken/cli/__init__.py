@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import check, demo, serve, token
-from .common import EXIT_CODES
+from .common import EXIT_CODES, refuse
 
 _DESCRIPTION = """\
 Searches and events that carry the same user token, for the Algolia Python
@@ -23,16 +23,21 @@ wrong with a real set-up, check it.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit code."""
+    for closed in ("stdout", "stderr"):  # as `>&-` leaves them
+        if getattr(sys, closed) is None:
+            setattr(sys, closed, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter flushes once more at exit: give it a place to.
+    except OSError as error:
+        # The interpreter flushes once more at exit: give it a place to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+            return 141
+        return refuse(error.strerror or error)  # a full disk
     return code
 
 

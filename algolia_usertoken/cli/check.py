@@ -78,9 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         if name == "app_id" and not re.fullmatch(r"[\w-]+", value):  # hosts are named after it
             return refuse("--app-id has characters that none has")
         if name == "app_id" and re.fullmatch("[0-9a-f]{32}", value):
-            return refuse("--app-id is a key, by its looks; it is not shown here")
-        if name == "index" and not value.isprintable():
-            return refuse(f"--index has characters that cannot be printed: {value!a}")
+            return refuse("--app-id looks like a key")
+        if name == "index" and value.encode("utf-8", "replace").decode() != value:
+            return refuse(f"--index is not text: {value!a}")
         given[name] = value
     region = arguments.region or (None if arguments.host is not None else os.environ.get("ALGOLIA_REGION") or None)
     if region not in (None, *_REGIONS):
@@ -152,5 +152,5 @@ def _wrapped(text: str) -> str:
 def _printable(text: str) -> str:
     """What the output cannot encode, and what would steer the terminal, escaped."""
     text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # no output at all where it is closed
+    encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -94,6 +94,8 @@ def _pseudonymous(arguments: argparse.Namespace) -> int:
 def _validate(arguments: argparse.Namespace) -> int:
     from .. import InvalidUserTokenError, validate_user_token
 
+    if "-" in arguments.tokens and sys.stdin is None:
+        return refuse("there is no input to read tokens from")
     if "-" in arguments.tokens and isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="backslashreplace")  # what is no text is no token either
     wrong = False
