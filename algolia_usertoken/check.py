@@ -84,7 +84,7 @@ class Check:
             try:
                 finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                if known < len(STEPS):
+                if known < len(STEPS):  # pragma: no branch - all of them may have come at the last moment
                     yield from self._too_late(known)
                 return
             if finding is None:
