@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "browser": {"identity", "context"},
     "integrations": {"errors", "identity", "context", "browser"},
     "integrations.celery": {"errors", "identity", "context", "events.delivery"},
-    "testing": {"", "errors", "identity", "context", "search_request"},
+    "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},
     "check": {""},
     "cli": {"", "check", "demo", "testing"},

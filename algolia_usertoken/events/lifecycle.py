@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +91,26 @@ def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, 
         wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
 
 
-def flush_all(timeout: float) -> bool:
-    """Deliver what any sender of this process has queued, for tests; False where `timeout` seconds are not enough."""
-    deadline = time.monotonic() + timeout
-    late = [one for one in list(_dispatchers) if not one.flush(max(0.0, deadline - time.monotonic()))]
-    return not late
+def accepted() -> dict[Dispatcher, int]:
+    """How many events each sender of this process has accepted so far."""
+    return {dispatcher: dispatcher.stats.accepted for dispatcher in list(_dispatchers)}
+
+
+def flush_all(timeout: float, since: Mapping[Dispatcher, int] | None = None) -> None:
+    """Deliver what is queued, for tests: all senders at once, within `timeout` seconds.
+
+    With `since`, what `accepted` said a moment ago, only those senders that have accepted events meanwhile.
+    """
+    waiting = [dispatcher for dispatcher, count in accepted().items() if count != (since or {}).get(dispatcher)]
+    threads = [
+        threading.Thread(target=dispatcher.flush, args=(timeout,), daemon=True)
+        for dispatcher in waiting
+        if dispatcher.stats.queued
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout)
 
 
 def _at_exit() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +142,9 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
 
     What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
     """
+    from ..events import lifecycle
     from .mocker import AlgoliaRouter
-    from .seen import PATIENCE, settle
+    from .seen import PATIENCE
 
     options = _AlgoliaOptions.of(request.node)
     router = AlgoliaRouter(
@@ -152,17 +152,11 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
         assert_all_called=options.assert_all_called,
         assert_all_mocked=options.assert_all_mocked,
     )
+    before = lifecycle.accepted()
     with router:
         yield router
-        # What is queued would leave for Algolia itself, or for the mock of the next test.
-        if not settle():
-            warnings.warn(
-                pytest.PytestWarning(
-                    f"events were still queued {PATIENCE:.0f} seconds after the test, and may leave when algolia_mock "
-                    "is gone: close() their sender in the test, or answer them"
-                ),
-                stacklevel=1,
-            )
+        # What this test has queued would leave for Algolia itself, or for the mock of the next one.
+        lifecycle.flush_all(PATIENCE, since=before)
 
 
 @pytest.fixture

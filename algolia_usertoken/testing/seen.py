@@ -20,10 +20,11 @@ _KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
 
 
-def settle() -> bool:
-    """Wait until the events that are queued have left, of whatever sender; False where that takes too long."""
+def settle() -> None:
+    """Wait until the events that are queued have left, of whatever sender, but not for long."""
     lifecycle = sys.modules.get("algolia_usertoken.events.lifecycle")  # not there: no sender is
-    return lifecycle is None or bool(lifecycle.flush_all(PATIENCE))
+    if lifecycle is not None:
+        lifecycle.flush_all(PATIENCE)
 
 
 class Seen(NamedTuple):

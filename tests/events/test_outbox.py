@@ -382,6 +382,7 @@ def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox
 
 
 def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox) -> None:
+    before = set(threading.enumerate())
     delivery = MemoryDelivery()
     delivery.hang()
     sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0)
@@ -396,7 +397,7 @@ def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox)
     delivery.release()
     sibling.keep()
     assert sorted(names(sibling.take(99)), key=int) == [str(name) for name in range(20)]
-    wait_until(lambda: not [thread for thread in threading.enumerate() if "algolia" in thread.name])
+    wait_until(lambda: not [one for one in set(threading.enumerate()) - before if "algolia" in one.name])
 
 
 def test_close_wakes_who_waits_in_flush(path: str) -> None:

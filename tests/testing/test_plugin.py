@@ -339,29 +339,6 @@ def test_the_assertions_wait_for_them(algolia_mock):
     ).assert_outcomes(passed=3)
 
 
-def test_events_that_cannot_leave_are_said(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.seen.PATIENCE", 0.2)
-
-    result = run(
-        project,
-        """
-def test_one(algolia_mock):
-    algolia_mock.post(path="/1/events").respond(503)
-    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
-    try:
-        yield_nothing = client.events.flush(0.1)
-    finally:
-        test_one.sender = client.events
-
-def test_two():
-    test_one.sender.close(0.1)
-""",
-    )
-
-    result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["E *PytestWarning: events were still queued*"])
-
-
 def test_respx_knows_algolia_by_name(project: pytest.Pytester) -> None:
     run(
         project,
