@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from ..events import lifecycle
 from ..search_request import SearchParameters, search_kind
 from .api_keys import signed_in
 
@@ -22,9 +22,7 @@ _EVENTS = "/1/events"
 
 def settle() -> None:
     """Wait until the events that are queued have left, of whatever sender, but not for long."""
-    lifecycle = sys.modules.get("algolia_usertoken.events.lifecycle")  # not there: no sender is
-    if lifecycle is not None:
-        lifecycle.flush_all(PATIENCE)
+    lifecycle.flush_all(PATIENCE)
 
 
 class Seen(NamedTuple):
