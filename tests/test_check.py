@@ -355,7 +355,22 @@ class TestLogs:
         assert findings["event"]["state"] == "ok"
 
 
-def changing_proxy(algolia: LocalAlgolia, header: str) -> Any:
+@contextmanager
+def served_by(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server on a free port, which it gives."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def changing_proxy(algolia: LocalAlgolia, header: str) -> Iterator[int]:
     """A proxy in front of `algolia` that puts something else, or nothing, in place of the header."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -376,19 +391,8 @@ def changing_proxy(algolia: LocalAlgolia, header: str) -> Any:
         def log_message(self, *args: Any) -> None:
             pass
 
-    @contextmanager
-    def running() -> Iterator[int]:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
-    return running()
+    with served_by(Handler) as port:
+        yield port
 
 
 @contextmanager
@@ -409,16 +413,11 @@ def answering(status: int, body: bytes, length: int | None = None) -> Iterator[i
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        gone.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served_by(Handler) as port:
+        try:
+            yield port
+        finally:
+            gone.set()
 
 
 class TestAlgoliaItself:

@@ -9,19 +9,17 @@ that none of these knows fails its test.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
+import serving
 
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
@@ -53,33 +51,17 @@ def commands(page: pathlib.Path) -> Iterator[str]:
 ALL = [pytest.param(command, id=f"{page.name}: {command[:50]}") for page in PAGES for command in commands(page)]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
-
-
 def answers(command: list[str], port: int, **environment: str) -> None:
     """Start a server, get its first page, and end it."""
-    process = subprocess.Popen(
-        command, cwd=PROJECT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        until = time.monotonic() + WAIT
-        while True:
-            try:
-                request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"})
-                with urllib.request.urlopen(request, timeout=WAIT) as response:
-                    assert response.status == 200
-                    assert b"<html" in response.read().lower()
-                return
-            except OSError:
-                if process.poll() is not None or time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=WAIT)
-        assert b"Traceback" not in output, output.decode()
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "log")
+        with serving.running(command, port, log, environment):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"})
+            with urllib.request.urlopen(request, timeout=WAIT) as response:
+                assert response.status == 200
+                assert b"<html" in response.read().lower()
+        output = log.read_text(encoding="utf-8")
+        assert "Traceback" not in output, output
 
 
 def test_there_are_commands() -> None:
@@ -120,15 +102,15 @@ def run_token(command: str) -> None:
 
 
 def run_serve(command: str) -> None:
-    port = free_port()
+    port = serving.free_port()
     answers([sys.executable, "-m", "algolia_usertoken", "serve", "--port", str(port)], port)
     assert command == "algolia-usertoken serve --port 8108"
 
 
 def run_example(command: str) -> None:
-    port = free_port()
+    port = serving.free_port()
     _, script, *options = shlex.split(command.replace("8000", str(port)))
-    answers([sys.executable, script, *options], port, SHOP_NPM="")
+    answers([sys.executable, str(PROJECT / script), *options], port, SHOP_NPM="")
 
 
 def check_install(command: str) -> None:

@@ -101,11 +101,11 @@ def flush_all(timeout: float, since: Mapping[Dispatcher, int] | None = None) -> 
 
     With `since`, what `accepted` said a moment ago, only those senders that have accepted events meanwhile.
     """
-    waiting = [dispatcher for dispatcher, count in accepted().items() if count != (since or {}).get(dispatcher)]
+    before = since or {}
     threads = [
         threading.Thread(target=dispatcher.flush, args=(timeout,), daemon=True)
-        for dispatcher in waiting
-        if dispatcher.stats.queued
+        for dispatcher in list(_dispatchers)
+        if dispatcher.stats.queued and dispatcher.stats.accepted != before.get(dispatcher)
     ]
     for thread in threads:
         thread.start()

@@ -144,7 +144,7 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
     """
     from ..events import lifecycle
     from .mocker import AlgoliaRouter
-    from .seen import PATIENCE
+    from .seen import settle
 
     options = _AlgoliaOptions.of(request.node)
     router = AlgoliaRouter(
@@ -156,7 +156,7 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
     with router:
         yield router
         # What this test has queued would leave for Algolia itself, or for the mock of the next one.
-        lifecycle.flush_all(PATIENCE, since=before)
+        settle(since=before)
 
 
 @pytest.fixture

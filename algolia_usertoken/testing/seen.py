@@ -14,15 +14,15 @@ from ..events import lifecycle
 from ..search_request import SearchParameters, search_kind
 from .api_keys import signed_in
 
-PATIENCE = 2.0  # seconds that queued events are waited for
+_PATIENCE = 2.0  # seconds that queued events are waited for
 _HEADER = "x-algolia-usertoken"
 _KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
 
 
-def settle() -> None:
-    """Wait until the events that are queued have left, of whatever sender, but not for long."""
-    lifecycle.flush_all(PATIENCE)
+def settle(since: Mapping[Any, int] | None = None) -> None:
+    """Wait until the events that are queued have left, but not for long; whose, see `flush_all`."""
+    lifecycle.flush_all(_PATIENCE, since)
 
 
 class Seen(NamedTuple):
@@ -62,7 +62,7 @@ def seen_in(source: Any) -> Iterator[Seen]:
     elif isinstance(source, Mapping):
         yield from _in_mapping(source)
     elif hasattr(source, "events"):  # a MemoryDelivery, or one of its batches
-        yield from (_in_event(event, f"events[{number}].userToken") for number, event in enumerate(source.events))
+        yield from _in_batch(source.events)
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         for one in source:
             yield from seen_in(one)
@@ -110,7 +110,12 @@ def _in_events(body: bytes) -> Iterator[Seen]:
         events = json.loads(body)["events"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return
-    for number, event in enumerate(events if isinstance(events, list) else ()):
+    if isinstance(events, list):
+        yield from _in_batch(events)
+
+
+def _in_batch(events: Iterable[Any]) -> Iterator[Seen]:
+    for number, event in enumerate(events):
         if isinstance(event, Mapping):
             yield _in_event(event, f"events[{number}].userToken")
 
@@ -144,6 +149,6 @@ def _in_mapping(source: Mapping[str, Any]) -> Iterator[Seen]:
     if "eventType" in source or "eventName" in source:
         yield _in_event(source, "userToken")
     elif isinstance(source.get("events"), list):
-        yield from (_in_event(event, f"events[{number}].userToken") for number, event in enumerate(source["events"]))
+        yield from _in_batch(source["events"])
     else:
         raise TypeError("a source that is a dict must be an Insights event, or {'events': […]}")
