@@ -394,20 +394,18 @@ class TestALotArrives:
             received.add(request, [found], [])
             received.add(request, [], [event])
         inspector = Inspector(received)
-        times, told, sizes = [], {"epoch": None, "number": 0}, []
+        told, taken, sizes = {"epoch": None, "number": 0}, [], []
         while True:
-            start = time.perf_counter()
+            before = told["number"]
             told = inspector.state(told["epoch"], told["number"])
+            taken.append(told["number"] - before)
             sizes.append(len(json.dumps(told)))
-            times.append(time.perf_counter() - start)
             if not told["behind"]:
                 break
 
         assert (told["searches"], told["events"], told["user_count"]) == (20_000, 20_000, 20_000)
         assert told["mismatch_count"] == 0
-        assert len(times) >= 20
-        # Generous, for a machine that is busy with other things; some 30 ms are usual.
-        assert sorted(times)[len(times) // 2] < 0.5
+        assert max(taken) == module.MAX_ARRIVALS_PER_LOOK
         assert max(sizes) < 2_000_000
         assert len(inspector._users) == module.MAX_USERS
 
@@ -421,11 +419,8 @@ class TestALotArrives:
         while told["behind"]:
             told = inspector.state(told["epoch"], told["number"])
 
-        start = time.perf_counter()
-        for _ in range(100):
-            nothing = inspector.state(told["epoch"], told["number"])
+        nothing = inspector.state(told["epoch"], told["number"])
 
-        assert time.perf_counter() - start < 1
         assert nothing["users"] == []
         assert len(json.dumps(nothing)) < 1000
 
@@ -457,12 +452,11 @@ class TestALotArrives:
         visitors = [threading.Thread(target=visit, args=(visitor,)) for visitor in range(4)]
         for thread in visitors:
             thread.start()
-        told, shown, times = None, {}, []
+        told, shown, looks = None, {}, 0
         while True:
             over = not any(thread.is_alive() for thread in visitors)
-            start = time.perf_counter()
             told = state(ask, told)
-            times.append(time.perf_counter() - start)
+            looks += 1
             shown.update({user["user"]: user["searches"] for user in told["users"]})
             if over and not told["behind"]:
                 break
@@ -473,8 +467,7 @@ class TestALotArrives:
         assert told["user_count"] == 200
         assert sum(shown.values()) <= 20_000  # of the 200 a page is told of the 100 last active
         assert told["mismatch_count"] == 0
-        assert len(times) > 10
-        assert sorted(times)[len(times) // 2] < 1
+        assert looks > 1
 
     def test_what_it_keeps_is_bounded_in_text(self, ask: Ask) -> None:
         long = "x" * 300_000
