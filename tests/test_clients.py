@@ -511,7 +511,7 @@ def test_events_and_insights_of_a_view_carry_its_identity_through_the_same_queue
     view.insights.close()
     view.close()
     assert sync_client.events.viewed_object_ids("Viewed", "products", ["1"], identity="last")
-    assert sync_client.events.flush(5)
+    assert sync_client.events.flush(20)
 
     expected = [("inner", None), ("inner", None), ("context", None)]
     for name, got in (("Pushed", expected), ("Viewed", [*expected, ("last", None)])):
@@ -775,7 +775,7 @@ def test_new_api_key_is_used_for_events_and_insights_too(algolia: LocalAlgolia, 
         client.search_single_index("products", {"query": "shoe"})
         client.insights.push_events({"events": [event]})
         client.events.send(event)
-        assert client.events.flush(3)
+        assert client.events.flush(20)
 
     assert len(algolia.events) == 2
 

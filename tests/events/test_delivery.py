@@ -71,7 +71,7 @@ def test_a_redirect_to_a_page_is_no_delivery(sender: Make, collector: Collector)
     collector.answer(302, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
     events = sender()
     send(events, range(5))
-    events.flush(5)
+    events.flush(20)
     assert collector.errors == []
     assert events.stats.delivered == len(collector.counts)
 

@@ -63,14 +63,15 @@ def test_a_hung_collector_that_recovers_gets_the_rest(sender: Make, collector: C
 def test_10_000_sends_into_a_queue_of_2_000(sender: Make, collector: Collector) -> None:
     collector.hang()
     events = sender(max_queue_size=2000, close_timeout=0.3)
-    slowest = 0.0
+    taken = []
     accepted = 0
     for number in range(10_000):
         one = event(number)
         started = time.perf_counter()
         accepted += events.send(one)
-        slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 1.0
+        taken.append(time.perf_counter() - started)
+    # None waits for the collector. On a busy machine one or another waits for the processor.
+    assert sorted(taken)[-10] < 1.0
     stats = events.stats
     assert (stats.accepted, stats.dropped) == (accepted, 10_000 - accepted)
     assert 2000 <= accepted <= 3000
@@ -145,7 +146,7 @@ def test_the_flush_interval_gathers_a_batch(sender: Make, collector: Collector) 
     for number in range(10):
         events.send(event(number))
         time.sleep(0.01)
-    assert collector.wait_for(10, 2)
+    assert collector.wait_for(10, 20)
     assert len(collector.requests) == 1
 
 
@@ -154,14 +155,14 @@ def test_a_single_event_leaves_after_the_flush_interval(sender: Make, collector:
     for number in range(3):
         started = time.monotonic()
         events.send(event(number))
-        assert collector.wait_for(number + 1, 5)
+        assert collector.wait_for(number + 1, 20)
         assert 0.1 < time.monotonic() - started < 20
 
 
 def test_a_full_batch_leaves_at_once(sender: Make, collector: Collector) -> None:
     events = sender(flush_interval=60.0, batch_size=100)
     send(events, range(100))
-    assert collector.wait_for(100, 3)
+    assert collector.wait_for(100, 20)
 
 
 def test_an_idle_thread_ends_and_comes_back(
@@ -172,8 +173,8 @@ def test_an_idle_thread_ends_and_comes_back(
     dispatcher: Any = events._dispatcher
     for round in range(4):
         send(events, range(round * 10, round * 10 + 10))
-        assert collector.wait_for(round * 10 + 10, 5)
-        assert collector.wait_until(lambda: not dispatcher._threads, 5)
+        assert collector.wait_for(round * 10 + 10, 20)
+        assert collector.wait_until(lambda: not dispatcher._threads, 20)
     assert not collector.twice
     assert events.stats.delivered == 40
 
@@ -183,7 +184,7 @@ def test_sends_at_the_moment_a_thread_ends(sender: Make, collector: Collector, m
     events = sender(flush_interval=0.0)
     for number in range(100):
         events.send(event(number))
-        assert collector.wait_for(number + 1, 5), number
+        assert collector.wait_for(number + 1, 20), number
         time.sleep(0.008 + number % 5 / 1000)
     assert not collector.twice
 
@@ -214,7 +215,7 @@ def test_where_no_thread_can_start_flush_delivers(
         assert events.flush(30)
         assert send(events, range(10, 20)) == 10
     assert send(events, range(20, 30)) == 10
-    assert collector.wait_for(30, 5)
+    assert collector.wait_for(30, 20)
     assert not collector.twice
 
 

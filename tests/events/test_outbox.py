@@ -412,7 +412,7 @@ def test_close_wakes_who_waits_in_flush(path: str) -> None:
 
     sender.close(0.1)
 
-    thread.join(2)
+    thread.join(20)
     delivery.release()
     assert answers == [False]
 

@@ -117,7 +117,7 @@ def test_on_error_that_sends_at_the_door_does_not_recurse(senders: Make) -> None
 
 def test_on_error_that_flushes_at_the_door(sender: Make, collector: Collector) -> None:
     events: Any = None
-    errors = Errors(lambda: events.flush(5))
+    errors = Errors(lambda: events.flush(20))
     events = sender(on_error=errors)
     send(events, range(10))
     events.send({"eventName": "bad"})
@@ -129,11 +129,11 @@ def test_without_background_what_a_flush_from_on_error_finds_is_reported_too(
 ) -> None:
     collector.poison("2")
     events: Any = None
-    errors = Errors(lambda: events.flush(5))
+    errors = Errors(lambda: events.flush(20))
     events = sender(on_error=errors, background=False)
     send(events, range(5))
     events.send({"eventName": "bad"})  # on_error flushes
-    events.flush(5)
+    events.flush(20)
     assert len(collector.counts) == 4
     assert [type(error) for error, _ in errors.calls] == [InvalidEventError, BatchRejectedError]
 
@@ -272,8 +272,8 @@ def test_an_on_error_that_flushes_or_closes_as_async_code_does(
     events = sender(on_error=errors, background=background, close_timeout=2.0)
     send(events, range(10))
     done, over = threading.Event(), threading.Event()
-    threading.Thread(target=lambda: (events.flush(5), done.set()), daemon=True).start()
-    in_time = done.wait(4)
+    threading.Thread(target=lambda: (events.flush(30), done.set()), daemon=True).start()
+    in_time = done.wait(20)
     over.set()  # what the end of the test gives up must not wait, too
     assert in_time, "deadlock"
     assert len(collector.counts) == 8

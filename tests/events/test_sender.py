@@ -220,7 +220,7 @@ def test_late_sends_are_dropped_and_said(
     assert events.close(30)
     assert not events.send(event(2))
     assert not events.viewed_object_ids("Seen", "products", ["2"])
-    assert events.flush(1)
+    assert events.flush(20)
     assert events.stats[:7] == (1, 1, 0, 0, 0, 0, 2)
     assert "closed" in caplog.text
 
@@ -241,7 +241,7 @@ def test_sends_while_it_is_closed_are_each_delivered_or_counted(senders: Make) -
             thread.start()
         started.wait()
         time.sleep(round / 1000)
-        events.close(5)
+        events.close(30)
         for thread in threads:
             thread.join()
         stats = events.stats
@@ -285,7 +285,7 @@ def test_a_view_keeps_its_sender_alive(delivery: MemoryDelivery) -> None:
     view = EventSender(user_token="visitor-1", delivery=delivery).with_identity("visitor-2")
     gc.collect()
     assert view.send(event(1))
-    assert view.flush(5)
+    assert view.flush(20)
 
 
 def test_copies_are_refused(senders: Make, delivery: MemoryDelivery) -> None:
@@ -300,7 +300,7 @@ async def test_async_flush_and_close_leave_the_loop_alone(sender: Make, collecto
     events = sender()
     async with events:
         events.send(event(1))
-        flush = asyncio.create_task(events.aflush(5))
+        flush = asyncio.create_task(events.aflush(20))
         ticks = 0
         while not flush.done():
             await asyncio.sleep(0.01)
@@ -328,7 +328,6 @@ def test_a_cancelled_aflush_does_not_hold_up_the_loop_or_the_exit(run: Any, coll
 
         asyncio.run(main())
         """,
-        timeout=15,
     )
     assert done.stdout == "timed out\n"
     assert done.seconds < 20
@@ -448,7 +447,7 @@ def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, deliv
             finished.set()
 
         threading.Thread(target=work, daemon=True).start()
-        assert finished.wait(5), f"deadlock on {lock}"
+        assert finished.wait(20), f"deadlock on {lock}"
     assert events.flush(30)
     assert len(delivery.events) == 3
 
