@@ -548,7 +548,8 @@ class Dispatcher:
         finally:
             self._inline_owner = outer
             self._inline.release()
-        return self._wait_until_settled(target, deadline)
+        # A signal may come in the middle of this. What was being delivered then goes on only after its handler.
+        return self._wait_until_settled(target, deadline if outer is None else time.monotonic())
 
     def _take_back(self, parcel: _Parcel) -> None:
         with self._lock:

@@ -254,7 +254,9 @@ def test_20_000_requests_arrive(page: Browser, algolia: LocalAlgolia) -> None:
                     connection.sendall(b"".join(map(one, tokens)))
                     answers = b""
                     while answers.count(b'"serverTimeMS"') < 50:
-                        answers += connection.recv(1_000_000)
+                        received = connection.recv(1_000_000)
+                        assert received, "the server hung up"
+                        answers += received
                     sent[visitor] += 50
         except BaseException as error:
             failures.append(error)

@@ -64,7 +64,7 @@ def test_a_hung_collector_delays_exit_by_close_timeout(run: Run, collector: Coll
         """,
         str(senders),
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
     seconds, different, reported = done.stdout.split()
     assert float(seconds) < 8.0  # ten of them one after the other would take 10
     assert int(different) == int(reported) == senders * 10
@@ -81,7 +81,7 @@ def test_a_refused_connection_delays_exit_by_close_timeout(run: Run) -> None:
         """,
         str(free_port()),
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
     assert done.stdout.startswith("10 the process exits")
 
 
@@ -90,15 +90,15 @@ def test_an_idle_sender_does_not_delay_exit(run: Run, collector: Collector) -> N
         """
         import atexit, time
         from prelude import *
-        events = sender(close_timeout=30.0)
+        events = sender(close_timeout=100.0)
         atexit.register(lambda: print(time.monotonic() - ended))
         send(events, range(10))
         assert events.flush(30)
-        unused = sender(close_timeout=30.0)
+        unused = sender(close_timeout=100.0)
         ended = time.monotonic()
         """
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
     all_once(collector, range(10))
 
 
@@ -153,7 +153,7 @@ def test_a_late_first_send_to_a_hung_collector_is_reported(run: Run, collector: 
         atexit.register(late)
         """
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
     assert done.stdout.split()[-1:] == ["10"]
 
 
@@ -226,7 +226,7 @@ def test_exit_while_daemon_threads_send(run: Run, collector: Collector) -> None:
         time.sleep(0.3)
         """
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
     assert "Traceback" not in done.stderr
 
 
@@ -359,7 +359,7 @@ def test_a_multiprocessing_child_that_returns(collector: Collector, tmp_path: Pa
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": programs, "COLLECTOR_PORT": str(collector.port)},
         check=True,
-        timeout=40,
+        timeout=120,
     )
     all_once(collector, range(1000, 3000), range(200 * (imported == "before")))
 
@@ -440,7 +440,7 @@ def test_15_forks_while_another_thread_sends_without_pause(run: Run, collector: 
             time.sleep(0.02)
             child = os.fork()
             if not child:
-                signal.alarm(20)  # not to be waited for, if it hangs
+                signal.alarm(60)  # not to be waited for, if it hangs
                 stop = True
                 send(events, [f"c{number}-{n}" for n in range(50)])
                 if number % 3 == 0:
@@ -455,8 +455,7 @@ def test_15_forks_while_another_thread_sends_without_pause(run: Run, collector: 
         assert events.flush(20)
         assert events.stats.delivered == accepted
         print(accepted)
-        """,
-        timeout=40,
+        """
     )
     accepted = int(done.stdout)
     all_once(
@@ -487,8 +486,8 @@ def test_a_fork_while_the_collector_hangs(run: Run, collector: Collector) -> Non
         assert os.waitpid(child, 0)[1] == 0
         """
     )
-    assert done.seconds < 20
-    assert time.monotonic() - process_started < 20
+    assert done.seconds < 60
+    assert time.monotonic() - process_started < 60
 
 
 @unix
@@ -557,7 +556,7 @@ def test_close_on_signal(
     done = run(SIGNAL_PROGRAM, earlier, str(senders), "15", code=code)
     assert done.stdout.splitlines() == output
     all_once(collector, range(500 * senders))
-    assert done.seconds < 20
+    assert done.seconds < 60
 
 
 @unix
@@ -566,7 +565,7 @@ def test_close_on_signal_with_a_hung_collector(run: Run, collector: Collector, s
     collector.hang()
     done = run(SIGNAL_PROGRAM, "default", str(senders), "1", code=TERMINATED)
     assert done.stdout.splitlines()[-1:] == [f"error {500 * senders}"]  # all that is lost is reported
-    assert done.seconds < 20  # however many senders there are
+    assert done.seconds < 60  # however many senders there are
 
 
 @unix
@@ -604,7 +603,7 @@ def test_close_on_signal_during_a_flush(run: Run, collector: Collector, backgrou
         """
         import os, signal, sys, threading, time
         from prelude import *
-        events = sender(close_timeout=15.0, background=sys.argv[1] == "True", batch_size=100)
+        events = sender(close_timeout=100.0, background=sys.argv[1] == "True", batch_size=100)
         events.close_on_signal(signal.SIGTERM)
         send(events, range(300))
         def kill():
@@ -618,7 +617,7 @@ def test_close_on_signal_during_a_flush(run: Run, collector: Collector, backgrou
         code=TERMINATED,
     )
     assert not collector.lost(range(300))
-    assert done.seconds < 20
+    assert done.seconds < 60
 
 
 @unix

@@ -753,7 +753,7 @@ def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
             time.sleep(0.01)
     """
     collector.hang()
-    assert run(program, path, "300").seconds < 20
+    assert run(program, path, "300").seconds < 60
     collector.release()
     assert collector.wait_for(300)  # they were in flight, and nobody was there for the answer
     collector.counts.clear()

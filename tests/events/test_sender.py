@@ -330,7 +330,7 @@ def test_a_cancelled_aflush_does_not_hold_up_the_loop_or_the_exit(run: Any, coll
         """,
     )
     assert done.stdout == "timed out\n"
-    assert done.seconds < 20
+    assert done.seconds < 60
 
 
 def test_200_senders_made_and_dropped(collector: Collector) -> None:
@@ -407,10 +407,10 @@ GC_PROGRAM = """
             events.stats
         if not number % 100:
             threading.Thread(target=int).start()
-            assert events.flush(10)
+            assert events.flush(60)
     gc.set_threshold(700)
     gc.collect()
-    assert events.flush(10)
+    assert events.flush(60)
     stop = True
     assert adds_up(events.stats), events.stats
     print(made, from_del, events.stats.accepted, events.stats.delivered)
@@ -471,8 +471,7 @@ def test_a_del_that_sends_while_the_thread_starts(run: Any, collector: Collector
         threading.Thread._set_ident = set_ident
         events.send(event(1))
         assert events.flush(30)
-        """,
-        timeout=20,
+        """
     )
     assert collector.counts == {"1": 1, "from del": 1}
 
@@ -518,7 +517,7 @@ def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
         assert time.monotonic() - started < 20
         """
     )
-    assert done.seconds < 20
+    assert done.seconds < 60
 
 
 # Wrong arguments.

@@ -444,7 +444,9 @@ class TestALotArrives:
                         connection.sendall(fifty)
                         answers = b""
                         while answers.count(b'"serverTimeMS"') < 50:
-                            answers += connection.recv(1_000_000)
+                            received = connection.recv(1_000_000)
+                            assert received, "the server hung up"
+                            answers += received
                         assert answers.count(b"HTTP/1.1 200 OK") == 50
             except BaseException as error:
                 failures.append(error)

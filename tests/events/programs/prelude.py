@@ -28,7 +28,8 @@ def config(port: int | None = None, **settings: Any) -> InsightsConfig:
 def sender(port: int | None = None, **options: Any) -> EventSender:
     if "delivery" not in options and "config" not in options:
         options["config"] = config(port)
-    return EventSender(user_token=VISITOR, **options)
+    # On a busy machine the usual 5 seconds may be too few.
+    return EventSender(user_token=VISITOR, **{"close_timeout": 30.0, **options})
 
 
 def event(name: int | str) -> dict[str, Any]:
