@@ -36,7 +36,7 @@ MS = NOW * 1000
 MONTH = 30 * 24 * 60 * 60 * 1000
 QUERY_ID = "0123456789abcdef" * 2
 
-many = settings(max_examples=10 * settings().max_examples)
+many = settings(max_examples=3 * settings().max_examples)
 few = settings(max_examples=max(1, settings().max_examples // 5))  # where each one costs a request
 
 

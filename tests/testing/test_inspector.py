@@ -389,7 +389,7 @@ def a_request(number: int) -> tuple[ReceivedRequest, ReceivedSearch, ReceivedEve
 class TestALotArrives:
     def test_each_look_is_cheap_and_small(self) -> None:
         received = Received(100_000, 10**9)
-        for number in range(20_000):
+        for number in range(6_000):
             request, found, event = a_request(number)
             received.add(request, [found], [])
             received.add(request, [], [event])
@@ -403,7 +403,7 @@ class TestALotArrives:
             if not told["behind"]:
                 break
 
-        assert (told["searches"], told["events"], told["user_count"]) == (20_000, 20_000, 20_000)
+        assert (told["searches"], told["events"], told["user_count"]) == (6_000, 6_000, 6_000)
         assert told["mismatch_count"] == 0
         assert max(taken) == module.MAX_ARRIVALS_PER_LOOK
         assert max(sizes) < 2_000_000
@@ -424,7 +424,7 @@ class TestALotArrives:
         assert nothing["users"] == []
         assert len(json.dumps(nothing)) < 1000
 
-    def test_it_is_looked_at_while_20_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_it_is_looked_at_while_4_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
         body = b'{"query": "hat", "hitsPerPage": 1}'
         failures: list[BaseException] = []
 
@@ -440,7 +440,7 @@ class TestALotArrives:
             fifty = b"".join(one(f"visitor-{visitor}-{number}") for number in range(50))
             try:
                 with socket.create_connection((algolia.host, algolia.port), timeout=60) as connection:
-                    for _ in range(100):
+                    for _ in range(20):
                         connection.sendall(fifty)
                         answers = b""
                         while answers.count(b'"serverTimeMS"') < 50:
@@ -465,9 +465,9 @@ class TestALotArrives:
             time.sleep(0.05)
 
         assert failures == []
-        assert told["searches"] == 20_000
+        assert told["searches"] == 4_000
         assert told["user_count"] == 200
-        assert sum(shown.values()) <= 20_000  # of the 200 a page is told of the 100 last active
+        assert sum(shown.values()) <= 4_000  # of the 200 a page is told of the 100 last active
         assert told["mismatch_count"] == 0
         assert looks > 1
 
