@@ -780,6 +780,20 @@ def test_new_api_key_is_used_for_events_and_insights_too(algolia: LocalAlgolia, 
     assert len(algolia.events) == 2
 
 
+@pytest.mark.usefixtures("insights_lead_here")
+async def test_new_api_key_is_used_for_events_too_async(algolia: LocalAlgolia) -> None:
+    config = algolia.search_config()
+    config.set_client_api_key("old-key")
+    async with TokenAwareClient.create_with_config(config, user_token="u") as client:
+        assert client.events
+        await client.set_client_api_key(algolia.api_key)
+        await client.search_single_index("products", {"query": "shoe"})
+        client.events.viewed_object_ids("n", "products", ["1"])
+        assert await client.events.aflush(20)
+
+    assert len(algolia.events) == 1
+
+
 def secured(key: str) -> tuple[str, dict[str, list[str]], str]:
     decoded = base64.b64decode(key).decode()
     return decoded[:64], parse_qs(decoded[64:]), decoded[64:]

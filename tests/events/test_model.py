@@ -746,4 +746,8 @@ def test_a_value_at_its_limits(value: Any) -> None:
 
 
 def test_instantsearchs_report_on_itself_is_taken() -> None:
-    check({"eventType": "instantsearch", "eventName": "Used", "userToken": "u", "agentID": "a"})
+    report = {"eventType": "instantsearch", "eventName": "Used", "userToken": "u", "agentID": "a"}
+    check(report)
+
+    with pytest.raises(InvalidEventError, match="index"):
+        check({**report, "index": "products"})

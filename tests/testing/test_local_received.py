@@ -222,3 +222,9 @@ def test_query_ids() -> None:
     assert all(one.gave(query_id) for query_id in made)
     assert not any(other.gave(query_id) for query_id in made)
     assert not one.gave("message_x")
+
+
+def test_there_is_no_profile_to_erase(ask: Ask) -> None:
+    answer = ask("DELETE", "/1/profiles/visitor-1")
+
+    assert (answer.status, answer.json["userToken"]) == (200, "visitor-1")
