@@ -44,7 +44,7 @@ def run(collector: Collector) -> Callable[..., Finished]:
             },
             capture_output=True,
             text=True,
-            timeout=120,  # in which nothing hangs, on a busy machine either
+            timeout=120,  # what takes longer hangs, on a busy machine too
         )
         if code is not None:
             assert process.returncode == code, process.stderr or process.returncode
