@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import PATIENCE
 
 import algolia_usertoken
 
@@ -106,7 +107,7 @@ def imported_modules(path: pathlib.Path) -> set[str]:
 def loaded_after(statement: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after a statement."""
     code = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PATIENCE)
     return set(json.loads(output.stdout))
 
 

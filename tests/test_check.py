@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from algoliasearch.search.client import SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
@@ -408,7 +409,7 @@ def answering(status: int, body: bytes, length: int | None = None) -> Iterator[i
             self.end_headers()
             self.wfile.write(body)
             if length is not None:
-                gone.wait(60)
+                gone.wait(PATIENCE)
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -572,7 +573,7 @@ def test_colours_are_for_a_terminal(
 def test_an_output_that_knows_ascii_only(algolia: LocalAlgolia) -> None:
     command = [sys.executable, "-m", "algolia_usertoken", "check", "--host", algolia.url, "--index", "nöpe"]
     done = subprocess.run(
-        command, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}, timeout=60, check=False
+        command, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}, timeout=PATIENCE, check=False
     )
 
     assert done.returncode == 1, done.stderr

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken import pseudonymous_user_token
 from algolia_usertoken.cli import main
@@ -29,7 +30,7 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
     )
@@ -159,7 +160,7 @@ class TestAsAProcess:
 
         with process.stderr:
             assert process.stderr.read() == b""
-        assert process.wait(60) == 141
+        assert process.wait(PATIENCE) == 141
 
     @pytest.mark.skipif(os.name == "nt", reason="a shell of its own")
     @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ class TestAsAProcess:
     )
     def test_streams_that_are_closed(self, arguments: str, code: int, said: str) -> None:
         command = f"{shlex.join(COMMAND)} {arguments}"
-        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
         assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
@@ -185,7 +186,7 @@ class TestAsAProcess:
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
 
@@ -200,7 +201,7 @@ class TestAsAProcess:
             "sys.exit(cli.main(['demo']))"
         )
         start = time.monotonic()
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
 
         assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
         assert time.monotonic() - start < 25
@@ -248,7 +249,7 @@ class TestServe:
             client.with_identity("user-1").events.viewed_object_ids("Seen", "products", ["1"])
             client.events.flush()
             url = re.search(r"http://127\.0\.0\.1:\d+/", printed)[0]
-            with urllib.request.urlopen(f"{url}inspector/state", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}inspector/state", timeout=PATIENCE) as answer:
                 state = answer.read().decode()
 
         assert found.nb_hits > 0
@@ -259,7 +260,7 @@ class TestServe:
         _, printed = serve()
         request = urllib.request.Request(printed.split(" ", 1)[0], headers={"Accept": "text/html"})
 
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             page = answer.read().decode()
 
         assert "Who does Algolia think they are?" in page
@@ -282,7 +283,7 @@ class TestServe:
 
         process.send_signal(number)
 
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=PATIENCE) == ("", "")
         assert process.returncode == code
         client.close()
 
@@ -389,7 +390,7 @@ class TestToken:
             input=b"user-1\n\xff\n",
             capture_output=True,
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 1

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken import Identity, identity_scope
 from algolia_usertoken.cli import main
@@ -250,7 +251,7 @@ class TestProgress:
         monkeypatch.setattr(progress, "PATIENCE", 0.0)
 
         with progress.step("working"):
-            assert shown.wait(10)
+            assert shown.wait(PATIENCE)
 
         assert re.fullmatch(r"(\r\x1b\[Kworking \.\.\. \d+ s)+\r\x1b\[K", capsys.readouterr().err)
 

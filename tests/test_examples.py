@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from html.parser import HTMLParser
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import free_port, gunicorn, running
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
@@ -73,7 +73,11 @@ class Visitor:
 
     def __init__(self, port: int, **headers: str) -> None:
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, follow_redirects=True, trust_env=False, timeout=30
+            base_url=f"http://127.0.0.1:{port}",
+            headers=headers,
+            follow_redirects=True,
+            trust_env=False,
+            timeout=PATIENCE,
         )
 
     def open(self, path: str, status: int = 200, **parameters: str) -> None:
@@ -162,14 +166,6 @@ def visitor(shop: tuple[str, int]) -> Iterator[Visitor]:
         yield visitor
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Events leave within a second."""
-    limit = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def buy_something(visitor: Visitor, words: str) -> None:
     visitor.open("/", q=words)
     visitor.open_first_hit()
@@ -201,7 +197,7 @@ def test_one_user_token_throughout(visitor: Visitor, received: LocalAlgolia) -> 
     assert visitor.who == (token, "", "cookie")
     buy_something(visitor, "tent")
 
-    until(lambda: len(received.events) == 12)
+    wait_until(lambda: len(received.events) == 12)
     assert {search.user_token for search in received.searches} == {token}
     names = ["Product Clicked", "Product Viewed", "Added to Cart", "Purchased"]
     assert [event.event_name for event in received.events] == names * 3
@@ -225,7 +221,7 @@ def test_until_the_visitor_chooses_there_is_only_their_address(visitor: Visitor,
     visitor.press("consent-accept")  # what is in the cart was found by nobody
     visitor.open("/cart")
     visitor.press("checkout")
-    until(lambda: len(received.events) == 1)
+    wait_until(lambda: len(received.events) == 1)
     assert received.events[0].user_token == visitor.cookie
     assert received.mismatches() == []
 
@@ -257,7 +253,7 @@ def test_refusing_is_no_cookie_and_no_event(visitor: Visitor, received: LocalAlg
     visitor.press("consent-change")
     visitor.press("consent-accept")
     visitor.open("/product/p-01")
-    until(lambda: len(received.events) >= 4 and received.events[-1].user_token == visitor.cookie)
+    wait_until(lambda: len(received.events) >= 4 and received.events[-1].user_token == visitor.cookie)
     assert [event.user_token for event in received.events] == [first] * 3 + [visitor.cookie]
     assert first != visitor.cookie
     assert received.mismatches() == []
@@ -276,7 +272,7 @@ def test_a_link_that_was_shared_credits_nobody(visitor: Visitor, shop: tuple[str
         friend.press("add-to-cart")
         friend.press("checkout")
         visitor.open(link)
-        until(lambda: len(received.events) == 6)
+        wait_until(lambda: len(received.events) == 6)
 
         expected = [("Product Clicked", 0), ("Product Viewed", 0), ("Added to Cart", 0), ("Purchased", 0)]
         of = {event.user_token for event in received.events}
@@ -304,7 +300,7 @@ def test_a_reference_holds_for_its_product_and_its_visitor(visitor: Visitor, rec
     visitor.open("/cart")
     visitor.press("checkout")
 
-    until(lambda: len(received.events) == 6)
+    wait_until(lambda: len(received.events) == 6)
     assert [(event.event_name, len(event.query_ids)) for event in received.events] == [
         ("Product Viewed", 0),
         ("Added to Cart", 0),
@@ -336,7 +332,7 @@ def test_a_cart_of_everything_fits_into_the_cookie(visitor: Visitor, received: L
     visitor.press("checkout")
 
     assert len(links) == len(visitor.page.find(class_="cart-line")) == 40
-    until(lambda: len([event for event in received.events if event.event_name == "Purchased"]) == 2)
+    wait_until(lambda: len([event for event in received.events if event.event_name == "Purchased"]) == 2)
     found = [(len(event.event["objectIDs"]), bool(event.query_ids)) for event in received.events[-2:]]
     assert found == [(20, True), (20, False)]  # what came last is bought without its search
     assert received.mismatches() == []
@@ -401,7 +397,7 @@ def visit_with_its_own_algolia(name: str, tmp_path: pathlib.Path) -> None:
             visitor.open("/")
             visitor.press("consent-accept")
             visitor.open("/product/p-01")
-            until(lambda: 'data-events="1"' in visitor.http.get("/received").text)
+            wait_until(lambda: 'data-events="1"' in visitor.http.get("/received").text)
             visitor.open("/")
             (panel,) = visitor.page.find(id="received")
             assert (panel["data-searches"], panel["data-events"]) == ("4", "1")  # each page's hits, and its brands

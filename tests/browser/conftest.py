@@ -14,8 +14,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-
-PATIENCE = 15.0  # seconds
+from waiting import PATIENCE
 
 # A browser of its own accord asks its maker this and that. Here it stays at home.
 FLAGS = [

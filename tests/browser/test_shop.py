@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from waiting import PATIENCE
 
 from algolia_usertoken import Identity
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 from algolia_usertoken.testing.received import ReceivedEvent, ReceivedSearch
 
-from .conftest import PATIENCE, Browser
+from .conftest import Browser
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "docs" / "examples"
 
@@ -61,7 +62,7 @@ def shop(request: pytest.FixtureRequest, algolia: LocalAlgolia, npm: pathlib.Pat
 
 
 def wait_until_it_answers(process: subprocess.Popen[str], url: str) -> None:
-    for _ in range(200):
+    for _ in range(int(PATIENCE * 10)):
         try:
             urllib.request.urlopen(url, timeout=10).close()
         except OSError:

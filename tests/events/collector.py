@@ -158,11 +158,11 @@ class Collector:
     def lost(self, expected: range | Sequence[str]) -> set[str]:
         return {str(name) for name in expected} - set(self.counts)
 
-    def wait_for(self, count: int, timeout: float = 10.0) -> bool:
+    def wait_for(self, count: int, timeout: float = 120.0) -> bool:
         """Wait until this many events have arrived."""
         return self.wait_until(lambda: sum(self.counts.values()) >= count, timeout)
 
-    def wait_until(self, true: Callable[[], Any], timeout: float = 10.0) -> bool:
+    def wait_until(self, true: Callable[[], Any], timeout: float = 120.0) -> bool:
         deadline = time.monotonic() + timeout
         while not true():
             if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "programs")]
@@ -44,7 +45,7 @@ def run(collector: Collector) -> Callable[..., Finished]:
             },
             capture_output=True,
             text=True,
-            timeout=120,  # what takes longer hangs, on a busy machine too
+            timeout=PATIENCE,
         )
         if code is not None:
             assert process.returncode == code, process.stderr or process.returncode

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from collector import Collector, free_port
+from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, MemoryDelivery
 
@@ -359,7 +360,7 @@ def test_a_multiprocessing_child_that_returns(collector: Collector, tmp_path: Pa
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": programs, "COLLECTOR_PORT": str(collector.port)},
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     all_once(collector, range(1000, 3000), range(200 * (imported == "before")))
 

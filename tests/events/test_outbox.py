@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from collector import Collector
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery, OutboxError
 from algolia_usertoken.events import outbox as module
@@ -101,13 +102,6 @@ def start(collector: Collector, path: str) -> Iterator[Callable[..., subprocess.
 def expect(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().strip() == line
-
-
-def wait_until(true: Callable[[], Any], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, "too late"
-        time.sleep(0.01)
 
 
 # One outbox.
@@ -412,7 +406,7 @@ def test_close_wakes_who_waits_in_flush(path: str) -> None:
 
     sender.close(0.1)
 
-    thread.join(20)
+    thread.join(PATIENCE)
     delivery.release()
     assert answers == [False]
 
@@ -735,7 +729,7 @@ def test_a_file_that_many_make_at_once(
         process.stdin.write("go\n")
         process.stdin.flush()
 
-    assert [process.wait(10) for process in processes] == [0] * 6
+    assert [process.wait(PATIENCE) for process in processes] == [0] * 6
     assert sql("SELECT events FROM total") == [(6,)]
 
 
@@ -811,7 +805,7 @@ def test_kill_9_at_any_moment_loses_nothing(
         process.wait()
         killed.add(name)
     start(SENDS, "last", accepted, 3, 0, stdin=subprocess.PIPE)
-    wait_until(lambda: sql("SELECT events FROM total") == [(0,)], 20)
+    wait_until(lambda: sql("SELECT events FROM total") == [(0,)])
 
     promised = accepted.read_text().split()
     assert len(promised) > 100 * KILLS

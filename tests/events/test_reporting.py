@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from collector import Answer, Collector
 from prelude import Errors, adds_up, event, send
+from waiting import PATIENCE
 
 from algolia_usertoken import BatchRejectedError, DeliveryError, EventSender, InvalidEventError, MemoryDelivery
 
@@ -95,7 +96,7 @@ def test_an_on_error_that_calls_the_sender(
         done.set()
 
     threading.Thread(target=finish, daemon=True).start()
-    assert done.wait(12), "deadlock"
+    assert done.wait(PATIENCE), "deadlock"
     assert collector.wait_until(lambda: events.stats.queued == 0)
     stats = events.stats
     assert adds_up(stats)
@@ -273,7 +274,7 @@ def test_an_on_error_that_flushes_or_closes_as_async_code_does(
     send(events, range(10))
     done, over = threading.Event(), threading.Event()
     threading.Thread(target=lambda: (events.flush(30), done.set()), daemon=True).start()
-    in_time = done.wait(20)
+    in_time = done.wait(PATIENCE)
     over.set()  # what the end of the test gives up must not wait, too
     assert in_time, "deadlock"
     assert len(collector.counts) == 8

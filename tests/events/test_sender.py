@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from collector import Collector
 from prelude import Errors, adds_up, event, send
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     EventSender,
@@ -344,13 +345,11 @@ def test_200_senders_made_and_dropped(collector: Collector) -> None:
         assert events.send(event(number))
         references.append(weakref.ref(events._dispatcher))
     del events
-    assert collector.wait_for(200, 20)
-    gone = collector.wait_until(
-        lambda: gc.collect() is not None and not any(reference() for reference in references), 10
-    )
+    assert collector.wait_for(200)
+    gone = collector.wait_until(lambda: gc.collect() is not None and not any(reference() for reference in references))
     assert gone, f"{sum(reference() is not None for reference in references)} objects left"
     assert collector.wait_until(  # a thread that has let go of everything may need a moment to end
-        lambda: not [one for one in set(threading.enumerate()) - before if one.name.startswith("algolia-usertoken")], 5
+        lambda: not [one for one in set(threading.enumerate()) - before if one.name.startswith("algolia-usertoken")]
     )
     assert not collector.twice
 
@@ -447,7 +446,7 @@ def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, deliv
             finished.set()
 
         threading.Thread(target=work, daemon=True).start()
-        assert finished.wait(20), f"deadlock on {lock}"
+        assert finished.wait(PATIENCE), f"deadlock on {lock}"
     assert events.flush(30)
     assert len(delivery.events) == 3
 

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import serving
 import shop_celery
 from celery import Celery, chain, chord, group, signals
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import Identity, anonymous_user_token, current_identity, identity_scope
 from algolia_usertoken.integrations import celery as integration
@@ -166,12 +166,6 @@ def _worker(redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pyte
     shop_celery.app.close()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-
-
 @pytest.mark.usefixtures("_worker")
 class TestWorker:
     def test_runs_a_thousand_tasks_as_those_they_were_sent_for(self, worker_algolia: LocalAlgolia) -> None:
@@ -206,7 +200,7 @@ class TestWorker:
         sent = sum(searches for _, searches in expected.values())
         clicks = sum(searches for identity, searches in expected.values() if not identity.opted_out)
 
-        wait_for(lambda: len(worker_algolia.searches) >= sent and len(worker_algolia.events) >= clicks)
+        wait_until(lambda: len(worker_algolia.searches) >= sent and len(worker_algolia.events) >= clicks)
 
         assert Counter(search.query for search in worker_algolia.searches) == {
             what: searches for what, (_, searches) in expected.items()
@@ -228,7 +222,7 @@ class TestWorker:
         with identity_scope(Identity()):
             sent_for_nobody = shop_celery.seen.delay()
 
-        assert {result.get(timeout=30)["user_token"] for result in left} == {"left-behind"}
-        assert [result.get(timeout=30) for result in sent_by_nobody] == [{"identity": None}] * 8
-        assert sent_for_nobody.get(timeout=30)["user_token"] is None
+        assert {result.get(timeout=PATIENCE)["user_token"] for result in left} == {"left-behind"}
+        assert [result.get(timeout=PATIENCE) for result in sent_by_nobody] == [{"identity": None}] * 8
+        assert sent_for_nobody.get(timeout=PATIENCE)["user_token"] is None
         assert current_identity() is None

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import delivering
 import pytest
 import serving
 from celery import Celery
+from waiting import wait_until
 
 from algolia_usertoken import EventSender, InsightsDelivery, RetryableDeliveryError
 from algolia_usertoken.events.delivery import Batch
@@ -39,12 +39,6 @@ def event(name: int) -> dict[str, Any]:
     return {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-
-
 def arrived(algolia: LocalAlgolia) -> Counter[str]:
     return Counter(event.event["objectIDs"][0] for event in algolia.events)
 
@@ -58,7 +52,7 @@ class TestWorker:
                 assert sender.send(event(number), identity=f"u-{number % 7}")
         assert sender.stats.delivered == 1000
 
-        wait_for(lambda: len(worker_algolia.events) >= 1000)
+        wait_until(lambda: len(worker_algolia.events) >= 1000)
 
         assert arrived(worker_algolia) == {str(number): 1 for number in range(1000)}
         for received in worker_algolia.events:
@@ -71,7 +65,7 @@ class TestWorker:
         with EventSender(delivery=delivering.delivery, user_token="u") as sender:
             sender.send(event(1))
 
-        wait_for(lambda: len(worker_algolia.events) >= 1)
+        wait_until(lambda: len(worker_algolia.events) >= 1)
 
         assert arrived(worker_algolia) == {"1": 1}
         assert len(worker_algolia.requests) == 3
@@ -83,7 +77,7 @@ class TestWorker:
         body = delivering.delivery._body(events)
 
         delivering.delivery.deliver(Batch(events, body), None)
-        wait_for(lambda: len(worker_algolia.events) >= 7)
+        wait_until(lambda: len(worker_algolia.events) >= 7)
 
         assert arrived(worker_algolia) == {str(number): 1 for number in range(8) if number != 5}
 
@@ -99,7 +93,7 @@ def test_children_of_a_prefork_pool_deliver_before_they_end(
     with serving.running([*command, *options], None, tmp_path_factory.mktemp("children") / "log", env):
         for number in range(20):
             delivering.send_from_child.apply_async((number,), queue="children")
-        wait_for(lambda: len(worker_algolia.events) >= 10)
+        wait_until(lambda: len(worker_algolia.events) >= 10)
 
     # Ten at least, in whatever way the pool dealt them out; its last children end with the worker.
     assert len(worker_algolia.events) >= 10

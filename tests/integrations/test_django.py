@@ -18,6 +18,7 @@ from django.db import models
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.template import engines
 from django.test import AsyncClient, Client, RequestFactory, override_settings
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     Identity,
@@ -173,7 +174,7 @@ class TestEachRequest:
         def view(request: Any) -> HttpResponse:
             with identity_scope("a-job-on-the-side"):
                 started.set()
-                go_on.wait(10)
+                go_on.wait(PATIENCE)
             return HttpResponse()
 
         async def serve() -> None:

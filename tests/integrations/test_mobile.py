@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import serving
 from algoliasearch.insights.client import InsightsClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -25,7 +26,7 @@ SERVERS: dict[str, Callable[[int], list[str]]] = {
 
 class App:
     def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.headers = {"X-Algolia-UserToken": TOKEN}
 
     def get(self, path: str) -> Any:

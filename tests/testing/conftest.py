@@ -11,6 +11,7 @@ import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 from algoliasearch.insights.client import InsightsClientSync
 from algoliasearch.search.client import SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -56,7 +57,7 @@ def ask(algolia: LocalAlgolia) -> Ask:
         if body is not None and not isinstance(body, bytes):
             body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
-        connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=10)
+        connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, {**key, **(headers or {})})
             response = connection.getresponse()

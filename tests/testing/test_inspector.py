@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from algoliasearch.search.client import SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 from algolia_usertoken.testing import inspector as module
@@ -439,7 +440,7 @@ class TestALotArrives:
         def visit(visitor: int) -> None:
             fifty = b"".join(one(f"visitor-{visitor}-{number}") for number in range(50))
             try:
-                with socket.create_connection((algolia.host, algolia.port), timeout=60) as connection:
+                with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
                     for _ in range(20):
                         connection.sendall(fifty)
                         answers = b""

@@ -18,6 +18,7 @@ from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken import testing
 from algolia_usertoken.testing import LocalAlgolia
@@ -89,7 +90,7 @@ def test_started_and_stopped_by_many_threads_at_once() -> None:
 def test_stopping_ends_open_connections_and_hanging_requests() -> None:
     algolia = LocalAlgolia().start()
     algolia.hang_next()
-    with socket.create_connection((algolia.host, algolia.port), timeout=20) as hanging:
+    with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as hanging:
         hanging.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while not algolia.requests:
             pass
@@ -100,7 +101,7 @@ def test_stopping_ends_open_connections_and_hanging_requests() -> None:
 def test_stopping_does_not_wait_for_late_answers() -> None:
     algolia = LocalAlgolia().start()
     algolia.fail_next(delay=60)
-    with socket.create_connection((algolia.host, algolia.port), timeout=20) as waiting:
+    with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as waiting:
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while not algolia.requests:
             pass
@@ -176,7 +177,7 @@ def test_a_connection_that_is_gone_before_it_began(algolia: LocalAlgolia, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(asyncio.SelectorEventLoop, "connect_accepted_socket", gone)
-        with socket.create_connection((algolia.host, algolia.port), timeout=20) as connection:
+        with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
             assert connection.recv(1) == b""
     assert is_listening(algolia.port)
 
@@ -327,7 +328,7 @@ def test_8_threads_and_8_tasks_at_once(algolia: LocalAlgolia) -> None:
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -366,7 +367,7 @@ def test_a_forked_child_may_stop_it_without_harm() -> None:
         "    algolia.stop()\n"
         "    os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
-        "connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=20)\n"
+        "connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=120)\n"
         "connection.request('GET', '/')\n"
         "assert connection.getresponse().status == 403\n"
         "connection.close()\n"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -104,7 +105,7 @@ def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
     ],
 )
 def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> None:
-    with socket.create_connection((algolia.host, algolia.port), timeout=20) as connection:
+    with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -117,7 +118,7 @@ def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> No
 def test_clients_that_hang_up_half_way(algolia: LocalAlgolia, ask: Ask) -> None:
     head = b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{"
     for number in range(100):
-        with socket.create_connection((algolia.host, algolia.port), timeout=20) as connection:
+        with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
             connection.sendall(head[: number + 1])
     assert ask("POST", PATHS[0], {}).status == 200
 
@@ -142,7 +143,7 @@ def test_header_values_of_any_bytes(algolia: LocalAlgolia) -> None:
     key = f"x-algolia-application-id: {algolia.app_id}\r\nx-algolia-api-key: {algolia.api_key}\r\n".encode()
     body = json.dumps({"query": ""}).encode()
     for token in (b"\xff\xfe", "é".encode(), b"a" * 4_000, b"two words", b"\t"):
-        with socket.create_connection((algolia.host, algolia.port), timeout=20) as connection:
+        with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
             connection.sendall(
                 b"POST /1/indexes/products/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
                 + key
@@ -166,7 +167,7 @@ def test_stopping_in_the_middle_of_everything() -> None:
                 b"x-algolia-api-key: local-api-key\r\nContent-Length: 20\r\n\r\n" + b'{"hitsPerPage": 200}'
             )
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
                     # Answers pile up that nobody reads.
                     while True:
                         connection.sendall(request * 5)
@@ -177,11 +178,11 @@ def test_stopping_in_the_middle_of_everything() -> None:
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
             thread.start()
-        going.wait(20)
+        going.wait(PATIENCE)
         time.sleep(0.3)
         stoppers = [threading.Thread(target=algolia.stop) for _ in range(4)]
         for stopper in stoppers:
             stopper.start()
         for thread in threads + stoppers:
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()

@@ -21,6 +21,7 @@ from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
 from algoliasearch.search.client import SearchClient, SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     EventSender,
@@ -325,7 +326,7 @@ def test_a_mock_is_on_in_threads_that_were_there_before(before: TokenAwareClient
     go, seen = threading.Event(), []
 
     def run() -> None:
-        go.wait(20)
+        go.wait(PATIENCE)
         seen.append(search(before).query)
 
     thread = threading.Thread(target=run)

@@ -25,6 +25,7 @@ from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.verb import Verb
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.config import SearchConfig
+from waiting import PATIENCE
 
 from algolia_usertoken import TokenAwareClient, TokenAwareClientSync
 from algolia_usertoken.testing import AlgoliaMocker
@@ -103,7 +104,7 @@ def real_servers(script: Script) -> Iterator[list[int]]:
             host = ports.index(self.server.server_address[1])
             answer = script.next(recorded(host, self.command, self.path, self.headers.items(), body))
             if answer is HANG or answer is DROP:
-                released.wait(20 if answer is HANG else 0)
+                released.wait(PATIENCE if answer is HANG else 0)
                 self.close_connection = True
                 return
             self.send_response(answer.status)

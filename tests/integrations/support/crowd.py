@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from waiting import PATIENCE
 from websockets.sync.client import connect
 
 from algolia_usertoken import anonymous_user_token
@@ -72,7 +73,7 @@ class Crowd:
 
     def _run(self, seed: int) -> None:
         chance = random.Random(seed)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             while True:
                 with self._lock:
@@ -126,7 +127,7 @@ class Crowd:
 
     def _hang_up(self, path: str, visitor: Visitor) -> None:
         """Leave when the answer has begun."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             headers = "".join(f"{name}: {value}\r\n" for name, value in visitor.headers.items())
             connection.sendall(f"GET /{path}?pause=0.02 HTTP/1.1\r\nHost: shop\r\n{headers}\r\n".encode())
             start = connection.recv(2000).decode("latin-1")

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from waiting import PATIENCE
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -47,7 +49,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # its own group: it and its workers
             process.wait()
@@ -55,7 +57,7 @@ def running(
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: pathlib.Path) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if process.poll() is not None:
             break
