@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import netrc  # noqa: F401 - requests imports it at a first request, which is made in a thread
 import os
+import queue
 import threading
 from collections.abc import Sequence
 from copy import copy, deepcopy
@@ -122,9 +123,49 @@ class _InsightsTransporter(TransporterSync):
         self._retry_strategy = _ErrorPerResponse()
         # As algoliasearch makes it, but for redirects: where they lead, no event is taken.
         session = requests.Session()
-        session.mount("https://", HTTPAdapter(max_retries=Retry(connect=0)))
+        session.mount("https://", _Adapter(max_retries=Retry(connect=0)))
+        session.mount("http://", _Adapter())
         session.max_redirects = 0
         self._session = session
+
+
+class _Adapter(HTTPAdapter):
+    """Keeps connections without a lock: a fork could come while a thread holds it, and the child needs it to exit.
+
+    https://urllib3.readthedocs.io/en/stable/reference/urllib3.connectionpool.html#urllib3.connectionpool.ConnectionPool
+    """
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self._without_lock(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        return manager if known else self._without_lock(manager)
+
+    def _without_lock(self, manager: Any) -> Any:
+        manager.pool_classes_by_scheme = {
+            scheme: type(pool.__name__, (pool,), {"QueueCls": _Connections})
+            for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+        return manager
+
+
+class _Connections:
+    """What urllib3 needs of a queue.LifoQueue, for the one thread that a transporter is used in."""
+
+    def __init__(self, maxsize: int) -> None:
+        self._connections: list[Any] = []
+
+    def put(self, connection: Any, block: bool = True) -> None:
+        self._connections.append(connection)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise queue.Empty from None
 
 
 class _ErrorPerResponse(RetryStrategy):
