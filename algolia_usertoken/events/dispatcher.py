@@ -184,7 +184,7 @@ class Dispatcher:
             self._abandon(DeliveryError("the sender was closed"))
         elif self._late_until is not None:
             if not self._drain(self._late_until):
-                self._abandon(DeliveryError(f"the process exits, and {self.close_timeout:g} seconds were not enough"))
+                self._abandon(self._exit_error())
         elif not self._background:
             self._idle = False
         else:
@@ -497,8 +497,11 @@ class Dispatcher:
     def finish_exit(self, timeout: float) -> None:
         """Wait until what `begin_exit` found is settled, and give up what is not."""
         if not self.flush(timeout):
-            self._abandon(DeliveryError(f"the process exits, and {self.close_timeout:g} seconds were not enough"))
+            self._abandon(self._exit_error())
         self._reporter.finish()
+
+    def _exit_error(self) -> DeliveryError:
+        return DeliveryError(f"not delivered when the process exited (close_timeout is {self.close_timeout:g} seconds)")
 
     def be_late(self) -> None:
         """From now on nobody comes back to deliver: send what is put at once."""
