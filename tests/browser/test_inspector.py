@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 import urllib.request
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pipelining import pipeline
 from selenium.webdriver.common.keys import Keys
 
 from algolia_usertoken.demo import catalogue
@@ -231,32 +231,17 @@ def test_20_000_requests_arrive(page: Browser, algolia: LocalAlgolia) -> None:
         "  const now = performance.now(); test.longest = Math.max(test.longest, now - last); last = now;"
         "}, 20)"
     )
-    body = b'{"query": "knife", "hitsPerPage": 1}'
     failures: list[BaseException] = []
     sent = [0, 0]
     seen: set[int] = set()
 
     def visit(visitor: int) -> None:
-        def one(token: str) -> bytes:
-            head = (
-                f"POST /1/indexes/products/query HTTP/1.1\r\nHost: {algolia.host}\r\nContent-Length: {len(body)}\r\n"
-                f"X-Algolia-Application-Id: {algolia.app_id}\r\nX-Algolia-API-Key: {algolia.api_key}\r\n"
-                f"X-Algolia-UserToken: {token}\r\n\r\n"
-            )
-            return head.encode() + body
-
         try:
-            with socket.create_connection((algolia.host, algolia.port), timeout=60) as connection:
+            with pipeline(algolia) as searches:
                 for turn in range(2000):
                     if turn >= 200 and len(seen) > 5:  # on a busy machine they go on until the page was seen to move
                         break
-                    tokens = [f"visitor-{visitor}-{turn % 200}-{count % 10}" for count in range(50)]
-                    connection.sendall(b"".join(map(one, tokens)))
-                    answers = b""
-                    while answers.count(b'"serverTimeMS"') < 50:
-                        received = connection.recv(1_000_000)
-                        assert received, "the server hung up"
-                        answers += received
+                    searches.search_as(f"visitor-{visitor}-{turn % 200}-{count % 10}" for count in range(50))
                     sent[visitor] += 50
         except BaseException as error:
             failures.append(error)

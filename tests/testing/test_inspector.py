@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 import time
 from typing import Any
 
 import pytest
 from algoliasearch.search.client import SearchClientSync
-from waiting import PATIENCE
+from pipelining import pipeline
 
 from algolia_usertoken.testing import LocalAlgolia
 from algolia_usertoken.testing import inspector as module
@@ -426,29 +425,13 @@ class TestALotArrives:
         assert len(json.dumps(nothing)) < 1000
 
     def test_it_is_looked_at_while_4_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
-        body = b'{"query": "hat", "hitsPerPage": 1}'
         failures: list[BaseException] = []
 
-        def one(token: str) -> bytes:
-            head = (
-                f"POST {SEARCH} HTTP/1.1\r\nHost: {algolia.host}\r\nContent-Length: {len(body)}\r\n"
-                f"X-Algolia-Application-Id: {algolia.app_id}\r\nX-Algolia-API-Key: {algolia.api_key}\r\n"
-                f"X-Algolia-UserToken: {token}\r\n\r\n"
-            )
-            return head.encode() + body
-
         def visit(visitor: int) -> None:
-            fifty = b"".join(one(f"visitor-{visitor}-{number}") for number in range(50))
             try:
-                with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
+                with pipeline(algolia) as searches:
                     for _ in range(20):
-                        connection.sendall(fifty)
-                        answers = b""
-                        while answers.count(b'"serverTimeMS"') < 50:
-                            received = connection.recv(1_000_000)
-                            assert received, "the server hung up"
-                            answers += received
-                        assert answers.count(b"HTTP/1.1 200 OK") == 50
+                        searches.search_as(f"visitor-{visitor}-{number}" for number in range(50))
             except BaseException as error:
                 failures.append(error)
 
