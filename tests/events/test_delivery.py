@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -611,3 +613,32 @@ def test_a_memory_delivery_that_hangs_times_out() -> None:
     delivery.release()
     delivery.deliver(Batch([event(1)], b"{}"), 0.01)
     assert len(delivery.batches) == 1
+
+
+def test_goes_by_way_of_the_config_s_proxy() -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked.append((self.path, self.client_address[1]))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        delivery = InsightsDelivery(config(1, proxies={"http": f"http://127.0.0.1:{server.server_port}"}))
+        delivery.deliver(batch("1"), 5.0)
+        delivery.deliver(batch("2"), 5.0)
+        delivery.close()
+        server.shutdown()
+
+    assert [path for path, _ in asked] == ["http://127.0.0.1:1/1/events"] * 2
+    assert asked[0] == asked[1]  # on one connection
