@@ -7,7 +7,9 @@ The decision (`identified`) does no I/O, and sync and async share it.
 
 from __future__ import annotations
 
+import os
 import warnings
+import weakref
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -75,6 +77,8 @@ class _TokenAware:
             raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
         # Twice around one transporter does not pile up: the outer one decides.
         self._transporter: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
+        if isinstance(self._transporter, TransporterSync):
+            _sending[id(self._transporter)] = self._transporter
         self.token_provider = token_provider
         self._user_token_in = user_token_in
         self._on_missing_user_token = on_missing_user_token
@@ -220,8 +224,26 @@ class TokenAwareTransporter(_TokenAware, Transporter):
 class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     """A sync transporter that puts the identity of each call on its request, around any other.
 
-    Arguments and errors are those of `TokenAwareTransporter`.
+    Arguments and errors are those of `TokenAwareTransporter`. A forked child opens connections of its own: with
+    algoliasearch alone it uses those of its parent, too, and an answer may reach the wrong process.
     """
+
+
+# The sync transporters that ours are around, for a fork. By their id: not every subclass has a hash.
+_sending: weakref.WeakValueDictionary[int, TransporterSync] = weakref.WeakValueDictionary()
+_sessions_of_parents: list[Any] = []
+
+
+def _leave_connections_to_parent() -> None:
+    for transporter in list(_sending.values()):
+        if transporter.__dict__.get("_session") is not None:
+            # Kept, not closed: a thread that is not here any more may have held the lock that closing takes.
+            _sessions_of_parents.append(transporter._session)
+            transporter._session = None  # a request opens another
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_leave_connections_to_parent)
 
 
 def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[Any, Any]:

@@ -7,7 +7,10 @@ import hashlib
 import hmac
 import importlib.util
 import inspect
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +29,7 @@ from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
 from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SearchParamsObject, SecuredApiKeyRestrictions
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     EventSender,
@@ -868,3 +872,45 @@ def test_transformation_options_of_a_view_leave_its_parent_alone(algolia: LocalA
         assert client._ingestion_transporter is parents
         assert view._ingestion_transporter is not parents
         view._ingestion_transporter.close()
+
+
+FORKS = """
+import os
+from algolia_usertoken import TokenAwareClientSync, identity_scope
+from algolia_usertoken.testing import LocalAlgolia
+
+with LocalAlgolia() as algolia:
+    algolia.save_objects("products", [{"objectID": "1", "name": "hat"}])
+    client = TokenAwareClientSync.create_with_config(algolia.search_config())
+    for turn in range(3):
+        assert client.search_single_index("products", {"query": "parent"}).query == "parent"
+        start, started = os.pipe()
+        children = []
+        for number in range(8):
+            child = os.fork()
+            if not child:
+                try:
+                    os.close(started)
+                    os.read(start, 1)  # until the parent closes it: all at once
+                    for _ in range(5):
+                        with identity_scope(f"user-{number}"):
+                            query = client.search_single_index("products", {"query": f"child-{number}"}).query
+                        assert query == f"child-{number}", query
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            children.append(child)
+        os.close(started)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert client.search_single_index("products", {"query": "parent"}).query == "parent"
+    searches = sorted((search.query, search.user_token) for search in algolia.searches if search.user_token)
+    assert searches == sorted((f"child-{number}", f"user-{number}") for number in range(8) for _ in range(15))
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_does_not_search_on_its_parents_connection() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert done.returncode == 0, done.stderr
