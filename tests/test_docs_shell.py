@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import serving
+from ports import free_port
 
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
@@ -102,13 +103,13 @@ def run_token(command: str) -> None:
 
 
 def run_serve(command: str) -> None:
-    port = serving.free_port()
+    port = free_port()
     answers([sys.executable, "-m", "algolia_usertoken", "serve", "--port", str(port)], port)
     assert command == "algolia-usertoken serve --port 8108"
 
 
 def run_example(command: str) -> None:
-    port = serving.free_port()
+    port = free_port()
     _, script, *options = shlex.split(command.replace("8000", str(port)))
     answers([sys.executable, str(PROJECT / script), *options], port, SHOP_NPM="")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import free_port, gunicorn, running
+from ports import free_port
+from serving import gunicorn, running
 from waiting import PATIENCE, wait_until
 
 from algolia_usertoken.demo import catalogue

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "events"
-sys.path[:0] = [str(TESTS)]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "integrations" / "support")]
 
-from collector import Collector, free_port  # noqa: E402
+from collector import Collector  # noqa: E402
+from ports import free_port  # noqa: E402
 
 Case = Callable[[Collector], tuple[bool, str]]
 CASES: dict[str, Case] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from ports import free_port
 from selenium.webdriver.common.keys import Keys
 from waiting import PATIENCE
 
@@ -41,8 +41,7 @@ def algolia() -> Iterator[LocalAlgolia]:
 @pytest.fixture(params=["fastapi", "flask", "django"])
 def shop(request: pytest.FixtureRequest, algolia: LocalAlgolia, npm: pathlib.Path) -> Iterator[str]:
     """A shop that runs; its address, which to the browser is another site than LocalAlgolia's."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port)],
         cwd=EXAMPLES / request.param,

@@ -281,10 +281,3 @@ class Collector:
         for byte in response:
             connection.sendall(bytes([byte]))
             time.sleep(self.drip)
-
-
-def free_port() -> int:
-    """A port that nobody listens on: connections are refused."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

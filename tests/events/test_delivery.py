@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from collector import ACCEPT_AND_DROP, DROP, HTML, Answer, Collector, free_port
+from collector import ACCEPT_AND_DROP, DROP, HTML, Answer, Collector
+from ports import free_port
 from prelude import Errors, adds_up, config, event, send
 
 from algolia_usertoken import (

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collector import Collector, free_port
+from collector import Collector
+from ports import free_port
 from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, MemoryDelivery

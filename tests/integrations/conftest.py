@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import serving
+from ports import free_port
 
 pytest.register_assert_rewrite("crowd")
 
@@ -16,7 +17,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.fail(
             "redis-server is not installed, and these tests need one: apt-get install redis-server", pytrace=False
         )
-    port = serving.free_port()
+    port = free_port()
     folder = tmp_path_factory.mktemp("redis")
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with serving.running(command, port, folder / "log"):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import serving
 from algoliasearch.insights.client import InsightsClientSync
+from ports import free_port
 from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
@@ -46,7 +47,7 @@ class App:
 def server(request: pytest.FixtureRequest, algolia: LocalAlgolia, tmp_path: pathlib.Path) -> Callable[..., Any]:
     @contextmanager
     def start(**env: str) -> Iterator[App]:
-        port = serving.free_port()
+        port = free_port()
         env = {"LOCAL_ALGOLIA_PORT": str(algolia.port), **env}
         with serving.running(SERVERS[request.param](port), port, tmp_path / "log", env):
             yield App(port)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import serving
 from crowd import Crowd, Visitor
+from ports import free_port
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -62,7 +63,7 @@ def crowded_algolia() -> Iterator[LocalAlgolia]:
 @pytest.mark.parametrize("server", SERVERS)
 def test_nobody_is_mixed_up(server: str, crowded_algolia: LocalAlgolia, tmp_path: pathlib.Path) -> None:
     command, kinds = SERVERS[server]
-    port, leaks = serving.free_port(), tmp_path / "leaks"
+    port, leaks = free_port(), tmp_path / "leaks"
     env = {"LOCAL_ALGOLIA_PORT": str(crowded_algolia.port), "LEAKS": str(leaks)}
     crowd = Crowd(port, kinds, [Visitor(number) for number in range(VISITORS)])
 

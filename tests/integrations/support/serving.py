@@ -17,12 +17,6 @@ from waiting import PATIENCE
 HERE = pathlib.Path(__file__).parent
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(
     command: Sequence[str], port: int | None, log: pathlib.Path, env: Mapping[str, str] | None = None
