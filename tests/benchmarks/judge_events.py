@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "events"
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "integrations" / "support")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "support")]
 
 from collector import Collector  # noqa: E402
 from ports import free_port  # noqa: E402
