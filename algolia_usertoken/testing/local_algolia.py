@@ -154,6 +154,9 @@ class LocalAlgolia:
         A new configuration for a client of algoliasearch, of any of its `…Config` classes, that leads here.
 
             InsightsClientSync.create_with_config(algolia.config_for(InsightsConfig))
+
+        `connect_timeout` and `read_timeout` are 20,000 ms, more than algoliasearch's own 2,000 and 5,000: where tests
+        run, machines are busy. With `hang_next`, set a shorter one.
         """
         from algoliasearch.http.hosts import Host, HostsCollection
 
@@ -162,6 +165,7 @@ class LocalAlgolia:
         extra = {"region": "us"} if region is not None and region.default is inspect.Parameter.empty else {}
         config = config_class(self.app_id, self.api_key, **extra)
         config.hosts = HostsCollection([Host(url=self._host_in_url, scheme="http", port=self.port)])
+        config.connect_timeout = config.read_timeout = 20_000
         config.proxies = {}
         if "http" in getproxies() and not proxy_bypass(self.host):
             # aiohttp would go through the proxy of the environment, unless there is another: the server itself.
