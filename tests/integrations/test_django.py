@@ -231,6 +231,15 @@ class TestStream:
         assert seen == [Identity(TOKEN, "user-42")] * 3
         assert current_identity() is None
 
+    def test_so_does_a_stream_that_is_read_to_its_end(self) -> None:
+        def view(request: Any) -> StreamingHttpResponse:
+            return StreamingHttpResponse(str(current_identity() == Identity(TOKEN)) for _ in range(3))
+
+        response = middleware(view)(RequestFactory().get("/", HTTP_COOKIE=f"_ALGOLIA={TOKEN}"))
+
+        assert list(response) == [b"True"] * 3
+        assert current_identity() is None
+
     async def test_so_does_each_async_step(self) -> None:
         seen: list[Identity | None] = []
 
