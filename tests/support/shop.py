@@ -73,3 +73,29 @@ def watch(when: str) -> None:
     if current_identity() is not None and "LEAKS" in os.environ:
         with open(os.environ["LEAKS"], "a", encoding="utf-8") as leaks:
             leaks.write(f"{when}: {current_identity()}\n")
+
+
+def watched_wsgi(application: Any) -> Any:
+    """`application`, with a look at the context before and after each request."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        watch(f"before {environ['PATH_INFO']}")
+        try:
+            return application(environ, start_response)
+        finally:
+            watch(f"after {environ['PATH_INFO']}")
+
+    return app
+
+
+def watched_asgi(application: Any) -> Any:
+    """The twin of `watched_wsgi`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        watch(f"before {scope.get('path')}")
+        try:
+            await application(scope, receive, send)
+        finally:
+            watch(f"after {scope.get('path')}")
+
+    return app

@@ -133,22 +133,9 @@ django.setup(set_prefix=False)
 # uvicorn ends by the signal that ended it, without what Python does at its exit, and Django hears of no shutdown.
 if "LOCAL_ALGOLIA_PORT" in os.environ:
     shop.client.events.close_on_signal(signal.SIGTERM)
-wsgi_handler, asgi_handler = WSGIHandler(), ASGIHandler()
-
-
-def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-    shop.watch(f"before {environ['PATH_INFO']}")
-    try:
-        return wsgi_handler(environ, start_response)
-    finally:
-        shop.watch(f"after {environ['PATH_INFO']}")
+wsgi, watched_asgi = shop.watched_wsgi(WSGIHandler()), shop.watched_asgi(ASGIHandler())
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        return
-    shop.watch(f"before {scope['path']}")
-    try:
-        await asgi_handler(scope, receive, send)
-    finally:
-        shop.watch(f"after {scope['path']}")
+    if scope["type"] == "http":  # Django knows no other
+        await watched_asgi(scope, receive, send)

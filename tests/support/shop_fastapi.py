@@ -109,9 +109,4 @@ async def settings() -> Any:
     return browser.settings()
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    shop.watch(f"before {scope.get('path')}")
-    try:
-        await shopping(scope, receive, send)
-    finally:
-        shop.watch(f"after {scope.get('path')}")
+app = shop.watched_asgi(shopping)

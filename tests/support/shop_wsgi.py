@@ -56,18 +56,12 @@ def generator(what: str, start_response: Any) -> Iterator[bytes]:
     shop.search(what)
 
 
-serve = IdentityMiddleware(
-    shopping,
-    authenticated_user_token=lambda environ: environ.get("HTTP_X_LOGIN"),
-    set_cookie=True,
-    header=shop.HEADER,
-    opted_out=lambda environ: shop.refused(environ.get("HTTP_COOKIE")),
+app = shop.watched_wsgi(
+    IdentityMiddleware(
+        shopping,
+        authenticated_user_token=lambda environ: environ.get("HTTP_X_LOGIN"),
+        set_cookie=True,
+        header=shop.HEADER,
+        opted_out=lambda environ: shop.refused(environ.get("HTTP_COOKIE")),
+    )
 )
-
-
-def app(environ: dict[str, Any], start_response: Any) -> Any:
-    shop.watch(f"before {environ['PATH_INFO']}")
-    try:
-        return serve(environ, start_response)
-    finally:
-        shop.watch(f"after {environ['PATH_INFO']}")

@@ -104,6 +104,14 @@ def test_a_late_failure(ask: Ask, algolia: LocalAlgolia) -> None:
     assert time.monotonic() - started >= 0.2
 
 
+def post_events(algolia: LocalAlgolia) -> http.client.HTTPConnection:
+    """A connection on which events have been sent, and no answer was read."""
+    key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
+    connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=1.5)
+    connection.request("POST", EVENTS, json.dumps(BATCH), key)
+    return connection
+
+
 def test_a_late_answer_is_dealt_with_at_once(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.delay_next(0.2, path=EVENTS)
     started = time.monotonic()
@@ -111,9 +119,7 @@ def test_a_late_answer_is_dealt_with_at_once(ask: Ask, algolia: LocalAlgolia) ->
     assert time.monotonic() - started >= 0.2
 
     algolia.delay_next(600, path=EVENTS)
-    key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
-    connection = http.client.HTTPConnection(algolia.host, algolia.port)
-    connection.request("POST", EVENTS, json.dumps(BATCH), key)
+    connection = post_events(algolia)
     wait_until(lambda: len(algolia.events) == 2)
     connection.close()
 
@@ -132,9 +138,7 @@ def test_a_client_times_out_on_a_request_that_hangs(algolia: LocalAlgolia) -> No
 @pytest.mark.parametrize("fault", ["hang_next", "drop_next"])
 def test_an_answer_that_never_comes(algolia: LocalAlgolia, fault: str, processed: bool) -> None:
     getattr(algolia, fault)(processed=processed, path=EVENTS)
-    key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
-    connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=1.5)
-    connection.request("POST", EVENTS, json.dumps(BATCH), key)
+    connection = post_events(algolia)
     with pytest.raises((OSError, http.client.HTTPException)):
         connection.getresponse()
     connection.close()
