@@ -75,6 +75,7 @@ class Collector:
         self.errors: list[str] = []
         self.in_doubt: set[str] = set()  # ids of events that were taken, and whose sender got no answer
         self.connections = 0
+        self.held = 0  # requests that came while it answered none
         self._answers: collections.deque[Answer] = collections.deque()
         self._for_now: tuple[float, Answer] | None = None
         self._until: float | None = None  # known with the first request: a busy machine may be late with it
@@ -212,7 +213,10 @@ class Collector:
         body = file.read(int(headers.get("content-length", 0)))
         if len(body) < int(headers.get("content-length", 0)):
             return False  # the sender is gone
-        self._released.wait()
+        if not self._released.is_set():
+            with self._lock:
+                self.held += 1
+            self._released.wait()
         if self._closing:
             return False
         ids: list[str] = []

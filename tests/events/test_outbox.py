@@ -734,7 +734,7 @@ def test_a_file_that_many_make_at_once(
 
 
 def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
-    path: str, run: Callable[..., Any], collector: Collector
+    path: str, run: Callable[..., Any], start: Callable[..., subprocess.Popen[str]], collector: Collector
 ) -> None:
     program = """
         import sys, time
@@ -743,13 +743,20 @@ def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
 
         sender = sender(outbox=SQLiteOutbox(sys.argv[1], lease=1), close_timeout=0.3)
         assert send(sender, range(int(sys.argv[2]))) == int(sys.argv[2])
+        if sys.argv[2] == "300":
+            sys.stdin.readline()
         while sys.argv[2] == "0" and sender.stats.delivered < 300:
             time.sleep(0.01)
     """
     collector.hang()
-    assert run(program, path, "300").seconds < 60
+    process = start(program, 300, stdin=subprocess.PIPE)
+    assert collector.wait_until(lambda: collector.held)
+    process.communicate("go\n", PATIENCE)
+    assert process.returncode == 0
     collector.release()
-    assert collector.wait_for(300)  # they were in flight, and nobody was there for the answer
+    # They were in flight, and nobody was there for the answer.
+    assert collector.wait_until(lambda: len(collector.requests) == collector.held)
+    assert collector.ids == set(map(str, range(300)))
     collector.counts.clear()
 
     run(program, path, "0")
