@@ -138,7 +138,7 @@ class Dispatcher:
         self._parked = 0  # threads that wait for events
         self._idle = True  # whether the next event has to wake or start one
         self._notify_every = self._batch_size  # events
-        self._late_until: float | None = None  # the interpreter exits: no more threads, send at once, until then
+        self._late = False  # the interpreter exits: no more threads, send at once
         self._reporter.start_empty()
         self._taken = 0  # events that have left the queue
         self._flush_to = 0  # number of the first event that may wait
@@ -182,8 +182,8 @@ class Dispatcher:
         lifecycle.hook_exit_of_child()
         if self._closed:  # the event came in while we were closing
             self._abandon(DeliveryError("the sender was closed"))
-        elif self._late_until is not None:
-            if not self._drain(self._late_until):
+        elif self._late:
+            if not lifecycle.drain_late(self):
                 self._abandon(self._exit_error())
         elif not self._background:
             self._idle = False
@@ -460,7 +460,7 @@ class Dispatcher:
             return False
         self._notify()
         if not self._threads and not self._starting:
-            return self._drain(deadline)
+            return self.drain(deadline)
         return self._wait_until_settled(target, deadline)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -505,7 +505,7 @@ class Dispatcher:
 
     def be_late(self) -> None:
         """From now on nobody comes back to deliver: send what is put at once."""
-        self._late_until = time.monotonic() + self.close_timeout
+        self._late = True
         self._notify_every = 1
 
     def asked_by_on_error(self) -> bool:
@@ -522,7 +522,7 @@ class Dispatcher:
             self._lock.wait_for(lambda: self._settled_up_to() >= target or self._closed, timeout)
             return self._settled_up_to() >= target
 
-    def _drain(self, deadline: float | None) -> bool:
+    def drain(self, deadline: float | None) -> bool:
         """Deliver in this thread; where there is no time, what is left goes back into the queue."""
         if not self._inline.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
             return False

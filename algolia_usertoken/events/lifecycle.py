@@ -22,6 +22,7 @@ _orphans: set[Dispatcher] = set()  # nobody's any more, but not empty yet
 # Whether the hook at exit has run, or will not run any more: the interpreter is on its way out when we are imported.
 _exited = not threading.main_thread().is_alive()
 _exit_of_child_hooked = False
+_exit_took = 0.0  # seconds that the exit has spent on delivering so far
 
 
 def register(dispatcher: Dispatcher) -> None:
@@ -91,6 +92,19 @@ def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, 
         wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
 
 
+def drain_late(dispatcher: Dispatcher) -> bool:
+    """Deliver what is sent after the hook at exit; False where there is no time for it.
+
+    Only what is spent on delivering counts, of all senders together: other handlers of the exit may take their time.
+    """
+    global _exit_took
+    start = time.monotonic()
+    try:
+        return dispatcher.drain(start + max(0.0, dispatcher.close_timeout - _exit_took))
+    finally:
+        _exit_took += time.monotonic() - start
+
+
 def accepted() -> dict[Dispatcher, int]:
     """How many events each sender of this process has accepted so far."""
     return {dispatcher: dispatcher.stats.accepted for dispatcher in list(_dispatchers)}
@@ -114,9 +128,11 @@ def flush_all(timeout: float, since: Mapping[Dispatcher, int] | None = None) -> 
 
 
 def _at_exit() -> None:
-    global _exited
+    global _exited, _exit_took
     _exited = True
+    start = time.monotonic()
     _deliver_all(_dispatchers, lambda dispatcher, timeout: dispatcher.finish_exit(timeout))
+    _exit_took = time.monotonic() - start
     for dispatcher in list(_dispatchers):
         dispatcher.be_late()
 
@@ -126,8 +142,9 @@ def _at_exit_of_pool_child(**_: Any) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _exited, _exit_of_child_hooked
+    global _exited, _exit_of_child_hooked, _exit_took
     _exited = _exit_of_child_hooked = False
+    _exit_took = 0.0
     _orphans.clear()
     for dispatcher in list(_dispatchers):
         dispatcher.start_empty()
