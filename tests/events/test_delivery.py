@@ -49,7 +49,7 @@ def test_503_for_a_while(sender: Make, collector: Collector) -> None:
     collector.answer(503, seconds=1.5)
     events = sender()
     send(events, range(2500))
-    assert events.flush(15)
+    assert events.flush(30)
     all_once(collector, events, 2500)
     assert 1 <= events.stats.retries <= 20
 
@@ -61,7 +61,7 @@ def test_what_passes_is_retried(sender: Make, collector: Collector, status: int)
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(500))
-    assert events.flush(10)
+    assert events.flush(30)
     assert not collector.lost(range(500))
     assert not collector.twice
     assert events.stats.delivered == 500
@@ -86,7 +86,7 @@ def test_refused_connections_until_it_comes_up(senders: Make) -> None:
     assert not events.flush(0.7)
     assert events.stats.queued == 1200
     with collector:
-        assert events.flush(15)
+        assert events.flush(30)
         all_once_here = collector.counts
     assert len(all_once_here) == 1200
     assert set(all_once_here.values()) == {1}
@@ -97,7 +97,7 @@ def test_429_waits_as_long_as_it_was_asked_to(sender: Make, collector: Collector
     collector.answer(429, headers={"Retry-After": "1"})
     events = sender()
     send(events, range(10))
-    assert events.flush(10)
+    assert events.flush(30)
     first, second = (request.time for request in collector.requests)
     assert 0.95 <= second - first <= 1.8
     all_once(collector, events, 10)
@@ -183,7 +183,7 @@ def test_3_poisoned_of_1000(sender: Make, collector: Collector, status: int) -> 
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(1000))
-    assert events.flush(10)
+    assert events.flush(30)
     assert events.stats[:5] == (1000, 997, 3, 0, 0)
     assert collector.ids == {str(number) for number in range(1000)} - bad
     assert not collector.twice
@@ -199,7 +199,7 @@ def test_an_html_413_makes_smaller_batches(sender: Make, collector: Collector) -
     collector.limit = 100
     events = sender()
     send(events, range(1000))
-    assert events.flush(10)
+    assert events.flush(30)
     assert not collector.lost(range(1000))
     assert not collector.twice
     assert events.stats[:5] == (1000, 1000, 0, 0, 0)
@@ -212,7 +212,7 @@ def test_an_html_413_for_a_single_event_rejects_it(
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(3))
-    assert events.flush(10)
+    assert events.flush(30)
     assert events.stats[:5] == (3, 0, 3, 0, 0)
     assert sorted(errors.ids) == ["0", "1", "2"]
     assert HTML.decode() not in caplog.text
@@ -279,7 +279,7 @@ def test_connections_that_close_right_after_each_answer_or_right_at_a_request(
     collector.idle_time = 0
     events = sender(batch_size=1)
     send(events, range(30))
-    assert events.flush(10)
+    assert events.flush(30)
     collector.idle_time = None
     send(events, range(30, 35))
     assert events.flush(30)
@@ -323,7 +323,7 @@ def test_malformed_answers_end_in_a_retry_or_in_a_delivery(sender: Make, collect
     delivery = InsightsDelivery(its_config)
     events = sender(delivery=delivery, on_error=errors)
     send(events, range(5))
-    assert events.flush(10)
+    assert events.flush(30)
     assert events.stats[:5] == (5, 5, 0, 0, 0)
     assert not errors.calls
     assert not collector.lost(range(5))
@@ -371,7 +371,7 @@ def test_an_event_of_2_000_000_bytes_is_rejected_alone(sender: Make, collector: 
     events = sender(on_error=errors)
     send(events, range(10))
     events.send({**event("big"), "objectIDs": ["big", "é" * 1_000_000]})
-    assert events.flush(10)
+    assert events.flush(30)
     assert len(collector.counts) == 10
     assert errors.ids == ["big"]
     assert "2000000" in str(errors.calls[0][0])
@@ -449,7 +449,7 @@ def test_what_has_no_json_form_is_refused_or_rejected_never_raised(
     for one in tried:
         events.send(one)
     assert events.send(event(2))
-    assert events.flush(10)
+    assert events.flush(30)
     assert collector.counts == {"1": 1, "2": 1}
     assert events.stats.rejected + events.stats.refused == len(tried) == len(errors.calls)
 
@@ -458,7 +458,7 @@ def test_a_lone_surrogate_is_rejected_alone(sender: Make, collector: Collector) 
     errors = Errors()
     events = sender(on_error=errors)
     send(events, [*range(500), "\ud800", *range(500, 1000)])
-    assert events.flush(10)
+    assert events.flush(30)
     assert not collector.lost(range(1000))
     assert not collector.twice
     assert errors.ids == ["\ud800"]
@@ -559,7 +559,7 @@ def test_a_memory_delivery_fails_and_hangs_as_told(senders: Make) -> None:
     delivery.fail_next()
     delivery.fail_next(BatchRejectedError("bad"))
     send(events, range(10))
-    assert events.flush(10)
+    assert events.flush(30)
     assert len(delivery.events) == 10
     assert [len(one.events) for one in delivery.batches] == [5, 5]
     delivery.hang()

@@ -609,8 +609,7 @@ def test_a_signal_handler_that_flushes_is_not_what_it_waits_for(path: str, run: 
         with sender(outbox=SQLiteOutbox(sys.argv[1])) as sender:
             answers = []
             def handler(*_):
-                started = time.monotonic()
-                answers.append(sender.flush(3) and time.monotonic() - started < 20)
+                answers.append(sender.flush(20))
             signal.signal(signal.SIGUSR1, handler)
             def interrupt():
                 for _ in range(15):

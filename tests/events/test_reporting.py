@@ -91,8 +91,8 @@ def test_an_on_error_that_calls_the_sender(
     done = threading.Event()
 
     def finish() -> None:
-        events.flush(5)
-        events.close(5)
+        events.flush(30)
+        events.close(30)
         done.set()
 
     threading.Thread(target=finish, daemon=True).start()
@@ -185,7 +185,7 @@ def test_each_event_is_reported_once_with_its_reason(sender: Make, collector: Co
     errors = Errors()
     events = sender(on_error=errors, batch_size=500, concurrency=4)
     send(events, range(2000))
-    assert events.flush(10)
+    assert events.flush(30)
     collector.hang()
     send(events, range(2000, 2100))
     events.send({**event("door"), "index": ""})

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from collector import Collector
 from prelude import Errors, adds_up, event, send
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
     EventSender,
@@ -369,11 +369,7 @@ def test_a_sender_in_a_cycle_that_has_events_delivers_them(delivery: MemoryDeliv
     events.send(event(1))
     del events
     gc.collect()
-    for _ in range(500):
-        if delivery.events:
-            break
-        time.sleep(0.01)
-    assert len(delivery.events) == 1
+    wait_until(lambda: len(delivery.events) == 1)
 
 
 GC_PROGRAM = """
@@ -488,7 +484,7 @@ def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
         events = sender(concurrency=2)
         jobs = [gevent.spawn(send, events, range(start, start + 500)) for start in range(0, 2000, 500)]
         gevent.joinall(jobs, raise_error=True)
-        assert events.flush(10)
+        assert events.flush(30)
         assert events.stats.delivered == 2000, events.stats
         send(events, range(2000, 2500))  # for the exit
         print("exits")
