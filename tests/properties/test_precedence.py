@@ -16,7 +16,7 @@ import pytest
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
 from algoliasearch.search.config import SearchConfig
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -103,6 +103,8 @@ def winner(world: World) -> Identity | None:
     if context is not None:
         resolved = who(world.resolve) if isinstance(world.resolve, str) else world.resolve
         if context.user_token is None and context.authenticated_user_token is not None and resolved is not None:
+            if resolved.opted_out:  # who is logged in may still have opted out
+                return resolved
             context = replace(context, user_token=resolved.user_token)
         return who(context)
     return who(world.resolve if world.resolve is not None else world.default)
@@ -411,6 +413,7 @@ TestNesting.settings = settings(fewer, stateful_step_count=25)
 
 
 @given(worlds, calls())
+@example(World(context=Identity(None, "login"), resolve=Identity("visitor", opted_out=True)), Call())
 def test_who_wins(world: World, call: Call) -> None:
     """The same without a nesting, but with all levels at once."""
     clients = Echoes(world)
