@@ -132,7 +132,7 @@ def _at_exit() -> None:
     _exited = True
     start = time.monotonic()
     _deliver_all(_dispatchers, lambda dispatcher, timeout: dispatcher.finish_exit(timeout))
-    _exit_took = time.monotonic() - start
+    _exit_took += time.monotonic() - start
     for dispatcher in list(_dispatchers):
         dispatcher.be_late()
 

@@ -750,7 +750,7 @@ def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
     collector.hang()
     process = start(program, 300, stdin=subprocess.PIPE)
     assert collector.wait_until(lambda: collector.held)
-    process.communicate("go\n", PATIENCE)
+    process.communicate("go\n", 60)
     assert process.returncode == 0
     collector.release()
     # They were in flight, and nobody was there for the answer.
