@@ -6,9 +6,13 @@ Every project that has this package installed loads it, so nothing is imported h
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import functools
 import inspect
 import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import types
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +29,7 @@ _MARKERS = {
     "test, and its fixtures, as this user; also takes an Identity.",
 }
 _CONTEXT = "algolia_usertoken.context"
+_test: contextvars.ContextVar[object] = contextvars.ContextVar("algolia_usertoken_test")  # which one this context is of
 
 
 class _AlgoliaOptions:
@@ -96,16 +101,63 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """No identity leaks from one test to the next, whatever the test set and did not take back."""
-    before = _frame().get() if _CONTEXT in sys.modules else None
+    before = _frame()
+    _test.set(object())
     try:
         return (yield)
     finally:
-        if _CONTEXT in sys.modules:
-            _frame().set(before)
+        _set_frame(before)
 
 
 def _frame() -> Any:
-    return sys.modules[_CONTEXT]._frame
+    return sys.modules[_CONTEXT]._frame.get() if _CONTEXT in sys.modules else None
+
+
+def _set_frame(frame: Any) -> None:
+    if _CONTEXT in sys.modules:
+        sys.modules[_CONTEXT]._frame.set(frame)
+
+
+def _of_this_test(function: Any) -> Any:
+    """An async test or fixture that finds the identity of the test it runs for.
+
+    Its loop may be older than the test, and so is that loop's context: there the identity is that of an earlier test.
+    """
+    if isinstance(function, types.MethodType):
+        return types.MethodType(_of_this_test(function.__func__), function.__self__)
+    test, frame = _test.get(None), _frame()
+
+    def enter() -> None:
+        if _test.get(None) is not test:
+            _test.set(test)
+            _set_frame(frame)
+
+    @functools.wraps(function)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        enter()
+        return await function(*args, **kwargs)
+
+    @functools.wraps(function)
+    async def iterated(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        enter()
+        async with contextlib.aclosing(function(*args, **kwargs)) as values:
+            async for value in values:
+                yield value
+
+    return awaited if inspect.iscoroutinefunction(function) else iterated
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+    function: Any = fixturedef.func
+    if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        return (yield)
+    definition: Any = fixturedef
+    definition.func = _of_this_test(function)
+    try:
+        return (yield)
+    finally:
+        definition.func = function
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -120,19 +172,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """An async test may run in a loop that is older than it, and so is that loop's context."""
-    function = getattr(item, "obj", None)
-    if item.get_closest_marker("user_token") is None or not inspect.iscoroutinefunction(function):
+    function: Any = getattr(item, "obj", None)
+    if not inspect.iscoroutinefunction(function):
         return (yield)
-    from ..context import identity_scope
-
-    scoped = identity_scope(_identity_of(item))(function)
+    own: Any = item
     unittest = sys.modules.get("unittest")
-    if unittest is not None and isinstance(item.instance, unittest.TestCase):  # type: ignore[attr-defined]
-        setattr(item.instance, item.name, scoped)  # type: ignore[attr-defined]
-    else:
-        item.obj = scoped  # type: ignore[attr-defined]
-    return (yield)
+    if unittest is not None and isinstance(own.instance, unittest.TestCase):
+        setattr(own.instance, own.name, _of_this_test(function))
+        return (yield)
+    own.obj = _of_this_test(function)
+    try:
+        return (yield)
+    finally:
+        own.obj = function
 
 
 @pytest.fixture

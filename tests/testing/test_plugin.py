@@ -275,6 +275,87 @@ def test_async_tests_run_as_the_user_too(project: pytest.Pytester, mark: str, ar
     result.assert_outcomes(passed=3)
 
 
+# A loop, and its context, that lives as long as a wider fixture: what FastAPI's users do to have one client for all.
+ONE_LOOP = """
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+LOOP
+async def web(anyio_backend):
+    yield
+
+FIXTURE
+async def who(web):
+    yield current_identity()
+
+class TestClass:
+    FIXTURE
+    async def own(self, web):
+        self.seen = current_identity()
+        return self
+
+    @pytest.mark.user_token("u-0")
+    @MARK
+    async def test_one(self, web, who, own):
+        assert own is self
+        assert current_identity() == who == self.seen == Identity("u-0")
+        set_user_token("leaked")
+
+    @MARK
+    async def test_two(self, web, who, own):
+        assert current_identity() is who is self.seen is None
+        set_user_token("leaked")
+
+@MARK
+async def test_three(web):
+    assert current_identity() is None
+
+FIXTURE
+async def somebody(web):
+    set_user_token("fixture")
+
+@MARK
+async def test_four(web, somebody, who):
+    assert current_identity() == who == Identity("fixture")
+
+@pytest.mark.user_token("u-1")
+@MARK
+async def test_five(who):
+    assert current_identity() == who == Identity("u-1")
+
+@pytest.fixture
+def sync_somebody():
+    set_user_token("sync-fixture")
+
+@MARK
+async def test_six(sync_somebody, who):
+    assert current_identity() == who == Identity("sync-fixture")
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "fixture", "loop", "arguments"),
+    [
+        ("pytest.mark.anyio", "pytest.fixture", "pytest.fixture(scope='module')", ["-p", "no:asyncio"]),
+        (
+            "pytest.mark.asyncio(loop_scope='module')",
+            "pytest_asyncio.fixture(loop_scope='module')",
+            "pytest_asyncio.fixture(scope='module', loop_scope='module')",
+            ["-p", "no:anyio"],
+        ),
+    ],
+)
+def test_a_loop_of_several_tests_leaks_no_identity(
+    project: pytest.Pytester, mark: str, fixture: str, loop: str, arguments: list[str]
+) -> None:
+    text = ONE_LOOP.replace("MARK", mark).replace("FIXTURE", f"@{fixture}").replace("LOOP", f"@{loop}")
+    if "asyncio" in mark:
+        text = "import pytest_asyncio\n" + text
+
+    run(project, text, *arguments).assert_outcomes(passed=6)
+
+
 def test_identity_does_not_leak_from_test_to_test(project: pytest.Pytester) -> None:
     run(
         project,
