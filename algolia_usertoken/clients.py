@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,6 +22,8 @@ from .transporter import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from algoliasearch.search.config import SearchConfig
     from algoliasearch.search.models import SecuredApiKeyRestrictions
     from typing_extensions import Self
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
 
 Client = TypeVar("Client")
-
-# Guards the first use of `events` and `insights`; not per client, so that clients stay picklable. What they are made of
-# is imported then, too: it costs as much as a tenth of algoliasearch, and not every application sends events.
-_first_use = threading.Lock()
 
 
 class _TokenAwareClient(Generic[AnyTransporter]):
@@ -61,11 +58,12 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         insights_config: InsightsConfig | None = None,
         events: EventSender | None = None,
     ) -> None:
-        if events is not None:
-            from .events.sender import EventSender
+        # Imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in the
+        # middle of that, and would wait for the import for ever.
+        from .events.sender import EventSender
 
-            if not isinstance(events, EventSender):
-                raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
+        if events is not None and not isinstance(events, EventSender):
+            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
         if insights_config is not None and not isinstance(insights_config, InsightsConfig):
             raise TypeError(f"insights_config must be an InsightsConfig, not {type(insights_config).__name__}")
         self._provider = one_provider(user_token, token_provider, None if events is None else events.token_provider)
@@ -75,10 +73,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             "forward_client_ip": forward_client_ip,
         }
         self._insights_config = insights_config
-        self._made_insights_config: InsightsConfig | None = None
         self._given_events = events
-        self._made_events: EventSender | None = None
-        self._made_insights: Any = None
         super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
         make_token_aware(self, self._provider, **self._options)
 
@@ -130,7 +125,6 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         view = copy(self)
         view._parent = self._parent or self
         view._provider = self._provider.with_identity(identity)
-        view._made_events = view._made_insights = None
         view._ingestion_transporter = copy(self._ingestion_transporter)
         return make_token_aware(view, view._provider, **self._options)
 
@@ -143,24 +137,24 @@ class _TokenAwareClient(Generic[AnyTransporter]):
     def _own_events(self) -> EventSender:
         if self._given_events is not None:
             return self._given_events
-        with _first_use:
-            if self._made_events is None:
-                from .events.sender import EventSender
-
-                self._made_events = EventSender(config=self._used_insights_config(), token_provider=self._provider)
-            return self._made_events
+        events: EventSender = self._made("events", self._new_events)
+        return events
 
     def _insights(self) -> Any:
         client = (self._parent or self)._own_insights()
         return client if client.token_provider is self._provider else client._with_provider(self._provider)
 
     def _own_insights(self) -> Any:
-        with _first_use:
-            if self._made_insights is None:
-                self._made_insights = self._new_insights(
-                    config=self._used_insights_config(), token_provider=self._provider
-                )
-            return self._made_insights
+        return self._made("insights", self._new_insights)
+
+    def _made(self, name: str, make: Callable[[], Any]) -> Any:
+        """What is made on first use, and once.
+
+        Without a lock: who holds it may be interrupted by a signal handler or a `__del__` that comes here, too, or be
+        gone after a fork. Of two that come at once, both make one, and the first is kept.
+        """
+        made = self.__dict__.get(f"_made_{name}")
+        return self.__dict__.setdefault(f"_made_{name}", make()) if made is None else made
 
     def set_transformation_options(self, *args: Any, **kwargs: Any) -> Any:
         if self._parent is not None:
@@ -170,17 +164,23 @@ class _TokenAwareClient(Generic[AnyTransporter]):
     def _used_insights_config(self) -> InsightsConfig:
         if self._insights_config is not None:
             return self._insights_config
-        if self._made_insights_config is None:
-            self._made_insights_config = InsightsConfig(self._config.app_id, self._config.api_key)
-        return self._made_insights_config
+        config: InsightsConfig = self._made(
+            "insights_config", lambda: InsightsConfig(self._config.app_id, self._config.api_key)
+        )
+        return config
 
-    def _new_insights(self, **arguments: Any) -> Any:
+    def _new_events(self) -> EventSender:
+        from .events.sender import EventSender
+
+        return EventSender(config=self._used_insights_config(), token_provider=self._provider)
+
+    def _new_insights(self) -> Any:
         raise NotImplementedError
 
     def _set_insights_api_key(self, api_key: str) -> None:
-        owner = self._parent or self
-        if owner._made_insights_config is not None:
-            owner._made_insights_config.set_client_api_key(api_key)
+        config = (self._parent or self).__dict__.get("_made_insights_config")
+        if config is not None:
+            config.set_client_api_key(api_key)
 
     def _restricted_to_user(self, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None) -> dict[str, Any]:
         """`restrictions` with the current user token; one that they name themselves stays."""
@@ -203,7 +203,8 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes its own on first use.
-        return {**self.__dict__, "_made_events": None, "_made_insights": None}
+        made = ("_made_events", "_made_insights")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
 
 class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
@@ -234,10 +235,10 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         client: TokenAwareInsightsClient = self._insights()
         return client
 
-    def _new_insights(self, **arguments: Any) -> TokenAwareInsightsClient:
+    def _new_insights(self) -> TokenAwareInsightsClient:
         from .insights import TokenAwareInsightsClient
 
-        return TokenAwareInsightsClient(**arguments)
+        return TokenAwareInsightsClient(config=self._used_insights_config(), token_provider=self._provider)
 
     async def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
@@ -265,13 +266,14 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         if self._parent is not None:
             return
         try:
-            events, self._made_events = self._made_events, None
+            events = self.__dict__.pop("_made_events", None)
             if events is not None:
                 await events.aclose()
             if self._given_events is not None:
                 await self._given_events.aflush(self._given_events.close_timeout)
-            if self._made_insights is not None:
-                await self._made_insights.close()
+            insights = self.__dict__.get("_made_insights")
+            if insights is not None:
+                await insights.close()
         finally:
             await super().close()
 
@@ -288,10 +290,10 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         client: TokenAwareInsightsClientSync = self._insights()
         return client
 
-    def _new_insights(self, **arguments: Any) -> TokenAwareInsightsClientSync:
+    def _new_insights(self) -> TokenAwareInsightsClientSync:
         from .insights import TokenAwareInsightsClientSync
 
-        return TokenAwareInsightsClientSync(**arguments)
+        return TokenAwareInsightsClientSync(config=self._used_insights_config(), token_provider=self._provider)
 
     def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
@@ -319,13 +321,14 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         if self._parent is not None:
             return
         try:
-            events, self._made_events = self._made_events, None
+            events = self.__dict__.pop("_made_events", None)
             if events is not None:
                 events.close()
             if self._given_events is not None:
                 self._given_events.flush(self._given_events.close_timeout)
-            if self._made_insights is not None:
-                self._made_insights.close()
+            insights = self.__dict__.get("_made_insights")
+            if insights is not None:
+                insights.close()
         finally:
             super().close()
 
