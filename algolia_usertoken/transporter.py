@@ -8,6 +8,7 @@ The decision (`identified`) does no I/O, and sync and async share it.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 import weakref
 from copy import copy
@@ -32,6 +33,8 @@ FORWARDED_FOR = "X-Forwarded-For"
 _HEADER = HEADER.lower()
 _UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
 _FORWARDED_FOR = FORWARDED_FOR.lower()
+
+_PACKAGES = ("algoliasearch.", "algolia_usertoken.")
 
 AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
 UserTokenIn = Literal["header", "parameter", "both"]
@@ -186,7 +189,7 @@ class _TokenAware:
         message += ": set one with identity_scope(), or search as Identity() for nobody"
         if self._on_missing_user_token == "raise":
             raise MissingUserTokenError(message)
-        warnings.warn(message, MissingUserTokenWarning, stacklevel=2)
+        warnings.warn(message, MissingUserTokenWarning, stacklevel=_level_of_caller())
 
     @property
     def config(self) -> BaseConfig:
@@ -227,6 +230,15 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     Arguments and errors are those of `TokenAwareTransporter`. A forked child opens connections of its own: with
     algoliasearch alone it uses those of its parent, too, and an answer may reach the wrong process.
     """
+
+
+def _level_of_caller() -> int:
+    """The `stacklevel` of a warning about a search: the line of the application that makes it."""
+    # skip_file_prefixes of Python 3.12 does this.
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGES):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 # The sync transporters that ours are around, for a fork. By their id: not every subclass has a hash.

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import pickle
+import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,12 +16,15 @@ from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import EchoTransporter, Transporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
 from algoliasearch.http.verb import Verb
+from algoliasearch.search.config import SearchConfig
 
 from algolia_usertoken import (
     Identity,
     InvalidUserTokenError,
     MissingUserTokenError,
     MissingUserTokenWarning,
+    TokenAwareClient,
+    TokenAwareClientSync,
     TokenAwareTransporter,
     TokenAwareTransporterSync,
     TokenProvider,
@@ -689,6 +693,28 @@ def test_multi_query_of_which_only_some_have_a_token_is_reported() -> None:
     body = {"requests": [{"userToken": "u"}, {}]}
     with pytest.raises(MissingUserTokenError):
         send(body, path=QUERIES, on_missing_user_token="raise")
+
+
+async def test_warning_names_the_line_that_searches() -> None:
+    config = SearchConfig("A", "k")
+    sync_client = TokenAwareClientSync.create_with_config(
+        config, EchoTransporterSync(config), on_missing_user_token="warn"
+    )
+    async_client = TokenAwareClient.create_with_config(config, EchoTransporter(config), on_missing_user_token="warn")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            first = line()
+            sync_client.search_single_index_with_http_info("products")
+            sync_client.with_identity(None).search_single_index_with_http_info("products")
+            await async_client.search_single_index_with_http_info("products")
+
+    assert [(warning.filename, warning.lineno - first) for warning in caught] == [(__file__, n) for n in (1, 2, 3)]
+
+
+def line() -> int:
+    return sys._getframe(1).f_lineno
 
 
 def test_warning_can_be_made_an_error_and_ignored() -> None:
