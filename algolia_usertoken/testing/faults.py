@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+_is_header_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # a token: RFC 9110, 5.6.2
+
 FaultKind = Literal["answer", "delay", "hang", "drop"]
 
 
@@ -106,8 +108,10 @@ def checked_headers(headers: Any) -> dict[str, str]:
     if not isinstance(headers, Mapping):
         raise ValueError(f"headers must be a mapping of str to str, not {headers!r}")
     for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str) or not name or re.search(r"[\r\n\0]", name + value):
+        if not isinstance(name, str) or not isinstance(value, str) or re.search(r"[\r\n\0]", name + value):
             raise ValueError(f"headers must be str to str, and one line each, not {name!r}: {value!r}")
+        if not _is_header_name(name):  # an answer with one is cut short, and its client waits for the rest
+            raise ValueError(f"headers must be named as in HTTP, with letters, digits and hyphens, not {name!r}")
     return dict(headers)
 
 

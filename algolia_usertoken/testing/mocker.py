@@ -123,6 +123,8 @@ class AlgoliaRouter(MockRouter):
         using: Any = "algolia",
         **options: Any,
     ) -> None:
+        if records is not None and not isinstance(records, Mapping):
+            raise ValueError(f"records must be a dict of lists of objects, by index, not {type(records).__name__}")
         super().__init__(assert_all_mocked=True, using=using, **options)
         self._answers = not assert_all_mocked
         records_kept = Records(any_index=records is None)

@@ -149,6 +149,9 @@ class Records:
             raise ValueError(f"index must be the name of an index, not {name!r}")
         try:
             bodies = json.loads(json.dumps(list(records), allow_nan=False))
+            for place, body in enumerate(bodies):
+                if not isinstance(body, dict):
+                    raise ValueError(f"number {place} must be an object, a dict, not {type(body).__name__}")
             return self.write(name, [{"action": "addObject", "body": body} for body in bodies])[1]
         except Refused as refused:
             raise ValueError(f"records: {refused.message}") from None

@@ -285,7 +285,8 @@ def test_save_objects_keeps_its_own_copy(algolia: LocalAlgolia, client: SearchCl
     [
         ("", [], "index"),
         (None, [], "index"),
-        ("i", [1], "records"),
+        ("i", [{}, 1], "records: number 1 must be an object, a dict, not int"),
+        ("i", "text", "records: number 0 must be an object, a dict, not str"),
         ("i", [{"objectID": ""}], "records"),
         ("i", [{"objectID": "a", "b": {1, 2}}], "records"),
         ("i", [{"objectID": "a", "b": float("nan")}], "records"),
