@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
@@ -41,6 +41,7 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 
 # Celery's signals belong to the process, not to an application. This says for how many they are connected.
 _installed: WeakSet[Celery] = WeakSet()
+_configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of the deliveries of each, by queue
 _SCOPE = "_algolia_identity_scope"  # on a task's request: what was set for it
 
 
@@ -143,11 +144,15 @@ class CeleryDelivery:
 
     Raises:
         TypeError: `app` is no Celery application.
+        ValueError: `queue` has another `config` already.
     """
 
     def __init__(self, app: Celery, queue: str = "algolia-events", *, config: InsightsConfig | None = None) -> None:
         if not isinstance(app, Celery):
             raise TypeError(f"app must be a Celery application, not {type(app).__name__}")
+        known = _configs.setdefault(app, {}).setdefault(queue, config)
+        if known is not config:  # Celery would keep the first task of that name
+            raise ValueError(f"queue {queue!r} has a CeleryDelivery with another config: each needs a queue of its own")
         self._queue = queue
         self._config = config
         self._insights: Delivery | None = None

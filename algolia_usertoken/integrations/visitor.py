@@ -187,8 +187,6 @@ class VisitorRules:
             return answer  # type: ignore[return-value]
         if answer is None or answer == "":
             return None
-        if inspect.iscoroutine(answer):
-            answer.close()
         what = (
             f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
         )
@@ -233,6 +231,10 @@ def drive(flow: Flow, request: Any) -> Visitor:
         while True:
             try:
                 answer = question(request)
+                if type(answer) not in _ANSWERS and inspect.isawaitable(answer):
+                    if inspect.iscoroutine(answer):
+                        answer.close()
+                    raise TypeError("it is async, and nobody awaits its answer here")
             except Exception as error:
                 question = flow.throw(error)
             else:

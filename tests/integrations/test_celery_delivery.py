@@ -8,6 +8,7 @@ from typing import Any
 import delivering
 import pytest
 import serving
+from algoliasearch.insights.config import InsightsConfig
 from celery import Celery
 from waiting import wait_until
 
@@ -111,6 +112,20 @@ def test_a_broker_that_is_away_is_tried_again() -> None:
 def test_wants_an_application() -> None:
     with pytest.raises(TypeError, match="app must be a Celery application, not str"):
         CeleryDelivery("shop")  # type: ignore[arg-type]
+
+
+def test_a_queue_has_one_config() -> None:
+    app, other_app = Celery(set_as_current=False), Celery(set_as_current=False)
+    eu, us = InsightsConfig("A", "k", "de"), InsightsConfig("A", "k", "us")
+    CeleryDelivery(app, config=eu)
+    CeleryDelivery(app, config=eu)
+
+    for config in (us, None):
+        with pytest.raises(ValueError, match=r"^queue 'algolia-events' has a CeleryDelivery with another config"):
+            CeleryDelivery(app, config=config)
+
+    assert CeleryDelivery(app, "us-events", config=us)._task.name == "algolia_usertoken.deliver.us-events"
+    CeleryDelivery(other_app, config=us)
 
 
 def test_without_a_config_the_worker_finds_id_and_key_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,10 +351,26 @@ class TestSettings:
             (["sessions.middleware.Session"], {}, ["W001"]),
         ],
     )
-    def test_and_the_place_of_the_middleware(self, order: list[str | None], keys: Any, ids: list[str]) -> None:
-        names = [MIDDLEWARE if name is None else f"django.contrib.{name}Middleware" for name in order]
+    @pytest.mark.parametrize("ours", [MIDDLEWARE, f"{__name__}.Subclass"])
+    def test_and_the_place_of_the_middleware(
+        self, order: list[str | None], keys: Any, ids: list[str], ours: str
+    ) -> None:
+        names = [ours if name is None else f"django.contrib.{name}Middleware" for name in order]
         with override_settings(MIDDLEWARE=names, ALGOLIA_USERTOKEN=keys):
-            assert [message.id for message in check_middleware()] == [f"algolia_usertoken.{id}" for id in ids]
+            messages = check_middleware()
+
+        assert [message.id for message in messages] == [f"algolia_usertoken.{id}" for id in ids]
+        assert all(message.hint == f"Move {ours!r} below it." for message in messages if "W002" in message.id)
+
+    def test_a_middleware_that_is_none_is_left_to_django(self) -> None:
+        with override_settings(MIDDLEWARE=["no_such_module.Middleware", f"{__name__}.PATIENCE"]):
+            (message,) = check_middleware()
+
+        assert message.id == "algolia_usertoken.W001"
+
+
+class Subclass(IdentityMiddleware):
+    pass
 
 
 class Product(models.Model):

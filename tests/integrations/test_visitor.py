@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
+import warnings
 from typing import Any
 
 import hostile
@@ -171,6 +174,20 @@ class TestOptedOut:
         assert visit(VisitorRules(set_cookie=fail)) == (Identity(), None)
         assert "given no cookie" in caplog.text
 
+    def test_an_answer_that_nobody_awaits_is_no_consent(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def consent(request: object) -> bool:
+            raise AssertionError
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it is closed
+            assert visit(VisitorRules(set_cookie=lambda request: consent(request))) == (Identity(), None)
+        assert "given no cookie" in caplog.text
+        assert "it is async, and nobody awaits its answer here" in caplog.text
+
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            rules = VisitorRules(opted_out=lambda request: loop.create_future())
+            assert visit(rules, f"_ALGOLIA={TOKEN}") == (Identity(opted_out=True), None)
+
 
 class TestAddress:
     @pytest.mark.parametrize(
@@ -333,7 +350,7 @@ class TestArguments:
             return "user-42"
 
         assert visit(VisitorRules(authenticated_user_token=lambda request: token(request))) == (Identity(), None)
-        assert "of type coroutine" in caplog.text
+        assert "it is async, and nobody awaits its answer here" in caplog.text
 
 
 async def test_async_functions_are_awaited() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .conf import MIDDLEWARE, SETTING, visitor_rules
 
@@ -29,7 +30,8 @@ def check_settings(**_: Any) -> list[Any]:
 def check_middleware(**_: Any) -> list[Any]:
     """The middleware is there, and where the functions of `ALGOLIA_USERTOKEN` find session and user."""
     middleware = list(settings.MIDDLEWARE)
-    if MIDDLEWARE not in middleware:
+    ours = MIDDLEWARE if MIDDLEWARE in middleware else next(filter(_is_subclass, middleware), None)
+    if ours is None:
         return [
             Warning(
                 "IdentityMiddleware is not in MIDDLEWARE: no request will have an identity",
@@ -41,14 +43,24 @@ def check_middleware(**_: Any) -> list[Any]:
     has_functions = isinstance(given, dict) and any(
         callable(value) or isinstance(value, str) for value in given.values()
     )
-    late = [name for name in _BEFORE if name in middleware[middleware.index(MIDDLEWARE) :]]
+    late = [name for name in _BEFORE if name in middleware[middleware.index(ours) :]]
     if has_functions and late:
         return [
             Warning(
                 f"IdentityMiddleware comes before {late[-1].rpartition('.')[2]} in MIDDLEWARE: "
                 f"the functions of {SETTING} find no request.{'user' if 'auth' in late[-1] else 'session'}",
-                hint=f"Move {MIDDLEWARE!r} below it.",
+                hint=f"Move {ours!r} below it.",
                 id="algolia_usertoken.W002",
             )
         ]
     return []
+
+
+def _is_subclass(name: str) -> bool:
+    from .middleware import IdentityMiddleware
+
+    try:
+        found = import_string(name)
+    except Exception:  # whatever it is, Django says so itself
+        return False
+    return isinstance(found, type) and issubclass(found, IdentityMiddleware)
