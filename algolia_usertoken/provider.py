@@ -23,7 +23,8 @@ class TokenProvider:
     Args:
         default: Who is meant where nobody else says, for example the name of a background job.
         resolve: A function without arguments, called for each request that the context does not answer. It must be
-            fast and must not block; an error in it reaches the caller of the search.
+            fast and must not block. An error in it reaches the caller of a search; an event is refused, counted and
+            reported, as one with nobody to attribute it to.
 
     Raises:
         InvalidUserTokenError: `default` is not what Algolia accepts.

@@ -208,12 +208,14 @@ def test_event_that_is_nobodys_is_refused(push: Push, algolia: LocalAlgolia, who
         {"events": []},
         {"events": None},
         {"events": "x"},
+        {"events": (event() for _ in range(2))},
+        {"events": (event(),)},
         {"events": {"eventType": "view"}},
         {"Events": [event()]},
         [event()],
         {"events": [event()] * 1001},
     ],
-    ids=["empty", "no events", "null", "text", "object", "other case", "bare list", "1001"],
+    ids=["empty", "no events", "null", "text", "generator", "tuple", "object", "other case", "bare list", "1001"],
 )
 def test_body_without_1_to_1000_events_is_refused(push: Push, algolia: LocalAlgolia, body: Any) -> None:
     with pytest.raises(InvalidEventError, match=r"^events must be a list of 1 to 1000 events$") as caught:

@@ -7,9 +7,11 @@ import netrc  # noqa: F401 - requests imports it at a first request, which is ma
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import requests
@@ -200,8 +202,15 @@ def _message_of(response: ApiResponse[Any]) -> str:
 
 
 def _retry_after(response: ApiResponse[Any]) -> float | None:
+    """Seconds, given as such or as a date (RFC 9110, 10.2.3)."""
     value = (response.headers or {}).get("retry-after") or ""
-    return float(value) if value.isascii() and value.isdigit() else None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return None if date.tzinfo is None else max(0.0, date.timestamp() - time.time())
 
 
 class MemoryDelivery:

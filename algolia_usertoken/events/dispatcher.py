@@ -172,7 +172,7 @@ class Dispatcher:
     def orphan(self) -> None:
         """Nobody can send, flush or close any more: deliver what is left and end."""
         self._orphaned = True
-        if self._threads:
+        if self._threads or self._starting:
             self._signal()
         elif len(self._queue):
             lifecycle.keep(self)
@@ -229,10 +229,11 @@ class Dispatcher:
     def _keep(self) -> None:
         """Keep the lease on our events in the outbox, and take over those of dead processes."""
         assert self._outbox is not None
+        pause = min(self._outbox.lease / 3, threading.TIMEOUT_MAX)
         while not (self._closing or self._orphaned):
             self._keep_once(self._outbox)
             with self._lock:
-                self._lock.wait_for(lambda: self._closing or self._orphaned, self._outbox.lease / 3)
+                self._lock.wait_for(lambda: self._closing or self._orphaned, pause)
 
     def _keep_once(self, outbox: SQLiteOutbox) -> None:
         try:
@@ -479,10 +480,12 @@ class Dispatcher:
                 self._closed = self._idle = True
                 self._lock.notify_all()  # who waits for what stays in an outbox
             self._signal()
-            self._delivery.close()
-            if self._outbox is not None:
-                self._outbox.close()
-            self._reporter.finish()
+            try:
+                self._delivery.close()
+            finally:  # one of somebody's own may raise
+                if self._outbox is not None:
+                    self._outbox.close()
+                self._reporter.finish()
         return done
 
     def begin_exit(self) -> bool:

@@ -78,10 +78,15 @@ class _SignalHandler:
 
 def deliver_on_signal(dispatcher: Dispatcher, signum: int) -> None:
     """On `signum`, deliver, then do what would have been done without us."""
+    if not isinstance(signum, int):
+        raise TypeError(f"signum must be the number of a signal, not {type(signum).__name__}")
     handler = signal.getsignal(signum)
     if not isinstance(handler, _SignalHandler):
         handler = _SignalHandler(signum)
-        signal.signal(signum, handler)
+        try:
+            signal.signal(signum, handler)
+        except OSError:  # SIGKILL
+            raise ValueError(f"signum {signum} is of a signal that nobody can handle") from None
     handler.dispatchers.add(dispatcher)
 
 

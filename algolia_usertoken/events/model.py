@@ -94,13 +94,13 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         InvalidEventError: Algolia would refuse it; `field` says why.
         MissingUserTokenError: Neither the event nor `identity` says whose it is.
     """
-    try:
-        own = dict(event)
-    except (TypeError, ValueError):
-        raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}") from None
+    if type(event) is not dict and not isinstance(event, Mapping):
+        hint = ": give its to_dict()" if hasattr(event, "to_dict") else ""
+        raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}{hint}")
+    own = dict(event)
     for field in (*_LISTS, "algoliaSource"):
-        if field in own and type(own[field]) is list:
-            own[field] = own[field].copy()
+        if isinstance(own.get(field), list):
+            own[field] = list(own[field])
     return attribute(own, identity, timestamp)
 
 
@@ -215,7 +215,7 @@ def milliseconds(timestamp: datetime | int | None) -> int:
     if timestamp is None:
         return int(time.time() * 1000)
     if isinstance(timestamp, datetime):
-        if timestamp.tzinfo is None:
+        if timestamp.utcoffset() is None:
             raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")
         timestamp = (timestamp - _EPOCH) // timedelta(milliseconds=1)
     elif isinstance(timestamp, bool) or not isinstance(timestamp, int):
@@ -342,8 +342,9 @@ def as_list(field: str, items: Any) -> list[Any]:
 
 def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
     missing = field in ("eventName", "index", "eventType") and event.get(field) is None
-    name = quoted(event.get("eventName"))
-    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''} (event {name})", field)
+    name = event.get("eventName")
+    which = "" if name is None else f" (event {quoted(name)})"
+    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{which}", field)
 
 
 def _unknown(

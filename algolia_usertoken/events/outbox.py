@@ -454,7 +454,7 @@ def _patiently(action: Callable[[], _T]) -> _T:
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
     if not text or text == ":memory:" or "\0" in text:

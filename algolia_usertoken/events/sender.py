@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algoliasearch.insights.config import InsightsConfig
 
-from ..errors import InvalidEventError, UserTokenError
+from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
 from . import lifecycle
@@ -48,7 +48,7 @@ class EventSender(EventMethods, ReferenceMethods):
         flush_interval: Seconds that an event waits for others to share its request.
         concurrency: Threads that deliver at once, for slow links.
         max_retry_time: Seconds after which a batch that finds no connection is given up.
-        close_timeout: Seconds that `close` and the exit of the process take at most.
+        close_timeout: Seconds that `close` and the exit of the process take at most; `math.inf`: as long as it takes.
         background: False where threads do not run (AWS Lambda, scripts): `flush` delivers.
         strict: Raise what is refused at the door, for development and tests, instead of counting and reporting it.
         on_error: Called with an error and the events concerned: what was refused, rejected or given up. From the
@@ -56,6 +56,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
     Raises:
         ValueError: An argument is out of its range, or app id and key are missing.
+        TypeError: An argument is something else.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -87,8 +88,16 @@ class EventSender(EventMethods, ReferenceMethods):
         _check_number("concurrency", concurrency, 1, whole=True)
         _check_number("max_retry_time", max_retry_time, 0)
         _check_number("close_timeout", close_timeout, 0)
+        _check_bool("background", background)
+        _check_bool("strict", strict)
         if on_error is not None and not callable(on_error):
             raise TypeError(f"on_error must be callable, not {type(on_error).__name__}")
+        if config is not None and not isinstance(config, InsightsConfig):
+            raise TypeError(f"config must be an InsightsConfig, not {type(config).__name__}")
+        if delivery is not None and (isinstance(delivery, type) or not hasattr(delivery, "deliver")):
+            raise TypeError(f"delivery must be an object with the methods of Delivery, not {_kind(delivery)}")
+        if outbox is not None and (isinstance(outbox, type) or not hasattr(outbox, "attach")):
+            raise TypeError(f"outbox must be an SQLiteOutbox, not {_kind(outbox)}")
         self.token_provider = one_provider(user_token, token_provider)
         self.close_timeout = close_timeout
         self._strict = strict
@@ -99,10 +108,10 @@ class EventSender(EventMethods, ReferenceMethods):
             outbox,
             max_queue_size=max_queue_size,
             batch_size=batch_size,
-            flush_interval=flush_interval,
+            flush_interval=_seconds("flush_interval", flush_interval),
             concurrency=concurrency,
             max_retry_time=max_retry_time,
-            close_timeout=close_timeout,
+            close_timeout=_seconds("close_timeout", close_timeout),
             background=background,
         )
         self._parent: EventSender | None = None  # of a view
@@ -145,7 +154,9 @@ class EventSender(EventMethods, ReferenceMethods):
             InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
         """
         try:
-            who = self.token_provider.identity() if identity is None else as_identity(identity)
+            # An event with a user token of its own takes nothing from here, and asks nobody.
+            asks = identity is None and not (isinstance(event, Mapping) and event.get("userToken") is not None)
+            who = self._provided() if asks else as_identity(identity)
             now = event_time(timestamp)
             attributed_event = attributed(event, who, now)
         except UserTokenError as error:
@@ -162,7 +173,7 @@ class EventSender(EventMethods, ReferenceMethods):
         try:
             if after_search and event.get("queryID") is None:
                 check_after_search(event)
-            who = self.token_provider.identity() if identity is None else as_identity(identity)
+            who = self._provided() if identity is None else as_identity(identity)
             now = event_time(timestamp)
             parts = split(event)
             if len(parts) > 1:
@@ -182,12 +193,22 @@ class EventSender(EventMethods, ReferenceMethods):
     ) -> bool:
         events = [event]
         try:
-            who = self.token_provider.identity() if identity is None else as_identity(identity)
+            who = self._provided() if identity is None else as_identity(identity)
             now = event_time(timestamp)
             events = events_after(event, references, who, object_data)
             return self._send_parts([part for each in events for part in split(each)], who, now)
         except UserTokenError as error:
             return self._refuse(error, *events)
+
+    def _provided(self) -> Identity | None:
+        try:
+            return self.token_provider.identity()
+        except UserTokenError:
+            raise
+        except Exception as error:  # of the application's `resolve`: events never break a page
+            raise MissingUserTokenError(
+                f"nobody to attribute the event to: resolve() raised {type(error).__name__}: {error}"
+            ) from error
 
     def _report_unattributed(self, error: InvalidEventError) -> None:
         if self._strict:
@@ -215,7 +236,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted before is settled, that is delivered, rejected or given up.
         """
-        return self._dispatcher.flush(timeout)
+        return self._dispatcher.flush(None if timeout is None else _seconds("timeout", timeout))
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more events, deliver what is queued, and end; on a view, do nothing.
@@ -226,7 +247,9 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted is settled.
         """
-        return True if self._parent is not None else self._dispatcher.close(timeout)
+        if self._parent is not None:
+            return True
+        return self._dispatcher.close(None if timeout is None else _seconds("timeout", timeout))
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""
@@ -247,7 +270,8 @@ class EventSender(EventMethods, ReferenceMethods):
         the process as it would have. Call it in the main thread, after others have set their handlers.
 
         Raises:
-            ValueError: Not in the main thread, no such signal, or one that has a handler written in C.
+            ValueError: Not in the main thread, no such signal, one that has a handler written in C, or SIGKILL.
+            TypeError: `signum` is no number.
         """
         lifecycle.deliver_on_signal(self._dispatcher, signum)
 
@@ -308,3 +332,19 @@ def _check_number(name: str, value: float, least: int, most: int | None = None, 
         raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
     if not value >= least or (most is not None and value > most):
         raise ValueError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def _seconds(name: str, value: float) -> float:
+    """A time that a lock can wait: infinity is as long as it can."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return min(value, threading.TIMEOUT_MAX)
+
+
+def _kind(thing: object) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__

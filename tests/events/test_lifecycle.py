@@ -737,6 +737,21 @@ def test_a_sender_of_close_on_signal_can_go(run: Run, collector: Collector) -> N
     all_once(collector, range(20))
 
 
+@unix
+@pytest.mark.parametrize(
+    ("signum", "error", "text"),
+    [
+        (9, ValueError, "signum 9 is of a signal that nobody can handle"),
+        (1000, ValueError, ""),
+        ("SIGTERM", TypeError, "signum must be the number of a signal, not str"),
+        (None, TypeError, "signum must be the number of a signal, not NoneType"),
+    ],
+)
+def test_what_is_no_signal_is_refused(signum: Any, error: type[Exception], text: str) -> None:
+    with EventSender(delivery=MemoryDelivery()) as events, pytest.raises(error, match=f"^{text}"):
+        events.close_on_signal(signum)
+
+
 def test_a_handler_that_is_not_pythons_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "getsignal", lambda signum: None)
 

@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Any
 
@@ -276,7 +276,7 @@ def test_what_algolia_refuses_is_refused_and_the_field_is_named(bad: dict[str, A
 @pytest.mark.parametrize("field", ["eventName", "index", "eventType"])
 def test_what_is_missing_is_said_to_be(field: str) -> None:
     for bad in (event(**{field: ...}), event(**{field: None})):
-        with pytest.raises(InvalidEventError, match=" and is missing "):
+        with pytest.raises(InvalidEventError, match=rf"^{field} must be .* and is missing( \(event '.*'\))?$"):
             check(bad)
     with pytest.raises(InvalidEventError) as caught:
         check(event(**{field: ""}))
@@ -649,10 +649,16 @@ def test_milliseconds_of_a_datetime_are_exact() -> None:
         assert milliseconds(at) == (at - EPOCH) // timedelta(milliseconds=1)
 
 
+class NoZone(tzinfo):
+    def utcoffset(self, at: datetime | None) -> None:
+        return None
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         (datetime(2026, 8, 1), "timestamp must have a time zone: datetime.now(timezone.utc), say"),
+        (datetime(2026, 8, 1, tzinfo=NoZone()), "timestamp must have a time zone: datetime.now(timezone.utc), say"),
         (1.5, "timestamp must be a datetime or an int of milliseconds, not float"),
         (True, "timestamp must be a datetime or an int of milliseconds, not bool"),
         ("2026-08-01", "timestamp must be a datetime or an int of milliseconds, not str"),
@@ -671,13 +677,16 @@ def test_limits_are_those_of_the_api() -> None:
 
 
 def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
-    data, sources = {"price": 1}, ["a"]
+    class List(list[str]):
+        pass
+
+    data, sources, ids = {"price": 1}, ["a"], List(["1"])
     event = {
         "eventType": "conversion",
         "eventSubtype": "purchase",
         "eventName": "Bought",
         "index": "products",
-        "objectIDs": ["1"],
+        "objectIDs": ids,
         "objectData": (MappingProxyType(data),),
         "algoliaSource": sources,
     }
@@ -685,8 +694,10 @@ def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
 
     data["price"] = 2
     sources.append("b")
+    ids.append("2")
 
     assert queued is not None
+    assert queued["objectIDs"] == ["1"]
     assert queued["objectData"] == [{"price": 1}]
     assert json.dumps(queued["objectData"]) == '[{"price": 1}]'
     assert queued["algoliaSource"] == ["a"]

@@ -191,7 +191,8 @@ def test_a_full_outbox_drops_and_tells(path: str) -> None:
         ({"path": ""}, ValueError, "path must"),
         ({"path": "a\0b"}, ValueError, "path must"),
         ({"path": b"events.db"}, TypeError, "path must"),
-        ({"path": 3}, TypeError, "int"),
+        ({"path": 3}, TypeError, "path must be a str or a path, not int"),
+        ({"path": None}, TypeError, "path must be a str or a path, not NoneType"),
         ({"max_events": 0}, ValueError, "max_events must be at least 1, not 0"),
         ({"max_events": 1.5}, TypeError, "max_events must be a whole number"),
         ({"max_events": True}, TypeError, "max_events"),
@@ -392,6 +393,17 @@ def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox)
     sibling.keep()
     assert sorted(names(sibling.take(99)), key=int) == [str(name) for name in range(20)]
     wait_until(lambda: not [one for one in set(threading.enumerate()) - before if "algolia" in one.name])
+
+
+def test_a_delivery_whose_close_raises_leaves_the_outbox_closed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = MemoryDelivery()
+    monkeypatch.setattr(delivery, "close", lambda: 1 / 0)
+    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u")
+    with pytest.raises(ZeroDivisionError):
+        sender.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM owners").fetchone() == (0,)
+    connection.close()
 
 
 def test_close_wakes_who_waits_in_flush(path: str) -> None:

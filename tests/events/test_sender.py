@@ -12,21 +12,27 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from algoliasearch.search.config import SearchConfig
 from collector import Collector
 from prelude import Errors, adds_up, event, send
 from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
     EventSender,
+    HitReference,
     Identity,
     InvalidEventError,
     MemoryDelivery,
     MissingUserTokenError,
+    SQLiteOutbox,
+    TokenProvider,
     identity_scope,
 )
+from algolia_usertoken.events.dispatcher import Dispatcher
 
 QUERY_ID = "43b15df305339e827f0ac0bdc5ebcaa7"
 Make = Callable[..., EventSender]
@@ -353,6 +359,26 @@ def test_200_senders_made_and_dropped(collector: Collector) -> None:
     assert not collector.twice
 
 
+def test_a_sender_that_is_dropped_while_its_thread_starts_goes(
+    delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, work = threading.Event(), Dispatcher._work
+
+    def started(dispatcher: Dispatcher) -> None:
+        assert go.wait(PATIENCE)
+        work(dispatcher)
+
+    monkeypatch.setattr(Dispatcher, "_work", started)
+    events = EventSender(delivery=delivery, user_token="u", flush_interval=60.0)
+    assert events.send(event(1))
+    reference = weakref.ref(events._dispatcher)
+    del events
+    gc.collect()
+    go.set()
+    wait_until(lambda: gc.collect() is not None and reference() is None)
+    assert len(delivery.events) == 1
+
+
 def test_senders_that_never_sent_leave_nothing(collector: Collector) -> None:
     from prelude import sender
 
@@ -531,11 +557,67 @@ def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
         ({"concurrency": True}, TypeError, "concurrency must be a whole number, not bool"),
         ({"max_retry_time": -1}, ValueError, "max_retry_time must be at least 0, not -1"),
         ({"close_timeout": None}, TypeError, "close_timeout must be a number, not NoneType"),
+        ({"background": "no"}, TypeError, "background must be True or False, not str"),
+        ({"strict": None}, TypeError, "strict must be True or False, not NoneType"),
+        ({"config": "x"}, TypeError, "config must be an InsightsConfig, not str"),
+        ({"config": SearchConfig("A", "k")}, TypeError, "config must be an InsightsConfig, not SearchConfig"),
+        ({"delivery": "http"}, TypeError, "delivery must be an object with the methods of Delivery, not str"),
+        ({"delivery": MemoryDelivery}, TypeError, "delivery must be .*, not the class MemoryDelivery"),
+        ({"outbox": "events.db"}, TypeError, "outbox must be an SQLiteOutbox, not str"),
+        ({"outbox": SQLiteOutbox}, TypeError, "outbox must be an SQLiteOutbox, not the class SQLiteOutbox"),
     ],
 )
 def test_a_wrong_argument_is_named(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=f"^{text}$"):
-        EventSender(delivery=MemoryDelivery(), **options)
+        EventSender(**{"delivery": MemoryDelivery()} | options)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, timedelta(seconds=5)])
+def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout: Any) -> None:
+    events = EventSender(delivery=delivery, user_token="u")
+    for wait in (events.flush, events.close):
+        with pytest.raises(TypeError, match=f"^timeout must be a number, not {type(timeout).__name__}$"):
+            wait(timeout)
+    assert events.send(event(1))  # it is not closed
+    assert events.close()
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("long", [float("inf"), 1e300, 10**400])
+def test_for_ever_is_a_time(delivery: MemoryDelivery, long: float, background: bool) -> None:
+    times = {"flush_interval": long, "max_retry_time": long, "close_timeout": long}
+    events = EventSender(delivery=delivery, user_token="u", background=background, batch_size=2, **times)
+    for number in range(3):
+        assert events.send(event(number))
+    assert events.flush(long)
+    assert events.send(event(3))
+    assert events.close(long)
+    assert events.stats.delivered == 4
+
+    events = EventSender(delivery=delivery, user_token="u", close_timeout=long, background=background)
+    assert events.send(event(4))
+    assert events.close()
+
+
+def test_a_resolve_that_fails_breaks_no_page(delivery: MemoryDelivery) -> None:
+    def resolve() -> str:
+        raise RuntimeError("no request here")
+
+    errors = Errors()
+    with EventSender(delivery=delivery, token_provider=TokenProvider(resolve=resolve), on_error=errors) as events:
+        assert not events.viewed_object_ids("Viewed", "products", ["1"])
+        assert not events.send({**event(1), "userToken": None})
+        assert not events.clicked("Clicked", HitReference(None, "products", "1", 1))
+        assert events.stats.refused == 3
+        for error, _ in errors.calls:
+            assert isinstance(error, MissingUserTokenError)
+            assert str(error).endswith("resolve() raised RuntimeError: no request here")
+
+        # Where its answer is not needed, it is not asked.
+        assert events.viewed_object_ids("Viewed", "products", ["1"], identity="u")
+        assert events.send({**event(1), "userToken": "u"})
+        with identity_scope("u"):
+            assert events.viewed_object_ids("Viewed", "products", ["1"])
 
 
 @pytest.mark.parametrize(
