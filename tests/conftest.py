@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -25,6 +26,10 @@ _settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 settings.register_profile("everyday", _settings, max_examples=300, derandomize=True)
 settings.register_profile("weekly", _settings, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
