@@ -32,6 +32,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.check._CONNECT_MS", int(PATIENCE * 1000))
+    monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", int(PATIENCE * 1000))
+    monkeypatch.setattr("algolia_usertoken.check._ALL_SECONDS", PATIENCE)
+
+
 @pytest.fixture
 def check(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> Checked:
     """Runs the command against `algolia` and returns its exit code and its JSON, findings by step."""
@@ -128,7 +135,8 @@ def test_nobody_listens(check: Checked) -> None:
     only_fault(findings, "connection", f"127.0.0.1:{port} cannot be reached: Connection refused", "serve")
 
 
-def test_nobody_answers(check: Checked, algolia: LocalAlgolia) -> None:
+def test_nobody_answers(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 500)
     algolia.hang_next(times=None)
 
     _, findings = check()
@@ -136,7 +144,8 @@ def test_nobody_answers(check: Checked, algolia: LocalAlgolia) -> None:
     only_fault(findings, "connection", "no host answers", "")
 
 
-def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia) -> None:
+def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 10_000)  # the search before it must be answered in time
     algolia.hang_next(times=None, path="/1/events")
 
     _, findings = check()

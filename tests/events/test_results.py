@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from algoliasearch.composition.models.search_response import SearchResponse as CompositionResponse
 from algoliasearch.recommend.client import RecommendClientSync
-from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.recommend.models.recommendations_results import RecommendationsResults
 
 from algolia_usertoken import (
@@ -181,11 +180,9 @@ def test_a_browse_does_not_name_its_index(sync_client: TokenAwareClientSync) -> 
 
 
 def test_recommendations(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
-    config = RecommendConfig(algolia.app_id, algolia.api_key)
-    config.hosts = algolia.search_config().hosts
     request = {"indexName": "shoes", "objectID": "s-1", "threshold": 0, "maxRecommendations": 2}
     provider = TokenProvider("u-1")
-    with make_token_aware(RecommendClientSync.create_with_config(config), provider) as recommend:
+    with make_token_aware(RecommendClientSync.create_with_config(algolia.recommend_config()), provider) as recommend:
         response = recommend.get_recommendations(
             {
                 "requests": [

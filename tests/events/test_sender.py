@@ -26,6 +26,7 @@ from algolia_usertoken import (
     HitReference,
     Identity,
     InvalidEventError,
+    InvalidUserTokenError,
     MemoryDelivery,
     MissingUserTokenError,
     SQLiteOutbox,
@@ -612,6 +613,12 @@ def test_a_resolve_that_fails_breaks_no_page(delivery: MemoryDelivery) -> None:
         for error, _ in errors.calls:
             assert isinstance(error, MissingUserTokenError)
             assert str(error).endswith("resolve() raised RuntimeError: no request here")
+
+        events.token_provider = TokenProvider(resolve=lambda: "not a token")
+        assert not events.viewed_object_ids("Viewed", "products", ["1"])
+        assert events.stats.refused == 4
+        assert isinstance(errors.calls[-1][0], InvalidUserTokenError)
+        events.token_provider = TokenProvider(resolve=resolve)
 
         # Where its answer is not needed, it is not asked.
         assert events.viewed_object_ids("Viewed", "products", ["1"], identity="u")

@@ -66,6 +66,12 @@ def test_clients_made_before_and_after_are_mocked(before: TokenAwareClientSync) 
         assert tokens(router) == ["before", "after", "view"]
 
 
+@pytest.mark.parametrize("records", ["text", [{"objectID": "1"}], {"products": [1]}, {"": []}])
+def test_records_that_are_none_are_refused(records: Any) -> None:
+    with pytest.raises(ValueError, match=r"^(records|index)"):
+        AlgoliaRouter(records=records)
+
+
 def test_what_respx_records(before: TokenAwareClientSync) -> None:
     with respx.mock(using="algolia") as router:
         router.post(path=QUERY).respond(json=FOUND)
