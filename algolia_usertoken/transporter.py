@@ -24,6 +24,8 @@ from .provider import TokenProvider
 from .search_request import PARAMETER, SearchParameters, search_kind
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from algoliasearch.http.base_config import BaseConfig
     from algoliasearch.http.verb import Verb
     from typing_extensions import Self
@@ -189,7 +191,15 @@ class _TokenAware:
         message += ": set one with identity_scope(), or search as Identity() for nobody"
         if self._on_missing_user_token == "raise":
             raise MissingUserTokenError(message)
-        warnings.warn(message, MissingUserTokenWarning, stacklevel=_level_of_caller())
+        caller = _caller()
+        warnings.warn_explicit(
+            message,
+            MissingUserTokenWarning,
+            caller.f_code.co_filename,
+            caller.f_lineno,
+            caller.f_globals.get("__name__"),
+            caller.f_globals.setdefault("__warningregistry__", {}),  # of what was said already
+        )
 
     @property
     def config(self) -> BaseConfig:
@@ -232,13 +242,13 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     """
 
 
-def _level_of_caller() -> int:
-    """The `stacklevel` of a warning about a search: the line of the application that makes it."""
-    # skip_file_prefixes of Python 3.12 does this.
-    level, frame = 1, sys._getframe(1)
+def _caller() -> FrameType:
+    """Where the application searches: the first frame that is neither ours nor algoliasearch's."""
+    # With Python 3.12, `skip_file_prefixes` will do.
+    frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGES):
-        level, frame = level + 1, frame.f_back
-    return level
+        frame = frame.f_back
+    return frame
 
 
 # The sync transporters that ours are around, for a fork. By their id: not every subclass has a hash.
