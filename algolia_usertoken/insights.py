@@ -74,9 +74,9 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
 
     def _attributed(self, insights_events: InsightsEvents | dict[str, Any]) -> dict[str, Any] | None:
         """The body to send, or None where each of its events is of a visitor who opted out."""
-        given = insights_events.get("events") if isinstance(insights_events, dict) else None
-        readable = given is None or isinstance(given, list)  # by the serializer
-        body: Any = body_serializer(insights_events) if readable else None
+        body: Any = insights_events
+        if not isinstance(body, dict) or isinstance(body.get("events"), list):  # the serializer can read no others
+            body = body_serializer(body)
         events = body.get("events") if isinstance(body, dict) else None
         if not isinstance(events, list) or not 0 < len(events) <= MAX_EVENTS:
             raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")

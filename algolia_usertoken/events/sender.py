@@ -108,10 +108,10 @@ class EventSender(EventMethods, ReferenceMethods):
             outbox,
             max_queue_size=max_queue_size,
             batch_size=batch_size,
-            flush_interval=_seconds("flush_interval", flush_interval),
+            flush_interval=min(flush_interval, threading.TIMEOUT_MAX),
             concurrency=concurrency,
             max_retry_time=max_retry_time,
-            close_timeout=_seconds("close_timeout", close_timeout),
+            close_timeout=min(close_timeout, threading.TIMEOUT_MAX),
             background=background,
         )
         self._parent: EventSender | None = None  # of a view
@@ -236,7 +236,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted before is settled, that is delivered, rejected or given up.
         """
-        return self._dispatcher.flush(None if timeout is None else _seconds("timeout", timeout))
+        return self._dispatcher.flush(_checked_timeout(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more events, deliver what is queued, and end; on a view, do nothing.
@@ -247,9 +247,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted is settled.
         """
-        if self._parent is not None:
-            return True
-        return self._dispatcher.close(None if timeout is None else _seconds("timeout", timeout))
+        return True if self._parent is not None else self._dispatcher.close(_checked_timeout(timeout))
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""
@@ -328,10 +326,14 @@ async def _in_thread(function: Callable[[float | None], bool], timeout: float | 
 
 
 def _check_number(name: str, value: float, least: int, most: int | None = None, *, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
+    _check_kind(name, value, whole=whole)
     if not value >= least or (most is not None and value > most):
         raise ValueError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
+
+
+def _check_kind(name: str, value: float, *, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
 
 
 def _check_bool(name: str, value: object) -> None:
@@ -339,11 +341,11 @@ def _check_bool(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
 
 
-def _seconds(name: str, value: float) -> float:
-    """A time that a lock can wait: infinity is as long as it can."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    return min(value, threading.TIMEOUT_MAX)
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    _check_kind("timeout", timeout)
+    return min(timeout, threading.TIMEOUT_MAX)  # as long as a lock can wait
 
 
 def _kind(thing: object) -> str:

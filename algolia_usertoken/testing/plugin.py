@@ -29,7 +29,8 @@ _MARKERS = {
     "test, and its fixtures, as this user; also takes an Identity.",
 }
 _CONTEXT = "algolia_usertoken.context"
-_test: contextvars.ContextVar[object] = contextvars.ContextVar("algolia_usertoken_test")  # which one this context is of
+# Which test a context is of.
+_test: contextvars.ContextVar[object] = contextvars.ContextVar("algolia_usertoken_test", default=None)
 
 
 class _AlgoliaOptions:
@@ -125,10 +126,10 @@ def _of_this_test(function: Any) -> Any:
     """
     if isinstance(function, types.MethodType):
         return types.MethodType(_of_this_test(function.__func__), function.__self__)
-    test, frame = _test.get(None), _frame()
+    test, frame = _test.get(), _frame()
 
     def enter() -> None:
-        if _test.get(None) is not test:
+        if _test.get() is not test:
             _test.set(test)
             _set_frame(frame)
 
@@ -172,6 +173,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """An async test finds its own identity, also in a loop that is older than it."""
     function: Any = getattr(item, "obj", None)
     if not inspect.iscoroutinefunction(function):
         return (yield)

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import MIDDLEWARE, SETTING, visitor_rules
+from .middleware import IdentityMiddleware
 
 # What sets `request.session` and `request.user`, which the application's functions may want.
 _BEFORE = (
@@ -57,8 +58,6 @@ def check_middleware(**_: Any) -> list[Any]:
 
 
 def _is_subclass(name: str) -> bool:
-    from .middleware import IdentityMiddleware
-
     try:
         found = import_string(name)
     except Exception:  # whatever it is, Django says so itself
