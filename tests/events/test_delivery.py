@@ -14,6 +14,7 @@ import pytest
 from collector import ACCEPT_AND_DROP, DROP, HTML, Answer, Collector
 from ports import free_port
 from prelude import Errors, adds_up, config, event, send
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     Batch,
@@ -27,6 +28,7 @@ from algolia_usertoken import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
+from algolia_usertoken.events.dispatcher import Dispatcher
 
 Make = Callable[..., EventSender]
 
@@ -94,25 +96,31 @@ def test_refused_connections_until_it_comes_up(senders: Make) -> None:
     assert events.stats.delivered == 1200
 
 
-def test_429_waits_as_long_as_it_was_asked_to(sender: Make, collector: Collector) -> None:
+def test_429_waits_as_long_as_it_was_asked_to(
+    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses, pause = [], Dispatcher._pause
+    monkeypatch.setattr(Dispatcher, "_pause", lambda self, wait, *rest: pauses.append(wait) or pause(self, wait, *rest))
     collector.answer(429, headers={"Retry-After": "1"})
     events = sender()
     send(events, range(10))
     assert events.flush(30)
     first, second = (request.time for request in collector.requests)
     assert second - first >= 0.95
+    assert pauses == [1.0]
     all_once(collector, events, 10)
 
 
 def test_a_retry_after_may_be_a_date(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.BACKOFF", (0.0, 0.0))
-    # Of whole seconds: at least one from now.
-    collector.answer(429, headers={"Retry-After": formatdate(time.time() + 2, usegmt=True)})
-    events = sender()
+    pauses: list[float] = []
+    monkeypatch.setattr(Dispatcher, "_pause", lambda self, wait, *rest: pauses.append(wait) or True)
+    monkeypatch.setattr("algolia_usertoken.events.dispatcher.MAX_RETRY_AFTER", 7200.0)
+    collector.answer(429, headers={"Retry-After": formatdate(time.time() + 3600, usegmt=True)})
+    events = sender(max_retry_time=7200.0)
     send(events, range(10))
     assert events.flush(30)
-    first, second = (request.time for request in collector.requests)
-    assert second - first >= 0.5
+    assert len(pauses) == 1
+    assert 3600 - PATIENCE < pauses[0] <= 3600
     all_once(collector, events, 10)
 
 
