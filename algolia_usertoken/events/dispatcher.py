@@ -151,11 +151,25 @@ class Dispatcher:
 
     def put(self, event: Event) -> bool:
         """Queue an event, or drop it where there is no room."""
-        queue = self._queue
-        if len(queue) >= self._capacity:
-            full = f"the queue is full ({self._capacity} events)"
-            self._reporter.drop("the sender is closed" if self._closing else full)
+        if len(self._queue) >= self._capacity:
+            self._drop()
             return False
+        return self._append(event)
+
+    def put_all(self, events: Sequence[Event]) -> bool:
+        """Queue events that belong together, or drop them all where there is no room for all."""
+        if len(self._queue) + len(events) > self._capacity:
+            for _ in events:
+                self._drop()
+            return False
+        return all([self._append(event) for event in events])  # noqa: C419 - each of them
+
+    def _drop(self) -> None:
+        full = f"the queue is full ({self._capacity} events)"
+        self._reporter.drop("the sender is closed" if self._closing else full)
+
+    def _append(self, event: Event) -> bool:
+        queue = self._queue
         try:
             queue.append(event)
         except DeliveryError as error:  # of an outbox
@@ -181,10 +195,10 @@ class Dispatcher:
         """See to it that somebody looks at the queue."""
         lifecycle.hook_exit_of_child()
         if self._closed:  # the event came in while we were closing
-            self._abandon(DeliveryError("the sender was closed"))
+            self.abandon(DeliveryError("the sender was closed"))
         elif self._late:
             if not lifecycle.drain_late(self):
-                self._abandon(self._exit_error())
+                self.abandon(self._exit_error())
         elif not self._background:
             self._idle = False
         else:
@@ -474,7 +488,7 @@ class Dispatcher:
         if not done and self.asked_by_on_error():
             return False  # what is queued is delivered still
         if not done:
-            self._abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
+            self.abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
         if not self._closed:
             with self._lock:
                 self._closed = self._idle = True
@@ -500,7 +514,7 @@ class Dispatcher:
     def finish_exit(self, timeout: float) -> None:
         """Wait until what `begin_exit` found is settled, and give up what is not."""
         if not self.flush(timeout):
-            self._abandon(self._exit_error())
+            self.abandon(self._exit_error())
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -565,7 +579,7 @@ class Dispatcher:
                 self._queue.put_back(events)
                 self._taken -= len(events)
 
-    def _abandon(self, error: DeliveryError) -> None:
+    def abandon(self, error: DeliveryError) -> None:
         """Count all that is not settled as failed; with an outbox it stays there, for the next start."""
         with self._lock:
             events: list[Event] = []

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..errors import DeliveryError
     from .dispatcher import Dispatcher
 
 _dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
@@ -120,16 +121,28 @@ def flush_all(timeout: float, since: Mapping[Dispatcher, int] | None = None) -> 
 
     With `since`, what `accepted` said a moment ago, only those senders that have accepted events meanwhile.
     """
-    before = since or {}
     threads = [
         threading.Thread(target=dispatcher.flush, args=(timeout,), daemon=True)
-        for dispatcher in list(_dispatchers)
-        if dispatcher.stats.queued and dispatcher.stats.accepted != before.get(dispatcher)
+        for dispatcher in _unsettled(since or {})
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout)
+
+
+def give_up_all(error: DeliveryError, since: Mapping[Dispatcher, int]) -> None:
+    """Deliver no more of what is queued, for tests; which senders', see `flush_all`."""
+    for dispatcher in _unsettled(since):
+        dispatcher.abandon(error)
+
+
+def _unsettled(since: Mapping[Dispatcher, int]) -> list[Dispatcher]:
+    return [
+        dispatcher
+        for dispatcher in list(_dispatchers)
+        if dispatcher.stats.queued and dispatcher.stats.accepted != since.get(dispatcher)
+    ]
 
 
 def _at_exit() -> None:

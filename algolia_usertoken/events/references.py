@@ -42,8 +42,8 @@ class HitReference:
     """A hit of a search, to be kept until somebody clicks it, puts it into a cart or buys it.
 
     `EventSender.references` makes them from search results, and its `clicked`, `converted`, `added_to_cart` and
-    `purchased` turn them into events. Until then a reference can be kept as it is (it can be pickled), or travel
-    through a page as the text that `sign` gives.
+    `purchased` turn them into events. Until then a reference can be kept as it is (it can be pickled; one that was
+    verified has a key in it that is made of the secret), or travel through a page as the text that `sign` gives.
 
     It knows whose search it is from. That is no part of what is compared, and no part of its `repr`, which is safe to
     log.

@@ -26,15 +26,23 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
     if index_name is not None and not isinstance(index_name, str):
         raise TypeError(f"index_name must be a string or None, not {type(index_name).__name__}")
     found = _single_results(results)
-    with_hits = [result for result in found if _get(result, "hits") is not None]
+    with_hits = [result for result in found if _get(result, "hits") is not None and not _has_facet_values(result)]
     if found and not with_hits:
-        if any(_get(result, "facetHits", "facet_hits") is not None for result in found):
+        if any(map(_has_facet_values, found)):
             raise ValueError("results are the values of a facet: there are no hits to refer to")
         raise TypeError(f"results must be what a search returned, with its hits, not {type(found[0]).__name__}")
     # Where one of several has a token of its own and another none, that other was sent without any.
     if any("userToken" in _params(result) for result in found):
         user_token = None
     return [reference for result in with_hits for reference in _references_in_one(result, index_name, user_token)]
+
+
+def _has_facet_values(result: Any) -> bool:
+    """Of a search for facet values, or of Recommend's trending facets, whose hits are no objects."""
+    if _get(result, "facetHits", "facet_hits") is not None:
+        return True
+    first = _unwrapped(next(iter(_get(result, "hits") or ()), None))
+    return _get(first, "facetName", "facet_name") is not None and _get(first, "objectID", "object_id") is None
 
 
 def _references_in_one(result: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:

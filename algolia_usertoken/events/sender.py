@@ -217,9 +217,8 @@ class EventSender(EventMethods, ReferenceMethods):
 
     def _send_parts(self, parts: list[Event], who: Identity | None, now: int) -> bool:
         # All are checked before the first is queued: half a purchase would be worse than none.
-        events = [attribute(part, who, now) for part in parts]
-        accepted = [event is not None and self._dispatcher.put(event) for event in events]
-        return all(accepted)
+        events = [event for part in parts if (event := attribute(part, who, now)) is not None]
+        return len(events) == len(parts) and self._dispatcher.put_all(events)
 
     def _refuse(self, error: UserTokenError, *events: Any) -> bool:
         if self._strict:

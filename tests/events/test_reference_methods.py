@@ -374,11 +374,16 @@ def test_strict_raises(method: str) -> None:
 
 
 @each_method
-def test_a_full_queue_drops(method: str) -> None:
-    with EventSender(delivery=MemoryDelivery(), user_token="u-1", background=False, max_queue_size=1) as events:
-        assert getattr(events, method)("Name", hit("1"), hit("2", A, index_name="hats")) is False
+def test_a_full_queue_drops_all_or_nothing(method: str) -> None:
+    with EventSender(delivery=MemoryDelivery(), user_token="u-1", background=False, max_queue_size=2) as events:
+        send = getattr(events, method)
+        assert send("Name", hit("1")) is True
+        assert send("Name", hit("1"), hit("2", A, index_name="hats")) is False
+        assert (events.stats.accepted, events.stats.dropped) == (1, 2)
 
-        assert (events.stats.accepted, events.stats.dropped) == (1, 1)
+        assert events.flush() is True
+        assert send("Name", hit("1"), hit("2", A, index_name="hats")) is True
+        assert (events.stats.accepted, events.stats.dropped) == (3, 2)
 
 
 def test_base_class_sends_nothing() -> None:

@@ -197,8 +197,15 @@ def test_recommendations(algolia: LocalAlgolia, sync_client: TokenAwareClientSyn
     references = sync_client.events.references(response, identity="u-1")
     assert shown(references) == [("shoes", "s-2", 1), ("shoes", "s-3", 2)]
     assert {one.query_id for one in references} == {response.results[0].query_id} != {None}
-    with pytest.raises(ValueError, match="hit without objectID"):
+    assert sync_client.events.references([response, facets], identity="u-1") == references
+    with pytest.raises(ValueError, match="the values of a facet"):
         sync_client.events.references(facets)
+
+
+def test_a_record_may_have_a_facet_name(events: EventSender) -> None:
+    found = {"hits": [{"objectID": "a", "facetName": "brand"}], "index": "shoes", "queryID": QUERY_ID}
+
+    assert events.references(found) == [HitReference(QUERY_ID, "shoes", "a", 1)]
 
 
 def test_recommendations_without_pages(events: EventSender) -> None:
