@@ -120,7 +120,7 @@ def _set_frame(frame: Any) -> None:
 
 
 def _of_this_test(function: Any) -> Any:
-    """An async test or fixture that finds the identity of the test it runs for.
+    """A function, mostly async, that finds the identity of the test it runs for.
 
     Its loop may be older than the test, and so is that loop's context: there the identity is that of an earlier test.
     """
@@ -134,6 +134,11 @@ def _of_this_test(function: Any) -> Any:
             _set_frame(frame)
 
     @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        enter()
+        return function(*args, **kwargs)
+
+    @functools.wraps(function)
     async def awaited(*args: Any, **kwargs: Any) -> Any:
         enter()
         return await function(*args, **kwargs)
@@ -145,7 +150,9 @@ def _of_this_test(function: Any) -> Any:
             async for value in values:
                 yield value
 
-    return awaited if inspect.iscoroutinefunction(function) else iterated
+    if inspect.isasyncgenfunction(function):
+        return iterated
+    return awaited if inspect.iscoroutinefunction(function) else called
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -173,20 +180,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """An async test finds its own identity, also in a loop that is older than it."""
-    function: Any = getattr(item, "obj", None)
+    """An async test finds its own identity, also in a loop, or in a context, that is older than it."""
+    own: Any = item
+    case: Any = sys.modules.get("unittest.async_case")
+    if case is not None and isinstance(getattr(own, "instance", None), case.IsolatedAsyncioTestCase):
+        # Its context was made with it, which pytest does when it collects; setUp is the first that runs there.
+        own.instance.setUp = _of_this_test(own.instance.setUp)
+        return (yield)
+    holder, name = own, "obj"
+    if getattr(getattr(own, "obj", None), "is_hypothesis_test", False):  # that is sync, and calls the async one
+        holder, name = own.obj.hypothesis, "inner_test"
+    function: Any = getattr(holder, name, None)
     if not inspect.iscoroutinefunction(function):
         return (yield)
-    own: Any = item
-    unittest = sys.modules.get("unittest")
-    if unittest is not None and isinstance(own.instance, unittest.TestCase):
-        setattr(own.instance, own.name, _of_this_test(function))
-        return (yield)
-    own.obj = _of_this_test(function)
+    setattr(holder, name, _of_this_test(function))
     try:
         return (yield)
     finally:
-        own.obj = function
+        setattr(holder, name, function)
 
 
 @pytest.fixture
@@ -196,9 +207,8 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
 
     What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
     """
-    from ..events import lifecycle
     from .mocker import AlgoliaRouter
-    from .seen import settle
+    from .seen import events_end_here
 
     options = _AlgoliaOptions.of(request.node)
     router = AlgoliaRouter(
@@ -206,19 +216,18 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
         assert_all_called=options.assert_all_called,
         assert_all_mocked=options.assert_all_mocked,
     )
-    before = lifecycle.accepted()
-    with router:
+    # What this test has queued would leave for Algolia itself, or for the mock of the next one.
+    with router, events_end_here("algolia_mock"):
         yield router
-        # What this test has queued would leave for Algolia itself, or for the mock of the next one.
-        settle(since=before)
 
 
 @pytest.fixture
 def local_algolia(request: pytest.FixtureRequest) -> Iterator[LocalAlgolia]:
     """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
     from .local_algolia import LocalAlgolia
+    from .seen import events_end_here
 
-    with LocalAlgolia() as algolia:
+    with LocalAlgolia() as algolia, events_end_here("local_algolia"):
         for index, records in (_AlgoliaOptions.of(request.node).records or {}).items():
             algolia.save_objects(index, records)
         yield algolia

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from ..errors import DeliveryError
 from ..events import lifecycle
 from ..search_request import SearchParameters, search_kind
 from .api_keys import signed_in
@@ -20,9 +22,20 @@ _KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
 
 
-def settle(since: Mapping[Any, int] | None = None) -> None:
-    """Wait until the events that are queued have left, but not for long; whose, see `flush_all`."""
-    lifecycle.flush_all(_PATIENCE, since)
+def settle() -> None:
+    """Wait until the events that are queued have left, but not for long."""
+    lifecycle.flush_all(_PATIENCE)
+
+
+@contextlib.contextmanager
+def events_end_here(where: str) -> Iterator[None]:
+    """Wait for the events that are queued inside, but not for long; what has not left at the end never does."""
+    before = lifecycle.accepted()
+    try:
+        yield
+    finally:
+        lifecycle.flush_all(_PATIENCE, before)
+        lifecycle.give_up_all(DeliveryError(f"not delivered when {where} ended"), before)
 
 
 class Seen(NamedTuple):

@@ -232,12 +232,41 @@ class TestCase(unittest.TestCase):
     def test_one(self):
         assert current_identity() == Identity("u-1")
 
+@pytest.mark.user_token("u-1")
 class TestAsyncCase(unittest.IsolatedAsyncioTestCase):
-    @pytest.mark.user_token("u-1")
-    async def test_one(self):
+    def setUp(self):
         assert current_identity() == Identity("u-1")
+
+    async def asyncSetUp(self):
+        assert current_identity() == Identity("u-1")
+        set_user_token(self.id().rpartition("_")[2])
+
+    async def test_one(self):
+        assert current_identity() == Identity("one")
+
+    def test_two(self):
+        assert current_identity() == Identity("two")
+
+    async def asyncTearDown(self):
+        assert current_identity() == Identity(self.id().rpartition("_")[2])
+
+    def tearDown(self):
+        assert current_identity() == Identity(self.id().rpartition("_")[2])
+
+class TestAsyncCaseOfNobody(unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        assert current_identity() is None
+        scope = identity_scope("of-set-up")
+        scope.__enter__()
+        self.addCleanup(scope.__exit__)
+
+    async def test_three(self):
+        assert current_identity() == Identity("of-set-up")
+
+    async def test_four(self):
+        assert current_identity() == Identity("of-set-up")
 """,
-    ).assert_outcomes(passed=9)
+    ).assert_outcomes(passed=12)
 
 
 ASYNC = """
@@ -273,6 +302,43 @@ def test_async_tests_run_as_the_user_too(project: pytest.Pytester, mark: str, ar
     result = run(project, ASYNC.replace("MARK", mark) + anyio, *arguments)
 
     result.assert_outcomes(passed=3)
+
+
+def test_an_async_property_runs_as_the_user_too(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+from hypothesis import given, settings, strategies
+
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture(scope="module")
+async def web():
+    yield
+
+@pytest.mark.user_token("u-1")
+async def test_one(web):
+    pass
+
+@pytest.mark.parametrize("again", [1, 2])
+@settings(max_examples=2, database=None)
+@given(number=strategies.integers())
+async def test_two(web, number, again):
+    assert current_identity() is None
+
+@pytest.mark.user_token("u-3")
+@settings(max_examples=2, database=None)
+@given(number=strategies.integers())
+async def test_three(web, number):
+    assert current_identity() == Identity("u-3")
+""",
+        "-p",
+        "no:asyncio",
+    ).assert_outcomes(passed=4)
 
 
 # A loop, and its context, that lives as long as a wider fixture: what FastAPI's users do to have one client for all.
@@ -416,6 +482,63 @@ def test_two(algolia_mock):
 def test_the_assertions_wait_for_them(algolia_mock):
     client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-2")
     assert_same_identity(algolia_mock, token="u-2")
+""",
+    ).assert_outcomes(passed=3)
+
+
+def test_what_cannot_be_delivered_is_given_up_when_the_mock_ends(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+import time
+
+@pytest.mark.parametrize("fault", [{"status_code": 503}, {"status_code": 429, "headers": {"Retry-After": "60"}}, {}])
+def test_one(fault, algolia_mock):
+    route = algolia_mock.post(path="/1/events")
+    if fault:
+        route.respond(**fault)
+    else:
+        route.mock(side_effect=OSError)
+    assert client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
+    for _ in range(12_000):
+        if route.called:
+            break
+        time.sleep(0.01)
+
+def test_two(monkeypatch, algolia_mock):
+    monkeypatch.setattr("algolia_usertoken.testing.seen._PATIENCE", 120.0)
+    assert (client.events.stats.queued, client.events.stats.failed) == (0, 3)
+    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-2")
+    assert_same_identity(algolia_mock, token="u-2")
+    assert client.events.stats.delivered == 1
+""",
+    ).assert_outcomes(passed=4)
+
+
+def test_events_end_with_local_algolia_too(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+kept = []
+
+def client_of(local_algolia):
+    kept.append(TokenAwareClientSync.create_with_config(
+        local_algolia.search_config(), insights_config=local_algolia.insights_config(), user_token="u-1"
+    ))
+    return kept[-1]
+
+def test_one(monkeypatch, local_algolia):
+    monkeypatch.setattr("algolia_usertoken.testing.seen._PATIENCE", 120.0)
+    client_of(local_algolia).events.viewed_object_ids("Viewed", "products", ["1"])
+
+def test_two(local_algolia):
+    local_algolia.fail_next(503, path="/1/events", times=None)
+    client_of(local_algolia).events.viewed_object_ids("Viewed", "products", ["1"])
+
+def test_three():
+    delivered, given_up = (client.events.stats for client in kept)
+    assert (delivered.queued, delivered.delivered) == (0, 1)
+    assert (given_up.queued, given_up.failed) == (0, 1)
 """,
     ).assert_outcomes(passed=3)
 
