@@ -20,13 +20,17 @@ from algoliasearch.http.exceptions import AlgoliaUnreachableHostException, Reque
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.config import SearchConfig
+from urllib3.exceptions import LocationValueError
 
 from . import InvalidEventError, TokenAwareClientSync, anonymous_user_token
+from .search_request import PARAMETER
 
 REGIONS = ("us", "de")
 STEPS = ("connection", "key", "index", "token", "query id", "event", "region")
 TAG = "algolia-usertoken-check"
-_HEADER = "x-algolia-usertoken"
+_HEADER = "x-algolia-usertoken:"
+# Besides what the network raises: a name that no host can have.
+_UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
 _CONNECT_MS, _ANSWER_MS = 2000, 3000
 _ALL_SECONDS = 20.0  # a time-out of a connection starts anew with each byte, and there is none for a name server
 _LOG_TRIES, _LOG_PAUSE = 6, 0.5  # a search appears in the logs a moment later
@@ -147,7 +151,7 @@ class Check:
             yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
-        if not isinstance(error, (AlgoliaUnreachableHostException, OSError)):
+        if not isinstance(error, _UNREACHABLE):
             return None
         said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {self._why(error)}."
         if self._host is not None:
@@ -180,7 +184,7 @@ class Check:
                     "token", "unknown", f"The logs could not be read: {self._words(error)}.", "Try again later."
                 )
             return
-        except (AlgoliaUnreachableHostException, OSError) as error:
+        except _UNREACHABLE as error:
             yield Finding("token", "unknown", f"The logs could not be read: {self._why(error)}.", "Try again later.")
             return
         except Exception:
@@ -197,7 +201,7 @@ class Check:
         for _ in range(_LOG_TRIES):
             raw = client.get_logs_with_http_info(length=100).raw_data
             for entry in json.loads(raw or "")["logs"]:
-                if self._tag in f"{entry.get('query_body')}{entry.get('url')}{entry.get('query_params')}":
+                if self._tag in _parameters_of(entry):
                     found: dict[str, Any] = entry
                     return found
             time.sleep(_LOG_PAUSE)
@@ -219,22 +223,30 @@ class Check:
                 "The search is in Algolia's logs, but without its headers.",
                 "Look for the search in the dashboard, under Monitoring, API logs.",
             )
-        if self.user_token in headers:
+        received = next((line for line in headers.splitlines() if line.lower().startswith(_HEADER)), None)
+        if received is None or self.user_token not in received:
             return Finding(
                 "token",
-                "ok",
-                f"Algolia recorded the user token {self.user_token}, in the header X-Algolia-UserToken. There is none "
-                "in the parameters that could win over it.",
+                "wrong",
+                f"Algolia received another user token than was sent: {self._words(received)}."
+                if received
+                else "The search arrived at Algolia without its header X-Algolia-UserToken.",
+                "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "
+                'X-Algolia-UserToken on, or use user_token_in="both", which writes the token into the parameters too.',
             )
-        other = next((line for line in headers.splitlines() if line.lower().startswith(_HEADER)), None)
+        if PARAMETER in _parameters_of(entry):
+            return Finding(
+                "token",
+                "wrong",
+                "The search arrived at Algolia with a userToken among its parameters, which may win over the header, "
+                "and was sent without.",
+                "Something between this machine and Algolia adds parameters: have it leave userToken alone.",
+            )
         return Finding(
             "token",
-            "wrong",
-            f"Algolia received another user token than was sent: {self._words(other)}."
-            if other
-            else "The search arrived at Algolia without its header X-Algolia-UserToken.",
-            "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "
-            'X-Algolia-UserToken on, or use user_token_in="both", which writes the token into the parameters too.',
+            "ok",
+            f"Algolia recorded the user token {self.user_token}, in the header X-Algolia-UserToken. There is none "
+            "in the parameters that could win over it.",
         )
 
     def _has_query_id(self, query_id: Any) -> Finding:
@@ -283,7 +295,7 @@ class Check:
         host = self._insights_name()
         if isinstance(error, RequestException):
             return _event_refused(error.status_code, self._words(error), host, self._shown_key())
-        if isinstance(error, (AlgoliaUnreachableHostException, OSError)):
+        if isinstance(error, _UNREACHABLE):
             return Finding(
                 "event",
                 "wrong",
@@ -360,6 +372,10 @@ class Check:
             cause = cause.__cause__ or cause.__context__
         said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
         return self._words(said or seen[-1])
+
+
+def _parameters_of(entry: dict[str, Any]) -> str:
+    return f"{entry.get('query_body')}{entry.get('url')}{entry.get('query_params')}"
 
 
 def _search_result(text: str | None) -> dict[str, Any]:

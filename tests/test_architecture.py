@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations.celery": {"errors", "identity", "context", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},
-    "check": {""},
+    "check": {"", "search_request"},
     "cli": {"", "check", "demo", "testing"},
     "__main__": {"cli"},
 }

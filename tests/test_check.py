@@ -135,6 +135,12 @@ def test_nobody_listens(check: Checked) -> None:
     only_fault(findings, "connection", f"127.0.0.1:{port} cannot be reached: Connection refused", "serve")
 
 
+def test_a_host_that_no_name_server_knows(check: Checked) -> None:
+    _, findings = check(host="127..1:80")
+
+    only_fault(findings, "connection", "127..1:80 cannot be reached: label empty or too long", "serve")
+
+
 def test_nobody_answers(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 500)
     algolia.hang_next(times=None)
@@ -353,16 +359,36 @@ class TestLogs:
         assert "without its headers" in findings["token"]["said"]
 
     @pytest.mark.parametrize(
-        ("header", "said"), [("", "without its header"), ("X-Algolia-UserToken: u-2\n", "another.*u-2")]
+        ("header", "said"),
+        [
+            ("", "without its header"),
+            ("X-Algolia-UserToken: u-2", "another.*u-2"),
+            ("X-Original-UserToken: {}", "without its header"),
+        ],
     )
     def test_the_header_was_lost_on_the_way(
         self, header: str, said: str, check: Checked, algolia: LocalAlgolia
     ) -> None:
-        with changing_proxy(algolia, header) as port:
+        def change(headers: dict[str, str], body: dict[str, Any]) -> None:
+            token = headers.pop("x-algolia-usertoken", "")
+            if header:
+                name, value = header.split(": ")
+                headers[name] = value.format(token)
+
+        with changing_proxy(algolia, change) as port:
             _, findings = check(host=f"127.0.0.1:{port}")
 
         only_fault(findings, "token", said, "user_token_in")
         assert findings["event"]["state"] == "ok"
+
+    def test_a_parameter_came_in_on_the_way(self, check: Checked, algolia: LocalAlgolia) -> None:
+        def change(headers: dict[str, str], body: dict[str, Any]) -> None:
+            body["userToken"] = "u-2"
+
+        with changing_proxy(algolia, change) as port:
+            _, findings = check(host=f"127.0.0.1:{port}")
+
+        only_fault(findings, "token", "a userToken among its parameters, which may win", "leave userToken alone")
 
 
 @contextmanager
@@ -380,16 +406,18 @@ def served_by(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int
 
 
 @contextmanager
-def changing_proxy(algolia: LocalAlgolia, header: str) -> Iterator[int]:
-    """A proxy in front of `algolia` that puts something else, or nothing, in place of the header."""
+def changing_proxy(algolia: LocalAlgolia, change: Callable[[dict[str, str], dict[str, Any]], object]) -> Iterator[int]:
+    """A proxy in front of `algolia` that changes searches: the headers, by their names in lower case, and the body."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "x-algolia-usertoken"}
-            if header:
-                name, value = header.strip().split(": ")
-                headers[name] = value
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            if self.path.endswith("/query"):
+                sent = json.loads(body)
+                change(headers, sent)
+                body = json.dumps(sent).encode()
+                headers["content-length"] = str(len(body))
             answer = httpx.request(self.command, f"{algolia.url}{self.path}", headers=headers, content=body)
             self.send_response(answer.status_code)
             self.send_header("Content-Length", str(len(answer.content)))
@@ -494,6 +522,11 @@ class TestAlgoliaItself:
         only_fault(findings, "event", "401, Invalid credentials", "region")
         assert self.hosts(algolia, "/1/events") == ["insights.us.algolia.io", "insights.de.algolia.io"]
 
+    def test_an_id_too_long_for_a_host(self, check: Checked) -> None:
+        _, findings = check("--app-id", "A" * 64)
+
+        only_fault(findings, "connection", "Algolia cannot be reached", f"is {'A' * 64} its id")
+
     def test_it_cannot_be_reached(self, check: Checked, algolia: AlgoliaRouter) -> None:
         algolia.post(path="/1/indexes/products/query").mock(side_effect=httpx.ConnectError)
 
@@ -532,6 +565,7 @@ class TestAlgoliaItself:
         (["--app-id", "evil.com/", "--api-key", "k", "--index", "i"], "--app-id has characters that none has"),
         (["--app-id", "0a" * 16, "--api-key", "k", "--index", "i"], "--app-id looks like a key"),
         (["--app-id", "A", "--api-key", "k", "--index", "\udcff"], "--index is not text: '\\udcff'"),
+        (["--app-id", "A", "--api-key", "k", "--index", ".."], "--index is no name: '..'"),
         (["--app-id", "A", "--api-key", "k\n", "--index", "i"], "--api-key has characters that none has"),
         (["--app-id", "A", "--api-key", "schlüssel", "--index", "i"], "--api-key has characters that none has"),
     ],

@@ -179,10 +179,12 @@ class TestAsAProcess:
         assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
-    def test_a_full_disk(self) -> None:
+    @pytest.mark.parametrize("arguments", [["token", "anonymous"], ["--version"], ["check", "--help"]])
+    def test_a_full_disk(self, arguments: list[str]) -> None:
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [*COMMAND, "token", "anonymous"],
+                [*COMMAND, *arguments],
+                env={**os.environ, "PYTHONUNBUFFERED": ""},  # with it, argparse hides the error itself
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,

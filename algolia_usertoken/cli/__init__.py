@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for closed in ("stdout", "stderr"):  # as `>&-` leaves them
         if getattr(sys, closed) is None:
             setattr(sys, closed, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parsed(argv)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -39,6 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         return refuse(error.strerror or error)  # a full disk
     return code
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(argv)
+    except SystemExit:  # of --help and --version
+        sys.stdout.flush()  # where that fails, it is told as of any command
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
             return refuse("--app-id looks like a key")
         if name == "index" and value.encode("utf-8", "replace").decode() != value:
             return refuse(f"--index is not text: {value!a}")
+        if name == "index" and value in (".", ".."):  # in a URL they are none
+            return refuse(f"--index is no name: {value!a}")
         given[name] = value
     region = arguments.region or (None if arguments.host is not None else os.environ.get("ALGOLIA_REGION") or None)
     if region not in (None, *_REGIONS):
