@@ -265,17 +265,19 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
+        insights = self.__dict__.get("_made_insights")
         try:
             events = self.__dict__.pop("_made_events", None)
             if events is not None:
                 await events.aclose()
             if self._given_events is not None:
                 await self._given_events.aflush(self._given_events.close_timeout)
-            insights = self.__dict__.get("_made_insights")
-            if insights is not None:
-                await insights.close()
         finally:
-            await super().close()
+            try:
+                if insights is not None:
+                    await insights.close()
+            finally:
+                await super().close()
 
 
 class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync):
@@ -320,17 +322,19 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
+        insights = self.__dict__.get("_made_insights")
         try:
             events = self.__dict__.pop("_made_events", None)
             if events is not None:
                 events.close()
             if self._given_events is not None:
                 self._given_events.flush(self._given_events.close_timeout)
-            insights = self.__dict__.get("_made_insights")
-            if insights is not None:
-                insights.close()
         finally:
-            super().close()
+            try:
+                if insights is not None:
+                    insights.close()
+            finally:
+                super().close()
 
 
 def make_token_aware(

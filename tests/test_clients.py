@@ -715,15 +715,22 @@ class Unflushable(EventSender):
         raise ZeroDivisionError
 
 
-async def test_given_transporter_is_closed_also_where_events_fail() -> None:
+async def test_the_rest_is_closed_also_where_events_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SearchConfig("APP", "key")
     transporter, async_transporter = Closing(config), AsyncClosing(config)
-    with pytest.raises(ZeroDivisionError):
-        TokenAwareClientSync(transporter=transporter, config=config, events=Unflushable("APP", "key")).close()
-    with pytest.raises(ZeroDivisionError):
-        await TokenAwareClient(transporter=async_transporter, config=config, events=Unflushable("APP", "key")).close()
+    client = TokenAwareClientSync(transporter=transporter, config=config, events=Unflushable("APP", "key"))
+    async_client = TokenAwareClient(transporter=async_transporter, config=config, events=Unflushable("APP", "key"))
+    insights, async_insights = Closing(config), AsyncClosing(config)
+    monkeypatch.setattr(client.insights, "close", insights.close)
+    monkeypatch.setattr(async_client.insights, "close", async_insights.close)
 
-    assert (transporter.closed, async_transporter.closed) == (1, 1)
+    with pytest.raises(ZeroDivisionError):
+        client.close()
+    with pytest.raises(ZeroDivisionError):
+        await async_client.close()
+
+    assert (transporter.closed, insights.closed) == (1, 1)
+    assert (async_transporter.closed, async_insights.closed) == (1, 1)
 
 
 # -- Over HTTP, again and again ------------------------------------------------------------------------------------
