@@ -31,6 +31,7 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.integrations.django import IdentityMiddleware
 from algolia_usertoken.integrations.django.checks import check_middleware, check_settings
+from algolia_usertoken.integrations.django.middleware import served
 from algolia_usertoken.testing import LocalAlgolia
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
@@ -301,6 +302,19 @@ class TestTemplateTag:
         response = middleware(view)(RequestFactory().get("/", HTTP_COOKIE=f"_ALGOLIA={TOKEN}"))
 
         assert response.headers.get("Vary") == vary
+
+    @pytest.mark.parametrize("in_context", [{}, {"request": "of another kind"}])
+    def test_also_where_the_template_does_not_know_the_request(self, in_context: dict[str, Any]) -> None:
+        def view(request: Any) -> HttpResponse:
+            request.csp_nonce = "n0nce"
+            template = engines["django"].from_string("{% load algolia_usertoken %}{% algolia_user_token %}")
+            return HttpResponse(template.render(in_context))
+
+        response = middleware(view)(RequestFactory().get("/", HTTP_COOKIE=f"_ALGOLIA={TOKEN}"))
+
+        assert response.headers.get("Vary") == "Cookie"
+        assert response.text == browser.script(TOKEN, nonce=None if in_context else "n0nce")
+        assert served.get() is None
 
 
 class TestSettings:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -17,6 +18,8 @@ __all__ = ["IdentityMiddleware"]
 
 # On a request whose page names its visitor: a cache must then keep a copy for each.
 IN_PAGE = "_algolia_user_token_in_page"
+# The request that is being served, for templates that are rendered without it.
+served: ContextVar[Any] = ContextVar("algolia_usertoken_django_request", default=None)
 
 
 class IdentityMiddleware:
@@ -45,12 +48,12 @@ class IdentityMiddleware:
         if self._is_async:
             return self._acall(request)
         identity, new_token = drive(self._rules.flow_of_environ(request.META), request)
-        with identity_scope(identity):
+        with identity_scope(identity), _serving(request):
             return self._finished(request, self.get_response(request), new_token)
 
     async def _acall(self, request: Any) -> Any:
         identity, new_token = await drive_async(self._rules.flow_of_environ(request.META), request)
-        with identity_scope(identity):
+        with identity_scope(identity), _serving(request):
             return self._finished(request, await self.get_response(request), new_token)
 
     def _finished(self, request: Any, response: Any, new_token: str | None) -> Any:
@@ -63,6 +66,16 @@ class IdentityMiddleware:
         if response.streaming and getattr(response, "file_to_stream", None) is None:
             _carry_along(response)
         return response
+
+
+@contextlib.contextmanager
+def _serving(request: Any) -> Iterator[None]:
+    outer = served.get()
+    served.set(request)
+    try:
+        yield
+    finally:
+        served.set(outer)
 
 
 def _carry_along(response: Any) -> None:
