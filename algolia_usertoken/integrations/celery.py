@@ -89,9 +89,9 @@ def _send(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
 
 
 def _begin(task: Any, **_: Any) -> None:
-    if task.request.is_eager:
-        return
-    scope = identity_scope(_as_identity(task.request.get(HEADER)))
+    # An eager task runs as its caller, who is not to become what it sets.
+    eager = task.request.is_eager
+    scope = identity_scope(current_identity() if eager else _as_identity(task.request.get(HEADER)))
     setattr(task.request, _SCOPE, scope)
     scope.__enter__()
 

@@ -12,7 +12,7 @@ import shop_celery
 from celery import Celery, chain, chord, group, signals
 from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import Identity, anonymous_user_token, current_identity, identity_scope
+from algolia_usertoken import Identity, anonymous_user_token, current_identity, identity_scope, set_user_token
 from algolia_usertoken.integrations import celery as integration
 from algolia_usertoken.integrations.celery import HEADER, install, uninstall
 from algolia_usertoken.testing import LocalAlgolia
@@ -128,6 +128,20 @@ class TestEagerTask:
             assert current_identity() == EVERYTHING
 
         assert seen == [EVERYTHING] * 6
+
+    def test_what_it_sets_is_gone_after_it(self, app: Celery) -> None:
+        app.conf.update(task_always_eager=True, task_eager_propagates=True)
+
+        @app.task
+        def become(*_: Any) -> None:
+            set_user_token("of-the-task")
+
+        become.delay()
+        assert current_identity() is None
+        with identity_scope(EVERYTHING):
+            become.delay()
+            chain(become.s(), become.s()).apply()
+            assert current_identity() == EVERYTHING
 
 
 class TestHeader:
