@@ -188,8 +188,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         own.instance.setUp = _of_this_test(own.instance.setUp)
         return (yield)
     holder, name = own, "obj"
-    if getattr(getattr(own, "obj", None), "is_hypothesis_test", False):  # that is sync, and calls the async one
-        holder, name = own.obj.hypothesis, "inner_test"
+    property_test = getattr(getattr(own, "obj", None), "hypothesis", None)
+    if hasattr(property_test, "inner_test"):  # which is the async one; what pytest calls is sync
+        holder, name = property_test, "inner_test"
     function: Any = getattr(holder, name, None)
     if not inspect.iscoroutinefunction(function):
         return (yield)

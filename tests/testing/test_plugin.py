@@ -198,6 +198,7 @@ def test_whom_a_test_runs_as(project: pytest.Pytester) -> None:
     run(
         project,
         """
+import sys
 import unittest
 
 @pytest.fixture
@@ -232,6 +233,9 @@ class TestCase(unittest.TestCase):
     def test_one(self):
         assert current_identity() == Identity("u-1")
 
+# What setUp and asyncSetUp set, the other kind of method does not see there, with or without us.
+TWO_CONTEXTS = sys.version_info < (3, 11)
+
 @pytest.mark.user_token("u-1")
 class TestAsyncCase(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
@@ -239,19 +243,19 @@ class TestAsyncCase(unittest.IsolatedAsyncioTestCase):
 
     async def asyncSetUp(self):
         assert current_identity() == Identity("u-1")
-        set_user_token(self.id().rpartition("_")[2])
+        set_user_token("of-async-set-up")
 
     async def test_one(self):
-        assert current_identity() == Identity("one")
+        assert current_identity() == Identity("of-async-set-up")
 
     def test_two(self):
-        assert current_identity() == Identity("two")
+        assert current_identity() == Identity("u-1" if TWO_CONTEXTS else "of-async-set-up")
 
     async def asyncTearDown(self):
-        assert current_identity() == Identity(self.id().rpartition("_")[2])
+        assert current_identity() == Identity("of-async-set-up")
 
     def tearDown(self):
-        assert current_identity() == Identity(self.id().rpartition("_")[2])
+        assert current_identity() == Identity("u-1" if TWO_CONTEXTS else "of-async-set-up")
 
 class TestAsyncCaseOfNobody(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
@@ -261,9 +265,9 @@ class TestAsyncCaseOfNobody(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(scope.__exit__)
 
     async def test_three(self):
-        assert current_identity() == Identity("of-set-up")
+        assert current_identity() == (None if TWO_CONTEXTS else Identity("of-set-up"))
 
-    async def test_four(self):
+    def test_four(self):
         assert current_identity() == Identity("of-set-up")
 """,
     ).assert_outcomes(passed=12)
