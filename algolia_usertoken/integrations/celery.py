@@ -49,8 +49,9 @@ def install(app: Celery) -> None:
     """Send the current identity along with each task, and run each task as the identity sent with it.
 
     Call it where the application is made, so that the processes that send and the workers both do. A task sent where
-    there was no identity has none, so a client's default applies. What runs eagerly, in the caller's process, simply
-    runs as the caller. A header `algolia_identity` given to `apply_async` stays. Done twice, it counts once.
+    there was no identity has none, so a client's default applies. What runs eagerly, in the caller's process, runs as
+    the caller, who does not become what it sets. A header `algolia_identity` given to `apply_async` stays. Done twice,
+    it counts once.
 
     Celery's signals are those of the process: with two applications in one, both send.
 

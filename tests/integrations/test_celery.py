@@ -144,6 +144,19 @@ class TestEagerTask:
             assert current_identity() == EVERYTHING
 
 
+def test_a_task_may_install_it(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    uninstall(app)
+
+    @app.task
+    def late() -> None:
+        install(app)
+
+    late.delay()
+
+    assert caplog.messages == []  # Celery logs what a receiver of its signals raises
+
+
 class TestHeader:
     @pytest.mark.parametrize(
         "header", ["a", 7, [], {"user_token": "jane@example.com"}, {"client_ip": "x"}, {"name": "x"}, {"opted_out": 1}]
