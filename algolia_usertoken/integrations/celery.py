@@ -10,6 +10,7 @@ import logging
 import os
 import random
 from collections.abc import Mapping, MutableMapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -98,9 +99,9 @@ def _begin(task: Any, **_: Any) -> None:
 
 
 def _end(task: Any, **_: Any) -> None:
-    scope = task.request.__dict__.pop(_SCOPE, None)
-    if scope is not None:
-        scope.__exit__()
+    # None, where the task itself has called `install`.
+    scope = task.request.__dict__.pop(_SCOPE, nullcontext())
+    scope.__exit__(None, None, None)
 
 
 def _as_header(identity: Identity) -> dict[str, Any]:
