@@ -118,7 +118,7 @@ class Dispatcher:
         self._concurrency = concurrency
         self._max_retry_time = max_retry_time
         self._background = background
-        self._closing = self._closed = self._orphaned = False
+        self._closing = self._closed = self._ended = self._orphaned = False
         self.start_empty()
         lifecycle.register(self)
         if outbox is not None and background:
@@ -484,15 +484,19 @@ class Dispatcher:
         with self._lock:
             self._closing, self._capacity = True, -1
             self._lock.notify_all()
+        deadline = time.monotonic() + timeout
         done = self.flush(timeout)
+        while done and not self._closed_empty():
+            done = self.flush(max(0.0, deadline - time.monotonic()))
         if not done and self.asked_by_on_error():
             return False  # what is queued is delivered still
         if not done:
+            self._closed = self._idle = True
             self.abandon(DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough"))
-        if not self._closed:
-            with self._lock:
-                self._closed = self._idle = True
-                self._lock.notify_all()  # who waits for what stays in an outbox
+        with self._lock:
+            first, self._ended = not self._ended, True
+            self._lock.notify_all()  # who waits for what stays in an outbox
+        if first:
             self._signal()
             try:
                 self._delivery.close()
@@ -501,6 +505,13 @@ class Dispatcher:
                     self._outbox.close()
                 self._reporter.finish()
         return done
+
+    def _closed_empty(self) -> bool:
+        """Close, unless an event came in meanwhile: its sender may have found room before there was none."""
+        with self._lock:
+            self._closed = self._idle = True  # first: who comes after our look sees to the event itself
+            self._closed = self._settled_up_to() >= self._taken + len(self._queue)
+            return self._closed
 
     def begin_exit(self) -> bool:
         """The process exits: hurry. False if there is nothing to deliver."""

@@ -233,6 +233,27 @@ def test_late_sends_are_dropped_and_said(
     assert "closed" in caplog.text
 
 
+def test_an_event_that_found_room_before_the_close_is_delivered(
+    senders: Make, delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = senders(delivery=delivery)
+    dispatcher = events._dispatcher
+    flush = dispatcher.flush
+    late = [{"eventType": "view", "eventName": "Late", "index": "i", "objectIDs": ["1"], "userToken": "u"}]
+
+    def flush_and_then_queue(timeout: float | None = None) -> bool:
+        done = flush(timeout)
+        if late:
+            dispatcher._idle = False  # as a busy thread leaves it: nobody is woken
+            dispatcher._append(late.pop())
+        return done
+
+    monkeypatch.setattr(dispatcher, "flush", flush_and_then_queue)
+
+    assert events.close(PATIENCE) is True
+    assert (events.stats.queued, events.stats.delivered) == (0, 1)
+
+
 def test_sends_while_it_is_closed_are_each_delivered_or_counted(senders: Make) -> None:
     for round in range(20):
         delivery = MemoryDelivery()
