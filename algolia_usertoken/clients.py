@@ -265,7 +265,6 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
-        insights = self.__dict__.get("_made_insights")
         try:
             events = self.__dict__.pop("_made_events", None)
             if events is not None:
@@ -274,6 +273,7 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
                 await self._given_events.aflush(self._given_events.close_timeout)
         finally:
             try:
+                insights = self.__dict__.get("_made_insights")
                 if insights is not None:
                     await insights.close()
             finally:
@@ -322,7 +322,6 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         """Deliver the events that are queued and close what this client opened; on a view, nothing."""
         if self._parent is not None:
             return
-        insights = self.__dict__.get("_made_insights")
         try:
             events = self.__dict__.pop("_made_events", None)
             if events is not None:
@@ -331,6 +330,7 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
                 self._given_events.flush(self._given_events.close_timeout)
         finally:
             try:
+                insights = self.__dict__.get("_made_insights")
                 if insights is not None:
                     insights.close()
             finally:

@@ -99,7 +99,7 @@ def _begin(task: Any, **_: Any) -> None:
 
 
 def _end(task: Any, **_: Any) -> None:
-    # None, where the task itself has called `install`.
+    # There is no scope where the task itself has called `install`.
     scope = task.request.__dict__.pop(_SCOPE, nullcontext())
     scope.__exit__(None, None, None)
 
