@@ -31,6 +31,7 @@ _INSTANTSEARCH_FIELDS = frozenset(
 )
 _OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
+_COPIED = (*_LISTS, "algoliaSource")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
 
@@ -94,14 +95,23 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         InvalidEventError: Algolia would refuse it; `field` says why.
         MissingUserTokenError: Neither the event nor `identity` says whose it is.
     """
-    if type(event) is not dict and not isinstance(event, Mapping):
+    return attribute(own_copy(event), identity, timestamp)
+
+
+def own_copy(event: Mapping[str, Any]) -> Event:
+    """A copy with lists of its own: what the caller does to the event later changes nothing.
+
+    Raises:
+        InvalidEventError: It is no mapping.
+    """
+    if not isinstance(event, (dict, Mapping)):  # dict first: the abstract class is slow to ask
         hint = ": give its to_dict()" if hasattr(event, "to_dict") else ""
         raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}{hint}")
     own = dict(event)
-    for field in (*_LISTS, "algoliaSource"):
+    for field in _COPIED:
         if isinstance(own.get(field), list):
             own[field] = list(own[field])
-    return attribute(own, identity, timestamp)
+    return own
 
 
 def attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:

@@ -19,7 +19,7 @@ from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attribute, attributed, check_after_search, event_time, split
+from .model import Event, attribute, check_after_search, event_time, own_copy, split
 from .reference_methods import ReferenceMethods, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
@@ -154,11 +154,12 @@ class EventSender(EventMethods, ReferenceMethods):
             InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
         """
         try:
+            own = own_copy(event)
             # An event with a user token of its own takes nothing from here, and asks nobody.
-            asks = identity is None and not (isinstance(event, Mapping) and event.get("userToken") is not None)
+            asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
             now = event_time(timestamp)
-            attributed_event = attributed(event, who, now)
+            attributed_event = attribute(own, who, now)
         except UserTokenError as error:
             return self._refuse(error, event)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
