@@ -115,7 +115,7 @@ def with_private(headers: Headers) -> Headers:
 
 
 def for_one_visitor(headers: Headers, *, vary: Sequence[str]) -> Headers:
-    """The headers of a page that names its visitor, so that no shared cache keeps it, and no browser shows it to others.
+    """The headers of a page that names its visitor, so that no shared cache keeps it and no browser shows it to others.
 
     It becomes `private`, and what lets shared caches store it is taken off, in Cache-Control and beside it. A header
     that forbids some caches to store it stays. Where `Expires` said that the page is stale, `max-age=0` does now.
