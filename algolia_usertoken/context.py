@@ -16,7 +16,8 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -45,7 +46,8 @@ class _Frame(NamedTuple):
     def changed(self, **token: Any) -> AnyFrame:
         identity: Identity | None = replace(self.identity or Identity(), **token)
         if identity == Identity() and (self.given is None or _knows_login_only(self.given)):
-            identity = None  # There is nothing left to say: the scope has no answer, and the provider is asked.
+            # There is nothing left to say: the scope has no answer, and the provider is asked.
+            identity = LOGGED_OUT if isinstance(self.scope, RequestFrame) else None
         return self._replace(identity=identity)
 
 
@@ -62,16 +64,17 @@ class RequestFrame:
     After `close` nobody changes the frame any more: whatever still runs then changes its own context alone.
     """
 
-    __slots__ = ("given", "identity", "is_open", "is_shown", "outer", "owner", "scope", "state")
+    __slots__ = ("given", "identity", "is_open", "is_shown", "outer", "owner", "scope", "state", "when_shown")
 
     def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
         self.outer: AnyFrame | None = None
         self.scope = scope or self  # the frame that the integration opened
-        self.owner: object = _running_task() or threading.get_ident()
+        self.owner: object = running_task() or threading.get_ident()
         self.is_open = True
         self.is_shown = False  # whether a page or a JSON answer has the identity in it
+        self.when_shown: Callable[[], None] | None = None  # what else an integration has to do then
         self.state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
 
     def enter(self) -> None:
@@ -83,13 +86,26 @@ class RequestFrame:
         """Take this frame off the current context, with all that was put on top of it."""
         _leave(self)
 
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """Serve this request in a context that does not know of it; what was there before comes back."""
+        before = _frame.get()
+        _frame.set(self)
+        try:
+            yield
+        finally:
+            _frame.set(before)
+
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
         self.owner = None  # a task holds its context, and that holds this frame
 
-    def may_show(self) -> bool:
-        """Whether the identity may still be written into the answer. An integration that can tell overrides this."""
+    def show(self) -> bool:
+        """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
+        self.is_shown = True
+        if self.when_shown is not None:
+            self.when_shown()
         return True
 
     def become(self, identity: Identity) -> None:
@@ -99,15 +115,16 @@ class RequestFrame:
             self.state[STATE_KEY] = identity
 
     def changed(self, **token: Any) -> AnyFrame:
-        identity = replace(self.identity or Identity(), **token)
+        return self.changed_from(self.identity, token)
+
+    def changed_from(self, identity: Identity | None, token: dict[str, Any]) -> AnyFrame:
+        """The frame for this context after a change of `identity`, which is what this context has seen until now."""
+        identity = replace(identity or Identity(), **token)
         if identity == Identity() and self.given is not None and _knows_login_only(self.given):
             identity = LOGGED_OUT
-        return self._with(identity)
-
-    def _with(self, identity: Identity) -> AnyFrame:
         if not self.scope.is_open:
             return _Frame(identity, self.given, self.scope, self.outer)
-        task = _running_task()
+        task = running_task()
         if task is None:
             self.become(identity)
             thread = threading.get_ident()
@@ -145,11 +162,7 @@ class _ThreadFrame:
 
     def changed(self, **token: Any) -> AnyFrame:
         # From what this thread has set; another may have set something else meanwhile.
-        identity = replace(self.identity or Identity(), **token)
-        given = self.request.given
-        if identity == Identity() and given is not None and _knows_login_only(given):
-            identity = LOGGED_OUT
-        return self.request._with(identity)
+        return self.request.changed_from(self.identity, token)
 
 
 AnyFrame: TypeAlias = "_Frame | RequestFrame | _ThreadFrame"
@@ -299,7 +312,7 @@ def _knows_login_only(identity: Identity) -> bool:
     return identity.user_token is None and identity.authenticated_user_token is not None
 
 
-def _running_task() -> object | None:
+def running_task() -> object | None:
     """The task that runs in this thread, or None where there is no event loop."""
     # An event loop that runs has imported its library; importing it here would only make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from .context import LOGGED_OUT, current_identity, identity_scope
 from .identity import Identity, as_identity
 
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
