@@ -313,7 +313,7 @@ def _knows_login_only(identity: Identity) -> bool:
 
 
 def running_task() -> object | None:
-    """The task that runs in this thread, or None where there is no event loop."""
+    """The task that runs in this thread, or None where there is no event loop. A loop's callback is like a new task."""
     # An event loop that runs has imported its library; importing it here would only make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
@@ -322,7 +322,7 @@ def running_task() -> object | None:
         except RuntimeError:
             pass
         else:
-            return task
+            return task or object()
     trio: Any = sys.modules.get("trio")
     if trio is not None:
         try:
