@@ -99,7 +99,9 @@ class RequestFrame:
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        self.owner = None  # a task holds its context, and that holds this frame
+        # A task holds its context, and that holds this frame. What is around it may be the frame of an earlier request:
+        # asyncio calls a connection's callbacks in the context in which it was last asked to read on.
+        self.owner = self.outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
