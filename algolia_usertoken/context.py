@@ -64,18 +64,18 @@ class RequestFrame:
     After `close` nobody changes the frame any more: whatever still runs then changes its own context alone.
     """
 
-    __slots__ = ("given", "identity", "is_open", "is_shown", "outer", "owner", "scope", "state", "when_shown")
+    # What most requests leave as it is stands here, as one is made for each request.
+    outer: AnyFrame | None = None
+    is_open = True
+    is_shown = False  # whether a page or a JSON answer has the identity in it
+    when_shown: Callable[[], None] | None = None  # what else an integration has to do then
+    state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
 
     def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
-        self.outer: AnyFrame | None = None
         self.scope = scope or self  # the frame that the integration opened
         self.owner: object = running_task() or threading.get_ident()
-        self.is_open = True
-        self.is_shown = False  # whether a page or a JSON answer has the identity in it
-        self.when_shown: Callable[[], None] | None = None  # what else an integration has to do then
-        self.state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
 
     def enter(self) -> None:
         """Put this frame on top of the current context."""
@@ -301,6 +301,7 @@ def _change(**token: Any) -> None:
 
 
 def _leave(scope: object) -> None:
+    """Take the frame of this scope off the context, where it is there, and with it what was left open on top of it."""
     frame = _frame.get()
     while frame is not None and frame.scope is not scope:
         frame = frame.outer

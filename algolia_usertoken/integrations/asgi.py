@@ -109,9 +109,13 @@ class IdentityMiddleware:
             visitor = await drive_async(self._rules.flow(*found), scope)
         else:
             visitor = self._rules.decide(*found)
-        visit = scope[VISIT] = Visit(self._rules, *visitor)
+        identity, new_token = visitor
+        visit = scope[VISIT] = Visit(identity)
+        visit.rules = self._rules
+        if new_token is not None:
+            visit.new_token = new_token
         visit.state = scope.setdefault("state", {})
-        visit.state[STATE_KEY] = visit.identity
+        visit.state[STATE_KEY] = identity
         visit.enter()
         try:
             await self.app(scope, receive, self._sender(visit, send, scope))

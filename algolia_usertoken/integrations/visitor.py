@@ -18,7 +18,7 @@ from typing import Any
 
 from ..context import RequestFrame, current_request, running_task
 from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError
-from ..identity import Identity, anonymous_user_token, is_public_client_ip, is_user_token
+from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
 # The cookie as search-insights keeps it: https://github.com/algolia/search-insights.js#user-token
@@ -34,6 +34,10 @@ Flow = Generator[Question, Any, Visitor]
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie or a header: RFC 9110, 5.6.2
+# That a value of `_ALGOLIA` starts so is a rule of search-insights.
+_is_anonymous_token = re.compile(
+    rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
+).fullmatch
 _NOBODY = Identity()
 _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
@@ -53,25 +57,23 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 class Visit(RequestFrame):
     """One web request: who it is served as, and what its response has to say about that."""
 
-    __slots__ = ("new_token", "rules", "sent", "vary")
-
-    def __init__(self, rules: VisitorRules | None, identity: Identity, new_token: str | None = None) -> None:
-        super().__init__(identity)
-        self.rules = rules  # of the middleware that recognised the visitor; None until one has
-        self.new_token = new_token  # made for this visitor, whose cookie is to keep it
-        self.vary = rules.vary if rules is not None else ()
-        # The status and the headers of the response, once they have gone.
-        self.sent: tuple[int, Any] | None = None
+    rules: VisitorRules | None = None  # of the middleware that recognised the visitor
+    new_token: str | None = None  # made for this visitor, whose cookie is to keep it
+    more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
+    sent: tuple[int, Any] | None = None  # the status and the headers of the response, once they have gone
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
         """Take over what a middleware has found out about the visitor."""
+        if identity is not self.identity:
+            self.become(identity)
         if self.rules is None:
             self.given = identity
-        if identity != self.identity:
-            self.become(identity)
-        if new_token is not None or self.rules is None:
-            self.new_token, self.rules = new_token, rules
-        self.vary = (*self.vary, *(name for name in rules.vary if name not in self.vary))
+            self.rules, self.new_token = rules, new_token
+            return
+        self.more_vary = (*self.more_vary, *rules.vary)
+        if new_token is not None:
+            self.more_vary = (*self.more_vary, *self.rules.vary)
+            self.rules, self.new_token = rules, new_token
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not.
@@ -93,9 +95,9 @@ class Visit(RequestFrame):
             headers: What the application has answered; an own cookie of that name has the last word.
             secure: Whether the visitor came over HTTPS.
         """
-        if self.is_shown:
-            headers = for_one_visitor(headers, vary=self.vary)
         rules, token = self.rules, self.new_token
+        if self.is_shown:
+            headers = for_one_visitor(headers, vary=(*(rules.vary if rules else ()), *self.more_vary))
         if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
             found = verdict(status, headers)
             if found is CookieVerdict.YES_AND_PRIVATE:
@@ -194,6 +196,7 @@ class VisitorRules:
         self.asks_consent = not isinstance(set_cookie, bool)
         self.asks = any(map(callable, (authenticated_user_token, set_cookie, opted_out)))
         self._cookie_start = f"{cookie}="
+        self._is_cookie_value = _is_anonymous_token if cookie == COOKIE else is_user_token
         self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
         self._silent_until: dict[str, float] = {}
@@ -290,14 +293,14 @@ class VisitorRules:
             start += len(self._cookie_start)
         end = cookies.find(";", start)
         token = cookies[start : None if end < 0 else end].strip(" ")
-        is_ours = self.cookie == COOKIE
-        if is_user_token(token) and (not is_ours or token.startswith(ANONYMOUS_PREFIX)):
+        if self._is_cookie_value(token):
             return token, False
         if not token:
             return None, False
-        what = "anonymous" if is_ours else "user"
+        is_algolias = self.cookie == COOKIE
+        what = "anonymous" if is_algolias else "user"
         self._complain_once("cookie", f"the cookie %s of a request holds no valid {what} token", self.cookie)
-        return None, not is_ours
+        return None, not is_algolias
 
     def _visitor(self, token: str | None, login: str | None, address: str | None, allowed: bool) -> Visitor:
         new_token = anonymous_user_token() if allowed else None
