@@ -50,12 +50,14 @@ class Identity:
     opted_out: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("user_token", "authenticated_user_token"):
-            token = getattr(self, name)
-            if token is not None:
-                checked = checked_user_token(token, name)
-                if checked is not token:
-                    object.__setattr__(self, name, checked)
+        # One is made for each new visitor, so what is right is found out first, and quickly.
+        for name, token in (
+            ("user_token", self.user_token),
+            ("authenticated_user_token", self.authenticated_user_token),
+        ):
+            if token is None or (type(token) is str and _is_user_token(token)):
+                continue
+            object.__setattr__(self, name, checked_user_token(token, name))
         if self.client_ip is not None:
             _check_client_ip(self.client_ip)
         if not isinstance(self.opted_out, bool):

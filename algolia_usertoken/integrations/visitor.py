@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from ..context import RequestFrame, current_request, running_task
+from ..context import RequestFrame, current_request
 from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError
 from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
@@ -24,6 +24,8 @@ from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, wit
 # The cookie as search-insights keeps it: https://github.com/algolia/search-insights.js#user-token
 COOKIE = "_ALGOLIA"
 COOKIE_MAX_AGE = 180 * 24 * 60 * 60  # seconds
+_COOKIE = f"; Max-Age={COOKIE_MAX_AGE}; Path=/"
+_SECURE_COOKIE = f"{_COOKIE}; Secure"
 ANONYMOUS_PREFIX = "anonymous-"
 
 Question = Callable[[Any], Any]
@@ -38,7 +40,6 @@ _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie o
 _is_anonymous_token = re.compile(
     rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
 ).fullmatch
-_NOBODY = Identity()
 _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
@@ -60,7 +61,7 @@ class Visit(RequestFrame):
     rules: VisitorRules | None = None  # of the middleware that recognised the visitor
     new_token: str | None = None  # made for this visitor, whose cookie is to keep it
     more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
-    sent: tuple[int, Any] | None = None  # the status and the headers of the response, once they have gone
+    sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
         """Take over what a middleware has found out about the visitor."""
@@ -84,8 +85,7 @@ class Visit(RequestFrame):
         super().show()
         if self.sent is None:
             return True
-        status, headers = self.sent
-        return verdict(status, as_text(headers)) is CookieVerdict.YES
+        return verdict(self.sent["status"], as_text(self.sent.get("headers") or ())) is CookieVerdict.YES
 
     def headers(self, status: int, headers: Headers, *, secure: bool) -> Headers:
         """The headers to send instead of `headers`, so that no shared cache hands this visitor's token to another.
@@ -104,7 +104,7 @@ class Visit(RequestFrame):
                 headers = with_private(headers)
             if found is not CookieVerdict.NO:
                 headers = [*headers, ("Set-Cookie", rules.set_cookie_value(token, secure=secure))]
-        self.sent = status, headers
+        self.sent = {"status": status, "headers": headers}
         return headers
 
     @property
@@ -125,9 +125,7 @@ def bridged_visit() -> Visit | None:
     that an event loop's task began.
     """
     visit = current_request()
-    if isinstance(visit, Visit) and not isinstance(visit.owner, int) and running_task() is None:
-        return visit
-    return None
+    return visit if isinstance(visit, Visit) and visit.coroutine is not None else None
 
 
 def as_text(headers: Any) -> Headers:
@@ -210,9 +208,14 @@ class VisitorRules:
             address: The peer's address.
             outer: What a middleware around this one has found out. That stays; only what it does not know is added.
         """
-        known = _NOBODY if outer is None else outer.identity or _NOBODY
-        if known.opted_out:
-            return known, None
+        login = token = known_ip = None
+        may_ask_consent = True
+        if outer is not None:
+            known = outer.identity or Identity()
+            if known.opted_out:
+                return known, None
+            login, token, known_ip = known.authenticated_user_token, known.user_token, known.client_ip
+            may_ask_consent = outer.rules is None or not outer.rules.asks_consent
         if self._opted_out is not None:
             try:
                 refused = bool((yield self._opted_out))
@@ -221,28 +224,26 @@ class VisitorRules:
                 refused = True
             if refused:
                 return _OPTED_OUT, None
-        login = known.authenticated_user_token
         if login is None and self._authenticated_user_token is not None:
             try:
-                login = self._login((yield self._authenticated_user_token))
+                login = _login((yield self._authenticated_user_token))
             except Exception as error:
                 self._complain_of_function(
                     "authenticated_user_token", "this visitor is treated as not logged in", error
                 )
-        token = known.user_token
         allowed = False
         if token is None:
             token, is_taken = self._token(cookies, claim)
-            if token is None and not is_taken and not (outer is not None and outer.rules and outer.rules.asks_consent):
+            if token is None and not is_taken and may_ask_consent:
                 allowed = self._set_cookie is True
                 if self.asks_consent:
                     try:
                         allowed = self._consent((yield self._set_cookie))  # type: ignore[misc]
                     except Exception as error:
                         self._complain_of_function("set_cookie", "this visitor is given no cookie", error)
-        if known.client_ip is not None:
+        if known_ip is not None:
             new_token = anonymous_user_token() if allowed else None
-            return _identity(new_token or token, login, known.client_ip), new_token
+            return _identity(new_token or token, login, known_ip), new_token
         return self._visitor(token, login, address, allowed)
 
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
@@ -270,7 +271,7 @@ class VisitorRules:
 
         It names no SameSite, so browsers apply their default, Lax; and it is not HttpOnly, for search-insights to read.
         """
-        return f"{self.cookie}={token}; Max-Age={COOKIE_MAX_AGE}; Path=/{'; Secure' if secure else ''}"
+        return f"{self._cookie_start}{token}{_SECURE_COOKIE if secure else _COOKIE}"
 
     def _token(self, cookies: str | None, claim: str | None) -> tuple[str | None, bool]:
         """The visitor's token, and whether their cookie is taken: it must not be overwritten."""
@@ -305,23 +306,10 @@ class VisitorRules:
     def _visitor(self, token: str | None, login: str | None, address: str | None, allowed: bool) -> Visitor:
         new_token = anonymous_user_token() if allowed else None
         if self._client_ip and address:
-            return self._with_address(new_token or token, login, address), new_token
+            return _identity(new_token or token, login, self._address(address)), new_token
         if new_token is not None:
             return Identity(new_token, login), new_token
         return _identity(token, login), None
-
-    def _login(self, answer: object) -> str | None:
-        if is_user_token(answer):
-            return answer  # type: ignore[return-value]
-        if answer is None or answer == "":
-            return None
-        what = (
-            f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
-        )
-        # The value itself may be what must not be in a log: somebody's e-mail address.
-        raise InvalidUserTokenError(
-            f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
-        )
 
     def _consent(self, answer: object) -> bool:
         if answer is True:
@@ -332,22 +320,14 @@ class VisitorRules:
             )
         return False
 
-    def _with_address(self, token: str | None, login: str | None, address: Any) -> Identity:
-        try:
-            if address[:7] == "::ffff:" and "." in address:
-                address = address[7:]  # IPv4, as a socket that listens on both sees it
-            identity = _identity(token, login, address)
-        except (InvalidClientIPError, TypeError):
-            self._complain_once("address", "the peer's address is no IP address")
-        else:
-            if is_public_client_ip(address):
-                return identity
-            self._complain_once(
-                "private address",
-                "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's "
-                "from the proxy (uvicorn --forwarded-allow-ips, gunicorn's forwarded_allow_ips, Werkzeug's ProxyFix)",
-            )
-        return _identity(token, login)
+    def _address(self, address: Any) -> str | None:
+        """The peer's address, if it can be a visitor's."""
+        if not isinstance(address, str):
+            address = repr(type(address))  # which is none
+        found, complaint = _visitors_address(address)
+        if complaint:
+            self._complain_once("address", complaint)
+        return found
 
     def _complain_once(self, about: str, message: str, *args: object) -> None:
         if self._may_complain(about, math.inf):
@@ -375,6 +355,35 @@ class VisitorRules:
 
 # A visitor sends many requests, one after the other; to check their tokens and address once is enough.
 _identity = functools.lru_cache(maxsize=1024)(Identity)
+
+
+@functools.lru_cache(maxsize=1024)
+def _visitors_address(address: str) -> tuple[str | None, str | None]:
+    """An address of a peer if it can be a visitor's, or why it cannot."""
+    if address[:7] == "::ffff:" and "." in address:
+        address = address[7:]  # IPv4, as a socket that listens on both sees it
+    try:
+        Identity(client_ip=address)
+    except InvalidClientIPError:
+        return None, "the peer's address is no IP address"
+    if is_public_client_ip(address):
+        return address, None
+    return None, (
+        "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
+        "proxy (uvicorn --forwarded-allow-ips, gunicorn's forwarded_allow_ips, Werkzeug's ProxyFix)"
+    )
+
+
+def _login(answer: object) -> str | None:
+    if is_user_token(answer):
+        return answer  # type: ignore[return-value]
+    if answer is None or answer == "":
+        return None
+    what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
+    # The value itself may be what must not be in a log: somebody's e-mail address.
+    raise InvalidUserTokenError(
+        f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
+    )
 
 
 def drive(flow: Flow, request: Any) -> Visitor:

@@ -99,7 +99,7 @@ def _finished(request: Any, response: Any, visit: Visit) -> Any:
     if visit.is_shown or visit.new_token is not None:
         _say_in_headers(request, response, visit)
     else:
-        visit.sent = response.status_code, response.items()
+        visit.sent = {"status": response.status_code, "headers": response.items()}
     # A file on disk is left to the server, which may have a short cut for it.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         _carry_along(response, visit)
