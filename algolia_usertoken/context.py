@@ -73,7 +73,7 @@ class RequestFrame:
     is_shown = False  # whether a page or a JSON answer has the identity in it
     when_shown: Callable[[], None] | None = None  # what else an integration has to do then
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
-    # What serves the request: the coroutine of an ASGI application, or the task of a frame of its own.
+    # What serves the request: a task, or the coroutine of an ASGI application; neither under WSGI.
     coroutine: Any = None
     task: object = None
     _scope: RequestFrame | None = None
@@ -89,7 +89,8 @@ class RequestFrame:
 
     @property
     def scope(self) -> RequestFrame:
-        """The frame that the integration opened. It does not hold itself: only the garbage collector could end it then."""
+        """The frame that the integration opened."""
+        # It holds no reference to itself, for only the garbage collector could end it then.
         return self._scope or self
 
     @property
@@ -101,7 +102,12 @@ class RequestFrame:
         return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context."""
+        """Put this frame on top of the current context, to be served by the task or thread that is running."""
+        self.task = _running_task()
+        self._token = _frame.set(self)
+
+    def enter_for_coroutine(self) -> None:
+        """As `enter`, where the caller says next which `coroutine` serves the request; that is quicker."""
         self._token = _frame.set(self)
 
     def leave(self) -> None:
@@ -124,10 +130,9 @@ class RequestFrame:
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # Both hold this frame.
-        self.coroutine = None
-        if self.when_shown is not None:
-            self.when_shown = None
+        # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
+        # connection's callbacks in the context in which it was last asked to read on.
+        self.coroutine = self.task = self.when_shown = self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
@@ -344,7 +349,7 @@ def _knows_login_only(identity: Identity) -> bool:
 
 
 def _running_task() -> object | None:
-    """The task that runs in this thread, or None where there is no event loop."""
+    """The task that runs in this thread, or None where there is no event loop. A loop's callback is like a new task."""
     # An event loop that runs has imported its library; importing it here would only make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
@@ -353,7 +358,7 @@ def _running_task() -> object | None:
         except RuntimeError:
             pass
         else:
-            return task
+            return task or object()
     trio: Any = sys.modules.get("trio")
     if trio is not None:
         try:

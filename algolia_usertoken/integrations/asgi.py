@@ -117,7 +117,7 @@ class IdentityMiddleware:
             visit.new_token = new_token
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
-        visit.enter()
+        visit.enter_for_coroutine()
         try:
             visit.coroutine = application = self.app(scope, receive, self._sender(visit, send, scope))
             await application

@@ -125,7 +125,8 @@ def bridged_visit() -> Visit | None:
     that an event loop's task began.
     """
     visit = current_request()
-    return visit if isinstance(visit, Visit) and visit.coroutine is not None else None
+    in_loop = isinstance(visit, Visit) and (visit.coroutine is not None or visit.task is not None)
+    return visit if in_loop else None  # type: ignore[return-value]
 
 
 def as_text(headers: Any) -> Headers:
