@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 Headers = list[tuple[str, str]]
+Directive = tuple[str, "str | None", str]  # the name in lower case, the argument without its quotes, both as written
 
 # Headers that speak to some caches alone, and win over Cache-Control there: https://www.rfc-editor.org/rfc/rfc9213. Any
 # name that ends in -Cache-Control is one too.
@@ -83,8 +84,10 @@ def verdict(status: int, headers: Iterable[tuple[str, str]]) -> CookieVerdict:
     if directives is None:
         return CookieVerdict.NO
     whole = {name for name, argument, _ in directives if argument is None}  # private="x-cart" is about x-cart alone
+    if "private" in whole:
+        return CookieVerdict.YES if _says_private_once(directives) else CookieVerdict.YES_AND_PRIVATE
     # A cache that knows must-understand disregards the no-store beside it: RFC 9111, 5.2.2.3.
-    if "private" in whole or ("no-store" in whole and "must-understand" not in whole):
+    if "no-store" in whole and "must-understand" not in whole:
         return CookieVerdict.YES
     names = {name for name, _, _ in directives}
     if "public" in names or "s-maxage" in names:
@@ -108,8 +111,7 @@ NOTHING_SAID = CookieVerdict.YES_AND_PRIVATE
 def with_private(headers: Headers) -> Headers:
     """The headers, with `private` in Cache-Control; what else it says stays."""
     values = [value for name, value in headers if name.lower() == "cache-control"]
-    directives = _directives(",".join(values)) or ()
-    if any(name == "private" and argument is None for name, argument, _ in directives):
+    if _says_private_once(_directives(",".join(values)) or ()):
         return list(headers)
     return _replaced(headers, ["private", *(text for name, _, text in _read(values) if name != "private")])
 
@@ -142,6 +144,11 @@ def for_one_visitor(headers: Headers, *, vary: Sequence[str]) -> Headers:
     ):
         texts.append("max-age=0")
     return _varied(_replaced(kept, ["private", *texts]), vary)
+
+
+def _says_private_once(directives: Iterable[Directive]) -> bool:
+    """Whether `private` is said of the whole, and not of a field beside it: some caches believe what comes last."""
+    return {argument for name, argument, _ in directives if name == "private"} == {None}
 
 
 def _varied(headers: Headers, names: Sequence[str]) -> Headers:
@@ -195,9 +202,6 @@ def _lets_nginx_store(value: str) -> bool:
     if value.startswith("@"):
         return _seconds(value[1:]) > time.time()
     return _seconds(value) > 0
-
-
-Directive = tuple[str, "str | None", str]  # the name in lower case, the argument without its quotes, both as written
 
 
 @functools.lru_cache(maxsize=256)
