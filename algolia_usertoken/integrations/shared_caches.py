@@ -27,7 +27,8 @@ _ALLOW_REUSE_FOR = frozenset({"max-age", "stale-while-revalidate", "stale-if-err
 _MEAN_NOTHING_TO_A_BROWSER = frozenset({"public", "s-maxage", "proxy-revalidate"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 
-_has_balanced_quotes = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*', re.DOTALL).fullmatch
+# Quoted strings stand after an equals sign, and are all of the argument.
+_is_well_formed = re.compile(r'(?:[^"]|(?<==)"(?:[^"\\]|\\.)*"\s*(?=,|$))*', re.DOTALL).fullmatch
 _elements = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+', re.DOTALL).findall
 
 
@@ -206,13 +207,13 @@ def _lets_nginx_store(value: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _directives(value: str) -> tuple[Directive, ...] | None:
-    """What a Cache-Control header, or one that is like it, says; None where a quote is left open, so that nobody knows.
+    """What a Cache-Control header, or one that is like it, says; None where quotes are not where they belong.
 
     https://www.rfc-editor.org/rfc/rfc9111#section-5.2
     """
     if '"' not in value:
         elements = value.split(",")
-    elif _has_balanced_quotes(value):
+    elif _is_well_formed(value):
         elements = _elements(value)
     else:
         return None
@@ -225,7 +226,7 @@ def _directives(value: str) -> tuple[Directive, ...] | None:
 
 
 def _read(values: Sequence[str]) -> tuple[Directive, ...]:
-    """What Cache-Control says, or seems to say where a quote is left open."""
+    """What Cache-Control says, or seems to say where quotes are not where they belong."""
     value = ",".join(values)
     directives = _directives(value)
     return (_directives(value.replace('"', "")) or ()) if directives is None else directives
