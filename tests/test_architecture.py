@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "insights",
         "clients",
     },
-    "browser": {"identity", "context"},
+    "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "browser"},
     "integrations.celery": {"errors", "identity", "context", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},

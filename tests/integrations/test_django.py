@@ -109,7 +109,8 @@ class TestEachRequest:
             "",
             "",
         )
-        assert first.headers["Vary"] == "Cookie"
+        assert first.headers["Vary"] == "Cookie, X-Algolia-UserToken"
+        assert first.headers["Cache-Control"] == "private"
         assert "_ALGOLIA" not in second.cookies
 
     def test_brings_a_secure_one_where_it_is_encrypted(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from algolia_usertoken import Identity
 from algolia_usertoken.integrations import visitor as visitors
-from algolia_usertoken.integrations.visitor import VisitorRules, drive, drive_async, is_for_shared_caches
+from algolia_usertoken.integrations.visitor import VisitorRules, drive, drive_async
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 MADE = re.compile(r"anonymous-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -88,21 +88,6 @@ class TestCookie:
 
         assert rules.set_cookie_value(TOKEN, secure=False) == f"_ALGOLIA={TOKEN}; Max-Age=15552000; Path=/"
         assert rules.set_cookie_value(TOKEN, secure=True) == f"_ALGOLIA={TOKEN}; Max-Age=15552000; Path=/; Secure"
-
-    @pytest.mark.parametrize(
-        ("cache_control", "shared"),
-        [
-            ("", False),
-            ("no-store", False),
-            ("private, max-age=60", False),
-            ("public, max-age=60", True),
-            ("max-age=0, S-MaxAge=60", True),
-            ("s-maxage=60", True),
-            ("PUBLIC", True),
-        ],
-    )
-    def test_is_kept_off_what_many_visitors_get(self, cache_control: str, shared: bool) -> None:
-        assert is_for_shared_caches(cache_control.replace("S-MaxAge", "S-MAXAGE")) is shared
 
 
 class TestHeader:

@@ -40,6 +40,7 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
             )
     try:
         keywords = {key.lower(): _value(key, value) for key, value in given.items()}
+        keywords["secret_cookies"] = [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME]
         rules = VisitorRules(**keywords)
         if not in_thread:
             return rules

@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 
 from .... import browser
-from ..middleware import IN_PAGE, served
+from ..middleware import served
 
 register = template.Library()
 
@@ -19,12 +19,11 @@ def algolia_user_token(context: Any, nonce: str | None = None) -> str:
         context: The template's.
         nonce: The nonce of the page's Content-Security-Policy; by default Django's own, or django-csp's.
     """
-    request = served.get()
-    if request is not None:
-        setattr(request, IN_PAGE, True)
     if nonce is None:
-        request = context.get("request") or request
-        nonce = context.get("csp_nonce") or getattr(request, "csp_nonce", None)
+        request = context.get("request") or served.get()
+        found = (context.get("csp_nonce"), getattr(request, "csp_nonce", None), getattr(request, "_csp_nonce", None))
+        # Both are made when they are first read, and count as false until then.
+        nonce = next((each for each in found if each is not None), None)
     return browser.script(nonce=nonce)
 
 
