@@ -903,7 +903,7 @@ class TestRequest:
         frames = [contexts[-1].run(serve, f"u-{number}") for number in range(3)]
 
         assert [frame.outer for frame in frames] == [None] * 3
-        assert frames[0].owner is None
+        assert frames[0].task is None
 
     def test_resumed_elsewhere_it_is_the_same_one(self) -> None:
         with request() as frame:
