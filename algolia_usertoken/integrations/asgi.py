@@ -117,10 +117,9 @@ class IdentityMiddleware:
             visit.new_token = new_token
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
-        visit.enter_for_coroutine()
+        visit.enter()
         try:
-            visit.coroutine = application = self.app(scope, receive, self._sender(visit, send, scope))
-            await application
+            await self.app(scope, receive, self._sender(visit, send, scope))
         finally:
             visit.leave()
             visit.close()
