@@ -566,8 +566,8 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
             made.append(self)
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr("algolia_usertoken.events.sender.EventSender", SlowSender)
-    monkeypatch.setattr("algolia_usertoken.insights.TokenAwareInsightsClientSync", SlowInsights)
+    monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
+    monkeypatch.setattr("algolia_usertoken.clients.TokenAwareInsightsClientSync", SlowInsights)
     client = echo()
     view = client.with_identity("u")
     barrier = threading.Barrier(8)
