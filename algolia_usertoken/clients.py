@@ -11,7 +11,7 @@ from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
-from algoliasearch.search.config import SearchConfig
+from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SecuredApiKeyRestrictions
 from typing_extensions import Self, Unpack
 
@@ -174,10 +174,9 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         made = self.__dict__.get(f"_made_{name}")
         return self.__dict__.setdefault(f"_made_{name}", make()) if made is None else made
 
-    def set_transformation_options(self, *args: Any, **kwargs: Any) -> Any:
+    def _leave_ingestion_to_parent(self) -> None:
         if self._parent is not None:
-            self._ingestion_transporter = None  # it is the parent's, and would be closed
-        return super().set_transformation_options(*args, **kwargs)  # type: ignore[misc]
+            self._ingestion_transporter = None  # algoliasearch would close it
 
     def _used_insights_config(self) -> InsightsConfig:
         if self._insights_config is not None:
@@ -271,6 +270,11 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         self._open_again()
         return self
 
+    async def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
+        """Set how records are pushed through transformations; on a view, for that view alone."""
+        self._leave_ingestion_to_parent()
+        await super().set_transformation_options(transformation_options)
+
     async def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""
         await super().set_client_api_key(api_key)
@@ -330,6 +334,11 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     def __enter__(self) -> Self:
         self._open_again()
         return self
+
+    def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
+        """Set how records are pushed through transformations; on a view, for that view alone."""
+        self._leave_ingestion_to_parent()
+        super().set_transformation_options(transformation_options)
 
     def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""
