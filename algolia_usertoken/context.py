@@ -171,7 +171,7 @@ class RequestFrame:
             return False
         try:
             _frame.reset(self._token)
-        except ValueError:  # only the context that made a token takes it back
+        except (ValueError, RuntimeError):  # only the context that made a token takes it back, and only once
             return False
         self._token = _frame.set(self)
         return True
