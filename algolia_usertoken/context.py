@@ -51,6 +51,9 @@ class _Frame(NamedTuple):
         return self._replace(identity=identity)
 
 
+_RUNNING = object()
+
+
 class RequestFrame:
     """Who one web request is served as, shared by all tasks and threads of that request.
 
@@ -66,6 +69,8 @@ class RequestFrame:
     Args:
         identity: Who the request is served as, to begin with.
         scope: For a frame of another task: the frame that the integration opened.
+        task: The task that serves the request, by default the one that is running. None where there is no event loop,
+            and where `coroutine` will say what serves the request, which takes less time than to ask for the task.
     """
 
     # What most requests leave as it is stands here, as one is made for each request.
@@ -75,15 +80,15 @@ class RequestFrame:
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
     # What serves the request: a task, or the coroutine of an ASGI application; neither under WSGI.
     coroutine: Any = None
-    task: object = None
     _scope: RequestFrame | None = None
     _token: Token[AnyFrame | None] | None = None
     _outer: AnyFrame | None = None
 
-    def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
+    def __init__(self, identity: Identity, scope: RequestFrame | None = None, task: object = _RUNNING) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
         self.thread = threading.get_ident()
+        self.task = _running_task() if task is _RUNNING else task
         if scope is not None:
             self._scope = scope
 
@@ -102,12 +107,7 @@ class RequestFrame:
         return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context, to be served by the task or thread that is running."""
-        self.task = _running_task()
-        self._token = _frame.set(self)
-
-    def enter_for_coroutine(self) -> None:
-        """As `enter`, where the caller says next which `coroutine` serves the request; that is quicker."""
+        """Put this frame on top of the current context."""
         self._token = _frame.set(self)
 
     def leave(self) -> None:
@@ -167,8 +167,8 @@ class RequestFrame:
         if is_running or task is self.task:
             self.become(identity)
             return self
-        own = RequestFrame(identity, self.scope)
-        own.given, own.task, own._outer = self.given, task, self.outer
+        own = RequestFrame(identity, self.scope, task)
+        own.given, own._outer = self.given, self.outer
         return own
 
 

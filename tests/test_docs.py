@@ -142,6 +142,27 @@ def test_the_page_about_references_credits_the_one_who_searched(algolia: LocalAl
     assert algolia.mismatches() == []
 
 
+@pytest.mark.usefixtures("_answering_for_algolia")
+def test_the_page_about_migrating_sends_the_visitors_address_before_and_after(algolia: LocalAlgolia) -> None:
+    namespace: dict[str, Any] = {}
+    for source in blocks(DOCS / "migrating.md"):
+        exec(source, namespace)
+        if "application = IdentityMiddleware" in source:
+            body = namespace["application"]({"REMOTE_ADDR": "198.51.100.9"}, lambda *_: None)
+            assert b"".join(body)
+
+    seen = [(search.user_token, search.forwarded_for) for search in algolia.searches]
+    assert seen == [
+        ("anonymous-5c3f8f2e", None),
+        ("anonymous-5c3f8f2e", None),
+        (None, "203.0.113.7"),
+        (None, "198.51.100.9"),
+        (None, "203.0.113.7"),
+        ("nightly-report", None),
+        ("anonymous-5c3f8f2e", None),
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_no_block_hides_from_being_run(page: pathlib.Path) -> None:
     fences = set(re.findall(r"^ *```+(\{?[\w-]*\}?.*)$", page.read_text(encoding="utf-8"), re.MULTILINE))
