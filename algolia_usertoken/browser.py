@@ -75,8 +75,8 @@ def script(identity: Identity | str | TokenProvider | None = None, *, nonce: str
     response private. Call it before the response begins.
 
     Args:
-        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked; without it,
-            the context alone is.
+        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked; without
+            it, the context alone is.
         nonce: The nonce of the page's Content-Security-Policy.
 
     Returns:

@@ -221,9 +221,9 @@ class identity_scope:
     nest, and the end of one restores what was in force before, also what `set_user_token` changed inside it. As a
     decorator it also takes generators, sync and async: the scope holds while they run, not between their steps.
 
-    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is not
-    served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: what consumes the
-    generator runs inside a `with` block that is open at a `yield`.
+    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is
+    not served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: a `with` block
+    that is open at a `yield` holds for what consumes the generator, too.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
