@@ -111,7 +111,7 @@ class IdentityMiddleware:
         else:
             visitor = self._rules.decide(*found)
         identity, new_token = visitor
-        visit = scope[VISIT] = Visit(identity, None, None)
+        visit = scope[VISIT] = Visit(identity)
         visit.rules = self._rules
         if new_token is not None:
             visit.new_token = new_token
@@ -119,8 +119,7 @@ class IdentityMiddleware:
         visit.state[STATE_KEY] = identity
         visit.enter()
         try:
-            visit.coroutine = application = self.app(scope, receive, self._sender(visit, send, scope))
-            await application
+            await self.app(scope, receive, self._sender(visit, send, scope))
         finally:
             visit.leave()
             visit.close()

@@ -125,8 +125,7 @@ def bridged_visit() -> Visit | None:
     that an event loop's task began.
     """
     visit = current_request()
-    in_loop = isinstance(visit, Visit) and (visit.coroutine is not None or visit.task is not None)
-    return visit if in_loop else None  # type: ignore[return-value]
+    return visit if isinstance(visit, Visit) and visit.state is not None else None
 
 
 def as_text(headers: Any) -> Headers:
