@@ -32,6 +32,7 @@ from algolia_usertoken import (
 from algolia_usertoken.integrations.django import IdentityMiddleware
 from algolia_usertoken.integrations.django.checks import check_middleware, check_settings
 from algolia_usertoken.integrations.django.middleware import served
+from algolia_usertoken.integrations.visitor import VISIT
 from algolia_usertoken.testing import LocalAlgolia
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
@@ -200,6 +201,24 @@ class TestEachRequest:
 
         assert response.status_code == 200
         assert re.fullmatch(r"<html><script>[^<]*</script></html>", response.content.decode())
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+    def test_is_over_when_its_response_is_done_or_it_ends_by_an_error(self, error: type[BaseException]) -> None:
+        def view(request: Any) -> HttpResponse:
+            raise error
+
+        def stream(request: Any) -> StreamingHttpResponse:
+            return StreamingHttpResponse(["."])
+
+        done, failed, streamed = (RequestFactory().get("/") for _ in range(3))
+        middleware(lambda request: HttpResponse())(done)
+        with pytest.raises(error):
+            middleware(view)(failed)
+        response = middleware(stream)(streamed)
+
+        assert [request.META[VISIT].is_open for request in (done, failed, streamed)] == [False, False, True]
+        response.close()
+        assert not streamed.META[VISIT].is_open
 
 
 class TestStream:

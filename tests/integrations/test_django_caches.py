@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime
 import functools
 import io
+import json
 import pathlib
 import re
+import shutil
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -49,6 +52,7 @@ GZIP = "django.middleware.gzip.GZipMiddleware"
 LOCALE = "django.middleware.locale.LocaleMiddleware"
 
 JANE, JOHN = (f"anonymous-{uuid.UUID(int=number)}" for number in (1, 2))
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "django.md"
 NEW = ""  # a visitor without a cookie
 TEMPLATES = [
     {
@@ -528,6 +532,30 @@ def test_a_fragment_of_the_low_level_cache_is_not_seen_and_so_stands_in_the_docs
     with serving_view(view):
         get(JANE)
         assert named_in(get(JOHN)) == {JANE}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the page's script needs Node.js to run here")
+@pytest.mark.parametrize(
+    ("cookies", "calls"),
+    [
+        ("", []),
+        (f"_ALGOLIA={JANE}", [["setUserToken", JANE]]),
+        (f"cart=1; _ALGOLIA={JANE}; consent=yes", [["setUserToken", JANE]]),
+        (f"my_ALGOLIA={JOHN}; _ALGOLIA={JANE}; _ALGOLIA={JOHN}", [["setUserToken", JANE]]),
+    ],
+)
+def test_the_script_that_the_docs_show_for_a_kept_page_reads_the_cookie(cookies: str, calls: list[Any]) -> None:
+    (script,) = re.findall(r"^```js\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    page = f"const calls = [], document = {{cookie: {json.dumps(cookies)}}}, aa = (...call) => calls.push(call);"
+
+    result = subprocess.run(
+        ["node", "--eval", f"{page}{script}console.log(JSON.stringify(calls));"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(result.stdout) == calls
 
 
 @pytest.fixture(scope="module")
