@@ -59,14 +59,18 @@ OLDEST_TESTS = [
     "events/test_model",
     "events/test_references",
     "events/test_results",
+    "integrations/test_django",
+    "integrations/test_django_caches",
+    "integrations/test_django_nested",
+    "integrations/test_django_nonces",
 ]
 
 
 @nox.session(python=INSTALLED[0])
 def oldest(session: nox.Session) -> None:
-    """What the versions of Python and algoliasearch matter to most, on the oldest of both."""
+    """What the versions of Python, algoliasearch and Django matter to most, on the oldest of them."""
     install(session, "tests")
-    session.install("algoliasearch==4.40.0")
+    session.install("algoliasearch==4.40.0", "django==4.2.*", "django-csp<4")
     session.run("python", "-m", "pytest", "-n", "4", "-q", *(f"tests/{name}.py" for name in OLDEST_TESTS))
 
 
