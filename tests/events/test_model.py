@@ -744,11 +744,7 @@ CLICKED = {**SEEN, "eventType": "click", "queryID": QUERY_ID, "positions": [1]}
         ({**BOUGHT, "value": "x" * 17}, "value", "must be a number, or a string of at most 16 characters"),
         ({**BOUGHT, "currency": "EURO"}, "currency", "must be the three letters of ISO 4217, as in 'EUR'"),
         ({**BOUGHT, "objectData": 7}, "objectData", "must be a list"),
-        (
-            {**BOUGHT, "objectData": ["seven"]},
-            "objectData",
-            "must hold objects, not a string of 5 characters at position 1",
-        ),
+        ({**BOUGHT, "objectData": [["seven"]]}, "objectData", "must hold objects, not list at position 1"),
         ({**BOUGHT, "objectData": [{"price": []}]}, "objectData.price", "must be a number or a string"),
         ({**BOUGHT, "objectData": [{"quantity": 1.5}]}, "objectData.quantity", "must be an integer"),
         ({**BOUGHT, "objectIDs": None}, "objectIDs", "must be given"),
@@ -762,7 +758,7 @@ def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text:
         check(event)
 
     assert caught.value.field == field
-    assert str(caught.value) == f"{field} {text}{" (event 'Seen')" if event['eventName'] else ''}"
+    assert str(caught.value) == f"{field} {text}" + (" (event 'Seen')" if event["eventName"] else "")
 
 
 @pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])
