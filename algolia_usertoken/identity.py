@@ -6,7 +6,6 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from dataclasses import dataclass
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 MAX_USER_TOKEN_LENGTH = 128
-_NOT_PUBLIC = {
-    4: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8"),
-    6: ("::/128", "::1/128", "fe80::/10", "fc00::/7"),
-}
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_=/+-]")
 _NOBODYS_NETWORKS = (
     "0.0.0.0/8",
@@ -192,23 +187,6 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
         raise ValueError(f"prefix has {len(prefix)} characters; at most 21 keep the token within 64")
     message = str(user_id).encode("utf-8", "surrogatepass")
     return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
-
-
-@functools.lru_cache(maxsize=1024)
-def is_public_client_ip(client_ip: str) -> bool:
-    """Whether a valid address can be a visitor's on the internet, and not one of a private network or this machine.
-
-    Not public are the ranges of RFC 1918, 100.64/10, 127/8, 169.254/16, 0/8, `::`, `::1`, fe80::/10 and fc00::/7, also
-    inside `::ffff:`. Unlike Python's `is_private`, addresses of documentation count as public.
-
-    https://www.iana.org/assignments/iana-ipv4-special-registry
-    """
-    import ipaddress
-
-    address = ipaddress.ip_address(client_ip)
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    return not any(address in ipaddress.ip_network(network) for network in _NOT_PUBLIC[address.version])
 
 
 def key_of(secret: str | bytes, act: str) -> bytes:

@@ -239,16 +239,18 @@ class Quiet(wsgiref.simple_server.WSGIRequestHandler):
 
 def ask(application: Any, algolia: LocalAlgolia) -> None:
     """Serve an application, not on the main thread, as workers with threads do, and ask it for 20 pages."""
-    with wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=Quiet) as server:
-        with threads(lambda: server.serve_forever(poll_interval=0.01)):
-            try:
-                for number in range(20):
-                    url = f"http://127.0.0.1:{server.server_port}/{number}"
-                    with urllib.request.urlopen(url, timeout=60) as response:
-                        assert response.read() == b"found"
-                    assert open_sockets(algolia) == 0
-            finally:
-                server.shutdown()
+    with (
+        wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=Quiet) as server,
+        threads(lambda: server.serve_forever(poll_interval=0.01)),
+    ):
+        try:
+            for number in range(20):
+                url = f"http://127.0.0.1:{server.server_port}/{number}"
+                with urllib.request.urlopen(url, timeout=60) as response:
+                    assert response.read() == b"found"
+                assert open_sockets(algolia) == 0
+        finally:
+            server.shutdown()
 
     found = [(search.query, search.user_token) for search in algolia.searches]
     assert found == [(f"{number}", f"u-{number}") for number in range(20)]
