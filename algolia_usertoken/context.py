@@ -1,6 +1,6 @@
 """Whose request is being served right now.
 
-One ContextVar holds it, so each thread and each asyncio task has a value of its own. There are two kinds of it:
+One ContextVar holds it, so each thread and each asyncio task finds its own request there. It holds one of two kinds:
 
 - `identity_scope` puts an immutable frame there. What is set inside a scope stays in the task or thread that sets it.
 - A web integration puts a `RequestFrame` there, which all tasks and threads of one request share. A framework runs a
@@ -232,6 +232,10 @@ class identity_scope:
     nest, and the end of one restores what was in force before, also what `set_user_token` changed inside it. As a
     decorator it also takes generators, sync and async: the scope holds while they run, not between their steps.
 
+    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is
+    not served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: a `with` block
+    that is open at a `yield` holds for what consumes the generator, too.
+
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
 
@@ -303,8 +307,9 @@ def set_user_token(token: str | None) -> None:
     Under one of the web integrations this holds for the rest of the request, wherever that runs: also when it is
     called in a plain `def` view, a dependency or a background task, which the framework runs in a thread. Inside an
     `identity_scope` it holds to the end of that scope, in this task or thread; elsewhere for the rest of this context.
-    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`: in a request, what one of
-    several tasks that run at the same time sets stays with that task.
+    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`. In a request, what one of
+    several tasks that run at the same time sets stays with that task, unless it sets it in a thread: that counts as set
+    by the request.
 
     The rest of the identity (login, address, opt-out) stays.
 
