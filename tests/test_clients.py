@@ -664,7 +664,7 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
             super().__init__(*args, **kwargs)
 
     monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
-    monkeypatch.setattr("algolia_usertoken.clients.TokenAwareInsightsClientSync", SlowInsights)
+    monkeypatch.setattr("algolia_usertoken.insights.TokenAwareInsightsClientSync", SlowInsights)
     client = echo()
     view = client.with_identity("u")
     barrier = threading.Barrier(8)
