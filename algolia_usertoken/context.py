@@ -1,6 +1,6 @@
 """Whose request is being served right now.
 
-One ContextVar holds it, so each thread and each asyncio task has a value of its own. There are two kinds of it:
+One ContextVar holds it, so each thread and each asyncio task finds its own request there. It holds one of two kinds:
 
 - `identity_scope` puts an immutable frame there. What is set inside a scope stays in the task or thread that sets it.
 - A web integration puts a `RequestFrame` there, which all tasks and threads of one request share. A framework runs a
@@ -51,6 +51,9 @@ class _Frame(NamedTuple):
         return self._replace(identity=identity)
 
 
+_RUNNING = object()
+
+
 class RequestFrame:
     """Who one web request is served as, shared by all tasks and threads of that request.
 
@@ -66,6 +69,8 @@ class RequestFrame:
     Args:
         identity: Who the request is served as, to begin with.
         scope: For a frame of another task: the frame that the integration opened.
+        task: The task that serves the request, by default the one that is running. None where there is no event loop,
+            and where `coroutine` will say what serves the request, which takes less time than to ask for the task.
     """
 
     # What most requests leave as it is stands here, as one is made for each request.
@@ -75,15 +80,15 @@ class RequestFrame:
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
     # What serves the request: a task, or the coroutine of an ASGI application; neither under WSGI.
     coroutine: Any = None
-    task: object = None
     _scope: RequestFrame | None = None
     _token: Token[AnyFrame | None] | None = None
     _outer: AnyFrame | None = None
 
-    def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
+    def __init__(self, identity: Identity, scope: RequestFrame | None = None, task: object = _RUNNING) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
         self.thread = threading.get_ident()
+        self.task = _running_task() if task is _RUNNING else task
         if scope is not None:
             self._scope = scope
 
@@ -102,12 +107,7 @@ class RequestFrame:
         return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context, to be served by the task or thread that is running."""
-        self.task = _running_task()
-        self._token = _frame.set(self)
-
-    def enter_for_coroutine(self) -> None:
-        """As `enter`, where the caller says next which `coroutine` serves the request; that is quicker."""
+        """Put this frame on top of the current context."""
         self._token = _frame.set(self)
 
     def leave(self) -> None:
@@ -167,8 +167,8 @@ class RequestFrame:
         if is_running or task is self.task:
             self.become(identity)
             return self
-        own = RequestFrame(identity, self.scope)
-        own.given, own.task, own._outer = self.given, task, self.outer
+        own = RequestFrame(identity, self.scope, task)
+        own.given, own._outer = self.given, self.outer
         return own
 
 
@@ -220,6 +220,10 @@ class identity_scope:
     A string is a user token. `Identity()` means nobody; None means "no answer here": the provider is asked. Scopes
     nest, and the end of one restores what was in force before, also what `set_user_token` changed inside it. As a
     decorator it also takes generators, sync and async: the scope holds while they run, not between their steps.
+
+    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is not
+    served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: what consumes the
+    generator runs inside a `with` block that is open at a `yield`.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -292,8 +296,9 @@ def set_user_token(token: str | None) -> None:
     Under one of the web integrations this holds for the rest of the request, wherever that runs: also when it is
     called in a plain `def` view, a dependency or a background task, which the framework runs in a thread. Inside an
     `identity_scope` it holds to the end of that scope, in this task or thread; elsewhere for the rest of this context.
-    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`: in a request, what one of
-    several tasks that run at the same time sets stays with that task.
+    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`. In a request, what one of
+    several tasks that run at the same time sets stays with that task, unless it sets it in a thread: that counts as set
+    by the request.
 
     The rest of the identity (login, address, opt-out) stays.
 

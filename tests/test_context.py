@@ -879,6 +879,18 @@ class TestRequest:
         await ended.wait()
         return [*seen, login(None)]
 
+    async def test_a_scope_around_it_may_end_in_a_task_that_has_set_somebody(self) -> None:
+        scope = identity_scope("around")
+
+        async def log_in_and_leave() -> Identity | None:
+            login("user")
+            scope.__exit__(None, None, None)
+            return current_identity()
+
+        with scope, request():
+            assert await asyncio.create_task(log_in_and_leave()) is None
+            assert current_identity() == Identity("visitor")
+
     def test_once_closed_keeps_nothing_alive(self) -> None:
         """A server may begin a request in the context of an earlier one; that must not become a chain."""
 
@@ -977,6 +989,14 @@ class TestLogout:
             assert self.resolving.identity() == Identity("resolved")
             task = asyncio.create_task(ask_later())
         assert await task is LOGGED_OUT
+
+    async def test_in_a_task_of_its_own_after_another_login(self) -> None:
+        async def log_in_and_out() -> list[Identity | None]:
+            return [login("another"), login(None), self.resolving.identity()]
+
+        with request(Identity(None, "login")):
+            another = Identity(None, "another")
+            assert await asyncio.create_task(log_in_and_out()) == [another, Identity(), Identity("resolved")]
 
     def test_after_the_request(self) -> None:
         with request(Identity(None, "login")):

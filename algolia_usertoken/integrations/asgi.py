@@ -111,13 +111,13 @@ class IdentityMiddleware:
         else:
             visitor = self._rules.decide(*found)
         identity, new_token = visitor
-        visit = scope[VISIT] = Visit(identity)
+        visit = scope[VISIT] = Visit(identity, None, None)
         visit.rules = self._rules
         if new_token is not None:
             visit.new_token = new_token
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
-        visit.enter_for_coroutine()
+        visit.enter()
         try:
             visit.coroutine = application = self.app(scope, receive, self._sender(visit, send, scope))
             await application

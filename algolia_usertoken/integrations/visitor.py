@@ -371,7 +371,7 @@ def _visitors_address(address: str) -> tuple[str | None, str | None]:
         return address, None
     return None, (
         "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
-        "proxy (uvicorn --forwarded-allow-ips, gunicorn's forwarded_allow_ips, Werkzeug's ProxyFix)"
+        "proxy (--forwarded-allow-ips of uvicorn, and of gunicorn with UvicornWorker; else Werkzeug's ProxyFix)"
     )
 
 

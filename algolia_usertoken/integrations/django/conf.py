@@ -40,6 +40,7 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
             )
     try:
         keywords = {key.lower(): _value(key, value) for key, value in given.items()}
+        # Under another name than ours any valid token counts, and these values would go to Algolia as one.
         keywords["secret_cookies"] = [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME]
         rules = VisitorRules(**keywords)
         if not in_thread:
@@ -49,7 +50,8 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
         }
         return VisitorRules(**in_threads, allow_async=True)
     except (TypeError, ValueError) as error:
-        raise ImproperlyConfigured(f"{SETTING}: {error}") from error
+        argument = str(error).partition(" ")[0]  # as the key, in lower case
+        raise ImproperlyConfigured(f"{SETTING}[{argument.upper()!r}]: {error}") from error
 
 
 def _value(key: str, value: Any) -> Any:
