@@ -10,11 +10,15 @@ from __future__ import annotations
 import sys
 import warnings
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args
 
+from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import is_public_client_ip, is_user_token
@@ -34,13 +38,6 @@ else:
         function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
         return function
 
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from algoliasearch.http.base_config import BaseConfig
-    from algoliasearch.http.verb import Verb
-    from typing_extensions import Self
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -225,7 +222,7 @@ class _TokenAware:
             return
         verb = getattr(verb, "value", verb)
         message = _WarningText(
-            f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+            f"{verb} {path.partition('?')[0]} has no user token: set one with identity_scope(), or search as Identity() for nobody"
         )
         message.kind = f"{verb} {kind}"
         if self._on_missing_user_token == "raise":
@@ -366,4 +363,5 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
 def _check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        kind = f"another string, of {len(value)} characters" if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {kind}")
