@@ -112,8 +112,14 @@ class RequestFrame:
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """Serve this request in a context that does not know of it; what was there before comes back."""
+        """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
+
+        A scope that was opened since, and what another task or thread has set for itself, stay in force.
+        """
         before = _frame.get()
+        if before is not self and current_request() is self:
+            yield
+            return
         token, self._token = self._token, _frame.set(self)
         try:
             yield

@@ -60,18 +60,21 @@ class Visit(RequestFrame):
     rules: VisitorRules | None = None  # of the middleware that recognised the visitor
     new_token: str | None = None  # made for this visitor, whose cookie is to keep it
     more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
+    path: str | None = None  # of an ASGI request
     sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
         """Take over what a middleware has found out about the visitor."""
         if identity is not self.identity:
+            self.given = identity
             self.become(identity)
         if self.rules is None:
             self.given = identity
             self.rules, self.new_token = rules, new_token
             return
         self.more_vary = (*self.more_vary, *rules.vary)
-        if new_token is not None:
+        # The rules that count are those that give the cookie, or have asked for consent in vain.
+        if new_token is not None or (rules.asks_consent and self.new_token is None):
             self.more_vary = (*self.more_vary, *self.rules.vary)
             self.rules, self.new_token = rules, new_token
 
@@ -113,18 +116,27 @@ class Visit(RequestFrame):
 
 def outer_visit(request: Mapping[str, Any]) -> Visit | None:
     """The visit that a middleware around this one has opened, where `request` is an ASGI scope or a WSGI environ."""
-    visit = request.get(VISIT)
-    return visit if isinstance(visit, Visit) and visit.is_open else None
+    around: Mapping[str, Any] | None = request
+    while around is not None:
+        visit = around.get(VISIT)
+        if isinstance(visit, Visit) and visit.is_open:
+            return visit
+        # Between the two kinds of application, a2wsgi keeps the one in the other.
+        around = around.get("wsgi_environ") or around.get("asgi.scope")
+    return None
 
 
-def bridged_visit() -> Visit | None:
-    """The visit of an ASGI middleware around a WSGI application, which its server runs in a thread.
+def bridged_visit(environ: Mapping[str, Any]) -> Visit | None:
+    """The visit of an ASGI middleware around a WSGI application that runs in a thread, where the environ does not know.
 
-    The environ is made anew there, and does not know the scope. What tells that this is the same request is a context
-    that an event loop's task began.
+    The context knows; but it may be that of another request: a view may call a WSGI application as its client, and a
+    server may begin a request in the context of the one before on that connection. So the paths have to be the same.
     """
     visit = current_request()
-    return visit if isinstance(visit, Visit) and visit.state is not None else None
+    if not isinstance(visit, Visit) or visit.path is None:
+        return None
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return visit if path.encode("latin-1", "replace") == visit.path.encode("utf-8", "replace") else None
 
 
 def as_text(headers: Any) -> Headers:

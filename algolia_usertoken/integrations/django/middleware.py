@@ -64,7 +64,7 @@ class IdentityMiddleware:
 def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
     """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
     scope = getattr(request, "scope", None)
-    outer = outer_visit(request.META) or bridged_visit() if scope is None else outer_visit(scope)
+    outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
     visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())
     return outer, visit
 
