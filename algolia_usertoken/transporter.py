@@ -220,9 +220,9 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        verb = getattr(verb, "value", verb)
+        verb, path = getattr(verb, "value", verb), path.partition("?")[0]
         message = _WarningText(
-            f"{verb} {path.partition('?')[0]} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+            f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
         )
         message.kind = f"{verb} {kind}"
         if self._on_missing_user_token == "raise":
