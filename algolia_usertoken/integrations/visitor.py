@@ -99,7 +99,8 @@ class Visit(RequestFrame):
         """
         rules, token = self.rules, self.new_token
         if self.is_shown:
-            headers = for_one_visitor(headers, vary=(*(rules.vary if rules else ()), *self.more_vary))
+            names = dict.fromkeys((*(rules.vary if rules else ()), *self.more_vary))
+            headers = for_one_visitor(headers, vary=tuple(names))
         if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
             found = verdict(status, headers)
             if found is CookieVerdict.YES_AND_PRIVATE:
