@@ -86,11 +86,15 @@ class RequestFrame:
         """Take this frame off the current context, with all that was put on top of it."""
         _leave(self)
 
+    def resume(self) -> None:
+        """Serve this request in a context that does not know of it, and that goes with the request."""
+        _frame.set(self)
+
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """Serve this request in a context that does not know of it; what was there before comes back."""
+        """As `resume`, but what was there before comes back."""
         before = _frame.get()
-        _frame.set(self)
+        self.resume()
         try:
             yield
         finally:

@@ -126,7 +126,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
 
 
 def _resume(visit: Visit, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-    visit.resumed().__enter__()  # never left, as the context goes with the request
+    visit.resume()
     return app(environ, start_response)
 
 

@@ -136,7 +136,7 @@ def _carry_along(response: Any, visit: Visit) -> None:
         # visitor leaves meanwhile, asgiref takes over what it has set by then, for good.
         if not contexts:
             contexts.append(copy_context())
-            contexts[0].run(visit.resumed().__enter__)
+            contexts[0].run(visit.resume)
         return contexts[0].run(function, *args)
 
     def steps() -> Iterator[bytes]:
