@@ -187,7 +187,7 @@ def package(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """The pages in real Chromium, with the packages that Algolia publishes for them on npm."""
-    install_chromium(session)
+    install_debian(session, {"chromium": "chromium", "chromedriver": "chromium-driver"}, "fonts-dejavu-core")
     install(session, "browser")
     packages = pathlib.Path(session.create_tmp(), "npm").resolve()
     packages.mkdir(exist_ok=True)
@@ -203,19 +203,36 @@ def browser(session: nox.Session) -> None:
     )
 
 
-def install_chromium(session: nox.Session) -> None:
-    """Debian's Chromium and its driver, where they are missing and this is root on a Debian."""
-    if all(map(shutil.which, ["chromium", "chromedriver"])):
+@nox.session
+def caches(session: nox.Session) -> None:
+    """Visitors behind Apache, nginx and Varnish, in front of each framework: none is handed another's token."""
+    install_debian(session, {"apache2": "apache2-bin", "nginx": "nginx", "varnishd": "varnish"})
+    install(session, "tests")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/caches", "-n", "4", "-q"]))
+
+
+def install_debian(session: nox.Session, packages: dict[str, str], *more: str) -> None:
+    """The packages of Debian, by the program that each brings, where one is missing and this is root on a Debian."""
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+    missing = [program for program in packages if not shutil.which(program, path=path)]
+    if not missing:
         return
+    names = [*packages.values(), *more]
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        session.error("chromium and chromedriver must be on the PATH; Debian: apt-get install chromium chromium-driver")
+        session.error(f"there is no {', no '.join(missing)}; Debian: apt-get install {' '.join(names)}")
     quiet = {"external": True, "silent": True, "env": {"DEBIAN_FRONTEND": "noninteractive"}}
     session.run("apt-get", "update", **quiet)
-    session.run(
-        *("apt-get", "install", "--yes", "--no-install-recommends"),
-        *("chromium", "chromium-driver", "fonts-dejavu-core"),
-        **quiet,
-    )
+    # A server that Debian has installed would start at once, open to everybody, unless this program says no.
+    policy = pathlib.Path("/usr/sbin/policy-rc.d")
+    is_new = not policy.exists()
+    if is_new:
+        policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+        policy.chmod(0o755)
+    try:
+        session.run("apt-get", "install", "--yes", "--no-install-recommends", *names, **quiet)
+    finally:
+        if is_new:
+            policy.unlink()
 
 
 @nox.session

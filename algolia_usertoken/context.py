@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, MutableMapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -56,35 +56,66 @@ class RequestFrame:
 
     Three rules say where a change goes, so that neither two requests nor two tasks of one request are mixed up:
 
-    - The task (or, without an event loop, the thread) that opened the frame changes the frame itself.
+    - The task (or, without an event loop, the thread) that serves the request changes the frame itself.
     - A thread without an event loop changes the frame too, and keeps what it has set as a copy of its own. So two
       threads that set different users at the same time each go on with their own.
     - Any other task gets a frame of its own, which the threads that it starts change in turn.
 
     After `close` nobody changes the frame any more: whatever still runs then changes its own context alone.
+
+    Args:
+        identity: Who the request is served as, to begin with.
+        scope: For a frame of another task: the frame that the integration opened.
     """
 
-    __slots__ = ("given", "identity", "is_open", "is_shown", "outer", "owner", "scope", "state", "when_shown")
+    # What most requests leave as it is stands here, as one is made for each request.
+    is_open = True
+    is_shown = False  # whether a page or a JSON answer has the identity in it
+    when_shown: Callable[[], None] | None = None  # what else an integration has to do then
+    state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
+    # What serves the request: a task, or the coroutine of an ASGI application; neither under WSGI.
+    coroutine: Any = None
+    task: object = None
+    _scope: RequestFrame | None = None
+    _token: Token[AnyFrame | None] | None = None
+    _outer: AnyFrame | None = None
 
     def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
-        self.outer: AnyFrame | None = None
-        self.scope = scope or self  # the frame that the integration opened
-        self.owner: object = running_task() or threading.get_ident()
-        self.is_open = True
-        self.is_shown = False  # whether a page or a JSON answer has the identity in it
-        self.when_shown: Callable[[], None] | None = None  # what else an integration has to do then
-        self.state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
+        self.thread = threading.get_ident()
+        if scope is not None:
+            self._scope = scope
+
+    @property
+    def scope(self) -> RequestFrame:
+        """The frame that the integration opened."""
+        # It holds no reference to itself, for only the garbage collector could end it then.
+        return self._scope or self
+
+    @property
+    def outer(self) -> AnyFrame | None:
+        """What was in force before this frame."""
+        if self._token is None:
+            return self._outer
+        before = self._token.old_value
+        return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context."""
-        self.outer = _frame.get()
-        _frame.set(self)
+        """Put this frame on top of the current context, to be served by the task or thread that is running."""
+        self.task = _running_task()
+        self._token = _frame.set(self)
+
+    def enter_for_coroutine(self) -> None:
+        """As `enter`, where the caller says next which `coroutine` serves the request; that is quicker."""
+        self._token = _frame.set(self)
 
     def leave(self) -> None:
         """Take this frame off the current context, with all that was put on top of it."""
-        _leave(self)
+        try:
+            _frame.reset(self._token)  # type: ignore[arg-type]
+        except ValueError:  # the context is a copy of the one in which the frame was put there
+            _leave(self)
 
     def resume(self) -> None:
         """Serve this request in a context that does not know of it, and that goes with the request."""
@@ -103,7 +134,9 @@ class RequestFrame:
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        self.owner = None  # a task holds its context, and that holds this frame
+        # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
+        # connection's callbacks in the context in which it was last asked to read on.
+        self.coroutine = self.task = self.when_shown = self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
@@ -128,16 +161,18 @@ class RequestFrame:
             identity = LOGGED_OUT
         if not self.scope.is_open:
             return _Frame(identity, self.given, self.scope, self.outer)
-        task = running_task()
+        thread, task = threading.get_ident(), _running_task()
         if task is None:
             self.become(identity)
-            thread = threading.get_ident()
-            return self if self.owner == thread else _ThreadFrame(self, identity, thread)
-        if self.owner is task:
+            is_own_thread = thread == self.thread and self.coroutine is None and self.task is None
+            return self if is_own_thread else _ThreadFrame(self, identity, thread)
+        # A coroutine counts as running while whatever it awaits, directly or not, runs: that is in its own task.
+        is_running = thread == self.thread and getattr(self.coroutine, "cr_running", False)
+        if is_running or task is self.task:
             self.become(identity)
             return self
         own = RequestFrame(identity, self.scope)
-        own.given, own.outer = self.given, self.outer
+        own.given, own.task, own._outer = self.given, task, self.outer
         return own
 
 
@@ -305,6 +340,7 @@ def _change(**token: Any) -> None:
 
 
 def _leave(scope: object) -> None:
+    """Take the frame of this scope off the context, where it is there, and with it what was left open on top of it."""
     frame = _frame.get()
     while frame is not None and frame.scope is not scope:
         frame = frame.outer
@@ -316,8 +352,8 @@ def _knows_login_only(identity: Identity) -> bool:
     return identity.user_token is None and identity.authenticated_user_token is not None
 
 
-def running_task() -> object | None:
-    """The task that runs in this thread, or None where there is no event loop."""
+def _running_task() -> object | None:
+    """The task that runs in this thread, or None where there is no event loop. A loop's callback is like a new task."""
     # An event loop that runs has imported its library; importing it here would only make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
@@ -326,7 +362,7 @@ def running_task() -> object | None:
         except RuntimeError:
             pass
         else:
-            return task
+            return task or object()
     trio: Any = sys.modules.get("trio")
     if trio is not None:
         try:

@@ -14,7 +14,7 @@ from algoliasearch.http.verb import Verb
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 
 from .errors import InvalidEventError, MissingUserTokenError
-from .events.model import attributed, without_nones
+from .events.model import attributed, field_name, kind, without_nones
 from .provider import TokenProvider, one_provider
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
             raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
         unknown = next((field for field in body if field != "events"), None)
         if unknown is not None:
-            raise InvalidEventError(f"{unknown!r} must not stand beside events", str(unknown))
+            name = field_name(unknown)
+            what = kind(unknown) if name is None else repr(name)
+            raise InvalidEventError(f"{what} must not stand beside events", name)
         identity = self.token_provider.identity()
         to_send = []
         for i, event in enumerate(events):

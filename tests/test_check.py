@@ -362,7 +362,7 @@ class TestLogs:
         ("header", "said"),
         [
             ("", "without its header"),
-            ("X-Algolia-UserToken: u-2", "another.*u-2"),
+            ("X-Algolia-UserToken: u-2", "another.*of 3 characters"),
             ("X-Original-UserToken: {}", "without its header"),
         ],
     )
@@ -552,7 +552,7 @@ class TestAlgoliaItself:
         monkeypatch.setenv("ALGOLIA_REGION", "eu")
 
         assert main(["check", "--app-id", "A", "--api-key", "k", "--index", "i"]) == 2
-        assert capsys.readouterr().err == "algolia-usertoken: ALGOLIA_REGION must be us or de, not 'eu'\n"
+        assert capsys.readouterr().err == "algolia-usertoken: ALGOLIA_REGION must be us or de\n"
 
 
 @pytest.mark.parametrize(

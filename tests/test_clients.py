@@ -128,7 +128,7 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token 'a@b' has '@' at position 2"),
+        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token (3 characters) has '@' at position 2"),
         ({"user_token": ""}, InvalidUserTokenError, "user_token is empty; to send no token, use None"),
         ({"user_token": 7}, InvalidUserTokenError, "user_token must be a string, not int"),
         ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),

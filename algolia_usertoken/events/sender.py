@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algoliasearch.insights.config import InsightsConfig
 
-from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError
+from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
 from . import lifecycle
@@ -207,9 +207,9 @@ class EventSender(EventMethods, ReferenceMethods):
         except UserTokenError:
             raise
         except Exception as error:  # of the application's `resolve`: events never break a page
-            raise MissingUserTokenError(
-                f"nobody to attribute the event to: resolve() raised {type(error).__name__}: {error}"
-            ) from error
+            message = f"nobody to attribute the event to: resolve() raised {raised(error)}"
+        # Not chained, and without the text of that error: it may quote whom it did not find.
+        raise MissingUserTokenError(message)
 
     def _report_unattributed(self, error: InvalidEventError) -> None:
         if self._strict:

@@ -24,6 +24,7 @@ from ..errors import (
     InvalidUserTokenError,
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
+    kind_of,
 )
 from ..identity import Identity
 
@@ -43,6 +44,7 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 # Celery's signals belong to the process, not to an application. This says for how many they are connected.
 _installed: WeakSet[Celery] = WeakSet()
 _configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of the deliveries of each, by queue
+_ARGSREPR = "(events)"  # what logs and monitors of Celery show instead of them
 _SCOPE = "_algolia_identity_scope"  # on a task's request: what was set for it
 
 
@@ -179,9 +181,11 @@ class CeleryDelivery:
             RetryableDeliveryError: It cannot be reached.
         """
         try:
-            self._task.apply_async((batch.body.decode(),), queue=self._queue, retry=False)
+            self._task.apply_async((batch.body.decode(),), queue=self._queue, retry=False, argsrepr=_ARGSREPR)
+            return
         except OperationalError as error:
-            raise RetryableDeliveryError(f"no connection to the broker: {error}") from error
+            failure = RetryableDeliveryError(f"no connection to the broker: {kind_of(error)}")
+        raise failure  # not chained: what a broker says may have its password in it
 
     def close(self) -> None:
         """Nothing: the connections are the application's."""
@@ -198,12 +202,13 @@ class CeleryDelivery:
                 return
             middle = len(events) // 2
             for half in (events[:middle], events[middle:]):
-                task.apply_async((self._body(half).decode(),), queue=self._queue)
+                task.apply_async((self._body(half).decode(),), queue=self._queue, argsrepr=_ARGSREPR)
         except (RetryableDeliveryError, UnauthorizedDeliveryError, OSError) as error:
             wait = getattr(error, "delay", None)
             if wait is None:
                 wait = random.uniform(1, min(LONGEST_WAIT, 2**task.request.retries + 1))
-            raise task.retry(exc=error, countdown=min(wait, LONGEST_WAIT), queue=self._queue) from error
+            countdown = min(wait, LONGEST_WAIT)
+            raise task.retry(exc=error, countdown=countdown, queue=self._queue, argsrepr=_ARGSREPR) from error
 
     @staticmethod
     def _body(events: list[Any]) -> bytes:

@@ -113,7 +113,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
             code = int(status[:3]) if status[:3].isdigit() else 200
             return start_response(status, visit.headers(code, headers, secure=secure), *exc_info)
 
-        visit = environ[VISIT] = Visit(None, Identity())
+        visit = environ[VISIT] = Visit(Identity())
         context = copy_context()
         try:
             body = context.run(begin, environ, start_for_visitor, visit)

@@ -65,7 +65,7 @@ def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
     """The visit that a middleware around Django has opened, or None; and the one that this request belongs to."""
     scope = getattr(request, "scope", None)
     outer = outer_visit(request.META) or bridged_visit() if scope is None else outer_visit(scope)
-    visit = outer or Visit(None, Identity())
+    visit = outer or Visit(Identity())
     (request.META if scope is None else scope)[VISIT] = visit
     visit.when_shown = functools.partial(_keep_out_of_caches, request)
     return outer, visit
@@ -99,7 +99,7 @@ def _finished(request: Any, response: Any, visit: Visit) -> Any:
     if visit.is_shown or visit.new_token is not None:
         _say_in_headers(request, response, visit)
     else:
-        visit.sent = response.status_code, response.items()
+        visit.sent = {"status": response.status_code, "headers": response.items()}
     # A file on disk is left to the server, which may have a short cut for it.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         _carry_along(response, visit)
