@@ -19,6 +19,7 @@ from aiohttp.web import Request, StreamResponse
 from multidict import CIMultiDict
 
 from ..context import current_request
+from ..identity import Identity
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, drive_async
 
 __all__ = ["identity_middleware"]
@@ -85,14 +86,13 @@ def identity_middleware(
         visit: Visit | None = request.get(_VISIT)
         visitor = await drive_async(rules.flow(cookies, claim, request.remote, visit), request)
         if visit is None:
-            visit = request[_VISIT] = Visit(rules, *visitor)
+            visit = request[_VISIT] = Visit(Identity())
             visit.enter()
-            _serve_in_this_task(visit)
+            _end_with_this_task(visit)
             _write_headers_of(visit, request.writer, request.secure)
-            return await handler(request)
+        elif not visit.is_open:  # a middleware around this one tries again, and its first try was a task of its own
+            _end_with_this_task(visit)
         visit.recognised(rules, *visitor)
-        if not visit.is_open:
-            _serve_in_this_task(visit)  # a middleware around this one tries again, and has run the first try in a task
         if current_request() is visit:
             return await handler(request)
         with visit.resumed():
@@ -101,16 +101,16 @@ def identity_middleware(
     return serve_as_visitor
 
 
-def _serve_in_this_task(visit: Visit) -> None:
+def _end_with_this_task(visit: Visit) -> None:
+    """Have the task that is running now be the one that serves the request, and whose end is the request's."""
     task = asyncio.current_task()
     assert task is not None
-    visit.is_open = True
-    visit.owner = task
+    visit.is_open, visit.task = True, task
     task.add_done_callback(functools.partial(_end, visit))
 
 
 def _end(visit: Visit, task: asyncio.Task[Any]) -> None:
-    if visit.owner is task:
+    if visit.task is task:
         visit.close()
 
 
@@ -126,7 +126,7 @@ def _write_headers_of(visit: Visit, writer: AbstractStreamWriter, secure: bool) 
         if current_request() is not visit:
             # A middleware around this one has run it in another task, as `asyncio.wait_for` does before Python 3.12.
             visit.resume()
-            _serve_in_this_task(visit)
+            _end_with_this_task(visit)
         status = int(status_line.split()[1])
         given = list(headers.items())
         sent = visit.headers(status, given, secure=secure)
