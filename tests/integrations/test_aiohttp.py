@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import pathlib
 import typing
@@ -241,22 +242,22 @@ class TestTheRestOfTheRequest:
             return response
 
         async def handler(request: web.Request) -> web.Response:
-            set_authenticated_user_token("user-42")
-            first = current_identity()
+            set_authenticated_user_token(f"user-{next(numbers)}")
 
             async def body() -> AsyncIterator[bytes]:
+                seen.append(current_identity())
                 await asyncio.to_thread(set_authenticated_user_token, None)
-                assert first is not None
-                seen.extend([first, current_identity()])
+                seen.append(current_identity())
                 yield b"."
 
             return web.Response(body=body())
 
+        numbers = itertools.count(1)
         response, _ = await get(new_app(handler, in_a_task, set_cookie=True))
 
         (cookie,) = set_cookies(response)
         token = cookie.partition(";")[0].removeprefix("_ALGOLIA=")
-        assert seen == [None, Identity(token, "user-42"), Identity(token)]
+        assert seen == [None, Identity(token, f"user-{tries}"), Identity(token)]
 
     async def test_a_handler_that_goes_on_after_its_time_is_up_keeps_to_itself_what_it_sets(self) -> None:
         seen: list[Identity | None] = []
@@ -295,6 +296,8 @@ class TestTheRestOfTheRequest:
         async def go_on() -> None:
             await over.wait()
             seen.append(current_identity())
+            await asyncio.to_thread(set_user_token, "left-behind-in-a-thread")
+            seen.append(current_identity())
             set_user_token("left-behind")
             seen.append(current_identity())
 
@@ -310,7 +313,7 @@ class TestTheRestOfTheRequest:
             answer = await (await client.get("/", headers=AS_VISITOR)).json()
             await left[1]
 
-        assert seen[:2] == [Identity(TOKEN), Identity("left-behind")]
+        assert seen[:3] == [Identity(TOKEN), Identity(TOKEN), Identity("left-behind")]
         assert answer == repr(Identity(TOKEN))
 
     async def test_a_request_whose_visitor_hangs_up_ends_as_the_visitors(self) -> None:
@@ -420,7 +423,8 @@ class TestHeaders:
         if name != "none.html":
             assert (again.status, set_cookies(again)) == (304, [])
 
-    async def test_of_a_websocket_bring_it(self) -> None:
+    @pytest.mark.parametrize("headers", [{}, AS_VISITOR], ids=["new visitor", "returning visitor"])
+    async def test_of_a_websocket_bring_it_and_do_not_keep_the_visitor_out(self, headers: dict[str, str]) -> None:
         async def handler(request: web.Request) -> web.StreamResponse:
             websocket = web.WebSocketResponse()
             await websocket.prepare(request)
@@ -428,14 +432,16 @@ class TestHeaders:
                 await websocket.send_json({"who": repr(current_identity()), "page": browser.script()})
             return websocket
 
-        async with client_of(new_app(handler, set_cookie=True)) as client, client.ws_connect("/") as websocket:
-            cookie = websocket._response.headers["Set-Cookie"]
+        app = new_app(handler, set_cookie=True)
+        async with client_of(app) as client, client.ws_connect("/", headers=headers) as websocket:
+            cookie = websocket._response.headers.get("Set-Cookie")
             answers = []
             for _ in range(2):
                 await websocket.send_str("who am I?")
                 answers.append(await websocket.receive_json())
 
-        token = cookie.partition(";")[0].removeprefix("_ALGOLIA=")
+        assert (cookie is None) == (headers == AS_VISITOR)
+        token = cookie.partition(";")[0].removeprefix("_ALGOLIA=") if cookie else TOKEN
         assert [answer["who"] for answer in answers] == [repr(Identity(token))] * 2
         assert token in answers[0]["page"]
 
