@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -120,7 +122,7 @@ def _write_headers_of(visit: Visit, writer: AbstractStreamWriter, secure: bool) 
     In every response, whoever makes it, the handler or aiohttp for an error, and after all that other code puts there.
     `on_response_prepare`, aiohttp's own way to see headers, takes no function any more when a middleware first runs.
     """
-    write_headers = writer.write_headers
+    write_headers = _without_reference(writer.write_headers)
 
     async def write_headers_for_visitor(status_line: str, headers: CIMultiDict[str]) -> None:
         if current_request() is not visit:
@@ -132,6 +134,11 @@ def _write_headers_of(visit: Visit, writer: AbstractStreamWriter, secure: bool) 
         sent = visit.headers(status, given, secure=secure)
         if status == 101:
             visit.sent = None  # no cache keeps what a WebSocket says
-        await write_headers(status_line, headers if sent is given else CIMultiDict(sent))
+        await write_headers()(status_line, headers if sent is given else CIMultiDict(sent))
 
     writer.write_headers = write_headers_for_visitor  # type: ignore[method-assign]
+
+
+def _without_reference(method: Any) -> Callable[[], Any]:
+    """What gives `method` back, for its own object to hold: a reference would leave each request to the collector."""
+    return weakref.WeakMethod(method) if inspect.ismethod(method) else lambda: method

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import itertools
 import logging
 import pathlib
 import typing
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -128,6 +130,27 @@ class TestEachRequest:
             ]
 
         assert answers == [repr(Identity(TOKEN)), repr(Identity())] * 2
+
+    async def test_leaves_no_more_to_the_garbage_collector_than_aiohttp_does(self) -> None:
+        """Which is nothing, with today's aiohttp."""
+        left: list[weakref.ref[Any]] = []
+
+        async def handler(request: web.Request) -> web.Response:
+            left.extend([weakref.ref(request), weakref.ref(request.writer)])
+            return await say_who(request)
+
+        without = web.Application()
+        without.router.add_get("/", handler)
+        gc.disable()
+        try:
+            for app in (without, new_app(handler, set_cookie=True)):
+                await get(app)
+            by_aiohttp = [reference() is not None for reference in left[:2]]
+            by_us = [reference() is not None for reference in left[2:]]
+        finally:
+            gc.enable()
+
+        assert by_us == by_aiohttp
 
     async def test_asks_functions_of_the_request_plain_and_async(self) -> None:
         async def login(request: web.Request) -> str | None:
