@@ -22,6 +22,7 @@ PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
 PUBLIC = [
     "algolia_usertoken",
     "algolia_usertoken.browser",
+    "algolia_usertoken.integrations.aiohttp",
     "algolia_usertoken.integrations.asgi",
     "algolia_usertoken.integrations.celery",
     "algolia_usertoken.integrations.flask",
