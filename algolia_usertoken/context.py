@@ -110,6 +110,10 @@ class RequestFrame:
             _leave(self)
         self._token = None
 
+    def resume(self) -> None:
+        """Serve this request in a context that does not know of it, and that goes with the request."""
+        _frame.set(self)
+
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
@@ -126,10 +130,6 @@ class RequestFrame:
         finally:
             self._token = token
             _frame.set(before)
-
-    def resume(self) -> None:
-        """As `resumed`, for a context that ends with the request."""
-        _frame.set(self)
 
     def close(self) -> None:
         """Say that the request has ended."""

@@ -10,11 +10,16 @@ from __future__ import annotations
 import sys
 import warnings
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from functools import partial
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args
 
+from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import is_public_client_ip, is_user_token
@@ -34,13 +39,6 @@ else:
         function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
         return function
 
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from algoliasearch.http.base_config import BaseConfig
-    from algoliasearch.http.verb import Verb
-    from typing_extensions import Self
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -120,6 +118,10 @@ class _TokenAware:
         self._on_missing_user_token = on_missing_user_token
         self._forward_client_ip = forward_client_ip
         self._prepare_for_loop = what_prepares_for_loops(inside)
+        if inside is not transporter:
+            for name in ("request", "request_stream"):
+                if name in transporter.__dict__:  # a mock, which is to hold for the view that is being made, too
+                    self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
         self._transporter: Any = inside  # the last: what is set from now on is set on it
 
     def with_provider(self, token_provider: TokenProvider) -> Self:
@@ -215,6 +217,16 @@ class _TokenAware:
             use_read_transporter=use_read_transporter,
         )
 
+    def _send_with(
+        self, send: Any, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> Any:
+        return send(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
+
     def close(self) -> Any:
         """Close the transporter inside."""
         return self._transporter.close()
@@ -223,7 +235,7 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        verb = getattr(verb, "value", verb)
+        verb, path = getattr(verb, "value", verb), path.partition("?")[0]
         message = _WarningText(
             f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
         )
@@ -250,7 +262,10 @@ class _TokenAware:
         # What a custom transporter has besides is its users' to reach. Not while it is being copied or unpickled.
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._transporter, name)
+        value = getattr(self._transporter, name)
+        if name in getattr(self._transporter, "__dict__", ()) and not hasattr(_TokenAware, name):
+            setattr(_TokenAware, name, _InsideValue(name))
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._is_own(name):
@@ -275,7 +290,7 @@ class _TokenAware:
 
 
 class _Inside:
-    """An attribute that algoliasearch's transporters have by their class: it is that of the transporter inside."""
+    """An attribute that ours have by their class, as all transporters of algoliasearch: it is the one inside."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -284,8 +299,21 @@ class _Inside:
         return self if transporter is None else getattr(transporter._transporter, self._name)
 
 
-# `_session` is there while respx stands in for Algolia.
-for _name in {"_session", *dir(Transporter), *dir(TransporterSync)}:
+class _InsideValue(_Inside):
+    """One that the transporter inside has by itself: after a test, pytest's monkeypatch puts its value back.
+
+    What has no `__set__` it deletes, as a method of the instance that hides the one of the class.
+    """
+
+    def __set__(self, transporter: _TokenAware, value: Any) -> None:
+        setattr(transporter._transporter, self._name, value)
+
+    def __delete__(self, transporter: _TokenAware) -> None:
+        delattr(transporter._transporter, self._name)
+
+
+_TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class
+for _name in {*dir(Transporter), *dir(TransporterSync)}:
     if not _name.startswith("__") and not hasattr(_TokenAware, _name):
         setattr(_TokenAware, _name, _Inside(_name))
 
@@ -366,4 +394,5 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
 def _check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        kind = f"another string, of {len(value)} characters" if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {kind}")

@@ -16,7 +16,6 @@ import logging
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,19 +38,6 @@ from algolia_usertoken.integrations import asgi, celery, flask, wsgi
 from algolia_usertoken.integrations.django import IdentityMiddleware
 from algolia_usertoken.integrations.django.checks import check_middleware, check_settings
 from algolia_usertoken.testing import LocalAlgolia
-
-# Doors that still say too much, as patterns of the names of tests; what is mended leaves the list.
-TO_BE_MENDED: tuple[str, ...] = (
-    "*(on_missing_user_token",
-    "*(user_token_in",
-    "asgi * raises",
-    "wsgi * raises",
-    "flask * raises",
-    "django * raises",
-    "* option cookie",
-    "* option header",
-    "django option *",
-)
 
 SECRETS = {
     "e-mail": "jane.doe@example.com",
@@ -165,12 +151,8 @@ def watch(capfd: pytest.CaptureFixture[str]) -> Iterator[Watch]:
 
 
 def doors_of(name: str, table: Any) -> Any:
-    """Parametrizes a test; what is still to be mended may fail."""
-    mark = pytest.mark.xfail(strict=False, reason="to be mended")
-    rows = [
-        pytest.param(row, id=row, marks=[mark] if any(fnmatch(row, pattern) for pattern in TO_BE_MENDED) else [])
-        for row in table
-    ]
+    """Parametrizes a test with the rows of a table, which also are the names of its cases."""
+    rows = [pytest.param(row, id=row) for row in table]
     return pytest.mark.parametrize(name, rows)
 
 

@@ -12,12 +12,11 @@ import logging
 import math
 import re
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 from ..context import RequestFrame, current_request
-from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError
+from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
 from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
@@ -100,7 +99,8 @@ class Visit(RequestFrame):
         """
         rules, token = self.rules, self.new_token
         if self.is_shown:
-            headers = for_one_visitor(headers, vary=(*(rules.vary if rules else ()), *self.more_vary))
+            names = dict.fromkeys((*(rules.vary if rules else ()), *self.more_vary))
+            headers = for_one_visitor(headers, vary=tuple(names))
         if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
             found = verdict(status, headers)
             if found is CookieVerdict.YES_AND_PRIVATE:
@@ -349,12 +349,11 @@ class VisitorRules:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
             # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
             logger.error(
-                "%s failed with %s%s; %s. This is logged at most once a minute. It was raised here:\n%s",
+                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
                 name,
-                type(error).__name__,
                 f" ({error})" if isinstance(error, UserTokenError) else "",
                 consequence,
-                "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+                traced(error),
             )
 
     def _may_complain(self, about: str, pause: float) -> bool:
@@ -461,6 +460,8 @@ def _check_name(argument: str, value: object, secret: frozenset[str]) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a string, not {type(value).__name__}")
     if not _is_name(value):
-        raise ValueError(f"{argument} {value[:40]!a} cannot be the name of a {argument}")
+        raise ValueError(
+            f"{argument} cannot be the name of a {argument}: it is empty, or has a character that no name may have"
+        )
     if value.lower() in secret:
-        raise ValueError(f"{argument} {value[:40]!a} holds a secret of the visitor, which would be sent to Algolia")
+        raise ValueError(f"{argument} {value!r} holds a secret of the visitor, which would be sent to Algolia")

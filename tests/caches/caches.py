@@ -1,4 +1,4 @@
-"""Apache, nginx and Varnish as they come from Debian: each in front of one application, with its own defaults."""
+"""Apache, nginx and Varnish as they come from Debian, with their own defaults; and the applications behind them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ import serving
 from ports import free_port
 
 APACHE_MODULES = pathlib.Path("/usr/lib/apache2/modules")
+
+APPLICATIONS: dict[str, Callable[[int], list[str]]] = {
+    "ASGI": lambda port: serving.uvicorn("app_asgi:app", port),
+    "WSGI": lambda port: serving.gunicorn("app_wsgi:app", port, "--threads", "4"),
+    "Flask": lambda port: serving.gunicorn("app_flask:app", port, "--threads", "4"),
+    "Django": lambda port: serving.gunicorn("app_django:app", port, "--threads", "4"),
+}
 
 
 @contextmanager

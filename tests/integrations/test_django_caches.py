@@ -397,7 +397,8 @@ class TestStream:
             assert (named_in(response), given_by(response)) == (set(), set())
 
     def test_names_nobody_where_a_middleware_around_it_lets_caches_keep_it(self) -> None:
-        with serving_view(lambda request: self.view(request), f"{__name__}.LetsCachesKeepAll", OURS):
+        private = {"Cache-Control": "private"}
+        with serving_view(lambda request: self.view(request, **private), f"{__name__}.LetsCachesKeepAll", OURS):
             assert named_in(get(JANE)) == set()
 
     async def test_that_is_async_keeps_a_scope_from_step_to_step(self) -> None:
@@ -454,6 +455,26 @@ class TestOtherResponses:
         assert response.status_code == 500
         assert named_in(response) == ({token} if token else given_by(response)) != set()
         assert_is_private(response)
+
+    def test_one_response_that_is_given_to_all_keeps_nothing_of_any_visitor(self) -> None:
+        the_same = HttpResponse("the same for all", headers={"X-Own": "stays"})
+        the_same.set_cookie("cart", "1")
+
+        with serving_view(lambda request: the_same):
+            first, known, second = get(), get(JANE), get()
+
+        assert given_by(first) != given_by(second) != set()
+        assert given_by(known) == set()
+        assert [response["X-Own"] for response in (first, known, second)] == ["stays"] * 3
+        assert [dict(the_same.items()), set(the_same.cookies)] == [dict(known.items()), {"cart"}]
+
+    def test_a_rendered_one_still_shows_tests_its_context(self) -> None:
+        with serving_view(by_template_response):
+            response = get()
+
+            assert response.template_name == "page.html"
+            assert response.context_data is None
+            assert response.resolver_match.func is by_template_response
 
     @pytest.mark.parametrize(
         ("response", "brings_one"),

@@ -86,6 +86,10 @@ SERVERS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {
         lambda port: serving.gunicorn("shop_django:wsgi", port, "--threads", "16"),
         {"sync": 1, "async": 1, "stream": 4, "error": 1},
     ),
+    "gunicorn, 2 workers, aiohttp": (
+        lambda port: serving.gunicorn("shop_aiohttp:app", port, "-k", "aiohttp.GunicornWebWorker", "--workers", "2"),
+        {"async": 1, "thread": 1, "task": 2, "stream": 3, "body": 3, "websocket": 3, "error": 2, "crash": 1},
+    ),
 }
 
 

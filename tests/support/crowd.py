@@ -125,7 +125,7 @@ class Crowd:
 
     def _talk(self, path: str, visitor: Visitor) -> None:
         uri = f"ws://127.0.0.1:{self.port}/{path}"
-        with connect(uri, additional_headers=visitor.headers, proxy=None) as socket:
+        with connect(uri, additional_headers=visitor.headers, proxy=None, open_timeout=PATIENCE) as socket:
             for _ in range(self.kinds["websocket"]):
                 socket.send("search")
                 socket.recv()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, ContextVar, copy_context
@@ -88,7 +89,7 @@ def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
 def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) -> Any:
     """The response, with what the visit says in its headers, and streamed as this visit."""
     if outer is None:
-        _say_in_headers(request, response, visit)
+        response = _with_headers(request, response, visit)
     # A file on disk is left to the server, which may have a short cut for it.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         _carry_along(response, visit, outer)
@@ -97,15 +98,16 @@ def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) ->
     return response
 
 
-def _say_in_headers(request: Any, response: Any, visit: Visit) -> None:
+def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
     status = response.status_code
-    if visit.new_token is not None and _may_become_304(request, response):
-        if visit.is_shown:
-            # The page has to arrive, as it has the new token in it. Its validators do not know of that.
-            del response["ETag"], response["Last-Modified"]
-        else:
-            status = 304
     if visit.is_shown or visit.new_token is not None:
+        response = _copy(response)
+        if visit.new_token is not None and _may_become_304(request, response):
+            if visit.is_shown:
+                # The page has to arrive, as it has the new token in it. Its validators do not know of that.
+                del response["ETag"], response["Last-Modified"]
+            else:
+                status = 304
         cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
         before = [*response.items(), *cookies]
         after = visit.headers(status, before, secure=request.is_secure())
@@ -118,8 +120,21 @@ def _say_in_headers(request: Any, response: Any, visit: Visit) -> None:
                 response.cookies.load(value)
             else:
                 response[name] = value
-    # As they will be when the stream begins: a middleware around this one may add to them.
+    # As they will be when the stream begins: a middleware around this one may change them.
     visit.sent = {"status": status, "headers": response.items()}
+    return response
+
+
+def _copy(response: Any) -> Any:
+    """The same response with headers of its own: an application may give one that it has made before to many visitors.
+
+    Not with `copy.copy`, which for Django's responses leaves out what cannot be pickled.
+    """
+    own = object.__new__(type(response))
+    vars(own).update(vars(response))
+    own.headers = type(response.headers)(dict(response.items()))
+    own.cookies = copy.deepcopy(response.cookies)
+    return own
 
 
 def _may_become_304(request: Any, response: Any) -> bool:
