@@ -16,7 +16,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from .identity import Identity, as_identity
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 # The identity of a request whose visitor was known by the login alone and has logged out. It equals `Identity()`, and
@@ -93,10 +94,10 @@ class RequestFrame:
     @property
     def outer(self) -> AnyFrame | None:
         """What was in force before this frame."""
-        if self._token is None or self._scope is not None:
+        if self._token is None or self._scope is not None or self._outer is not None:
             return self._outer
         before = self._token.old_value
-        return None if before is Token.MISSING else before
+        return None if before is Token.MISSING or before is self else before
 
     def enter(self) -> None:
         """Put this frame on top of the current context, which is its own from now on."""
@@ -124,18 +125,19 @@ class RequestFrame:
         if before is not self and current_request() is self:
             yield
             return
-        token, self._token = self._token, _frame.set(self)
+        token, outer = self._token, self._outer
+        self._outer = self.outer if before is self else before
+        self._token = _frame.set(self)
         try:
             yield
         finally:
-            self._token = token
+            self._token, self._outer = token, outer
             _frame.set(before)
 
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
-        # connection's callbacks in the context in which it was last asked to read on.
+        # What these hold may hold this frame, or be the frame of an earlier request.
         self.when_shown = self._token = self._outer = None
 
     def show(self) -> bool:
@@ -335,6 +337,11 @@ def set_authenticated_user_token(token: str | None) -> None:
     _change(authenticated_user_token=token)
 
 
+def as_of_now(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """`function`, each call of which runs as whoever is current now; there is no scope, so nothing may be set in it."""
+    return functools.partial(_await_under, _frame.get(), function)
+
+
 def current_request() -> RequestFrame | None:
     """The frame of the web request that is being served, inside scopes too; None outside of one or after its end."""
     frame = _frame.get()
@@ -383,6 +390,14 @@ def _is_in_event_loop() -> bool:
 async def _await_in_scope(scope: identity_scope, coroutine: Coroutine[Any, Any, Any]) -> Any:
     with scope:
         return await coroutine
+
+
+async def _await_under(frame: AnyFrame | None, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    above = _frame.set(frame)
+    try:
+        return await function(*args)
+    finally:
+        _frame.reset(above)
 
 
 def _run_in_scope(scope: identity_scope, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
