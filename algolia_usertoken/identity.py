@@ -6,19 +6,34 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from .errors import InvalidClientIPError, InvalidUserTokenError
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
 MAX_USER_TOKEN_LENGTH = 128
-_NOT_PUBLIC = {
-    4: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8"),
-    6: ("::/128", "::1/128", "fe80::/10", "fc00::/7"),
-}
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_=/+-]")
+_NOBODYS_NETWORKS = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",  # multicast, and what is reserved, 255.255.255.255 included
+    "::/128",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
 _UUID_VARIANT = "89ab"
 _is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 
@@ -50,14 +65,18 @@ class Identity:
     opted_out: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("user_token", "authenticated_user_token"):
-            token = getattr(self, name)
-            if token is not None:
-                checked = checked_user_token(token, name)
-                if checked is not token:
-                    object.__setattr__(self, name, checked)
+        # One is made for each new visitor, so what is right is found out first, and quickly.
+        for name, token in (
+            ("user_token", self.user_token),
+            ("authenticated_user_token", self.authenticated_user_token),
+        ):
+            if token is None or (type(token) is str and _is_user_token(token)):
+                continue
+            object.__setattr__(self, name, checked_user_token(token, name))
         if self.client_ip is not None:
-            _check_client_ip(self.client_ip)
+            address = _checked_client_ip(self.client_ip)
+            if address is not self.client_ip:
+                object.__setattr__(self, "client_ip", address)
         if not isinstance(self.opted_out, bool):
             raise TypeError(f"opted_out must be a bool, not {type(self.opted_out).__name__}")
 
@@ -69,6 +88,34 @@ class Identity:
             "opted_out": self.opted_out or None,
         }
         return f"Identity({', '.join(f'{name}={value!r}' for name, value in fields.items() if value is not None)})"
+
+
+@lru_cache(maxsize=1024)
+def is_public_client_ip(client_ip: str) -> bool:
+    """Whether an address can be a visitor's on the internet, and says something to Algolia.
+
+    Private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved ones are nobody's, also in
+    the form `::ffff:10.1.2.3`; what is no address is none either. Addresses of documentation count as public.
+
+    https://www.iana.org/assignments/iana-ipv4-special-registry
+    https://www.iana.org/assignments/iana-ipv6-special-registry
+    """
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(client_ip)
+    except ValueError:
+        return False
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not any(address in network for network in _nobodys_networks())
+
+
+@lru_cache(maxsize=1)
+def _nobodys_networks() -> tuple[IPv4Network | IPv6Network, ...]:
+    import ipaddress
+
+    return tuple(map(ipaddress.ip_network, _NOBODYS_NETWORKS))
 
 
 def as_identity(value: Identity | str | None, name: str = "identity") -> Identity | None:
@@ -142,23 +189,6 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
     return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
 
 
-@functools.lru_cache(maxsize=1024)
-def is_public_client_ip(client_ip: str) -> bool:
-    """Whether a valid address can be a visitor's on the internet, and not one of a private network or this machine.
-
-    Not public are the ranges of RFC 1918, 100.64/10, 127/8, 169.254/16, 0/8, `::`, `::1`, fe80::/10 and fc00::/7, also
-    inside `::ffff:`. Unlike Python's `is_private`, addresses of documentation count as public.
-
-    https://www.iana.org/assignments/iana-ipv4-special-registry
-    """
-    import ipaddress
-
-    address = ipaddress.ip_address(client_ip)
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    return not any(address in ipaddress.ip_network(network) for network in _NOT_PUBLIC[address.version])
-
-
 def key_of(secret: str | bytes, act: str) -> bytes:
     """`secret` as a key for HMAC; `act` is what the error says anybody could do without one.
 
@@ -180,56 +210,67 @@ def is_user_token(value: object) -> bool:
 
 def checked_user_token(value: object, name: str) -> str:
     """`value` as a plain string, if it is a user token; `name` is what the error calls it."""
-    if type(value) is not str:
-        try:
-            # A subclass may print as something else (an enum's member), or lie about its length.
-            value = str.__str__(value)
-        except TypeError:
-            raise InvalidUserTokenError(f"{name} must be a string, not {_type_name(value)}") from None
-    if _is_user_token(value):
-        return value
-    if not value:
+    text = value if type(value) is str else _plain(value)
+    if text is None:
+        raise InvalidUserTokenError(f"{name} must be a string, not {_type_name(value)}")
+    if _is_user_token(text):
+        return text
+    if not text:
         raise InvalidUserTokenError(f"{name} is empty; to send no token, use None")
-    quoted = _quoted(value)
-    bad = _FORBIDDEN.search(value)
+    # The token itself is not quoted: it may be somebody's e-mail address, and this text may end in a log.
+    bad = _FORBIDDEN.search(text)
     if bad:
         raise InvalidUserTokenError(
-            f"{name} {quoted} has {bad[0]!a} at position {bad.start() + 1}; only letters a-z and A-Z, digits and "
-            "_ = / + - are allowed. For an e-mail address or an id of your own, see pseudonymous_user_token()"
+            f"{name} ({len(text)} characters) has {bad[0]!a} at position {bad.start() + 1}; only letters a-z and A-Z, "
+            "digits and _ = / + - are allowed. For an e-mail address or an id of your own, see "
+            "pseudonymous_user_token()"
         )
-    raise InvalidUserTokenError(f"{name} {quoted} has {len(value)} characters; at most {MAX_USER_TOKEN_LENGTH}")
+    raise InvalidUserTokenError(f"{name} has {len(text)} characters; at most {MAX_USER_TOKEN_LENGTH}")
 
 
-def _quoted(value: str) -> str:
-    """The beginning of a string, with escapes, in about 40 characters at most."""
-    escaped = ascii(value[:32])
-    whole = len(value) <= 32 and len(escaped) <= 42
-    return escaped if whole else f"{escaped[:42]}…"
+def _plain(value: object) -> str | None:
+    """The plain string of a subclass, which may print as something else or lie about its length; None of no string."""
+    try:
+        return str.__str__(value)
+    except TypeError:
+        return None
 
 
 def _type_name(value: object) -> str:
     return str(type.__dict__["__name__"].__get__(type(value)))[:40]
 
 
-def _check_client_ip(value: object) -> None:
-    if not isinstance(value, str):
+def _checked_client_ip(value: object) -> str:
+    text = value if type(value) is str else _plain(value)
+    if text is None:
         raise InvalidClientIPError(f"client_ip must be a string, not {_type_name(value)}")
     import ipaddress  # here, as it costs a twentieth of the package's import
 
     # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
-    if "%" not in value:
+    if "%" not in text:
         try:
-            ipaddress.ip_address(value)
-        except ValueError:
+            ipaddress.ip_address(text)
+        except ValueError:  # its text quotes the address; ours is raised outside, as it would be chained to this one
             pass
         else:
-            return
-    raise InvalidClientIPError(f"client_ip {value[:40]!a} is not an IPv4 or IPv6 address")
+            return text
+    raise InvalidClientIPError(f"client_ip ({len(text)} characters) is not an IPv4 or IPv6 address")
 
 
 def _masked(client_ip: str) -> str:
-    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor."""
+    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor.
+
+    An IPv6 address that has an IPv4 address in it shows no more of that than an IPv4 address does. Its first 48 bits
+    hold none of the last octet, in Teredo (RFC 4380), NAT64 with a prefix of whatever length (RFC 6052 and 8215), and
+    the addresses under `::` (RFC 4291). In 6to4 (RFC 3056) they hold all of it.
+    """
     import ipaddress
 
-    bits = 24 if ipaddress.ip_address(client_ip).version == 4 else 48
-    return str(ipaddress.ip_network(f"{client_ip}/{bits}", strict=False))
+    address = ipaddress.ip_address(client_ip)
+    bits = 24
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:  # an IPv4 visitor, as a socket that listens on both sees them
+            address = address.ipv4_mapped
+        else:
+            bits = 48 if address.sixtofour is None else 16 + 24
+    return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..context import STATE_KEY, current_request
+from ..context import STATE_KEY
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
 
@@ -20,6 +20,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["IdentityMiddleware"]
 
+_SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the most frequent ones
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
@@ -97,21 +98,27 @@ class IdentityMiddleware:
             claim and claim.decode("latin-1"),
             client and client[0],
         )
-        if VISIT in scope and (outer := outer_visit(scope)) is not None:
+        if (VISIT in scope or "wsgi_environ" in scope) and (outer := outer_visit(scope)) is not None:
+            scope[VISIT] = outer
+            if outer.state is None:
+                outer.state = scope.setdefault("state", {})
             outer.recognised(self._rules, *await drive_async(self._rules.flow(*found, outer), scope))
-            if current_request() is outer:
+            outer.state[STATE_KEY] = outer.identity
+            with outer.resumed():  # this may be another task than the one in which it was opened
                 await self.app(scope, receive, send)
-            else:
-                with outer.resumed():
-                    await self.app(scope, receive, send)
             return
         if self._rules.asks:
             visitor = await drive_async(self._rules.flow(*found), scope)
         else:
             visitor = self._rules.decide(*found)
-        visit = scope[VISIT] = Visit(self._rules, *visitor)
+        identity, new_token = visitor
+        visit = scope[VISIT] = Visit(identity)
+        visit.rules = self._rules
+        if new_token is not None:
+            visit.new_token = new_token
+        visit.path = scope.get("path")
         visit.state = scope.setdefault("state", {})
-        visit.state[STATE_KEY] = visit.identity
+        visit.state[STATE_KEY] = identity
         visit.enter()
         try:
             await self.app(scope, receive, self._sender(visit, send, scope))
@@ -120,17 +127,17 @@ class IdentityMiddleware:
             visit.close()
 
     def _sender(self, visit: Visit, send: Send, scope: Scope) -> Send:
-        def send_for_visitor(message: Message) -> Awaitable[None]:
+        async def send_for_visitor(message: Message) -> None:
             kind = message["type"]
             if kind == "http.response.start":
                 if visit.is_shown or visit.new_token is not None:
                     message = self._of_visitor(visit, message, scope)
                 else:
-                    visit.sent = message["status"], message.get("headers") or ()
+                    visit.sent = message
             elif kind == "websocket.accept" and visit.new_token is not None:
                 message = self._of_visitor(visit, message, scope)
                 visit.sent = None  # no cache keeps what a WebSocket says
-            return send(message)
+            await send(message)
 
         return send_for_visitor
 
@@ -139,17 +146,22 @@ class IdentityMiddleware:
         secure = scope.get("scheme") in ("https", "wss")
         status = message.get("status", 101)
         headers = list(message.get("headers") or ())
-        if visit.is_shown or status == 304 or visit.is_opted_out or any(map(_matters, headers)):
+        if visit.is_shown or status == 304 or visit.is_opted_out or _say_something(headers):
             texts = visit.headers(status, as_text(headers), secure=secure)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in texts]
         elif visit.rules is not None and visit.new_token is not None:  # pragma: no branch - or nobody had asked
             # The same in short, where the application says nothing about caches and cookies.
             cookie = visit.rules.set_cookie_value(visit.new_token, secure=secure)
             headers += [(b"cache-control", b"private"), (b"set-cookie", cookie.encode("ascii"))]
-            visit.sent = status, headers
-        return {**message, "headers": headers}
+        visit.sent = message = {**message, "headers": headers}
+        return message
 
 
-def _matters(header: tuple[bytes, bytes]) -> bool:
-    name = header[0].lower()
-    return name == b"set-cookie" or is_about_caching_as_bytes(name)
+def _say_something(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether there is something about caches or cookies in the headers of a response."""
+    for name, _ in headers:
+        if name not in _SAY_NOTHING:
+            name = name.lower()
+            if name == b"set-cookie" or is_about_caching_as_bytes(name):
+                return True
+    return False

@@ -75,7 +75,7 @@ def init_app(
         if visit is None:
             # No server and no client has called the application, as in `test_request_context`: this request ends with
             # Flask's own context.
-            visit = environ[VISIT] = Visit(None, Identity())
+            visit = environ[VISIT] = Visit(Identity())
             visit.enter()
             environ[_TO_LEAVE] = visit
         recognise(rules, environ, request, visit)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 Headers = list[tuple[str, str]]
+Directive = tuple[str, "str | None", str]  # the name in lower case, the argument without its quotes, both as written
 
 # Headers that speak to some caches alone, and win over Cache-Control there: https://www.rfc-editor.org/rfc/rfc9213. Any
 # name that ends in -Cache-Control is one too.
@@ -26,7 +27,8 @@ _ALLOW_REUSE_FOR = frozenset({"max-age", "stale-while-revalidate", "stale-if-err
 _MEAN_NOTHING_TO_A_BROWSER = frozenset({"public", "s-maxage", "proxy-revalidate"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 
-_has_balanced_quotes = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*', re.DOTALL).fullmatch
+# Quoted strings stand after an equals sign, and are all of the argument.
+_is_well_formed = re.compile(r'(?:[^"]|(?<==)"(?:[^"\\]|\\.)*"\s*(?=,|$))*', re.DOTALL).fullmatch
 _elements = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+', re.DOTALL).findall
 
 
@@ -83,8 +85,10 @@ def verdict(status: int, headers: Iterable[tuple[str, str]]) -> CookieVerdict:
     if directives is None:
         return CookieVerdict.NO
     whole = {name for name, argument, _ in directives if argument is None}  # private="x-cart" is about x-cart alone
+    if "private" in whole:
+        return CookieVerdict.YES if _says_private_once(directives) else CookieVerdict.YES_AND_PRIVATE
     # A cache that knows must-understand disregards the no-store beside it: RFC 9111, 5.2.2.3.
-    if "private" in whole or ("no-store" in whole and "must-understand" not in whole):
+    if "no-store" in whole and "must-understand" not in whole:
         return CookieVerdict.YES
     names = {name for name, _, _ in directives}
     if "public" in names or "s-maxage" in names:
@@ -108,8 +112,7 @@ NOTHING_SAID = CookieVerdict.YES_AND_PRIVATE
 def with_private(headers: Headers) -> Headers:
     """The headers, with `private` in Cache-Control; what else it says stays."""
     values = [value for name, value in headers if name.lower() == "cache-control"]
-    directives = _directives(",".join(values)) or ()
-    if any(name == "private" and argument is None for name, argument, _ in directives):
+    if _says_private_once(_directives(",".join(values)) or ()):
         return list(headers)
     return _replaced(headers, ["private", *(text for name, _, text in _read(values) if name != "private")])
 
@@ -142,6 +145,11 @@ def for_one_visitor(headers: Headers, *, vary: Sequence[str]) -> Headers:
     ):
         texts.append("max-age=0")
     return _varied(_replaced(kept, ["private", *texts]), vary)
+
+
+def _says_private_once(directives: Iterable[Directive]) -> bool:
+    """Whether `private` is said of the whole, and not of a field beside it: some caches believe what comes last."""
+    return {argument for name, argument, _ in directives if name == "private"} == {None}
 
 
 def _varied(headers: Headers, names: Sequence[str]) -> Headers:
@@ -197,18 +205,15 @@ def _lets_nginx_store(value: str) -> bool:
     return _seconds(value) > 0
 
 
-Directive = tuple[str, "str | None", str]  # the name in lower case, the argument without its quotes, both as written
-
-
 @functools.lru_cache(maxsize=256)
 def _directives(value: str) -> tuple[Directive, ...] | None:
-    """What a Cache-Control header, or one that is like it, says; None where a quote is left open, so that nobody knows.
+    """What a Cache-Control header, or one that is like it, says; None where quotes are not where they belong.
 
     https://www.rfc-editor.org/rfc/rfc9111#section-5.2
     """
     if '"' not in value:
         elements = value.split(",")
-    elif _has_balanced_quotes(value):
+    elif _is_well_formed(value):
         elements = _elements(value)
     else:
         return None
@@ -221,7 +226,7 @@ def _directives(value: str) -> tuple[Directive, ...] | None:
 
 
 def _read(values: Sequence[str]) -> tuple[Directive, ...]:
-    """What Cache-Control says, or seems to say where a quote is left open."""
+    """What Cache-Control says, or seems to say where quotes are not where they belong."""
     value = ",".join(values)
     directives = _directives(value)
     return (_directives(value.replace('"', "")) or ()) if directives is None else directives

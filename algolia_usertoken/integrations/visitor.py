@@ -12,18 +12,19 @@ import logging
 import math
 import re
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from ..context import RequestFrame, current_request, running_task
-from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError
-from ..identity import Identity, anonymous_user_token, is_public_client_ip, is_user_token
+from ..context import RequestFrame, current_request
+from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
+from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
 # The cookie as search-insights keeps it: https://github.com/algolia/search-insights.js#user-token
 COOKIE = "_ALGOLIA"
 COOKIE_MAX_AGE = 180 * 24 * 60 * 60  # seconds
+_COOKIE = f"; Max-Age={COOKIE_MAX_AGE}; Path=/"
+_SECURE_COOKIE = f"{_COOKIE}; Secure"
 ANONYMOUS_PREFIX = "anonymous-"
 
 Question = Callable[[Any], Any]
@@ -34,7 +35,10 @@ Flow = Generator[Question, Any, Visitor]
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie or a header: RFC 9110, 5.6.2
-_NOBODY = Identity()
+# That a value of `_ALGOLIA` starts so is a rule of search-insights.
+_is_anonymous_token = re.compile(
+    rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
+).fullmatch
 _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
@@ -53,25 +57,26 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 class Visit(RequestFrame):
     """One web request: who it is served as, and what its response has to say about that."""
 
-    __slots__ = ("new_token", "rules", "sent", "vary")
-
-    def __init__(self, rules: VisitorRules | None, identity: Identity, new_token: str | None = None) -> None:
-        super().__init__(identity)
-        self.rules = rules  # of the middleware that recognised the visitor; None until one has
-        self.new_token = new_token  # made for this visitor, whose cookie is to keep it
-        self.vary = rules.vary if rules is not None else ()
-        # The status and the headers of the response, once they have gone.
-        self.sent: tuple[int, Any] | None = None
+    rules: VisitorRules | None = None  # of the middleware that recognised the visitor
+    new_token: str | None = None  # made for this visitor, whose cookie is to keep it
+    more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
+    path: str | None = None  # of an ASGI request
+    sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
         """Take over what a middleware has found out about the visitor."""
+        if identity is not self.identity:
+            self.given = identity
+            self.become(identity)
         if self.rules is None:
             self.given = identity
-        if identity != self.identity:
-            self.become(identity)
-        if new_token is not None or self.rules is None:
-            self.new_token, self.rules = new_token, rules
-        self.vary = (*self.vary, *(name for name in rules.vary if name not in self.vary))
+            self.rules, self.new_token = rules, new_token
+            return
+        self.more_vary = (*self.more_vary, *rules.vary)
+        # The rules that count are those that give the cookie, or have asked for consent in vain.
+        if new_token is not None or (rules.asks_consent and self.new_token is None):
+            self.more_vary = (*self.more_vary, *self.rules.vary)
+            self.rules, self.new_token = rules, new_token
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not.
@@ -82,8 +87,7 @@ class Visit(RequestFrame):
         super().show()
         if self.sent is None:
             return True
-        status, headers = self.sent
-        return verdict(status, as_text(headers)) is CookieVerdict.YES
+        return verdict(self.sent["status"], as_text(self.sent.get("headers") or ())) is CookieVerdict.YES
 
     def headers(self, status: int, headers: Headers, *, secure: bool) -> Headers:
         """The headers to send instead of `headers`, so that no shared cache hands this visitor's token to another.
@@ -93,16 +97,17 @@ class Visit(RequestFrame):
             headers: What the application has answered; an own cookie of that name has the last word.
             secure: Whether the visitor came over HTTPS.
         """
-        if self.is_shown:
-            headers = for_one_visitor(headers, vary=self.vary)
         rules, token = self.rules, self.new_token
+        if self.is_shown:
+            names = dict.fromkeys((*(rules.vary if rules else ()), *self.more_vary))
+            headers = for_one_visitor(headers, vary=tuple(names))
         if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
             found = verdict(status, headers)
             if found is CookieVerdict.YES_AND_PRIVATE:
                 headers = with_private(headers)
             if found is not CookieVerdict.NO:
                 headers = [*headers, ("Set-Cookie", rules.set_cookie_value(token, secure=secure))]
-        self.sent = status, headers
+        self.sent = {"status": status, "headers": headers}
         return headers
 
     @property
@@ -112,20 +117,27 @@ class Visit(RequestFrame):
 
 def outer_visit(request: Mapping[str, Any]) -> Visit | None:
     """The visit that a middleware around this one has opened, where `request` is an ASGI scope or a WSGI environ."""
-    visit = request.get(VISIT)
-    return visit if isinstance(visit, Visit) and visit.is_open else None
+    around: Mapping[str, Any] | None = request
+    while around is not None:
+        visit = around.get(VISIT)
+        if isinstance(visit, Visit) and visit.is_open:
+            return visit
+        # Between the two kinds of application, a2wsgi keeps the one in the other.
+        around = around.get("wsgi_environ") or around.get("asgi.scope")
+    return None
 
 
-def bridged_visit() -> Visit | None:
-    """The visit of an ASGI middleware around a WSGI application, which its server runs in a thread.
+def bridged_visit(environ: Mapping[str, Any]) -> Visit | None:
+    """The visit of an ASGI middleware around a WSGI application that runs in a thread, where the environ does not know.
 
-    The environ is made anew there, and does not know the scope. What tells that this is the same request is a context
-    that an event loop's task began.
+    The context knows; but it may be that of another request: a view may call a WSGI application as its client, and a
+    server may begin a request in the context of the one before on that connection. So the paths have to be the same.
     """
     visit = current_request()
-    if isinstance(visit, Visit) and not isinstance(visit.owner, int) and running_task() is None:
-        return visit
-    return None
+    if not isinstance(visit, Visit) or visit.path is None:
+        return None
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return visit if path.encode("latin-1", "replace") == visit.path.encode("utf-8", "replace") else None
 
 
 def as_text(headers: Any) -> Headers:
@@ -194,6 +206,7 @@ class VisitorRules:
         self.asks_consent = not isinstance(set_cookie, bool)
         self.asks = any(map(callable, (authenticated_user_token, set_cookie, opted_out)))
         self._cookie_start = f"{cookie}="
+        self._is_cookie_value = _is_anonymous_token if cookie == COOKIE else is_user_token
         self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
         self._silent_until: dict[str, float] = {}
@@ -207,9 +220,14 @@ class VisitorRules:
             address: The peer's address.
             outer: What a middleware around this one has found out. That stays; only what it does not know is added.
         """
-        known = _NOBODY if outer is None else outer.identity or _NOBODY
-        if known.opted_out:
-            return known, None
+        login = token = known_ip = None
+        may_ask_consent = True
+        if outer is not None:
+            known = outer.identity or Identity()
+            if known.opted_out:
+                return known, None
+            login, token, known_ip = known.authenticated_user_token, known.user_token, known.client_ip
+            may_ask_consent = outer.rules is None or not outer.rules.asks_consent
         if self._opted_out is not None:
             try:
                 refused = bool((yield self._opted_out))
@@ -218,28 +236,26 @@ class VisitorRules:
                 refused = True
             if refused:
                 return _OPTED_OUT, None
-        login = known.authenticated_user_token
         if login is None and self._authenticated_user_token is not None:
             try:
-                login = self._login((yield self._authenticated_user_token))
+                login = _login((yield self._authenticated_user_token))
             except Exception as error:
                 self._complain_of_function(
                     "authenticated_user_token", "this visitor is treated as not logged in", error
                 )
-        token = known.user_token
         allowed = False
         if token is None:
             token, is_taken = self._token(cookies, claim)
-            if token is None and not is_taken and not (outer is not None and outer.rules and outer.rules.asks_consent):
+            if token is None and not is_taken and may_ask_consent:
                 allowed = self._set_cookie is True
                 if self.asks_consent:
                     try:
                         allowed = self._consent((yield self._set_cookie))  # type: ignore[misc]
                     except Exception as error:
                         self._complain_of_function("set_cookie", "this visitor is given no cookie", error)
-        if known.client_ip is not None:
+        if known_ip is not None:
             new_token = anonymous_user_token() if allowed else None
-            return _identity(new_token or token, login, known.client_ip), new_token
+            return _identity(new_token or token, login, known_ip), new_token
         return self._visitor(token, login, address, allowed)
 
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
@@ -267,7 +283,7 @@ class VisitorRules:
 
         It names no SameSite, so browsers apply their default, Lax; and it is not HttpOnly, for search-insights to read.
         """
-        return f"{self.cookie}={token}; Max-Age={COOKIE_MAX_AGE}; Path=/{'; Secure' if secure else ''}"
+        return f"{self._cookie_start}{token}{_SECURE_COOKIE if secure else _COOKIE}"
 
     def _token(self, cookies: str | None, claim: str | None) -> tuple[str | None, bool]:
         """The visitor's token, and whether their cookie is taken: it must not be overwritten."""
@@ -290,35 +306,22 @@ class VisitorRules:
             start += len(self._cookie_start)
         end = cookies.find(";", start)
         token = cookies[start : None if end < 0 else end].strip(" ")
-        is_ours = self.cookie == COOKIE
-        if is_user_token(token) and (not is_ours or token.startswith(ANONYMOUS_PREFIX)):
+        if self._is_cookie_value(token):
             return token, False
         if not token:
             return None, False
-        what = "anonymous" if is_ours else "user"
+        is_algolias = self.cookie == COOKIE
+        what = "anonymous" if is_algolias else "user"
         self._complain_once("cookie", f"the cookie %s of a request holds no valid {what} token", self.cookie)
-        return None, not is_ours
+        return None, not is_algolias
 
     def _visitor(self, token: str | None, login: str | None, address: str | None, allowed: bool) -> Visitor:
         new_token = anonymous_user_token() if allowed else None
         if self._client_ip and address:
-            return self._with_address(new_token or token, login, address), new_token
+            return _identity(new_token or token, login, self._address(address)), new_token
         if new_token is not None:
             return Identity(new_token, login), new_token
         return _identity(token, login), None
-
-    def _login(self, answer: object) -> str | None:
-        if is_user_token(answer):
-            return answer  # type: ignore[return-value]
-        if answer is None or answer == "":
-            return None
-        what = (
-            f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
-        )
-        # The value itself may be what must not be in a log: somebody's e-mail address.
-        raise InvalidUserTokenError(
-            f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
-        )
 
     def _consent(self, answer: object) -> bool:
         if answer is True:
@@ -329,22 +332,14 @@ class VisitorRules:
             )
         return False
 
-    def _with_address(self, token: str | None, login: str | None, address: Any) -> Identity:
-        try:
-            if address[:7] == "::ffff:" and "." in address:
-                address = address[7:]  # IPv4, as a socket that listens on both sees it
-            identity = _identity(token, login, address)
-        except (InvalidClientIPError, TypeError):
-            self._complain_once("address", "the peer's address is no IP address")
-        else:
-            if is_public_client_ip(address):
-                return identity
-            self._complain_once(
-                "private address",
-                "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's "
-                "from the proxy (uvicorn --forwarded-allow-ips, gunicorn's forwarded_allow_ips, Werkzeug's ProxyFix)",
-            )
-        return _identity(token, login)
+    def _address(self, address: Any) -> str | None:
+        """The peer's address, if it can be a visitor's."""
+        if not isinstance(address, str):
+            address = repr(type(address))  # which is none
+        found, complaint = _visitors_address(address)
+        if complaint:
+            self._complain_once("address", complaint)
+        return found
 
     def _complain_once(self, about: str, message: str, *args: object) -> None:
         if self._may_complain(about, math.inf):
@@ -354,12 +349,11 @@ class VisitorRules:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
             # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
             logger.error(
-                "%s failed with %s%s; %s. This is logged at most once a minute. It was raised here:\n%s",
+                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
                 name,
-                type(error).__name__,
                 f" ({error})" if isinstance(error, UserTokenError) else "",
                 consequence,
-                "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+                traced(error),
             )
 
     def _may_complain(self, about: str, pause: float) -> bool:
@@ -372,6 +366,35 @@ class VisitorRules:
 
 # A visitor sends many requests, one after the other; to check their tokens and address once is enough.
 _identity = functools.lru_cache(maxsize=1024)(Identity)
+
+
+@functools.lru_cache(maxsize=1024)
+def _visitors_address(address: str) -> tuple[str | None, str | None]:
+    """An address of a peer if it can be a visitor's, or why it cannot."""
+    if address[:7] == "::ffff:" and "." in address:
+        address = address[7:]  # IPv4, as a socket that listens on both sees it
+    try:
+        Identity(client_ip=address)
+    except InvalidClientIPError:
+        return None, "the peer's address is no IP address"
+    if is_public_client_ip(address):
+        return address, None
+    return None, (
+        "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
+        "proxy (--forwarded-allow-ips of uvicorn, and of gunicorn with UvicornWorker; else Werkzeug's ProxyFix)"
+    )
+
+
+def _login(answer: object) -> str | None:
+    if is_user_token(answer):
+        return answer  # type: ignore[return-value]
+    if answer is None or answer == "":
+        return None
+    what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
+    # The value itself may be what must not be in a log: somebody's e-mail address.
+    raise InvalidUserTokenError(
+        f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
+    )
 
 
 def drive(flow: Flow, request: Any) -> Visitor:
@@ -437,6 +460,8 @@ def _check_name(argument: str, value: object, secret: frozenset[str]) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a string, not {type(value).__name__}")
     if not _is_name(value):
-        raise ValueError(f"{argument} {value[:40]!a} cannot be the name of a {argument}")
+        raise ValueError(
+            f"{argument} cannot be the name of a {argument}: it is empty, or has a character that no name may have"
+        )
     if value.lower() in secret:
-        raise ValueError(f"{argument} {value[:40]!a} holds a secret of the visitor, which would be sent to Algolia")
+        raise ValueError(f"{argument} {value!r} holds a secret of the visitor, which would be sent to Algolia")

@@ -21,7 +21,6 @@ _ASGI = "it is an ASGI application; use algolia_usertoken.integrations.asgi.Iden
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
-    "flask": "use algolia_usertoken.integrations.flask.init_app",
     **dict.fromkeys(("starlette", "fastapi", "litestar", "quart", "sanic"), _ASGI),
 }
 
@@ -98,7 +97,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
         return app(environ, start_response)
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = outer_visit(environ) or bridged_visit()
+        outer = outer_visit(environ) or bridged_visit(environ)
         if outer is not None:
             environ[VISIT] = outer
             if found is not None:
@@ -113,7 +112,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
             code = int(status[:3]) if status[:3].isdigit() else 200
             return start_response(status, visit.headers(code, headers, secure=secure), *exc_info)
 
-        visit = environ[VISIT] = Visit(None, Identity())
+        visit = environ[VISIT] = Visit(Identity())
         context = copy_context()
         try:
             body = context.run(begin, environ, start_for_visitor, visit)
@@ -126,7 +125,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
 
 
 def _resume(visit: Visit, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-    visit.resumed().__enter__()  # never left, as the context goes with the request
+    visit.resume()
     return app(environ, start_response)
 
 

@@ -65,8 +65,8 @@ class IdentityMiddleware:
 def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
     """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
     scope = getattr(request, "scope", None)
-    outer = outer_visit(request.META) or bridged_visit() if scope is None else outer_visit(scope)
-    visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(None, Identity())
+    outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
+    visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())
     return outer, visit
 
 
@@ -121,7 +121,7 @@ def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
             else:
                 response[name] = value
     # As they will be when the stream begins: a middleware around this one may change them.
-    visit.sent = status, response.items()
+    visit.sent = {"status": status, "headers": response.items()}
     return response
 
 
