@@ -197,8 +197,6 @@ class TestInsideAnotherMiddleware:
         assert asked(server, view, around=between).json()["userToken"] == "in-between"
 
 
-# asgiref takes the function that sends for one that is not async.
-@pytest.mark.filterwarnings("ignore:async_to_sync was passed a non-async-marked callable:UserWarning")
 @views
 def test_under_wsgi_in_a_thread_of_an_asgi_server_there_is_one_token_and_one_cookie(view: Any) -> None:
     async def ask() -> httpx.Response:
