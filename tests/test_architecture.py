@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"errors", "identity"},
     "provider": {"errors", "identity", "context"},
     "search_request": {"errors", "identity"},
-    "transporter": {"errors", "identity", "provider", "search_request"},
+    "sessions": set(),
+    "transporter": {"errors", "identity", "provider", "search_request", "sessions"},
     "events.model": {"errors", "identity"},
     "events.delivery": {"errors", "events.model"},
     "events": {"errors", "identity", "provider", "events.model", "events.delivery"},
@@ -45,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events",
         "events.model",
         "insights",
+        "",  # for annotations
     },
     "": {
         "errors",
@@ -125,6 +127,10 @@ def test_the_package_is_cheap_to_import() -> None:
     loaded = loaded_after("import algolia_usertoken")
 
     assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic", "respx", "httpx", "pytest", "asyncio"} == set()
+
+
+def test_a_client_is_imported_without_what_only_insights_needs() -> None:
+    assert "algoliasearch.insights.models" not in loaded_after("from algolia_usertoken import TokenAwareClientSync")
 
 
 @pytest.mark.parametrize("module", ["algolia_usertoken.cli", "algolia_usertoken.testing"])

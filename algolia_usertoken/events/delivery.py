@@ -13,24 +13,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, unquote
 
 import requests
+from algoliasearch.http.api_response import ApiResponse
+from algoliasearch.http.hosts import Host
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.retry import RetryOutcome, RetryStrategy
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
+from algoliasearch.insights.config import InsightsConfig
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of
 from .model import Event
-
-if TYPE_CHECKING:
-    from algoliasearch.http.api_response import ApiResponse
-    from algoliasearch.http.hosts import Host
-    from algoliasearch.insights.config import InsightsConfig
 
 MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller

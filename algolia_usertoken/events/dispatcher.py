@@ -111,6 +111,7 @@ class Dispatcher:
         if outbox is not None:
             outbox.attach()
         self.close_timeout = close_timeout
+        self.closed_owner = "sender"  # what to say is closed, where an event is dropped after `close`
         self._delivery = delivery
         self._reporter = reporter
         self._outbox = outbox
@@ -168,7 +169,7 @@ class Dispatcher:
 
     def _drop(self) -> None:
         full = f"the queue is full ({self._capacity} events)"
-        self._reporter.drop("the sender is closed" if self._closing else full)
+        self._reporter.drop(f"the {self.closed_owner} is closed" if self._closing else full)
 
     def _append(self, event: Event) -> bool:
         queue = self._queue

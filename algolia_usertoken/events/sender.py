@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import environ
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from algoliasearch.insights.config import InsightsConfig
+from typing_extensions import Self
 
 from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, as_identity
@@ -24,10 +25,10 @@ from .reference_methods import ReferenceMethods, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+try:
     from .outbox import SQLiteOutbox
+except ImportError:  # a Python without sqlite3, where there are no outboxes
+    SQLiteOutbox = Any  # type: ignore[assignment,misc]
 
 
 class EventSender(EventMethods, ReferenceMethods):
@@ -248,6 +249,10 @@ class EventSender(EventMethods, ReferenceMethods):
             True if everything that was accepted is settled.
         """
         return True if self._parent is not None else self._dispatcher.close(_checked_timeout(timeout))
+
+    def _close_with_client(self) -> None:
+        """Say of events that are dropped that the client is closed, to which this sender belongs."""
+        self._dispatcher.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""

@@ -11,9 +11,10 @@ import os
 import random
 from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
@@ -26,12 +27,8 @@ from ..errors import (
     UnauthorizedDeliveryError,
     kind_of,
 )
+from ..events.delivery import Batch, Delivery, InsightsDelivery
 from ..identity import Identity
-
-if TYPE_CHECKING:
-    from algoliasearch.insights.config import InsightsConfig
-
-    from ..events.delivery import Batch, Delivery
 
 __all__ = ["CeleryDelivery", "install", "uninstall"]
 
@@ -191,8 +188,6 @@ class CeleryDelivery:
         """Nothing: the connections are the application's."""
 
     def _deliver_in_worker(self, task: Any, body: str) -> None:
-        from ..events.delivery import Batch
-
         events = json.loads(body)["events"]
         try:
             self._to_algolia().deliver(Batch(events, body.encode()), None)
@@ -216,10 +211,6 @@ class CeleryDelivery:
 
     def _to_algolia(self) -> Delivery:
         if self._insights is None:
-            from algoliasearch.insights.config import InsightsConfig
-
-            from ..events.delivery import InsightsDelivery
-
             config = self._config
             if config is None:
                 config = InsightsConfig(os.environ.get("ALGOLIA_APP_ID"), os.environ.get("ALGOLIA_API_KEY"))

@@ -21,7 +21,6 @@ _ASGI = "it is an ASGI application; use algolia_usertoken.integrations.asgi.Iden
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
-    "flask": "use algolia_usertoken.integrations.flask.init_app",
     **dict.fromkeys(("starlette", "fastapi", "litestar", "quart", "sanic"), _ASGI),
 }
 
@@ -98,7 +97,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
         return app(environ, start_response)
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = outer_visit(environ) or bridged_visit()
+        outer = outer_visit(environ) or bridged_visit(environ)
         if outer is not None:
             environ[VISIT] = outer
             if found is not None:

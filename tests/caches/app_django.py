@@ -15,7 +15,10 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF="app_django",
     INSTALLED_APPS=["algolia_usertoken.integrations.django"],
-    MIDDLEWARE=["algolia_usertoken.integrations.django.IdentityMiddleware"],
+    MIDDLEWARE=[
+        "django.middleware.http.ConditionalGetMiddleware",  # an ETag for each page, and 304s
+        "algolia_usertoken.integrations.django.IdentityMiddleware",
+    ],
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
     ALGOLIA_USERTOKEN={"SET_COOKIE": True},
     USE_TZ=True,

@@ -762,7 +762,8 @@ def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text:
         check(event)
 
     assert caught.value.field == field
-    assert str(caught.value) == f"{field} {text}{" (event 'Seen')" if event['eventName'] else ''}"
+    name = " (event 'Seen')" if event["eventName"] else ""
+    assert str(caught.value) == f"{field} {text}{name}"
 
 
 @pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -76,3 +77,31 @@ def test_nobody_is_mixed_up(server: str, crowded_algolia: LocalAlgolia, tmp_path
 
     crowd.check(crowded_algolia)
     assert not leaks.exists(), leaks.read_text(encoding="utf-8")[:2000]
+
+
+# What the table under "Behind a proxy" in docs/deploying.md says, with this machine as the proxy.
+BEHIND_A_PROXY: dict[str, tuple[Callable[[int], list[str]], str]] = {
+    "uvicorn believes this machine": (lambda port: serving.uvicorn("shop_address:asgi", port), "203.0.113.7"),
+    "uvicorn believes those it is told": (
+        lambda port: serving.uvicorn("shop_address:asgi", port, "--forwarded-allow-ips", "10.0.0.0/8"),
+        "None",
+    ),
+    "gunicorn leaves the address as it is": (
+        lambda port: serving.gunicorn("shop_address:wsgi", port, "--forwarded-allow-ips", "*"),
+        "None",
+    ),
+    "ProxyFix puts it right": (lambda port: serving.gunicorn("shop_address:fixed", port), "203.0.113.7"),
+}
+
+
+@pytest.mark.parametrize("server", BEHIND_A_PROXY)
+def test_the_address_behind_a_proxy_is_the_one_that_the_server_knows(server: str, tmp_path: pathlib.Path) -> None:
+    command, address = BEHIND_A_PROXY[server]
+    port = free_port()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-For": "203.0.113.7"})
+
+    with serving.running(command(port), port, tmp_path / "log"), urllib.request.urlopen(request) as response:
+        assert response.read().decode() == address
+
+    said = "is not one of the internet" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert said is (address == "None")

@@ -17,6 +17,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.template import engines
 from django.urls import path
+from django.views.decorators.cache import cache_page
 
 from algolia_usertoken import browser, set_authenticated_user_token
 
@@ -26,7 +27,12 @@ settings.configure(
     SECRET_KEY="for tests only",
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF="shop_django",
-    INSTALLED_APPS=["django.contrib.sessions", "algolia_usertoken.integrations.django"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "algolia_usertoken.integrations.django",
+    ],
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",
         "algolia_usertoken.integrations.django.IdentityMiddleware",
@@ -127,6 +133,8 @@ urlpatterns = [
     path("logout", logout),
     path("settings", settings_as_json),
     path("page", page),
+    path("cached-page", cache_page(60)(page)),
+    path("cached-settings", cache_page(60)(settings_as_json)),
 ]
 
 django.setup(set_prefix=False)

@@ -232,6 +232,8 @@ def search_clients(transporter: Transporter, transporter_sync: TransporterSync, 
     TokenAwareClientSync("app", "key", transporter)  # type: ignore[arg-type]
     TokenAwareClientSync("app", "key", None, None, "u-1")  # type: ignore[call-arg]
     TokenAwareClientSync.create_with_config(config, user_token_in="cookie")  # type: ignore[arg-type]
+    TokenAwareClientSync.create_with_config(config, user="u-1")  # type: ignore[call-arg]
+    TokenAwareClientSync.create_with_config(config, transporter)  # type: ignore[arg-type]
     client.with_identity(7)  # type: ignore[arg-type]
     client.secured_api_key()  # type: ignore[call-arg]
 

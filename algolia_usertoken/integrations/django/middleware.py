@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+import copy
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -12,8 +13,9 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from ...context import current_request
 from ...identity import Identity
-from ..visitor import COOKIE_MAX_AGE, VISIT, Visit, bridged_visit, drive, drive_async, outer_visit
+from ..visitor import VISIT, Visit, bridged_visit, drive, drive_async, outer_visit
 from .conf import visitor_rules
+from .page_cache import leave_out_pages_that_name_their_visitor
 
 __all__ = ["IdentityMiddleware"]
 
@@ -43,6 +45,7 @@ class IdentityMiddleware:
         self._rules = visitor_rules(in_thread=self._is_async)
         if self._is_async:
             markcoroutinefunction(self)
+        leave_out_pages_that_name_their_visitor()
 
     def __call__(self, request: Any) -> Any:
         if self._is_async:
@@ -50,115 +53,145 @@ class IdentityMiddleware:
         outer, visit = _visit_of(request)
         visit.recognised(self._rules, *drive(self._rules.flow_of_environ(request.META, outer), request))
         with _serving(request, visit, outer):
-            response = self.get_response(request)
-        return response if outer is not None else _finished(request, response, visit)
+            return _finished(request, self.get_response(request), visit, outer)
 
     async def _acall(self, request: Any) -> Any:
         outer, visit = _visit_of(request)
         visit.recognised(self._rules, *await drive_async(self._rules.flow_of_environ(request.META, outer), request))
         with _serving(request, visit, outer):
-            response = await self.get_response(request)
-        return response if outer is not None else _finished(request, response, visit)
+            return _finished(request, await self.get_response(request), visit, outer)
 
 
 def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
-    """The visit that a middleware around Django has opened, or None; and the one that this request belongs to."""
+    """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
     scope = getattr(request, "scope", None)
-    outer = outer_visit(request.META) or bridged_visit() if scope is None else outer_visit(scope)
-    visit = outer or Visit(Identity())
-    (request.META if scope is None else scope)[VISIT] = visit
-    visit.when_shown = functools.partial(_keep_out_of_caches, request)
+    outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
+    visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())
     return outer, visit
-
-
-def _keep_out_of_caches(request: Any) -> None:
-    # Django's own switch: neither `cache_page` nor the cache of the whole site keeps the response.
-    request._cache_update_cache = False
 
 
 @contextlib.contextmanager
 def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
     before = served.get()
     served.set(request)
-    if outer is None:
-        visit.enter()
     try:
-        if outer is None or current_request() is outer:
+        # Where the visit is in force already, a scope that was opened since stays on top of it.
+        with contextlib.nullcontext() if current_request() is visit else visit.resumed():
             yield
-        else:
-            with outer.resumed():
-                yield
-    finally:
+    except BaseException:
         if outer is None:
-            visit.leave()
+            visit.close()
+        raise
+    finally:
         served.set(before)
 
 
-def _finished(request: Any, response: Any, visit: Visit) -> Any:
+def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) -> Any:
     """The response, with what the visit says in its headers, and streamed as this visit."""
-    if visit.is_shown or visit.new_token is not None:
-        _say_in_headers(request, response, visit)
-    else:
-        visit.sent = {"status": response.status_code, "headers": response.items()}
+    if outer is None:
+        response = _with_headers(request, response, visit)
     # A file on disk is left to the server, which may have a short cut for it.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
-        _carry_along(response, visit)
-    else:
+        _carry_along(response, visit, outer)
+    elif outer is None:
         visit.close()
     return response
 
 
-def _say_in_headers(request: Any, response: Any, visit: Visit) -> None:
-    # ConditionalGetMiddleware, which is around this one, makes a 304 of the response to such a request.
-    may_become_304 = "HTTP_IF_NONE_MATCH" in request.META or "HTTP_IF_MODIFIED_SINCE" in request.META
-    own_cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
-    headers = visit.headers(
-        304 if may_become_304 else response.status_code, [*response.items(), *own_cookies], secure=request.is_secure()
-    )
-    said = {name.lower(): value for name, value in headers if name.lower() != "set-cookie"}
-    for name, _ in list(response.items()):
-        if name.lower() not in said:
+def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
+    status = response.status_code
+    if visit.is_shown or visit.new_token is not None:
+        response = _copy(response)
+        if visit.new_token is not None and _may_become_304(request, response):
+            if visit.is_shown:
+                # The page has to arrive, as it has the new token in it. Its validators do not know of that.
+                del response["ETag"], response["Last-Modified"]
+            else:
+                status = 304
+        cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+        before = [*response.items(), *cookies]
+        after = visit.headers(status, before, secure=request.is_secure())
+        for name in {name for name, _ in before} - {name for name, _ in after}:
             del response[name]
-    for name, value in headers:
-        if name.lower() in said and response.get(name) != value:
-            response[name] = value
-    if visit.rules is not None and sum(name == "Set-Cookie" for name, _ in headers) > len(own_cookies):
-        response.set_cookie(visit.rules.cookie, visit.new_token, max_age=COOKIE_MAX_AGE, secure=request.is_secure())
+        for name, value in after:
+            if (name, value) in before:
+                continue
+            if name == "Set-Cookie":
+                response.cookies.load(value)
+            else:
+                response[name] = value
+    # As they will be when the stream begins: a middleware around this one may change them.
+    visit.sent = {"status": status, "headers": response.items()}
+    return response
 
 
-def _carry_along(response: Any, visit: Visit) -> None:
-    """Have the rest of a streamed response produced as this visit: it runs when this middleware is done."""
-    content, close = response.streaming_content, response.close
-    contexts: list[Context] = []
+def _copy(response: Any) -> Any:
+    """The same response with headers of its own: an application may give one that it has made before to many visitors.
 
-    def run(function: Callable[..., Any], *args: Any) -> Any:
-        # In one copy of the context that the server iterates in. Under ASGI a step runs in a thread, and when the
-        # visitor leaves meanwhile, asgiref takes over what it has set by then, for good.
-        if not contexts:
-            contexts.append(copy_context())
-            contexts[0].run(visit.resume)
-        return contexts[0].run(function, *args)
+    Not with `copy.copy`, which for Django's responses leaves out what cannot be pickled.
+    """
+    own = object.__new__(type(response))
+    vars(own).update(vars(response))
+    own.headers = type(response.headers)(dict(response.items()))
+    own.cookies = copy.deepcopy(response.cookies)
+    return own
 
-    def steps() -> Iterator[bytes]:
+
+def _may_become_304(request: Any, response: Any) -> bool:
+    """Whether Django's ConditionalGetMiddleware, which is around this one, may answer with a 304 instead."""
+    if request.method != "GET":
+        return False
+    has_etag = "ETag" in response or not response.streaming  # it makes one of the content
+    return ("HTTP_IF_NONE_MATCH" in request.META and has_etag) or (
+        "HTTP_IF_MODIFIED_SINCE" in request.META and "Last-Modified" in response
+    )
+
+
+def _carry_along(response: Any, visit: Visit, outer: Visit | None) -> None:
+    """Have the rest of a streamed response produced as this visit: it runs when this middleware is done.
+
+    All of it runs in one copy of the context that the view has left. What a step sets there is there at the next step,
+    and nowhere else: under ASGI a step of a sync stream runs in a thread, and when the visitor leaves meanwhile,
+    asgiref takes over what that has set by then, for good.
+    """
+    content, close, context = response.streaming_content, response.close, copy_context()
+
+    def steps() -> Iterator[Any]:
         end = object()
-        while (part := run(next, content, end)) is not end:
+        while (part := context.run(next, content, end)) is not end:
             yield part
 
-    async def async_steps() -> AsyncIterator[bytes]:
-        iterator = content.__aiter__()
+    async def async_steps() -> AsyncIterator[Any]:
+        iterator = aiter(content)
         while True:
-            with visit.resumed():
-                try:
-                    part = await iterator.__anext__()
-                except StopAsyncIteration:
-                    return
+            try:
+                part = await _in_context(context, anext(iterator))
+            except StopAsyncIteration:
+                return
             yield part
 
     def close_all() -> None:
         try:
-            run(close)
+            context.run(close)
         finally:
-            visit.close()
+            if outer is None:
+                visit.close()
 
     response.streaming_content = async_steps() if response.is_async else steps()
     response.close = close_all
+
+
+@types.coroutine
+def _in_context(context: Context, awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
+    """Await with each step in `context`. A task of its own could do that too, but not be cancelled with this one."""
+    steps: Any = awaitable.__await__()
+    step, value = steps.send, None
+    while True:
+        try:
+            waiting_for = context.run(step, value)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, value = steps.send, (yield waiting_for)
+        except BaseException as error:
+            step, value = steps.throw, error
