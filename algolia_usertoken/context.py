@@ -110,10 +110,6 @@ class RequestFrame:
             _leave(self)
         self._token = None
 
-    def resume(self) -> None:
-        """Serve this request in a context that does not know of it, and that goes with the request."""
-        _frame.set(self)
-
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
@@ -124,6 +120,8 @@ class RequestFrame:
         if before is not self and current_request() is self:
             yield
             return
+        # What is around this frame stays there: it may be this frame that was in force, and none is around itself.
+        _frame.set(self.outer)
         token, self._token = self._token, _frame.set(self)
         try:
             yield
