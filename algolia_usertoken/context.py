@@ -135,8 +135,8 @@ class RequestFrame:
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # What is around this frame may be the frame of an earlier request: asyncio calls a connection's callbacks in the
-        # context in which it was last asked to read on.
+        # What is around this frame may be the frame of an earlier request: asyncio calls the callbacks of a connection
+        # in the context in which it was last asked to read on.
         self._token = self._outer = None
 
     def show(self) -> bool:
