@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
-    from .context import bind, current_identity, identity_scope, set_authenticated_user_token, set_user_token
+    from .context import current_identity, identity_scope, set_authenticated_user_token, set_user_token
     from .errors import (
         BatchRejectedError,
         DeliveryError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .events.sender import EventSender
     from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
-    from .provider import TokenProvider
+    from .provider import TokenProvider, bind
     from .transporter import TokenAwareTransporter, TokenAwareTransporterSync
 
 # Where each name lives. It is imported on first use (PEP 562): algoliasearch alone takes a third of a second, and a
@@ -66,7 +66,7 @@ _HOME = {
     "UnauthorizedDeliveryError": "errors",
     "UserTokenError": "errors",
     "anonymous_user_token": "identity",
-    "bind": "context",
+    "bind": "provider",
     "current_identity": "context",
     "identity_scope": "context",
     "make_token_aware": "clients",

@@ -5,14 +5,19 @@ The browser's side is search-insights: https://github.com/algolia/search-insight
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 from html import escape
 from typing import Any
 
-from .context import current_identity
+from .context import current_identity, current_request
 from .identity import Identity, as_identity
+from .provider import TokenProvider
 
 __all__ = ["script", "settings"]
+
+logger = logging.getLogger("algolia_usertoken.browser")
 
 # What search-insights' own loading snippet does too: calls made before the library is there wait in a queue.
 _QUEUE = (
@@ -22,11 +27,16 @@ _QUEUE = (
 _IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
-def settings(identity: Identity | str | None = None, *, use_cookie: bool | None = None) -> dict[str, Any]:
+def settings(
+    identity: Identity | str | TokenProvider | None = None, *, use_cookie: bool | None = None
+) -> dict[str, Any]:
     """What InstantSearch and Autocomplete take as `insightsInitParams`, and a mobile app as JSON.
 
+    In a request under one of the web integrations it makes the response private. Call it before the response begins.
+
     Args:
-        identity: Who the page is for; by default the current identity.
+        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked, so that
+            the page also knows whom its `resolve` finds; without it, the context alone is asked.
         use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default only one that the
             visitor already has; where you have the visitor's consent, and they have no token yet, give True.
 
@@ -40,7 +50,10 @@ def settings(identity: Identity | str | None = None, *, use_cookie: bool | None 
 
     https://github.com/algolia/search-insights.js
     """
-    identity = _identity(identity)
+    return _settings(_identity(identity), use_cookie)
+
+
+def _settings(identity: Identity, use_cookie: bool | None = None) -> dict[str, Any]:
     if identity.opted_out:
         return {"useCookie": False, "userHasOptedOut": True}
     user_token = identity.user_token or identity.authenticated_user_token
@@ -54,14 +67,16 @@ def settings(identity: Identity | str | None = None, *, use_cookie: bool | None 
     return found
 
 
-def script(identity: Identity | str | None = None, *, nonce: str | None = None) -> str:
+def script(identity: Identity | str | TokenProvider | None = None, *, nonce: str | None = None) -> str:
     """A `<script>` that tells search-insights who the visitor is, whether that is loaded before or after it.
 
     Put it after a call of `aa("init", …)` of your own, if you have one. Who is not logged in is said, too, so that a
-    page that is replaced piece by piece notices a logout.
+    page that is replaced piece by piece notices a logout. In a request under one of the web integrations it makes the
+    response private. Call it before the response begins.
 
     Args:
-        identity: Who the page is for; by default the current identity.
+        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked; without
+            it, the context alone is.
         nonce: The nonce of the page's Content-Security-Policy.
 
     Returns:
@@ -73,14 +88,16 @@ def script(identity: Identity | str | None = None, *, nonce: str | None = None) 
     https://github.com/algolia/search-insights.js
     """
     identity = _identity(identity)
-    found = settings(identity)
+    found = _settings(identity)
     if identity.opted_out:
         calls = 'aa("init",{partial:true,useCookie:false,userHasOptedOut:true});'
     else:
         calls = f'aa("setAuthenticatedUserToken",{_literal(found.get("authenticatedUserToken"))});'
         if "userToken" in found:
             calls = f'aa("setUserToken",{_literal(found["userToken"])});{calls}'
-    attribute = f' nonce="{escape(str(nonce))}"' if nonce else ""
+    # Not `if nonce`: frameworks make nonces when they are first read, and until then they count as false.
+    text = "" if nonce is None else str(nonce)
+    attribute = f' nonce="{escape(text)}"' if text else ""
     return _Html(f"<script{attribute}>{_QUEUE}{calls}</script>")
 
 
@@ -93,8 +110,27 @@ class _Html(str):
         return self
 
 
-def _identity(identity: Identity | str | None) -> Identity:
-    return as_identity(identity) or current_identity() or Identity()
+def _identity(identity: Identity | str | TokenProvider | None) -> Identity:
+    if isinstance(identity, TokenProvider):
+        return _shown(identity.identity() or Identity())
+    return _shown(as_identity(identity) or current_identity() or Identity())
+
+
+def _shown(identity: Identity) -> Identity:
+    """`identity`, if it may be written into the response of the current request, which becomes private by that."""
+    request = current_request()
+    if request is None or request.show():
+        return identity
+    _warn_once()
+    return Identity()
+
+
+@functools.cache
+def _warn_once() -> None:
+    logger.warning(
+        "a page names nobody, as its headers have gone and let caches share it: call browser.script() or settings() "
+        "before the response begins, or send Cache-Control: private with it. This is logged once"
+    )
 
 
 def _literal(token: str | None) -> str:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from copy import copy
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
+from algoliasearch.search.config import SearchConfig, TransformationOptions
+from algoliasearch.search.models import SecuredApiKeyRestrictions
+from typing_extensions import Self, Unpack
+
+# For annotations that name the Insights clients: the package imports them, which is costly, once those are evaluated.
+import algolia_usertoken
 
 from .errors import MissingUserTokenError
+
+# The sender is imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in
+# the middle of that, and would wait for the import for ever.
+from .events.sender import EventSender
+from .identity import Identity
 from .provider import TokenProvider, one_provider
 from .transporter import (
     AnyTransporter,
@@ -21,18 +33,19 @@ from .transporter import (
     UserTokenIn,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from algoliasearch.search.config import SearchConfig
-    from algoliasearch.search.models import SecuredApiKeyRestrictions
-    from typing_extensions import Self
-
-    from .events.sender import EventSender
-    from .identity import Identity
-    from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
-
 Client = TypeVar("Client")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords that the clients take beside those of algoliasearch."""
+
+    user_token: Identity | str | None
+    token_provider: TokenProvider | None
+    user_token_in: UserTokenIn
+    on_missing_user_token: OnMissingUserToken
+    forward_client_ip: bool
+    insights_config: InsightsConfig | None
+    events: EventSender | None
 
 
 class _TokenAwareClient(Generic[AnyTransporter]):
@@ -42,6 +55,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
     _transporter: Any
     _ingestion_transporter: Any
     _parent: Any = None  # of a view
+    _closed = False  # and not opened again
 
     def __init__(
         self,
@@ -58,10 +72,6 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         insights_config: InsightsConfig | None = None,
         events: EventSender | None = None,
     ) -> None:
-        # Imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in the
-        # middle of that, and would wait for the import for ever.
-        from .events.sender import EventSender
-
         if events is not None and not isinstance(events, EventSender):
             raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
         if insights_config is not None and not isinstance(insights_config, InsightsConfig):
@@ -87,31 +97,19 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         cls,
         config: SearchConfig,
         transporter: AnyTransporter | None = None,
-        *,
-        user_token: Identity | str | None = None,
-        token_provider: TokenProvider | None = None,
-        user_token_in: UserTokenIn = "header",
-        on_missing_user_token: OnMissingUserToken = "ignore",
-        forward_client_ip: bool = False,
-        insights_config: InsightsConfig | None = None,
-        events: EventSender | None = None,
+        **options: Unpack[ClientOptions],
     ) -> Self:
-        """A client with a customised `SearchConfig` and, if given, transporter; keywords as in the constructor."""
+        """A client with a customised `SearchConfig` and, if given, transporter.
+
+        Args:
+            config: The config.
+            transporter: The transporter.
+            options: Keywords for the constructor, which gets those that are given here and no others. Beside them, it
+                is called as algoliasearch calls its own: with `app_id`, `api_key`, `transporter` and `config`.
+        """
         # What algoliasearch does to the config here is done, but the client that it makes is of its own class.
         super().create_with_config(config, transporter)  # type: ignore[misc]
-        return cls(
-            app_id=config.app_id,
-            api_key=config.api_key,
-            transporter=transporter,
-            config=config,
-            user_token=user_token,
-            token_provider=token_provider,
-            user_token_in=user_token_in,
-            on_missing_user_token=on_missing_user_token,
-            forward_client_ip=forward_client_ip,
-            insights_config=insights_config,
-            events=events,
-        )
+        return cls(app_id=config.app_id, api_key=config.api_key, transporter=transporter, config=config, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
         """A view of this client that always calls as `identity`, its events and insights included.
@@ -130,15 +128,38 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     @property
     def events(self) -> EventSender:
-        """The sender of this client's events, which shares `token_provider`; made on first use."""
+        """The sender of this client's events, which shares `token_provider`; made on first use.
+
+        It ends with the client: after `close`, its `stats` stay, and further events are dropped.
+        """
         sender = (self._parent or self)._own_events()
         return sender if sender.token_provider is self._provider else sender._with_provider(self._provider)
 
     def _own_events(self) -> EventSender:
         if self._given_events is not None:
             return self._given_events
+        made: EventSender | None = self.__dict__.get("_made_events")
+        if made is not None:
+            return made
         events: EventSender = self._made("events", self._new_events)
+        if self._closed:  # before this first use, or meanwhile
+            events._close_with_client()
+            events.close()
         return events
+
+    def _begin_close(self) -> EventSender | None:
+        """Take no more events; the sender of its own that is to be closed."""
+        self._closed = True  # first: who makes a sender after our look at it, closes it
+        made: EventSender | None = self.__dict__.get("_made_events")
+        if made is not None:
+            made._close_with_client()
+        return made
+
+    def _open_again(self) -> None:
+        """For a `with` block after `close`: the next event gets a new sender."""
+        if self._closed:
+            self._closed = False
+            self.__dict__.pop("_made_events", None)
 
     def _insights(self) -> Any:
         client = (self._parent or self)._own_insights()
@@ -156,10 +177,9 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         made = self.__dict__.get(f"_made_{name}")
         return self.__dict__.setdefault(f"_made_{name}", make()) if made is None else made
 
-    def set_transformation_options(self, *args: Any, **kwargs: Any) -> Any:
+    def _leave_ingestion_to_parent(self) -> None:
         if self._parent is not None:
-            self._ingestion_transporter = None  # it is the parent's, and would be closed
-        return super().set_transformation_options(*args, **kwargs)  # type: ignore[misc]
+            self._ingestion_transporter = None  # algoliasearch would close it
 
     def _used_insights_config(self) -> InsightsConfig:
         if self._insights_config is not None:
@@ -170,8 +190,6 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         return config
 
     def _new_events(self) -> EventSender:
-        from .events.sender import EventSender
-
         return EventSender(config=self._used_insights_config(), token_provider=self._provider)
 
     def _new_insights(self) -> Any:
@@ -203,8 +221,8 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes its own on first use.
-        made = ("_made_events", "_made_insights")
-        return {name: value for name, value in self.__dict__.items() if name not in made}
+        own = ("_made_events", "_made_insights", "_closed")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
 
 class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
@@ -230,12 +248,12 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
     """
 
     @property
-    def insights(self) -> TokenAwareInsightsClient:
+    def insights(self) -> algolia_usertoken.TokenAwareInsightsClient:
         """An Insights client that shares `token_provider`; made on first use."""
-        client: TokenAwareInsightsClient = self._insights()
+        client: algolia_usertoken.TokenAwareInsightsClient = self._insights()
         return client
 
-    def _new_insights(self) -> TokenAwareInsightsClient:
+    def _new_insights(self) -> algolia_usertoken.TokenAwareInsightsClient:
         from .insights import TokenAwareInsightsClient
 
         return TokenAwareInsightsClient(config=self._used_insights_config(), token_provider=self._provider)
@@ -254,7 +272,13 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
 
     # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
     async def __aenter__(self) -> Self:
+        self._open_again()
         return self
+
+    async def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
+        """Set how records are pushed through transformations; on a view, for that view alone."""
+        self._leave_ingestion_to_parent()
+        await super().set_transformation_options(transformation_options)
 
     async def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""
@@ -262,11 +286,15 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         self._set_insights_api_key(api_key)
 
     async def close(self) -> None:
-        """Deliver the events that are queued and close what this client opened; on a view, nothing."""
+        """Deliver the events that are queued and close what this client opened; on a view, nothing.
+
+        To be called once, at shutdown: events that are sent later are dropped, counted and logged. An `async with`
+        block opens the client again.
+        """
         if self._parent is not None:
             return
         try:
-            events = self.__dict__.pop("_made_events", None)
+            events = self._begin_close()
             if events is not None:
                 await events.aclose()
             if self._given_events is not None:
@@ -287,12 +315,12 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     """
 
     @property
-    def insights(self) -> TokenAwareInsightsClientSync:
+    def insights(self) -> algolia_usertoken.TokenAwareInsightsClientSync:
         """An Insights client that shares `token_provider`; made on first use."""
-        client: TokenAwareInsightsClientSync = self._insights()
+        client: algolia_usertoken.TokenAwareInsightsClientSync = self._insights()
         return client
 
-    def _new_insights(self) -> TokenAwareInsightsClientSync:
+    def _new_insights(self) -> algolia_usertoken.TokenAwareInsightsClientSync:
         from .insights import TokenAwareInsightsClientSync
 
         return TokenAwareInsightsClientSync(config=self._used_insights_config(), token_provider=self._provider)
@@ -311,7 +339,13 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
 
     # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
     def __enter__(self) -> Self:
+        self._open_again()
         return self
+
+    def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
+        """Set how records are pushed through transformations; on a view, for that view alone."""
+        self._leave_ingestion_to_parent()
+        super().set_transformation_options(transformation_options)
 
     def set_client_api_key(self, api_key: str) -> None:
         """Set a new API key for searches and, where no `insights_config` was given, for events."""
@@ -319,11 +353,15 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         self._set_insights_api_key(api_key)
 
     def close(self) -> None:
-        """Deliver the events that are queued and close what this client opened; on a view, nothing."""
+        """Deliver the events that are queued and close what this client opened; on a view, nothing.
+
+        To be called once, at shutdown: events that are sent later are dropped, counted and logged. A `with` block opens
+        the client again.
+        """
         if self._parent is not None:
             return
         try:
-            events = self.__dict__.pop("_made_events", None)
+            events = self._begin_close()
             if events is not None:
                 events.close()
             if self._given_events is not None:

@@ -13,9 +13,15 @@
         └── OutboxError
 
 A wrong constructor argument raises the built-in `ValueError` or `TypeError`, naming the argument.
+
+No text of an error quotes a token, a login, a cookie, a header, an address, a reference or an object id: it says which
+argument is wrong, what is wrong with it at which position, and how long it is. So errors are safe to log, and none is
+chained to an error of somebody else whose text may quote them.
 """
 
 from __future__ import annotations
+
+import os.path
 
 
 class UserTokenError(Exception):
@@ -23,7 +29,7 @@ class UserTokenError(Exception):
 
 
 class InvalidUserTokenError(UserTokenError, ValueError):
-    """A user token is not what Algolia accepts; the message says why and quotes at most 40 characters of it."""
+    """A user token is not what Algolia accepts; the message says why, and does not quote it."""
 
 
 class InvalidClientIPError(UserTokenError, ValueError):
@@ -81,3 +87,38 @@ class OutboxError(DeliveryError):
 
 class MissingUserTokenWarning(UserWarning):
     """A search left without an identity, under `on_missing_user_token="warn"`."""
+
+
+# What may be said of an error that is not ours. Its text is left out, as it may quote anything.
+
+
+def kind_of(error: BaseException) -> str:
+    """The type of an error, and the operating system's word for it, where there is one in the chain of errors."""
+    words: list[str] = []
+    linked: BaseException | None = error
+    seen: set[int] = set()
+    while linked is not None and id(linked) not in seen:
+        seen.add(id(linked))
+        if isinstance(linked, OSError):
+            if isinstance(linked.strerror, str):
+                return f"{type(error).__name__}: {linked.strerror}"
+            words.append(type(linked).__name__)
+        linked = linked.__cause__ or linked.__context__
+    name = type(error).__name__
+    return f"{name}: {words[-1]}" if words and words[-1] != name else name
+
+
+def raised(error: BaseException) -> str:
+    """The type of an error, and where it was raised: "KeyError in users.py, line 42"."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"
+
+
+def traced(error: BaseException) -> str:
+    """The type of an error and its traceback, for a log: what `logging.exception` would print, but for the texts."""
+    import traceback  # here, as nobody who has no error needs it
+
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()

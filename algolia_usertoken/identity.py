@@ -65,14 +65,18 @@ class Identity:
     opted_out: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("user_token", "authenticated_user_token"):
-            token = getattr(self, name)
-            if token is not None:
-                checked = checked_user_token(token, name)
-                if checked is not token:
-                    object.__setattr__(self, name, checked)
+        # One is made for each new visitor, so what is right is found out first, and quickly.
+        for name, token in (
+            ("user_token", self.user_token),
+            ("authenticated_user_token", self.authenticated_user_token),
+        ):
+            if token is None or (type(token) is str and _is_user_token(token)):
+                continue
+            object.__setattr__(self, name, checked_user_token(token, name))
         if self.client_ip is not None:
-            _check_client_ip(self.client_ip)
+            address = _checked_client_ip(self.client_ip)
+            if address is not self.client_ip:
+                object.__setattr__(self, "client_ip", address)
         if not isinstance(self.opted_out, bool):
             raise TypeError(f"opted_out must be a bool, not {type(self.opted_out).__name__}")
 
@@ -206,56 +210,67 @@ def is_user_token(value: object) -> bool:
 
 def checked_user_token(value: object, name: str) -> str:
     """`value` as a plain string, if it is a user token; `name` is what the error calls it."""
-    if type(value) is not str:
-        try:
-            # A subclass may print as something else (an enum's member), or lie about its length.
-            value = str.__str__(value)
-        except TypeError:
-            raise InvalidUserTokenError(f"{name} must be a string, not {_type_name(value)}") from None
-    if _is_user_token(value):
-        return value
-    if not value:
+    text = value if type(value) is str else _plain(value)
+    if text is None:
+        raise InvalidUserTokenError(f"{name} must be a string, not {_type_name(value)}")
+    if _is_user_token(text):
+        return text
+    if not text:
         raise InvalidUserTokenError(f"{name} is empty; to send no token, use None")
-    quoted = _quoted(value)
-    bad = _FORBIDDEN.search(value)
+    # The token itself is not quoted: it may be somebody's e-mail address, and this text may end in a log.
+    bad = _FORBIDDEN.search(text)
     if bad:
         raise InvalidUserTokenError(
-            f"{name} {quoted} has {bad[0]!a} at position {bad.start() + 1}; only letters a-z and A-Z, digits and "
-            "_ = / + - are allowed. For an e-mail address or an id of your own, see pseudonymous_user_token()"
+            f"{name} ({len(text)} characters) has {bad[0]!a} at position {bad.start() + 1}; only letters a-z and A-Z, "
+            "digits and _ = / + - are allowed. For an e-mail address or an id of your own, see "
+            "pseudonymous_user_token()"
         )
-    raise InvalidUserTokenError(f"{name} {quoted} has {len(value)} characters; at most {MAX_USER_TOKEN_LENGTH}")
+    raise InvalidUserTokenError(f"{name} has {len(text)} characters; at most {MAX_USER_TOKEN_LENGTH}")
 
 
-def _quoted(value: str) -> str:
-    """The beginning of a string, with escapes, in about 40 characters at most."""
-    escaped = ascii(value[:32])
-    whole = len(value) <= 32 and len(escaped) <= 42
-    return escaped if whole else f"{escaped[:42]}…"
+def _plain(value: object) -> str | None:
+    """The plain string of a subclass, which may print as something else or lie about its length; None of no string."""
+    try:
+        return str.__str__(value)
+    except TypeError:
+        return None
 
 
 def _type_name(value: object) -> str:
     return str(type.__dict__["__name__"].__get__(type(value)))[:40]
 
 
-def _check_client_ip(value: object) -> None:
-    if not isinstance(value, str):
+def _checked_client_ip(value: object) -> str:
+    text = value if type(value) is str else _plain(value)
+    if text is None:
         raise InvalidClientIPError(f"client_ip must be a string, not {_type_name(value)}")
     import ipaddress  # here, as it costs a twentieth of the package's import
 
     # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
-    if "%" not in value:
+    if "%" not in text:
         try:
-            ipaddress.ip_address(value)
-        except ValueError:
+            ipaddress.ip_address(text)
+        except ValueError:  # its text quotes the address; ours is raised outside, as it would be chained to this one
             pass
         else:
-            return
-    raise InvalidClientIPError(f"client_ip {value[:40]!a} is not an IPv4 or IPv6 address")
+            return text
+    raise InvalidClientIPError(f"client_ip ({len(text)} characters) is not an IPv4 or IPv6 address")
 
 
 def _masked(client_ip: str) -> str:
-    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor."""
+    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor.
+
+    An IPv6 address that has an IPv4 address in it shows no more of that than an IPv4 address does. Its first 48 bits
+    hold none of the last octet, in Teredo (RFC 4380), NAT64 with a prefix of whatever length (RFC 6052 and 8215), and
+    the addresses under `::` (RFC 4291). In 6to4 (RFC 3056) they hold all of it.
+    """
     import ipaddress
 
-    bits = 24 if ipaddress.ip_address(client_ip).version == 4 else 48
-    return str(ipaddress.ip_network(f"{client_ip}/{bits}", strict=False))
+    address = ipaddress.ip_address(client_ip)
+    bits = 24
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:  # an IPv4 visitor, as a socket that listens on both sees them
+            address = address.ipv4_mapped
+        else:
+            bits = 48 if address.sixtofour is None else 16 + 24
+    return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import json
 from copy import copy
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from algoliasearch.http.api_response import ApiResponse
+from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.serializer import body_serializer
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
+from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.insights.models import InsightsEvents
+from typing_extensions import Self, Unpack
 
 from .errors import InvalidEventError, MissingUserTokenError
-from .events.model import attributed, without_nones
+from .events.model import attributed, field_name, kind, without_nones
+from .identity import Identity
 from .provider import TokenProvider, one_provider
-
-if TYPE_CHECKING:
-    from algoliasearch.http.request_options import RequestOptions
-    from algoliasearch.insights.config import InsightsConfig
-    from algoliasearch.insights.models import InsightsEvents
-    from typing_extensions import Self
-
-    from .identity import Identity
 
 MAX_EVENTS = 1000
 
 AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
+
+
+class InsightsClientOptions(TypedDict, total=False):
+    """The keywords that the clients take beside those of algoliasearch."""
+
+    user_token: Identity | str | None
+    token_provider: TokenProvider | None
 
 
 class _TokenAwareInsights(Generic[AnyTransporter]):
@@ -55,12 +59,17 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         cls,
         config: InsightsConfig,
         transporter: AnyTransporter | None = None,
-        *,
-        user_token: Identity | str | None = None,
-        token_provider: TokenProvider | None = None,
+        **options: Unpack[InsightsClientOptions],
     ) -> Self:
-        """A client with a customised `InsightsConfig` and, if given, transporter."""
-        return cls(config=config, transporter=transporter, user_token=user_token, token_provider=token_provider)
+        """A client with a customised `InsightsConfig` and, if given, transporter.
+
+        Args:
+            config: The config.
+            transporter: The transporter.
+            options: Keywords for the constructor, which gets those that are given here and no others, and `transporter`
+                and `config`.
+        """
+        return cls(config=config, transporter=transporter, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
         """A view that pushes as `identity`; it shares the connections, and closing it closes nothing."""
@@ -82,7 +91,9 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
             raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
         unknown = next((field for field in body if field != "events"), None)
         if unknown is not None:
-            raise InvalidEventError(f"{unknown!r} must not stand beside events", str(unknown))
+            name = field_name(unknown)
+            what = kind(unknown) if name is None else repr(name)
+            raise InvalidEventError(f"{what} must not stand beside events", name)
         identity = self.token_provider.identity()
         to_send = []
         for i, event in enumerate(events):

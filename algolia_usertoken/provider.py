@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
-from .context import current_identity
+from .context import LOGGED_OUT, current_identity, identity_scope
 from .identity import Identity, as_identity
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TokenProvider:
@@ -18,7 +21,8 @@ class TokenProvider:
 
     The first answer is taken whole; None is no answer, `Identity()` ("nobody") is one. One exception: a context that
     knows the login but no user token takes the user token that `resolve()` gives, or its word that the visitor
-    opted out. Where there is none either, the login is the user token too.
+    opted out. Where there is none either, the login is the user token too. A visitor of a web request who was known by
+    the login alone and has logged out is asked for once more with `resolve()`; the default is not meant then.
 
     Args:
         default: Who is meant where nobody else says, for example the name of a background job.
@@ -59,6 +63,9 @@ class TokenProvider:
                 return resolved
             if resolved is not None and resolved.user_token is not None:
                 return replace(identity, user_token=resolved.user_token)
+        elif identity is LOGGED_OUT:
+            # Nothing is left of what the request said. The default is somebody else: a visitor is no background job.
+            identity = self._resolved() or identity
         return _with_user_token(identity) if identity.user_token is None else identity
 
     def with_identity(self, identity: Identity | str | None) -> TokenProvider:
@@ -69,6 +76,33 @@ class TokenProvider:
         if self._resolve is None:
             return None
         return as_identity(self._resolve(), "the value that resolve() returned")
+
+
+def bind(function: F, token_provider: TokenProvider | None = None) -> F:
+    """`function`, run as the identity that is current now, wherever and however often it is called.
+
+    For what does not carry the context along: `threading.Thread`, executors, `loop.run_in_executor`.
+    `asyncio.to_thread` and `asyncio.create_task` carry it by themselves.
+
+        executor.submit(bind(recommend), "products")
+
+    Args:
+        function: A function, coroutine function, generator or async generator.
+        token_provider: Decides who is current: give the client's, where its `resolve` knows the visitor. What it
+            answers now is bound, its default included. Without it the context alone is asked.
+
+    Returns:
+        A function with the same arguments and result.
+
+    Raises:
+        TypeError: `token_provider` is no TokenProvider.
+
+    https://docs.python.org/3/library/contextvars.html
+    """
+    if token_provider is None:
+        return identity_scope(current_identity())(function)
+    check_provider(token_provider)
+    return identity_scope(token_provider.identity())(function)
 
 
 class _BoundProvider(TokenProvider):
@@ -98,8 +132,8 @@ def one_provider(
         ValueError: They mean two.
         TypeError: `token_provider` is no TokenProvider.
     """
-    if token_provider is not None and not isinstance(token_provider, TokenProvider):
-        raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
+    if token_provider is not None:
+        check_provider(token_provider)
     if user_token is not None and token_provider is not None:
         raise ValueError(
             "user_token and token_provider both say whose calls these are: "
@@ -113,3 +147,13 @@ def one_provider(
             )
         return events_provider
     return token_provider or TokenProvider(as_identity(user_token, "user_token"))
+
+
+def check_provider(token_provider: object) -> None:
+    """Refuse what is no TokenProvider.
+
+    Raises:
+        TypeError: It names the argument `token_provider`.
+    """
+    if not isinstance(token_provider, TokenProvider):
+        raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")

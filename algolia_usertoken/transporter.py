@@ -11,11 +11,15 @@ import sys
 import warnings
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args
 
+from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import is_public_client_ip, is_user_token
@@ -35,13 +39,6 @@ else:
         function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
         return function
 
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from algoliasearch.http.base_config import BaseConfig
-    from algoliasearch.http.verb import Verb
-    from typing_extensions import Self
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -238,7 +235,7 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        verb = getattr(verb, "value", verb)
+        verb, path = getattr(verb, "value", verb), path.partition("?")[0]
         message = _WarningText(
             f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
         )
@@ -403,4 +400,5 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
 def _check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        kind = f"another string, of {len(value)} characters" if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {kind}")

@@ -362,7 +362,7 @@ class TestLogs:
         ("header", "said"),
         [
             ("", "without its header"),
-            ("X-Algolia-UserToken: u-2", "another.*u-2"),
+            ("X-Algolia-UserToken: u-2", "another.*of 3 characters"),
             ("X-Original-UserToken: {}", "without its header"),
         ],
     )
@@ -552,7 +552,7 @@ class TestAlgoliaItself:
         monkeypatch.setenv("ALGOLIA_REGION", "eu")
 
         assert main(["check", "--app-id", "A", "--api-key", "k", "--index", "i"]) == 2
-        assert capsys.readouterr().err == "algolia-usertoken: ALGOLIA_REGION must be us or de, not 'eu'\n"
+        assert capsys.readouterr().err == "algolia-usertoken: ALGOLIA_REGION must be us or de\n"
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys
 
 
 @pytest.mark.parametrize(
-    "host", ["", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "127.0.0.1:8108/path", "[::1", "a:99999"]
+    "host", ["", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "127.0.0.1:8108/path", "[::1", "a:99999", "a@b"]
 )
 def test_a_host_that_is_none(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
+from unittest import mock
 from urllib.parse import parse_qs
 
 import pytest
@@ -25,6 +26,7 @@ from algoliasearch.http.exceptions import RequestException
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.http.transporter import EchoTransporter, Transporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
+from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
@@ -34,6 +36,7 @@ from waiting import PATIENCE
 
 from algolia_usertoken import (
     EventSender,
+    EventStats,
     Identity,
     InvalidUserTokenError,
     MissingUserTokenError,
@@ -112,6 +115,48 @@ def test_clients_are_those_of_algoliasearch() -> None:
         assert list(inspect.signature(ours).parameters)[:4] == list(inspect.signature(theirs).parameters)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (TokenAwareClient, SearchClient),
+        (TokenAwareClientSync, SearchClientSync),
+        (TokenAwareInsightsClient, InsightsClient),
+        (TokenAwareInsightsClientSync, InsightsClientSync),
+    ],
+)
+def test_methods_take_what_those_of_algoliasearch_take(ours: Any, theirs: Any) -> None:
+    for name, method in inspect.getmembers(theirs, inspect.isroutine):
+        if name.startswith("_") or name == "create_with_config":  # which takes more
+            continue
+        mine = getattr(ours, name)
+        assert list(inspect.signature(mine).parameters) == list(inspect.signature(method).parameters), name
+        assert inspect.iscoroutinefunction(mine) == inspect.iscoroutinefunction(method), name
+
+
+@pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
+def test_clients_can_be_mocked_from_their_class(client_class: Any) -> None:
+    client = mock.create_autospec(client_class)("APP", "key")
+
+    assert isinstance(client, client_class)
+    is_async = client_class is TokenAwareClient
+    for name in ("search_single_index", "close", "set_transformation_options", "secured_api_key"):
+        assert isinstance(getattr(client, name), mock.AsyncMock) == is_async
+    with pytest.raises(TypeError, match="index_name"):
+        client.search_single_index()
+
+
+def test_a_patched_method_is_that_of_views_too() -> None:
+    with mock.patch.object(TokenAwareClientSync, "search_single_index", autospec=True) as search:
+        echo().search_single_index("products", {})
+        echo().with_identity("u").search_single_index("products", {})
+    client = echo()
+    with mock.patch.object(client, "search_single_index") as search_of_one:
+        client.search_single_index("products", {})
+        client.with_identity("u").search_single_index("products", {})
+
+    assert (search.call_count, search_of_one.call_count) == (2, 2)
+
+
 @pytest.mark.parametrize("client_class", [TokenAwareClient, TokenAwareClientSync])
 def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
     assert client_class("APP", "key")._config.app_id == "APP"
@@ -128,7 +173,7 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token 'a@b' has '@' at position 2"),
+        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token (3 characters) has '@' at position 2"),
         ({"user_token": ""}, InvalidUserTokenError, "user_token is empty; to send no token, use None"),
         ({"user_token": 7}, InvalidUserTokenError, "user_token must be a string, not int"),
         ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
@@ -140,12 +185,12 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
         (
             {"user_token_in": "cookie"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 6 characters",
         ),
         (
             {"on_missing_user_token": "log"},
             ValueError,
-            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'log'",
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not another string, of 3 characters",
         ),
         ({"events": "u"}, TypeError, "events must be an EventSender, not str"),
         ({"insights_config": "us"}, TypeError, "insights_config must be an InsightsConfig, not str"),
@@ -254,6 +299,58 @@ def test_create_with_config_reads_the_region_as_algoliasearch_does(client_class:
 
     assert client._ingestion_transporter is not None
     assert client_class.create_with_config(SearchConfig("APP", "key"))._ingestion_transporter is None
+
+
+class AlgoliasOwnFour(TokenAwareClientSync):
+    def __init__(self, app_id: Any = None, api_key: Any = None, transporter: Any = None, config: Any = None) -> None:
+        super().__init__(app_id, api_key, transporter, config, user_token="own")
+
+
+class NoDefaults(TokenAwareClientSync):
+    def __init__(self, app_id: Any, api_key: Any, transporter: Any, config: Any) -> None:
+        super().__init__(app_id, api_key, transporter, config, user_token="own")
+
+
+class OtherDefault(TokenAwareClientSync):
+    def __init__(self, *args: Any, user_token: Any = "own", **options: Any) -> None:
+        super().__init__(*args, user_token=user_token, **options)
+
+
+class MoreKeywords(TokenAwareClientSync):
+    def __init__(self, *args: Any, tenant: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.tenant = tenant
+
+
+class AsyncOwnFour(TokenAwareClient):
+    def __init__(self, app_id: Any = None, api_key: Any = None, transporter: Any = None, config: Any = None) -> None:
+        super().__init__(app_id, api_key, transporter, config, user_token="own")
+
+
+@pytest.mark.parametrize("client_class", [AlgoliasOwnFour, NoDefaults, OtherDefault, AsyncOwnFour])
+def test_create_with_config_passes_no_keywords_on_that_it_was_not_given(client_class: Any) -> None:
+    config = SearchConfig("APP", "key")
+    echo_class = EchoTransporter if issubclass(client_class, TokenAwareClient) else EchoTransporterSync
+    client = client_class.create_with_config(config, echo_class(config))
+
+    assert type(client) is client_class
+    assert client._config is config
+    assert searched(client)[HEADER] == "own"
+
+
+def test_create_with_config_passes_on_what_it_was_given() -> None:
+    config = SearchConfig("APP", "key")
+
+    def create(client_class: Any, **options: Any) -> Any:
+        return client_class.create_with_config(config, EchoTransporterSync(config), **options)
+
+    assert searched(create(OtherDefault, user_token="given"))[HEADER] == "given"
+    assert HEADER not in searched(create(OtherDefault, user_token=None))
+    assert create(MoreKeywords, tenant="north").tenant == "north"
+    with pytest.raises(TypeError, match="tenant"):
+        create(TokenAwareClientSync, tenant="north")
+    with pytest.raises(TypeError, match="user_token"):
+        create(AlgoliasOwnFour, user_token="given")
 
 
 # -- Transformations -----------------------------------------------------------------------------------------------
@@ -385,7 +482,7 @@ def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia)
             ...,
             {"user_token_in": "url"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'url'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 3 characters",
         ),
     ],
 )
@@ -566,7 +663,7 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
             made.append(self)
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr("algolia_usertoken.events.sender.EventSender", SlowSender)
+    monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
     monkeypatch.setattr("algolia_usertoken.insights.TokenAwareInsightsClientSync", SlowInsights)
     client = echo()
     view = client.with_identity("u")
@@ -705,6 +802,235 @@ async def test_async_close_flushes_given_events_but_leaves_them_open(algolia: Lo
         assert len(algolia.events) == 1
         assert events.viewed_object_ids("Viewed", "products", ["1"])
     assert len(algolia.events) == 2
+
+
+# -- After close ---------------------------------------------------------------------------------------------------
+
+
+class Wrapped:
+    """A sync or an async client, closed and opened in the same words."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.is_async = isinstance(client, TokenAwareClient)
+
+    def close(self) -> None:
+        closing = self.client.close()
+        if self.is_async:
+            asyncio.run(_result(closing))
+
+    def within(self, do: Callable[[], Any]) -> Any:
+        """What `do` returns inside a `with`, or `async with`, block."""
+        if not self.is_async:
+            with self.client as opened:
+                assert opened is self.client
+                return do()
+
+        async def inside() -> Any:
+            async with self.client as opened:
+                assert opened is self.client
+                return do()
+
+        return asyncio.run(inside())
+
+
+@pytest.fixture(params=[TokenAwareClientSync, TokenAwareClient])
+def closable(request: pytest.FixtureRequest, algolia: LocalAlgolia) -> Wrapped:
+    return Wrapped(
+        request.param.create_with_config(
+            algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+        )
+    )
+
+
+def view_shoe(client: Any) -> bool:
+    accepted: bool = client.events.viewed_object_ids("Viewed", "products", ["1"])
+    return accepted
+
+
+def test_after_close_the_stats_tell_what_became_of_the_events(closable: Wrapped, algolia: LocalAlgolia) -> None:
+    client = closable.client
+    assert view_shoe(client)
+    assert not client.events.viewed_object_ids("", "products", ["1"])
+    events = client.events
+    closable.close()
+
+    assert client.events is events
+    assert client.events.stats == EventStats(accepted=1, delivered=1, refused=1, requests=1)
+    assert len(algolia.events) == 1
+
+
+def test_after_close_events_are_dropped_counted_and_logged(
+    closable: Wrapped, algolia: LocalAlgolia, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = closable.client
+    view, events = client.with_identity("view"), client.events
+    assert view_shoe(client)
+    assert not caplog.messages
+    closable.close()
+
+    assert not view_shoe(client)
+    assert not view_shoe(view)
+    assert not view_shoe(client.with_identity("later"))
+    assert not events.send({"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]})
+    assert client.events.flush(20)
+
+    assert (events.stats.dropped, view.events.stats.dropped) == (4, 4)
+    assert caplog.messages == ["event dropped: the client is closed"]
+    assert [event.user_token for event in algolia.events] == ["u"]
+
+
+def test_after_close_without_any_events_they_are_dropped_too(
+    closable: Wrapped, algolia: LocalAlgolia, caplog: pytest.LogCaptureFixture
+) -> None:
+    closable.close()
+    threads = threading.active_count()
+
+    assert not view_shoe(closable.client.with_identity("view"))
+    assert not view_shoe(closable.client)
+    assert closable.client.events.stats == EventStats(dropped=2)
+    assert caplog.messages == ["event dropped: the client is closed"]
+    assert threading.active_count() == threads
+    assert algolia.events == []
+
+
+def test_a_second_close_changes_nothing(closable: Wrapped, algolia: LocalAlgolia) -> None:
+    assert view_shoe(closable.client)
+    closable.close()
+    closable.close()
+
+    assert not view_shoe(closable.client)
+    assert closable.client.events.stats == EventStats(accepted=1, delivered=1, dropped=1, requests=1)
+    assert len(algolia.events) == 1
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_with_opens_a_closed_client_again(closable: Wrapped, algolia: LocalAlgolia, used: bool) -> None:
+    client = closable.client
+    view = client.with_identity("view")
+    if used:
+        assert view_shoe(client)
+    closable.close()
+    assert not view_shoe(client)
+
+    assert closable.within(lambda: (view_shoe(client), view_shoe(view))) == (True, True)
+    assert client.events.stats == EventStats(accepted=2, delivered=2, requests=1)
+    assert not view_shoe(client)
+    assert [event.user_token for event in algolia.events] == ["u"] * used + ["u", "view"]
+
+
+def test_with_around_a_view_opens_nothing(closable: Wrapped) -> None:
+    view = Wrapped(closable.client.with_identity("view"))
+    closable.close()
+
+    assert view.within(lambda: view_shoe(view.client)) is False
+    assert not view_shoe(closable.client)
+
+
+def test_with_around_an_open_client_keeps_its_events(closable: Wrapped) -> None:
+    events = closable.client.events
+    assert closable.within(lambda: closable.client.events) is events
+
+
+def test_a_sender_of_ones_own_goes_on_after_the_clients_close(algolia: LocalAlgolia) -> None:
+    for client_class in (TokenAwareClient, TokenAwareClientSync):
+        with EventSender(config=algolia.insights_config(), user_token="u") as events:
+            client: Any = Wrapped(client_class.create_with_config(algolia.search_config(), events=events))
+            client.close()
+            assert view_shoe(client.client)
+            assert client.client.events is events
+    assert len(algolia.events) == 2
+
+
+def test_a_sender_that_was_closed_itself_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    client = echo(user_token="u")
+    client.events.close()
+
+    assert not view_shoe(client)
+    assert caplog.messages == ["event dropped: the sender is closed"]
+
+
+def test_after_close_searches_and_insights_go_on_as_upstream(closable: Wrapped, algolia: LocalAlgolia) -> None:
+    client = closable.client
+    event = {"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}
+    closable.close()
+
+    def use() -> Any:
+        return client.search_single_index("products", {}), client.insights.push_events({"events": [event]})
+
+    async def use_async() -> None:
+        for answer in use():
+            await answer
+        await client.close()
+
+    if closable.is_async:
+        asyncio.run(use_async())
+    else:
+        use()
+        client.close()
+
+    assert users(algolia) == ["u"]
+    assert [event.user_token for event in algolia.events] == ["u"]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda client: pickle.loads(pickle.dumps(client))])
+def test_a_copy_of_a_closed_client_is_open(algolia: LocalAlgolia, again: Callable[..., Any]) -> None:
+    client = TokenAwareClientSync.create_with_config(
+        algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+    )
+    client.close()
+    with again(client) as other:
+        assert view_shoe(other)
+    assert not view_shoe(client)
+    assert len(algolia.events) == 1
+
+
+def test_a_sender_made_while_the_client_closes_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = echo(user_token="u")
+
+    class ClosedMeanwhile(EventSender):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            client.close()  # as another thread would
+
+    monkeypatch.setattr("algolia_usertoken.clients.EventSender", ClosedMeanwhile)
+
+    assert not view_shoe(client)
+    assert client.events.stats == EventStats(dropped=1)
+
+
+def test_after_close_the_stats_tell_what_it_had_no_time_for(algolia: LocalAlgolia) -> None:
+    client = TokenAwareClientSync.create_with_config(
+        algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
+    )
+    client.events._dispatcher.close_timeout = 0
+    algolia.fail_next(503, times=None)
+    assert view_shoe(client)
+    client.close()
+
+    assert (client.events.stats.failed, client.events.stats.queued) == (1, 0)
+
+
+def test_a_client_needs_no_sqlite() -> None:
+    program = """
+        import sys, typing
+        sys.modules["sqlite3"] = None  # a Python that was built without it
+        from algolia_usertoken import EventSender, MemoryDelivery, TokenAwareClientSync
+        TokenAwareClientSync("A", "k").close()
+        with EventSender(user_token="u", delivery=MemoryDelivery()) as events:
+            assert events.viewed_object_ids("Viewed", "products", ["1"])
+        typing.get_type_hints(EventSender.__init__)
+        try:
+            from algolia_usertoken import SQLiteOutbox
+        except ImportError as error:
+            assert "sqlite3" in str(error)
+        else:
+            raise AssertionError
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=PATIENCE, check=True)
+
+
+# -- What goes wrong in close --------------------------------------------------------------------------------------
 
 
 class Unflushable(EventSender):

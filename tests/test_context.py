@@ -4,22 +4,27 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 
 from algolia_usertoken import (
     Identity,
     InvalidUserTokenError,
+    TokenProvider,
     bind,
     current_identity,
     identity_scope,
     set_authenticated_user_token,
     set_user_token,
 )
+from algolia_usertoken.context import LOGGED_OUT, STATE_KEY, RequestFrame, current_request
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +201,8 @@ def test_logout_keeps_the_user_token() -> None:
         (None, None),  # nobody had an answer, and nobody has one again
         (Identity(), Identity()),  # known to be nobody
         ("u-1", Identity()),  # was known, and no longer is
+        (Identity(None, "l-1"), None),  # only the login was known: nothing is left to say
+        (Identity("u-1", "l-1"), Identity()),
     ],
 )
 def test_logout_of_the_last_token_falls_back_to_what_the_scope_said(scope: Any, after: Identity | None) -> None:
@@ -626,3 +633,412 @@ def test_a_scope_that_ends_inside_of_others_ends_those_only() -> None:
 
         first.__exit__(None, None, None)
         assert current_identity() == Identity("outer")
+
+
+# -- The frame of a web request ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def request(identity: Identity | str = "visitor") -> Iterator[RequestFrame]:
+    """A request, as an integration serves it."""
+    frame = RequestFrame(Identity(identity) if isinstance(identity, str) else identity)
+    frame.enter()
+    try:
+        yield frame
+    finally:
+        frame.leave()
+        frame.close()
+
+
+def login(token: str | None) -> Identity | None:
+    set_authenticated_user_token(token)
+    return current_identity()
+
+
+async def login_async(token: str | None) -> Identity | None:
+    set_authenticated_user_token(token)
+    await asyncio.sleep(0)
+    return current_identity()
+
+
+class TestRequest:
+    def test_says_who_and_ends(self) -> None:
+        with identity_scope("outer"):
+            with request() as frame:
+                assert current_identity() == Identity("visitor")
+                assert current_request() is frame
+            assert current_identity() == Identity("outer")
+            assert current_request() is None
+
+    async def test_what_its_task_sets_holds_in_its_tasks_and_threads_that_run_already(self) -> None:
+        go_on = asyncio.Event()
+
+        async def wait_and_look() -> Identity | None:
+            await go_on.wait()
+            return current_identity()
+
+        with request() as frame:
+            task = asyncio.create_task(wait_and_look())
+            thread_context = contextvars.copy_context()
+            await asyncio.sleep(0)
+            login("user")
+            go_on.set()
+
+            assert await task == Identity("visitor", "user")
+            assert in_a_thread(lambda: thread_context.run(current_identity)) == Identity("visitor", "user")
+            assert frame.identity == Identity("visitor", "user")
+
+    async def test_what_a_plain_view_sets_in_a_thread_holds_for_the_rest_of_it(self) -> None:
+        with request() as frame:
+            assert await asyncio.to_thread(login, "user") == Identity("visitor", "user")
+            assert current_identity() == Identity("visitor", "user")
+            assert await asyncio.to_thread(current_identity) == Identity("visitor", "user")
+            assert await login_async(None) == Identity("visitor")
+            assert await asyncio.to_thread(current_identity) == Identity("visitor")
+            assert await asyncio.to_thread(login, "another") == await asyncio.create_task(ask_later())
+            assert frame.identity == Identity("visitor", "another")
+
+    async def test_what_another_task_sets_stays_with_it_and_its_threads(self) -> None:
+        async def act_for(token: str) -> list[Identity | None]:
+            set_user_token(token)
+            await asyncio.sleep(0)
+            seen = [
+                current_identity(),
+                await asyncio.to_thread(current_identity),
+                await asyncio.create_task(ask_later()),
+            ]
+            await asyncio.to_thread(login, f"{token}-login")
+            return [*seen, current_identity()]
+
+        with request() as frame:
+            answers = await asyncio.gather(*(act_for(f"u-{number}") for number in range(50)))
+
+            for number, seen in enumerate(answers):
+                assert seen == [Identity(f"u-{number}")] * 3 + [Identity(f"u-{number}", f"u-{number}-login")]
+            assert current_identity() == frame.identity == Identity("visitor")
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks before Python 3.12")
+    async def test_so_it_is_with_tasks_that_begin_at_once(self) -> None:
+        async def act_for(token: str) -> Identity | None:
+            set_user_token(token)
+            await asyncio.sleep(0)
+            return current_identity()
+
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        with request() as frame:
+            answers = await asyncio.gather(*(act_for(f"u-{number}") for number in range(50)))
+
+        assert answers == [Identity(f"u-{number}") for number in range(50)]
+        assert frame.identity == Identity("visitor")
+
+    async def test_what_is_set_in_a_copy_of_the_context_stays_in_it(self) -> None:
+        with request() as frame:
+            context = contextvars.copy_context()
+            assert context.run(login, "user") == context.run(current_identity) == Identity("visitor", "user")
+            assert current_identity() == frame.identity == Identity("visitor")
+
+    async def test_a_task_of_another_task_has_a_frame_of_its_own_too(self) -> None:
+        async def outer() -> list[Identity | None]:
+            await login_async("outer")
+            inner = await asyncio.create_task(login_async("inner"))
+            return [inner, current_identity()]
+
+        with request():
+            assert await asyncio.create_task(outer()) == [Identity("visitor", "inner"), Identity("visitor", "outer")]
+
+    async def test_fifty_tasks_in_scopes_stay_fifty_users(self) -> None:
+        async def act_for(token: str) -> bool:
+            with identity_scope(token):
+                await asyncio.sleep(0)
+                await asyncio.to_thread(login, "in-a-thread")  # in the scope, and in that thread's context alone
+                set_authenticated_user_token(f"{token}-login")
+                await asyncio.sleep(0)
+                seen = [current_identity(), await asyncio.to_thread(current_identity)]
+            return seen == [Identity(token, f"{token}-login")] * 2 and current_identity() == Identity("visitor")
+
+        with request():
+            assert all(await asyncio.gather(*(act_for(f"u-{number}") for number in range(50))))
+            assert current_identity() == Identity("visitor")
+
+    async def test_a_scope_in_its_own_task_ends_with_what_was_set_in_it(self) -> None:
+        with request() as frame:
+            with identity_scope("somebody-else"):
+                login("theirs")
+                assert await asyncio.to_thread(login, "in-a-thread") == Identity("somebody-else", "in-a-thread")
+                assert current_identity() == Identity("somebody-else", "theirs")
+                assert current_request() is frame
+            assert current_identity() == frame.identity == Identity("visitor")
+
+    async def test_two_threads_that_set_each_go_on_with_their_own(self) -> None:
+        barrier = threading.Barrier(2)
+
+        def act_for(token: str) -> list[Identity | None]:
+            seen = []
+            for step in range(20):
+                set_user_token(f"{token}-{step}")
+                barrier.wait()
+                seen.append(current_identity())
+                barrier.wait()
+            return seen
+
+        with request():
+            one, two = await asyncio.gather(asyncio.to_thread(act_for, "one"), asyncio.to_thread(act_for, "two"))
+
+            assert one == [Identity(f"one-{step}") for step in range(20)]
+            assert two == [Identity(f"two-{step}") for step in range(20)]
+            assert current_identity() in (Identity("one-19"), Identity("two-19"))
+
+    async def test_a_change_in_a_thread_starts_from_what_that_thread_has_set(self) -> None:
+        def act_for(token: str, barrier: threading.Barrier) -> Identity | None:
+            set_user_token(token)
+            barrier.wait()
+            return login(f"{token}-login")
+
+        with request():
+            barrier = threading.Barrier(2)
+            answers = await asyncio.gather(*(asyncio.to_thread(act_for, token, barrier) for token in ("one", "two")))
+
+        assert answers == [Identity("one", "one-login"), Identity("two", "two-login")]
+
+    def test_threads_of_a_request_without_a_loop_change_it(self) -> None:
+        with request() as frame:
+            context = contextvars.copy_context()
+            assert in_a_thread(lambda: context.run(login, "user")) == Identity("visitor", "user")
+            assert current_identity() == frame.identity == Identity("visitor", "user")
+            assert login(None) == Identity("visitor")
+
+    def test_a_loop_in_a_request_without_one_changes_its_own(self) -> None:
+        with request() as frame:
+            context = contextvars.copy_context()
+            assert in_a_thread(lambda: context.run(asyncio.run, login_async("user"))) == Identity("visitor", "user")
+            assert current_identity() == frame.identity == Identity("visitor")
+
+    def test_an_async_view_of_a_sync_framework_changes_it(self) -> None:
+        """asgiref runs it in a loop in another thread, and copies the context back."""
+        with request():
+            assert async_to_sync(login_async)("user") == Identity("visitor", "user")
+            assert current_identity() == Identity("visitor", "user")
+            assert login("another") == current_identity() == Identity("visitor", "another")
+            assert async_to_sync(ask_later)() == Identity("visitor", "another")
+
+    async def test_what_asgiref_copies_back_from_a_thread_follows_the_request(self) -> None:
+        with request():
+            await sync_to_async(login)("first")
+            assert current_identity() == Identity("visitor", "first")
+            await asyncio.to_thread(login, "second")
+            assert current_identity() == Identity("visitor", "second")
+            assert await asyncio.create_task(ask_later()) == Identity("visitor", "second")
+            await login_async(None)
+            assert await sync_to_async(current_identity)() == Identity("visitor")
+
+    async def test_a_callback_of_the_loop_changes_its_own_context(self) -> None:
+        """It is no thread without a loop: two callbacks of one request act for two users."""
+        seen: list[Identity | None] = []
+
+        def act_for(token: str) -> None:
+            set_user_token(token)
+            seen.append(login(f"{token}-login"))
+
+        with request() as frame:
+            for token in ("one", "two"):
+                asyncio.get_running_loop().call_soon(act_for, token)
+            await asyncio.sleep(0)
+
+            assert seen == [Identity("one", "one-login"), Identity("two", "two-login")]
+            assert current_identity() == frame.identity == Identity("visitor")
+
+    async def test_two_requests_in_the_same_thread_share_nothing(self) -> None:
+        with ThreadPoolExecutor(1) as pool:
+
+            async def serve(number: int) -> list[Identity | None]:
+                loop = asyncio.get_running_loop()
+                with request(f"u-{number}"):
+                    await asyncio.sleep(0)
+                    await loop.run_in_executor(pool, contextvars.copy_context().run, login, f"l-{number}")
+                    await asyncio.sleep(0)
+                    in_thread = await loop.run_in_executor(pool, contextvars.copy_context().run, current_identity)
+                    return [in_thread, current_identity()]
+
+            answers = await asyncio.gather(*(asyncio.create_task(serve(number)) for number in range(50)))
+
+        assert answers == [[Identity(f"u-{number}", f"l-{number}")] * 2 for number in range(50)]
+
+    async def test_after_its_end_nobody_changes_it(self) -> None:
+        ended = asyncio.Event()
+
+        async def stay() -> list[Identity | None]:
+            await ended.wait()
+            before = current_identity()
+            threads = [await asyncio.to_thread(login, "in-a-thread"), current_identity()]
+            return [before, *threads, await login_async("in-a-task"), current_identity()]
+
+        with request() as frame:
+            task = asyncio.create_task(stay())
+            context = contextvars.copy_context()
+            await asyncio.to_thread(login, "user")
+            in_task = asyncio.create_task(self.logged_in_until(ended))
+            await asyncio.sleep(0)
+        ended.set()
+
+        visitor = Identity("visitor", "user")
+        assert await task == [
+            visitor,
+            Identity("visitor", "in-a-thread"),
+            visitor,
+            Identity("visitor", "in-a-task"),
+            Identity("visitor", "in-a-task"),
+        ]
+        assert await in_task == [Identity("visitor", "task"), Identity("visitor")]
+        assert context.run(login, "late") == Identity("visitor", "late")
+        assert context.run(current_identity) == Identity("visitor", "late")
+        assert frame.identity == visitor
+        assert context.run(current_request) is None
+
+    @staticmethod
+    async def logged_in_until(ended: asyncio.Event) -> list[Identity | None]:
+        seen = [await login_async("task")]
+        await ended.wait()
+        return [*seen, login(None)]
+
+    async def test_a_scope_around_it_may_end_in_a_task_that_has_set_somebody(self) -> None:
+        scope = identity_scope("around")
+
+        async def log_in_and_leave() -> Identity | None:
+            login("user")
+            scope.__exit__(None, None, None)
+            return current_identity()
+
+        with scope, request():
+            assert await asyncio.create_task(log_in_and_leave()) is None
+            assert current_identity() == Identity("visitor")
+
+    def test_once_closed_keeps_nothing_alive(self) -> None:
+        """A server may begin a request in the context of an earlier one; that must not become a chain."""
+
+        def serve(token: str) -> RequestFrame:
+            with request(token) as frame:
+                contexts.append(contextvars.copy_context())
+            return frame
+
+        contexts = [contextvars.Context()]
+        frames = [contexts[-1].run(serve, f"u-{number}") for number in range(3)]
+
+        assert [frame.outer for frame in frames] == [None] * 3
+        assert frames[0]._token is None  # which holds the context that it belongs to
+
+    def test_resumed_elsewhere_it_is_the_same_one(self) -> None:
+        with request() as frame:
+            pass
+        frame = RequestFrame(Identity("visitor"))
+        with identity_scope("before"):
+            with frame.resumed():
+                login("user")
+                assert current_request() is frame
+            assert current_identity() == Identity("before")
+        assert frame.identity == Identity("visitor", "user")
+
+    def test_resumed_where_it_is_in_force_it_is_not_around_itself(self) -> None:
+        """Who looked for the end of a scope that was opened elsewhere would never come to an end."""
+        with identity_scope("around"), request() as frame:
+            around = frame.outer
+            with frame.resumed():
+                assert frame.outer is around
+                identity_scope("opened-elsewhere").__exit__(None, None, None)
+            assert frame.outer is around
+
+    async def test_keeps_the_state_of_an_asgi_scope_up_to_date(self) -> None:
+        state: dict[str, Any] = {}
+        with request() as frame:
+            frame.state = state
+            await asyncio.to_thread(login, "user")
+            assert state == {STATE_KEY: Identity("visitor", "user")}
+            await asyncio.create_task(login_async("in-a-task"))
+            login(None)
+            assert state == {STATE_KEY: Identity("visitor")}
+
+    def test_refuses_an_invalid_token_and_changes_nothing(self) -> None:
+        with request() as frame:
+            for setter in (set_user_token, set_authenticated_user_token):
+                with pytest.raises(InvalidUserTokenError):
+                    setter("a@b")
+            assert current_identity() == frame.identity == Identity("visitor")
+
+
+class TestLogout:
+    """Who was known by the login alone: `resolve` is asked again, and the default is somebody else."""
+
+    provider = TokenProvider("nightly-report", resolve=lambda: None)
+    resolving = TokenProvider("nightly-report", resolve=lambda: "resolved")
+
+    def test_in_a_request(self) -> None:
+        with request(Identity(None, "login")):
+            set_authenticated_user_token(None)
+            assert current_identity() == Identity()
+            assert self.provider.identity() == Identity()
+            assert TokenProvider("nightly-report").identity() == Identity()
+            assert self.resolving.identity() == Identity("resolved")
+
+    def test_in_a_scope(self) -> None:
+        with identity_scope(Identity(None, "login")):
+            set_authenticated_user_token(None)
+            assert current_identity() is None
+            assert self.provider.identity() == Identity("nightly-report")
+            assert self.resolving.identity() == Identity("resolved")
+
+    def test_in_a_scope_of_a_request(self) -> None:
+        with request("visitor"), identity_scope(Identity(None, "login")):
+            set_authenticated_user_token(None)
+            assert self.provider.identity() == Identity("nightly-report")
+            assert self.resolving.identity() == Identity("resolved")
+
+    @pytest.mark.parametrize("known", [Identity(), Identity("visitor"), Identity("visitor", "login")])
+    def test_of_anybody_else_is_an_answer(self, known: Identity) -> None:
+        with request(known):
+            login("login")
+            set_user_token(None)
+            set_authenticated_user_token(None)
+            assert self.resolving.identity() == Identity()
+
+    def test_and_another_login(self) -> None:
+        with request(Identity(None, "login")):
+            set_authenticated_user_token(None)
+            assert login("another") == Identity(None, "another")
+            assert self.resolving.identity() == Identity("resolved", "another")
+            set_authenticated_user_token(None)
+            assert self.resolving.identity() == Identity("resolved")
+
+    async def test_wherever_it_happens(self) -> None:
+        async def log_out() -> Identity | None:
+            set_authenticated_user_token(None)
+            return self.resolving.identity()
+
+        with request(Identity(None, "login")):
+            assert await asyncio.create_task(log_out()) == Identity("resolved")
+            assert self.resolving.identity() == Identity("resolved", "login")
+            assert await asyncio.to_thread(login, None) == Identity()
+            assert self.resolving.identity() == Identity("resolved")
+            task = asyncio.create_task(ask_later())
+        assert await task is LOGGED_OUT
+
+    async def test_in_a_task_of_its_own_after_another_login(self) -> None:
+        async def log_in_and_out() -> list[Identity | None]:
+            return [login("another"), login(None), self.resolving.identity()]
+
+        with request(Identity(None, "login")):
+            another = Identity(None, "another")
+            assert await asyncio.create_task(log_in_and_out()) == [another, Identity(), Identity("resolved")]
+
+    def test_after_the_request(self) -> None:
+        with request(Identity(None, "login")):
+            context = contextvars.copy_context()
+        context.run(set_authenticated_user_token, None)
+        assert context.run(self.resolving.identity) == Identity("resolved")
+        assert context.run(TokenProvider("nightly-report").identity) == Identity()
+
+    def test_goes_along_with_bind(self) -> None:
+        with request(Identity(None, "login")):
+            set_authenticated_user_token(None)
+            bound = bind(self.resolving.identity)
+            assert in_a_thread(bound) == Identity("resolved")
+            assert in_a_thread(bind(TokenProvider("nightly-report").identity)) == Identity()
+            assert in_a_thread(bind(current_identity, self.resolving)) == Identity("resolved")

@@ -26,7 +26,10 @@ from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.search.config import SearchConfig
 
+from algolia_usertoken import Identity, current_identity, identity_scope, make_token_aware, set_user_token
 from algolia_usertoken.demo import catalogue
+from algolia_usertoken.integrations.asgi import IdentityMiddleware
+from algolia_usertoken.provider import TokenProvider
 from algolia_usertoken.testing import LocalAlgolia
 
 PROJECT = pathlib.Path(__file__).parent.parent
@@ -139,6 +142,27 @@ def test_the_page_about_references_credits_the_one_who_searched(algolia: LocalAl
     assert algolia.mismatches() == []
 
 
+@pytest.mark.usefixtures("_answering_for_algolia")
+def test_the_page_about_migrating_sends_the_visitors_address_before_and_after(algolia: LocalAlgolia) -> None:
+    namespace: dict[str, Any] = {}
+    for source in blocks(DOCS / "migrating.md"):
+        exec(source, namespace)
+        if "application = IdentityMiddleware" in source:
+            body = namespace["application"]({"REMOTE_ADDR": "198.51.100.9"}, lambda *_: None)
+            assert b"".join(body)
+
+    seen = [(search.user_token, search.forwarded_for) for search in algolia.searches]
+    assert seen == [
+        ("anonymous-5c3f8f2e", None),
+        ("anonymous-5c3f8f2e", None),
+        (None, "203.0.113.7"),
+        (None, "198.51.100.9"),
+        (None, "203.0.113.7"),
+        ("nightly-report", None),
+        ("anonymous-5c3f8f2e", None),
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_no_block_hides_from_being_run(page: pathlib.Path) -> None:
     fences = set(re.findall(r"^ *```+(\{?[\w-]*\}?.*)$", page.read_text(encoding="utf-8"), re.MULTILINE))
@@ -173,3 +197,69 @@ def test_links_in_the_code_are_safe_ones() -> None:
     for path in (PROJECT / "algolia_usertoken").rglob("*.py"):
         for target in re.findall(r"\bhttp://[^\s\"'{}`)]+", path.read_text(encoding="utf-8")):
             assert target.startswith(("http://127.0.0.1", "http://host")), f"{path.name}: {target}"
+
+
+# -- What docs/identity.md says of scopes, and no block there can show ----------------------------------------------
+
+IN_A_GREENLET = """
+import gevent, gevent.monkey, gevent.pool, sys
+if sys.argv[1] == "patched":
+    gevent.monkey.patch_all()
+from algolia_usertoken import bind, current_identity, identity_scope
+
+with identity_scope("visitor-ada"):
+    assert gevent.spawn(current_identity).get() is None
+    assert gevent.pool.Pool(1).spawn(current_identity).get() is None
+    assert gevent.spawn(bind(current_identity)).get().user_token == "visitor-ada"
+"""
+
+
+@pytest.mark.parametrize("patched", ["patched", "not patched"])
+def test_a_greenlet_starts_with_nothing_and_with_bind_as_the_visitor(patched: str) -> None:
+    command = [sys.executable, "-c", IN_A_GREENLET, patched]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("in_a_scope", "view_is"), [(True, "anonymous-ada"), (False, "job")])
+async def test_what_a_worker_started_in_a_request_sets_in_a_thread(in_a_scope: bool, view_is: str) -> None:
+    """It counts as set by that request, which a scope around the worker prevents."""
+    seen = []
+
+    async def work() -> None:
+        await asyncio.to_thread(set_user_token, "job")
+
+    async def view(scope: Any, receive: Any, send: Any) -> None:
+        if in_a_scope:
+            with identity_scope(None):
+                worker = asyncio.create_task(work())
+        else:
+            worker = asyncio.create_task(work())
+        await worker
+        seen.append(current_identity())
+
+    scope = {"type": "http", "headers": [(b"cookie", b"_ALGOLIA=anonymous-ada")]}
+    await IdentityMiddleware(view)(scope, None, None)  # type: ignore[arg-type]
+
+    assert seen == [Identity(view_is)]
+
+
+def test_a_stream_asks_as_whoever_is_current_when_its_first_piece_is_read() -> None:
+    agents = pytest.importorskip("algoliasearch.agent_studio.client")
+    from algoliasearch.http.transporter_sync import TransporterSync
+
+    class Mirror(TransporterSync):
+        def request_stream(self, verb: Any, path: Any, request_options: Any, use_read_transporter: Any) -> Any:
+            return iter([request_options.headers.get("X-Algolia-UserToken")])
+
+    client = agents.AgentStudioClientSync("APP", "key")
+    client._transporter = Mirror(client._config)
+    make_token_aware(client, TokenProvider())
+    ask = ("agent", "ai-sdk-5", {"messages": []})
+
+    with identity_scope("visitor-ada"):
+        read_later = client.create_agent_completion_stream_raw(*ask)
+        assert list(client.create_agent_completion_stream_raw(*ask)) == ["visitor-ada"]
+
+    assert list(read_later) == [None]

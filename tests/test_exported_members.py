@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 import algolia_usertoken
+from algolia_usertoken import clients, insights, integrations
 
 PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
 
@@ -17,6 +22,7 @@ PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
 PUBLIC = [
     "algolia_usertoken",
     "algolia_usertoken.browser",
+    "algolia_usertoken.integrations.aiohttp",
     "algolia_usertoken.integrations.asgi",
     "algolia_usertoken.integrations.celery",
     "algolia_usertoken.integrations.flask",
@@ -107,3 +113,109 @@ def test_what_can_raise_says_so(module_name: str) -> None:
         source = inspect.getsource(member)
         if re.search(r"^\s+raise \w*(Value|Type|InvalidUserToken|MissingUserToken)Error\(", source, re.MULTILINE):
             assert "Raises" in text or "Raises" in source, f"{name} does not say what it raises"
+
+
+# -- Annotations: dependency containers, for one, evaluate them -------------------------------------------------------
+
+
+def public_modules() -> Iterator[str]:
+    """Every module that users import from, those of integrations included whose framework is installed."""
+    yield from ("algolia_usertoken", "algolia_usertoken.browser", "algolia_usertoken.testing")
+    for _, name, _ in pkgutil.iter_modules(integrations.__path__, f"{integrations.__name__}."):
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            assert not str(error.name).startswith("algolia_usertoken")  # noqa: PT017 - a framework is not installed
+            continue
+        if hasattr(module, "__all__"):
+            yield name
+
+
+def annotated_parts(name: str, member: Any) -> Iterator[tuple[str, Any]]:
+    """A class or function, and of a class what is called on it, and its getters."""
+    yield name, member
+    for part, value in inspect.getmembers(member) if inspect.isclass(member) else ():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        public = not part.startswith("_") or part in ("__init__", "__call__", "__enter__", "__aenter__")
+        # algoliasearch's methods are ours, too; what respx has is its own affair.
+        if public and inspect.isfunction(function) and function.__module__.startswith("algolia"):
+            yield f"{name}.{part}", function
+
+
+def evaluated(part: Any) -> list[Any]:
+    """The annotations of a class or function, as both ways to ask have them."""
+    hints = list(typing.get_type_hints(part).values())
+    if inspect.isfunction(part) or (inspect.isclass(part) and "__init__" in vars(part)):
+        hints += [each.annotation for each in inspect.signature(part, eval_str=True).parameters.values()]
+    return hints
+
+
+ANNOTATED = {
+    f"{module}.{name}": getattr(importlib.import_module(module), name)
+    for module in public_modules()
+    for name in importlib.import_module(module).__all__
+}
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+def test_annotations_can_be_evaluated(name: str) -> None:
+    failed = {}
+    for part_name, part in annotated_parts(name, ANNOTATED[name]):
+        try:
+            hints = evaluated(part)
+        except Exception as error:
+            failed[part_name] = repr(error)
+        else:
+            assert not any(isinstance(hint, (str, typing.ForwardRef)) for hint in hints)
+
+    assert failed == {}
+
+
+def test_everything_public_is_looked_at_for_its_annotations() -> None:
+    looked_at = {part for name, member in ANNOTATED.items() for part, _ in annotated_parts(name, member)}
+
+    for part in (
+        "TokenAwareClientSync.__init__",
+        "TokenAwareClientSync.create_with_config",
+        "TokenAwareClientSync.insights",
+        "TokenAwareClient.search_single_index",
+        "EventSender.__init__",
+        "testing.LocalAlgolia.search_config",
+        "testing.assert_same_identity",
+        "browser.script",
+        "integrations.asgi.IdentityMiddleware.__call__",
+        "integrations.celery.CeleryDelivery.deliver",
+        "integrations.django.IdentityMiddleware.__init__",
+        "integrations.flask.init_app",
+    ):
+        assert f"algolia_usertoken.{part}" in looked_at
+
+
+@pytest.mark.parametrize("fixture", ["algolia_mock", "local_algolia"])
+def test_those_of_the_fixtures_too(fixture: str) -> None:
+    from algolia_usertoken.testing import plugin
+
+    hints = typing.get_type_hints(inspect.unwrap(getattr(plugin, fixture).__wrapped__))
+
+    assert hints["return"].__args__[0].__name__ in ("AlgoliaRouter", "LocalAlgolia")
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (clients.ClientOptions, [algolia_usertoken.TokenAwareClient, algolia_usertoken.TokenAwareClientSync]),
+        (
+            insights.InsightsClientOptions,
+            [algolia_usertoken.TokenAwareInsightsClient, algolia_usertoken.TokenAwareInsightsClientSync],
+        ),
+    ],
+)
+def test_create_with_config_is_typed_as_the_constructor(options: Any, kinds: list[Callable[..., Any]]) -> None:
+    for kind in kinds:
+        keywords = {
+            parameter.name: parameter.annotation
+            for parameter in inspect.signature(kind, eval_str=True).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+
+        assert typing.get_type_hints(options) == keywords

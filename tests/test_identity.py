@@ -125,7 +125,7 @@ def test_each_character_is_allowed_or_not_wherever_it_stands(code: int) -> None:
         assert is_user_token(token) is (character in ALPHABET)
 
 
-def test_thousands_of_hostile_tokens_are_refused_and_never_quoted_at_length() -> None:
+def test_thousands_of_hostile_tokens_are_refused_and_never_quoted() -> None:
     rng = random.Random(7)
     for _ in range(3_000):
         length = rng.choice((1, 2, 31, 32, 33, 40, 41, 128, 129, 500))
@@ -135,38 +135,29 @@ def test_thousands_of_hostile_tokens_are_refused_and_never_quoted_at_length() ->
         with pytest.raises(InvalidUserTokenError) as caught:
             validate_user_token(token)
         message = str(caught.value)
-        assert message.replace("…", "").isascii()
+        assert message.isascii()
         assert message.isprintable()
-        assert length <= 40 or ascii(token[:41])[1:-1] not in message
+        assert f"{length} characters" in message
+        assert length <= 2 or (token not in message and ascii(token)[1:-1] not in message)
 
 
 @pytest.mark.parametrize("tail", ["@", "a" * 100])
-def test_messages_quote_at_most_forty_characters(tail: str) -> None:
+def test_no_part_of_a_token_is_quoted(tail: str) -> None:
     secret = "".join(ALPHABET[i % 26] for i in range(120))
     with pytest.raises(InvalidUserTokenError) as caught:
         validate_user_token(secret + tail)
 
-    assert secret[:20] in str(caught.value)
-    assert "…" in str(caught.value)
-    assert secret[:41] not in str(caught.value)
-    assert secret[41:60] not in str(caught.value)
+    assert not any(secret[start : start + 4] in str(caught.value) for start in range(26))
 
 
-def test_short_tokens_are_quoted_whole() -> None:
-    with pytest.raises(
-        InvalidUserTokenError, match=r"^user token 'a@b' has '@' at position 2; .*pseudonymous_user_tok"
-    ):
-        validate_user_token("a@b")
-    with pytest.raises(InvalidUserTokenError, match=re.escape(repr("@" * 32) + " has")):
-        validate_user_token("@" * 32)
-    with pytest.raises(InvalidUserTokenError, match=re.escape(repr("@" * 32) + "… has")):
-        validate_user_token("@" * 33)
-
-
-def test_escapes_and_names_of_types_are_cut_too() -> None:
+def test_a_refused_token_is_told_by_its_length_and_the_place_of_what_is_wrong() -> None:
     with pytest.raises(InvalidUserTokenError) as caught:
-        validate_user_token("\U0001f600" * 32)
-    assert str(caught.value).split(" has ")[0] == "user token " + ascii("\U0001f600" * 32)[:42] + "…"
+        validate_user_token("jane@example.com")
+
+    assert str(caught.value).startswith("user token (16 characters) has '@' at position 5; only letters ")
+
+
+def test_names_of_types_are_cut() -> None:
     for length in (39, 40, 41):
         name = "N" * length
         with pytest.raises(InvalidUserTokenError) as caught:
@@ -179,8 +170,19 @@ def test_subclasses_of_str_are_strings() -> None:
     assert Identity(Plan.FREE, Plan.FREE) == Identity("free", "free")
     for token in (Identity(Plan.FREE).user_token, Identity(None, Plan.FREE).authenticated_user_token):
         assert type(token) is str
-    with pytest.raises(InvalidUserTokenError, match="'not valid' has ' ' at position 4"):
+    with pytest.raises(InvalidUserTokenError, match=r"^user_token \(9 characters\) has ' ' at position 4"):
         Identity(Plan.BAD)
+
+
+class Peer(str, enum.Enum):
+    THEIRS = "203.0.113.7"
+
+
+def test_an_address_of_a_subclass_of_str_is_kept_as_the_string_it_is() -> None:
+    identity = Identity(client_ip=Peer.THEIRS)
+
+    assert type(identity.client_ip) is str
+    assert repr(identity) == "Identity(client_ip='203.0.113.0/24')"
 
 
 async def test_a_subclass_of_str_that_prints_as_something_else_is_sent_as_the_string_it_is(
@@ -259,6 +261,27 @@ def test_repr_is_safe_to_log(identity: Identity, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("2002:cb00:71{0}::1", "2002:cb00:7100::/40"),  # 6to4
+        ("2002:cb00:71{0}:aa:bb:cc:dd:ee", "2002:cb00:7100::/40"),
+        ("2001:0:4136:e378:8000:63bf:34ff:8e{0}", "2001:0:4136::/48"),  # Teredo, which turns each bit
+        ("::ffff:cb00:71{0}", "203.0.113.0/24"),  # mapped
+        ("64:ff9b::cb00:71{0}", "64:ff9b::/48"),  # NAT64
+        ("64:ff9b:1::cb00:71{0}", "64:ff9b:1::/48"),  # NAT64 of a network's own, with 96 bits before the address,
+        ("64:ff9b:1:cb00:71:{0}00::", "64:ff9b:1::/48"),  # or with 48
+        ("2001:db8:cb00:71:{0}::", "2001:db8:cb00::/48"),  # or with 32 of the network's
+        ("::cb00:71{0}", "::/48"),  # "compatible"
+        ("::ffff:0:cb00:71{0}", "::/48"),  # translated
+        ("2001:db8::200:5efe:cb00:71{0}", "2001:db8::/48"),  # ISATAP
+    ],
+)
+def test_an_ipv4_address_inside_an_ipv6_address_is_masked_as_one(address: str, shown: str) -> None:
+    for octet in (0x00, 0x4D, 0xFF):
+        assert repr(Identity(client_ip=address.format(f"{octet:02x}"))) == f"Identity(client_ip={shown!r})"
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "203.0.113.7",
@@ -301,7 +324,8 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidClientIPError) as caught:
         Identity(client_ip=address)
 
-    assert str(caught.value) == f"client_ip {address[:40]!a} is not an IPv4 or IPv6 address"
+    assert str(caught.value) == f"client_ip ({len(address)} characters) is not an IPv4 or IPv6 address"
+    assert caught.value.__context__ is None  # that of the standard library quotes the address
 
 
 @pytest.mark.parametrize("address", [1, b"\xcb\x00\x71\x07", ["203.0.113.7"]])
@@ -376,7 +400,7 @@ def test_pseudonymous_tokens_are_valid_whatever_the_id(user_id: str | int, secre
         ({"secret": None}, TypeError, "secret must be a str or bytes, not NoneType"),
         ({"secret": 7}, TypeError, "secret must be a str or bytes, not int"),
         ({"prefix": "p" * 22}, ValueError, "prefix has 22 characters; at most 21 keep the token within 64"),
-        ({"prefix": "user:"}, ValueError, "prefix 'user:' has ':' at position 5"),
+        ({"prefix": "user:"}, ValueError, "prefix (5 characters) has ':' at position 5"),
         ({"prefix": 7}, ValueError, "prefix must be a string, not int"),
     ],
 )

@@ -172,8 +172,8 @@ def test_nothing_to_send_has_http_info_too(sync: bool) -> None:
     [
         ({"eventName": ""}, "eventName", "eventName must be a string of 1 to 64 printable ASCII characters"),
         ({"objectIDs": []}, "objectIDs", "objectIDs must be a list of 1 to 20"),
-        ({"userToken": "a@b"}, "userToken", "userToken: user token 'a@b' has '@' at position 2"),
-        ({"authenticatedUserToken": "a@b"}, "authenticatedUserToken", "authenticatedUserToken: user token 'a@b' has"),
+        ({"userToken": "a@b"}, "userToken", "userToken: user token (3 characters) has '@' at position 2"),
+        ({"authenticatedUserToken": "a@b"}, "authenticatedUserToken", "authenticatedUserToken: user token (3 charac"),
         ({"timestamp": 1}, "timestamp", "timestamp is more than 30 days ago"),
     ],
 )
@@ -261,7 +261,7 @@ def test_clients_are_those_of_algoliasearch(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token 'a@b' has '@'"),
+        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token (3 characters) has '@'"),
         ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
         ({"user_token": "u", "token_provider": TokenProvider()}, ValueError, "user_token and token_provider both say"),
     ],

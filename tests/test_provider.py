@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from algolia_usertoken import (
     Identity,
     InvalidUserTokenError,
     TokenProvider,
+    bind,
+    current_identity,
     identity_scope,
     set_authenticated_user_token,
     set_user_token,
@@ -160,7 +164,7 @@ def test_bound_provider_of_a_bound_provider() -> None:
 
 
 def test_bound_provider_refuses_a_bad_identity() -> None:
-    with pytest.raises(InvalidUserTokenError, match=r"^identity 'a@b' has '@'"):
+    with pytest.raises(InvalidUserTokenError, match=r"^identity \(3 characters\) has '@'"):
         TokenProvider().with_identity("a@b")
 
 
@@ -207,7 +211,7 @@ def test_arguments_mean_one_provider() -> None:
         (None, "u", None, TypeError, "token_provider must be a TokenProvider, not str"),
         (None, lambda: "u", None, TypeError, "token_provider must be a TokenProvider, not function"),
         (None, TokenProvider, None, TypeError, "token_provider must be a TokenProvider, not type"),
-        ("a@b", None, None, InvalidUserTokenError, "user_token 'a@b' has '@' at position 2"),
+        ("a@b", None, None, InvalidUserTokenError, "user_token (3 characters) has '@' at position 2"),
         ("", None, None, InvalidUserTokenError, "user_token is empty"),
         (7, None, None, InvalidUserTokenError, "user_token must be a string, not int"),
     ],
@@ -219,3 +223,95 @@ def test_arguments_that_mean_two_or_none_are_refused(
         one_provider(user_token, token_provider, events_provider)
 
     assert str(caught.value).startswith(message)
+
+
+# -- bind ----------------------------------------------------------------------------------------------------------
+
+
+class TestBind:
+    """`bind(function, token_provider)`: as whom the provider's `resolve` and default know."""
+
+    @pytest.mark.parametrize(
+        ("context", "expected"),
+        [
+            ("context", Identity("context")),
+            (None, Identity("resolved")),
+            (Identity(), Identity()),
+            (Identity(None, "login"), Identity("resolved", "login")),
+            (Identity("u", opted_out=True), Identity("u", opted_out=True)),
+        ],
+    )
+    def test_asks_the_provider_once_and_at_once(self, context: Any, expected: Identity) -> None:
+        resolve = Resolve("resolved")
+        with identity_scope(context):
+            bound = bind(current_identity, TokenProvider("default", resolve=resolve))
+        calls, resolve.answer = resolve.calls, "somebody-else"
+
+        assert [bound(), self.in_a_thread(bound)] == [expected] * 2
+        assert resolve.calls == calls
+
+    @staticmethod
+    def in_a_thread(function: Any) -> Any:
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(function()))
+        thread.start()
+        thread.join()
+        return answers[0]
+
+    @pytest.mark.parametrize(("default", "expected"), [("default", Identity("default")), (None, None)])
+    def test_takes_the_default_where_nobody_else_says(self, default: str | None, expected: Identity | None) -> None:
+        assert bind(current_identity, TokenProvider(default))() == expected
+
+    def test_without_a_provider_asks_the_context_alone(self) -> None:
+        assert bind(current_identity)() is None
+        assert bind(current_identity, None)() is None
+
+    def test_of_a_view_is_its_identity(self) -> None:
+        with identity_scope("context"):
+            assert bind(current_identity, TokenProvider().with_identity("bound"))() == Identity("bound")
+
+    def test_takes_every_kind_of_function(self) -> None:
+        provider = TokenProvider(resolve=lambda: "resolved")
+
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            return current_identity(), args, kwargs
+
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            return current_identity(), args, kwargs
+
+        def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            yield current_identity(), args, kwargs
+
+        async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            await asyncio.sleep(0)
+            yield current_identity(), args, kwargs
+
+        async def first() -> Any:
+            return await bind(async_generator, provider)(1, b=2).__anext__()
+
+        expected = Identity("resolved"), (1,), {"b": 2}
+        assert bind(plain, provider)(1, b=2) == expected
+        assert asyncio.run(bind(coroutine, provider)(1, b=2)) == expected
+        assert next(bind(generator, provider)(1, b=2)) == expected
+        assert asyncio.run(first()) == expected
+        assert bind(plain, provider).__name__ == "plain"
+
+    def test_what_is_set_in_it_stays_in_it(self) -> None:
+        def act() -> None:
+            set_user_token("changed")
+            assert current_identity() == Identity("changed")
+
+        with identity_scope("context"):
+            bound = bind(act, TokenProvider())
+            bound()
+            assert current_identity() == Identity("context")
+
+    @pytest.mark.parametrize("provider", ["u-1", Identity("u"), TokenProvider, lambda: "u"])
+    def test_wants_a_provider(self, provider: Any) -> None:
+        with pytest.raises(TypeError, match=r"^token_provider must be a TokenProvider, not "):
+            bind(current_identity, provider)
+
+    def test_error_of_resolve_reaches_the_caller(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            bind(current_identity, TokenProvider(resolve=lambda: 1 / 0))  # type: ignore[arg-type, return-value]

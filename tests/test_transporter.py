@@ -1244,13 +1244,17 @@ def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
         (
             {"user_token_in": "cookie"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 6 characters",
         ),
-        ({"user_token_in": None}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not None"),
+        (
+            {"user_token_in": None},
+            ValueError,
+            "user_token_in must be one of 'header', 'parameter', 'both', not NoneType",
+        ),
         (
             {"on_missing_user_token": "fail"},
             ValueError,
-            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'fail'",
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not another string, of 4 characters",
         ),
     ],
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import check, demo, serve, token
 from .common import EXIT_CODES, refuse
@@ -50,7 +51,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="algolia-usertoken",
         description=_DESCRIPTION,
         epilog=f"`algolia-usertoken COMMAND --help` tells more about each.\n\n{EXIT_CODES}",
@@ -61,6 +62,29 @@ def _parser() -> argparse.ArgumentParser:
     for command in (demo, serve, check, token):
         command.add(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's own, and that of each command, which does not repeat what it was given: that may be anything."""
+
+    _given: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        for given in self._given:
+            for value in (given, given.partition("=")[2]):
+                message = message.replace(repr(value), "...") if value else message
+        start, unrecognized, given = message.partition("unrecognized arguments: ")
+        names = [_option_of(one) or "..." for one in given.split(" ")] if unrecognized else []
+        super().error(" ".join([start + unrecognized.rstrip(), *names]))
+
+
+def _option_of(argument: str) -> str | None:
+    found = re.fullmatch(r"(--[a-z-]+)(=.*)?", argument)
+    return found and found[1]
 
 
 class _PrintVersion(argparse.Action):

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 def _port(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65_535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!a}")
+    raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from .common import add_command, refuse
@@ -99,13 +100,22 @@ def _validate(arguments: argparse.Namespace) -> int:
     if "-" in arguments.tokens and isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="backslashreplace")  # what is no text is no token either
     wrong = False
-    for given in arguments.tokens:
-        for token in (line.rstrip("\r\n") for line in sys.stdin) if given == "-" else (given,):
-            try:
-                validate_user_token(token)
-            except InvalidUserTokenError as error:
-                wrong = True
-                print(f"invalid  {error}")
-            else:
-                print(f"valid    {token}")
+    for name, token in _named(arguments.tokens):
+        try:
+            validate_user_token(token)
+        except InvalidUserTokenError as error:
+            wrong = True
+            print(f"invalid  {name}: {error}")
+        else:
+            print(f"valid    {token}")
     return 1 if wrong else 0
+
+
+def _named(tokens: list[str]) -> Iterator[tuple[str, str]]:
+    """The tokens to look at, each with its place, as what is no token is not quoted."""
+    for number, given in enumerate(tokens, start=1):
+        if given == "-":
+            for line_number, line in enumerate(sys.stdin, start=1):
+                yield f"line {line_number}", line.rstrip("\r\n")
+        else:
+            yield f"argument {number}", given

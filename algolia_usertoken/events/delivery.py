@@ -6,29 +6,29 @@ import json
 import netrc  # noqa: F401 - requests imports it at a first request, which is made in a thread
 import os
 import queue
+import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import quote, unquote
 
 import requests
+from algoliasearch.http.api_response import ApiResponse
+from algoliasearch.http.hosts import Host
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.retry import RetryOutcome, RetryStrategy
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
+from algoliasearch.insights.config import InsightsConfig
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError
+from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of
 from .model import Event
-
-if TYPE_CHECKING:
-    from algoliasearch.http.api_response import ApiResponse
-    from algoliasearch.http.hosts import Host
-    from algoliasearch.insights.config import InsightsConfig
 
 MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller
@@ -90,10 +90,18 @@ class InsightsDelivery:
         body: str | bytes = batch.body.decode() if self._config.compression_type else batch.body
         options = self._request_options.merge(timeouts=self._timeouts(timeout))
         options.data = body
+        failure: DeliveryError
         try:
             self._transporter().request(Verb.POST, "/1/events", options, False)
+            return
+        except DeliveryError as error:
+            error.args = (without_values(str(error), batch.events)[:500], *error.args[1:])
+            raise
         except requests.RequestException as error:
-            raise RetryableDeliveryError(f"no connection: {type(error).__name__}: {error}") from error
+            failure = RetryableDeliveryError(f"no connection: {kind_of(error)}")
+        except UnicodeError as error:  # of a header that can't be sent
+            failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
+        raise failure  # not chained: those errors keep the request, and may quote its headers
 
     def close(self) -> None:
         """Close the connection of this thread; those of others go with their threads."""
@@ -198,7 +206,59 @@ def _message_of(response: ApiResponse[Any]) -> str:
         message = json.loads(response.data or "")["message"]
     except (ValueError, TypeError, KeyError):
         message = response.error_message
-    return str(message)[:500]
+    return str(message)[:2000]
+
+
+# To the end, where it is cut off.
+_IN_QUOTES = re.compile(r"""(?<!\w)(["'`])(?P<inside>.*?)(?:\1(?!\w)|$)""", re.DOTALL)
+# The name of a field, or one of the values that a rule allows.
+_is_word = re.compile(r"(?:events\[\d+\]\.)?[A-Za-z]{1,40}(?:\[\d+\])?").fullmatch
+_NOT_PERSONAL = frozenset({"eventName", "eventType", "eventSubtype", "index", "currency"})
+
+
+def without_values(text: str, events: Iterable[Event]) -> str:
+    """What a receiver says of events, without what it quotes of them, so that it is safe to log.
+
+    Left out are the values of the events, apart from names and types; what stands in quotes, unless it is one word, as
+    the name of a field is, or one of those names; and whatever has an `@`. A value of up to three characters is left
+    out in quotes only: it may be part of any word or number.
+    """
+    kept: set[Any] = set()
+    values: set[str] = set()
+    lowered = text.lower()
+    for event in events:
+        kept.update(event[field] for field in _NOT_PERSONAL.intersection(event) if isinstance(event[field], str))
+        for value in _strings([value for field, value in event.items() if field not in _NOT_PERSONAL]):
+            values.update(form for form in _forms(value) if len(form) > 3 and form.lower() in lowered)
+    for value in sorted(values, key=len, reverse=True):  # the longest first, as one may be part of another
+        pattern = rf"(?<!\d){value}(?!\d)" if value.isdecimal() else re.escape(value)
+        text = re.sub(pattern, "…", text, flags=re.IGNORECASE)
+
+    def unquoted(found: re.Match[str]) -> str:
+        inside = found["inside"]
+        return found[0] if _is_word(inside) or (inside in kept and "@" not in inside) else "…"
+
+    words = _IN_QUOTES.sub(unquoted, text).split(" ")
+    return " ".join("…" if "@" in word else word for word in words)
+
+
+def _strings(values: list[Any]) -> Iterator[str]:
+    """The texts in JSON values, however deep; they may lead back to themselves."""
+    seen: set[int] = set()
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            yield str.__str__(value)
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            values += dict.values(value) if isinstance(value, dict) else value
+
+
+def _forms(value: str) -> set[str]:
+    """How a value may be written in an answer."""
+    if value.isascii() and value.isalnum():
+        return {value}
+    return {value, unquote(value), quote(value, safe="", errors="replace"), json.dumps(value)[1:-1]}
 
 
 def _retry_after(response: ApiResponse[Any]) -> float | None:

@@ -27,10 +27,12 @@ from ..errors import (
     InvalidEventError,
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
+    UserTokenError,
+    raised,
 )
 from . import lifecycle
-from .delivery import MAX_BYTES, Batch, Delivery
-from .model import Event, without_nones
+from .delivery import MAX_BYTES, Batch, Delivery, without_values
+from .model import Event, without_json_form, without_nones
 from .reporting import EventStats, Reporter
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class Dispatcher:
         if outbox is not None:
             outbox.attach()
         self.close_timeout = close_timeout
+        self.closed_owner = "sender"  # what to say is closed, where an event is dropped after `close`
         self._delivery = delivery
         self._reporter = reporter
         self._outbox = outbox
@@ -166,7 +169,7 @@ class Dispatcher:
 
     def _drop(self) -> None:
         full = f"the queue is full ({self._capacity} events)"
-        self._reporter.drop("the sender is closed" if self._closing else full)
+        self._reporter.drop(f"the {self.closed_owner} is closed" if self._closing else full)
 
     def _append(self, event: Event) -> bool:
         queue = self._queue
@@ -260,7 +263,8 @@ class Dispatcher:
             self._reporter.tell(error, [])
         else:
             if expired:
-                self._report("failed", DeliveryError("events are older than 30 days"), expired)
+                too_old = DeliveryError("events are older than 30 days")
+                self._report("failed", too_old, expired, str(too_old))
             if waiting and self._idle:
                 self._notify()
 
@@ -369,7 +373,8 @@ class Dispatcher:
                 )
             except UnauthorizedDeliveryError as error:
                 wait, last = _backoff(UNAUTHORIZED_BACKOFF, attempt), error
-                self._reporter.log("unauthorized", f"events are not accepted with this key, and wait: {error}")
+                said = _said(error, batch.events)
+                self._reporter.log("unauthorized", f"events are not accepted with this key, and wait: {said}")
             except RetryableDeliveryError as error:
                 wait, last = _backoff(BACKOFF, attempt), error
                 if error.delay is not None and error.delay >= 0:
@@ -384,7 +389,7 @@ class Dispatcher:
             attempt += 1
             wait = min(wait, MAX_RETRY_AFTER)
             if time.monotonic() + wait - start > self._max_retry_time:
-                raise DeliveryError(f"given up after {attempt} attempts: {last}") from last
+                raise DeliveryError(f"given up after {attempt} attempts: {_said(last, batch.events)}") from last
             if not self._pause(wait, parcel, deadline):
                 raise _OutOfTime
 
@@ -413,7 +418,8 @@ class Dispatcher:
         disk_error = None
         try:
             if error is not None:
-                self._report(outcome, error, part)  # first: when flush returns, on_error has been told
+                # First: when flush returns, on_error has been told.
+                self._report(outcome, error, part, _said(error, part))
         finally:
             with self._lock:
                 try:
@@ -433,12 +439,9 @@ class Dispatcher:
         self._rejected += events if outcome == "rejected" else 0
         self._failed += events if outcome == "failed" else 0
 
-    def _report(self, outcome: str, error: Exception, events: list[Event]) -> None:
-        self._reporter.log(
-            outcome,
-            f"event {outcome}: {error}" if len(events) == 1 else f"{len(events)} events {outcome}: {error}",
-            len(events),
-        )
+    def _report(self, outcome: str, error: Exception, events: list[Event], said: str) -> None:
+        what = "event" if len(events) == 1 else f"{len(events)} events"
+        self._reporter.log(outcome, f"{what} {outcome}: {said}", len(events))
         self._reporter.tell(error, events)
 
     # Flush, close, and the end of the process.
@@ -612,7 +615,7 @@ class Dispatcher:
             self._failed += len(events)
             self._lock.notify_all()
         if events:  # pragma: no branch - a thread may have settled the last of them meanwhile
-            self._report("failed", error, events)
+            self._report("failed", error, events, str(error))
 
 
 def _batch(events: list[Event]) -> Batch:
@@ -622,6 +625,7 @@ def _batch(events: list[Event]) -> Batch:
         InvalidEventError: One of them has none.
         BatchRejectedError: It is too long.
     """
+    body, failure = b"", None
     try:
         text = _encode({"events": events})
         if ":null" in text:
@@ -629,10 +633,19 @@ def _batch(events: list[Event]) -> Batch:
             text = _encode({"events": events})
         body = text.encode()
     except Exception as error:
-        raise InvalidEventError(f"the event has no JSON form: {type(error).__name__}: {error}") from error
+        failure = without_json_form(events[0], error)
+    if failure is not None:  # not chained: the error of whoever failed may keep the text
+        raise failure
     if len(body) >= MAX_BYTES:
         raise BatchRejectedError(f"the event has {len(body)} bytes, and a request must have less than {MAX_BYTES}")
     return Batch(events, body)
+
+
+def _said(error: Exception, events: Sequence[Event]) -> str:
+    """What a log line says of an error of a delivery: of one that is not of our types, not its text."""
+    if isinstance(error, UserTokenError):
+        return without_values(str(error), events)
+    return f"the delivery raised {raised(error)}"
 
 
 def _backoff(backoff: tuple[float, float], attempt: int) -> float:

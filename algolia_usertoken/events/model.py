@@ -40,6 +40,9 @@ _is_query_id = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7e]{1,120}").fullmatch
 _is_filter = re.compile(r"(?:[^%:]|%[0-9a-fA-F]{2})+:(?:[^%]|%[0-9a-fA-F]{2})+", re.DOTALL).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
+_MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+_is_field_name = re.compile(r"[A-Za-z_]{1,40}").fullmatch
 
 
 def split(event: Event) -> list[Event]:
@@ -132,7 +135,7 @@ def attribute(event: Event, identity: Identity | None, timestamp: int | None) ->
     if event["userToken"] is None:
         _check_content(event)  # what is wrong with the event itself, is said first
         raise MissingUserTokenError(
-            f"nobody to attribute the event {quoted(event.get('eventName'))} to: no user token is known"
+            f"nobody to attribute the event{quoted(event.get('eventName'), ' ')} to: no user token is known"
         )
     if event.get("timestamp") is not None:
         _check_timestamp(event)
@@ -173,7 +176,8 @@ def _check_content(event: Mapping[str, Any]) -> None:
     get = event.get
     name = get("eventName")
     if not (isinstance(name, str) and _is_event_name(name)):
-        raise _invalid(event, "eventName", "must be a string of 1 to 64 printable ASCII characters")
+        rule = "must be a string of 1 to 64 printable ASCII characters"
+        raise _invalid(event, "eventName", rule + _wrong_in_name(name))
     event_type = get("eventType")
     if event_type == "instantsearch":  # which says no more than that somebody uses it
         if not _INSTANTSEARCH_FIELDS.issuperset(event):
@@ -260,7 +264,7 @@ def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
         raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
     for object_id in object_ids:
         if not (isinstance(object_id, str) and object_id):
-            raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {quoted(object_id)}")
+            raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {_at(object_ids, object_id)}")
 
 
 def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
@@ -300,7 +304,7 @@ def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:
 
 def _check_object_data(event: Mapping[str, Any], data: Any) -> None:
     if not isinstance(data, Mapping):
-        raise _invalid(event, "objectData", f"must hold objects, not {quoted(data)}")
+        raise _invalid(event, "objectData", f"must hold objects, not {_at(event['objectData'], data)}")
     for key in ("price", "discount"):
         amount = data.get(key)
         if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
@@ -321,7 +325,7 @@ def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None
         raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
     for text in filters:
         if not (isinstance(text, str) and _is_filter(text)):
-            raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {quoted(text)}")
+            raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {_at(filters, text)}")
 
 
 def _check_timestamp(event: Mapping[str, Any]) -> None:
@@ -346,27 +350,70 @@ def _is_number(value: Any) -> bool:
 
 def as_list(field: str, items: Any) -> list[Any]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        raise InvalidEventError(f"{field} must be a list, not {quoted(items)}", field)
+        raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
     return list(items)
 
 
 def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
     missing = field in ("eventName", "index", "eventType") and event.get(field) is None
-    name = event.get("eventName")
-    which = "" if name is None else f" (event {quoted(name)})"
-    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{which}", field)
+    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{of_event(event)}", field)
 
 
 def _unknown(
     event: Mapping[str, Any], fields: Mapping[str, Any], known: frozenset[str], prefix: str = ""
 ) -> InvalidEventError:
     field = next(field for field in fields if field not in known)
-    name = field if isinstance(field, str) else type(field).__name__
+    name = field_name(field)
+    if name is None:
+        message = f"{prefix.replace('.', ': ')}{kind(field)} is no field of an event{of_event(event)}"
+        return InvalidEventError(message, prefix.rstrip(".") or None)
     meant = next((right for right in known if right.lower() == name.replace("_", "").lower()), None)
     hint = f": {meant} is meant" if meant else ""
-    return _invalid(event, f"{prefix}{name[:40]}", f"is no field of an event{hint}")
+    return _invalid(event, f"{prefix}{name}", f"is no field of an event{hint}")
 
 
-def quoted(value: Any) -> str:
-    """What a message shows of a value: short, and never its own `repr`, which may be anything."""
-    return ascii(value[:40]) if isinstance(value, str) else type(value).__name__
+# What a message shows of a value. It may end in a log, and the value may be anything: somebody's e-mail address, too.
+
+
+def kind(value: Any) -> str:
+    """The type of a value, and how long a string is."""
+    return f"a string of {len(str.__str__(value))} characters" if isinstance(value, str) else type(value).__name__
+
+
+def _at(items: Any, item: Any) -> str:
+    number = next(number for number, one in enumerate(items, start=1) if one is item)
+    return f"{kind(item)} at position {number}"
+
+
+def quoted(name: Any, before: str = "", after: str = "") -> str:
+    """The name of an event or an index; nothing where it can't be an event's, or may be an e-mail address."""
+    name = str.__str__(name) if isinstance(name, str) else ""
+    return f"{before}{name!a}{after}" if _is_event_name(name) and "@" not in name else ""
+
+
+def of_event(event: Mapping[str, Any]) -> str:
+    """Which event a message is about: " (event 'Product Viewed')"."""
+    return quoted(event.get("eventName"), " (event ", ")")
+
+
+def _wrong_in_name(name: Any) -> str:
+    if not (isinstance(name, str) and name):
+        return ""
+    name = str.__str__(name)
+    bad = _NOT_PRINTABLE.search(name)
+    where = f", and the one at position {bad.start() + 1} is none" if bad else ""
+    return f": it has {len(name)}{where}"
+
+
+def without_json_form(event: Event, error: Exception) -> InvalidEventError:
+    """What to raise for an event that could not be encoded.
+
+    The type of `error` is said, and for the usual one which type it met; of other texts none, as they quote the value.
+    """
+    met = _MET_BY_JSON.fullmatch(str(error)) if type(error) is TypeError else None
+    return InvalidEventError(f"the event has no JSON form: {met[0] if met else type(error).__name__}{of_event(event)}")
+
+
+def field_name(key: Any) -> str | None:
+    """The key of a mapping, where it reads like the name of a field; else it is a value in the wrong place."""
+    return str.__str__(key) if isinstance(key, str) and _is_field_name(key) else None

@@ -27,8 +27,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import InvalidEventError, OutboxError
-from .model import MAX_AGE, Event
+from ..errors import OutboxError
+from .model import MAX_AGE, Event, without_json_form
 
 BUSY_TIMEOUT = 5.0  # seconds to wait while another process writes
 CLOSE_TIMEOUT = 1.0  # the same, when closing
@@ -184,6 +184,7 @@ class SQLiteOutbox:
         timestamp = event.get("timestamp")
         created_at = min(timestamp, now) if type(timestamp) is int else now
         number = next(self._numbers)
+        stored, failure = 0, None
         try:
             body = _encode(event)
             owner = self._owner or self._register()
@@ -191,7 +192,9 @@ class SQLiteOutbox:
         except OutboxError:
             raise
         except Exception as error:
-            raise InvalidEventError(f"the event has no JSON form: {type(error).__name__}: {error}") from error
+            failure = without_json_form(event, error)
+        if failure is not None:  # not chained: the error of whoever failed may keep the event
+            raise failure
         if not stored:
             raise self._error(f"it is full ({self.max_events} events)")
         self._waiting.append(number)
@@ -458,7 +461,8 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     if not isinstance(text, str):
         raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
     if not text or text == ":memory:" or "\0" in text:
-        raise ValueError(f"path must be that of a file, not {text!r}")
+        what = "of a name with a null character" if "\0" in text else repr(text)
+        raise ValueError(f"path must be that of a file, not {what}")
     return os.path.abspath(text)  # the working directory may change
 
 

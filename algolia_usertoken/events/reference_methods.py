@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InvalidEventError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider
-from .model import Event, as_list, check_same_length, quoted
+from .model import Event, as_list, check_same_length, of_event, quoted
 from .references import HitReference, token_of
 from .results import references_in
 
@@ -63,7 +63,7 @@ class ReferenceMethods:
         for reference in found:
             if reference.query_id is None and not reference.made_for(None):  # of nobody's, there is nothing to tell
                 message = (
-                    f"queryID is missing in the results of the index {quoted(reference.index_name)}: "
+                    f"queryID is missing in the results of the index{quoted(reference.index_name, ' ')}: "
                     "search with clickAnalytics to get one, or no click can be attributed to the search"
                 )
                 self._report_unattributed(InvalidEventError(message, "queryID"))
@@ -170,14 +170,14 @@ def events_after(
 
 
 def _check_references(event: Event, references: Sequence[Any]) -> None:
-    name = quoted(event["eventName"])
+    which = of_event(event)
     if not references:
-        raise InvalidEventError(f"references must be given, after the name of the event (event {name})", "references")
+        raise InvalidEventError(f"references must be given, after the name of the event{which}", "references")
     for reference in references:
         if not isinstance(reference, HitReference):
             kind = type(reference).__name__
             hint = {"str": ": verify a text first", "list": ": give them one by one, as in *references"}.get(kind, "")
-            message = f"references must be HitReference objects, not {kind}{hint} (event {name})"
+            message = f"references must be HitReference objects, not {kind}{hint}{which}"
             raise InvalidEventError(message, "references")
 
 

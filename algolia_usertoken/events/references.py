@@ -161,7 +161,7 @@ class HitReference:
         if not isinstance(text, str):
             raise InvalidReferenceError(f"not a reference: {'nothing' if text is None else type(text).__name__}")
         if not _is_text(text):
-            raise InvalidReferenceError("not a reference: not a text that sign() made")
+            raise InvalidReferenceError(_not_signed(text))
         if text[0] != _VERSION:
             raise InvalidReferenceError(f"a reference of version {text[0]}; this is version {_VERSION}")
         signed = _from_base64(text[1:])
@@ -253,8 +253,12 @@ def _from_base64(text: str) -> bytes:
         data = b""
     # Of some lengths, the last character has bits that say nothing; as another text it must not pass.
     if _to_base64(data) != text:
-        raise InvalidReferenceError("not a reference: not a text that sign() made")
+        raise InvalidReferenceError(_not_signed(text))
     return data
+
+
+def _not_signed(text: str) -> str:
+    return f"not a reference: not a text that sign() made (it has {len(text)} characters)"
 
 
 def _utf8(text: str) -> bytes:

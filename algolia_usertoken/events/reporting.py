@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from ..errors import traced
 from .model import Event
 
 logger = logging.getLogger("algolia_usertoken.events")
@@ -112,8 +113,8 @@ class Reporter:
             while waiting:
                 try:
                     self.on_error(*waiting.popleft())
-                except Exception as raised:
-                    self.log("on_error", f"on_error raised {type(raised).__name__}: {raised}", exc_info=raised)
+                except Exception as raised:  # its text is left out: it may quote the events
+                    self.log("on_error", f"on_error raised {traced(raised)}")
         finally:
             self._thread.waiting = None
 
@@ -124,14 +125,13 @@ class Reporter:
         count: int = 1,
         *,
         level: int = logging.WARNING,
-        exc_info: Exception | None = None,
     ) -> None:
         """Log `message`, or have the next line of its kind say how many there were, if there was one a moment ago."""
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
             with contextlib.suppress(Exception):  # a handler's fault is not the sender's
-                logger.log(level, "%s%s", message, more, exc_info=exc_info)
+                logger.log(level, "%s%s", message, more)
 
     def finish(self) -> None:
         """Say what has been left unsaid."""

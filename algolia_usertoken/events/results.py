@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -68,16 +69,19 @@ def _single_results(results: Any) -> list[Any]:
     body = getattr(results, "raw_data", None)  # of an answer with its HTTP info
     text = body if isinstance(body, str) else results
     if isinstance(text, str | bytes):
-        try:
-            results = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ValueError("results must be what a search returned, and this text is no JSON") from None
+        results = _decoded(text)
     if isinstance(results, list | tuple):
         return [single for result in results for single in _single_results(result)]
     several = _get(results, "results")
     if isinstance(several, list | tuple) and _get(results, "hits") is None:
         return _single_results(several)
     return [_unwrapped(results)]
+
+
+def _decoded(text: str | bytes) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):  # whose errors keep the text
+        return json.loads(text)
+    raise ValueError(f"results must be what a search returned, and this text is no JSON (its length is {len(text)})")
 
 
 def _unwrapped(thing: Any) -> Any:

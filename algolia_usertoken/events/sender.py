@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import environ
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from algoliasearch.insights.config import InsightsConfig
+from typing_extensions import Self
 
-from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError
+from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
 from . import lifecycle
@@ -24,10 +25,10 @@ from .reference_methods import ReferenceMethods, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+try:
     from .outbox import SQLiteOutbox
+except ImportError:  # a Python without sqlite3, where there are no outboxes
+    SQLiteOutbox = Any  # type: ignore[assignment,misc]
 
 
 class EventSender(EventMethods, ReferenceMethods):
@@ -207,9 +208,9 @@ class EventSender(EventMethods, ReferenceMethods):
         except UserTokenError:
             raise
         except Exception as error:  # of the application's `resolve`: events never break a page
-            raise MissingUserTokenError(
-                f"nobody to attribute the event to: resolve() raised {type(error).__name__}: {error}"
-            ) from error
+            message = f"nobody to attribute the event to: resolve() raised {raised(error)}"
+        # Not chained, and without the text of that error: it may quote whom it did not find.
+        raise MissingUserTokenError(message)
 
     def _report_unattributed(self, error: InvalidEventError) -> None:
         if self._strict:
@@ -248,6 +249,10 @@ class EventSender(EventMethods, ReferenceMethods):
             True if everything that was accepted is settled.
         """
         return True if self._parent is not None else self._dispatcher.close(_checked_timeout(timeout))
+
+    def _close_with_client(self) -> None:
+        """Say of events that are dropped that the client is closed, to which this sender belongs."""
+        self._dispatcher.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""

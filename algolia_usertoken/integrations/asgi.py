@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..context import identity_scope
-from .visitor import COOKIE, VisitorRules, drive_async, is_for_shared_caches
+from ..context import STATE_KEY
+from .shared_caches import is_about_caching_as_bytes
+from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,7 +20,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["IdentityMiddleware"]
 
-STATE_KEY = "algolia_identity"
+_SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the most frequent ones
+_INSTEAD = {
+    "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
+    "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
+    "flask": "use algolia_usertoken.integrations.flask.init_app",
+}
 
 
 class IdentityMiddleware:
@@ -27,8 +33,10 @@ class IdentityMiddleware:
 
         app = IdentityMiddleware(app, set_cookie=True)
 
-    The identity is also in `scope["state"]["algolia_identity"]` (Starlette: `request.state.algolia_identity`), where
-    handlers that run outside this middleware, as Starlette's for `Exception` do, find it.
+    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, in plain `def`
+    views, dependencies and background tasks too. The identity is also in `scope["state"]["algolia_identity"]`
+    (Starlette: `request.state.algolia_identity`), where handlers that run outside this middleware, as Starlette's for
+    `Exception` do, find it. Inside another middleware of this package, this one adds only what that did not know.
 
     Args:
         app: The application.
@@ -60,6 +68,7 @@ class IdentityMiddleware:
         client_ip: bool = False,
         opted_out: Callable[[Scope], bool | Awaitable[bool]] | None = None,
     ) -> None:
+        check_application(app, _INSTEAD, "an ASGI", "scope", "receive", "send")
         self.app = app
         self._rules = VisitorRules(
             authenticated_user_token=authenticated_user_token,
@@ -89,27 +98,70 @@ class IdentityMiddleware:
             claim and claim.decode("latin-1"),
             client and client[0],
         )
+        if (VISIT in scope or "wsgi_environ" in scope) and (outer := outer_visit(scope)) is not None:
+            scope[VISIT] = outer
+            if outer.state is None:
+                outer.state = scope.setdefault("state", {})
+            outer.recognised(self._rules, *await drive_async(self._rules.flow(*found, outer), scope))
+            outer.state[STATE_KEY] = outer.identity
+            with outer.resumed():  # this may be another task than the one in which it was opened
+                await self.app(scope, receive, send)
+            return
         if self._rules.asks:
-            identity, new_token = await drive_async(self._rules.flow(*found), scope)
+            visitor = await drive_async(self._rules.flow(*found), scope)
         else:
-            identity, new_token = self._rules.decide(*found)
-        scope.setdefault("state", {})[STATE_KEY] = identity
+            visitor = self._rules.decide(*found)
+        identity, new_token = visitor
+        visit = scope[VISIT] = Visit(identity)
+        visit.rules = self._rules
         if new_token is not None:
-            send = self._with_cookie(send, new_token, scope.get("scheme") in ("https", "wss"))
-        with identity_scope(identity):
-            await self.app(scope, receive, send)
+            visit.new_token = new_token
+        visit.path = scope.get("path")
+        visit.state = scope.setdefault("state", {})
+        visit.state[STATE_KEY] = identity
+        visit.enter()
+        try:
+            await self.app(scope, receive, self._sender(visit, send, scope))
+        finally:
+            visit.leave()
+            visit.close()
 
-    def _with_cookie(self, send: Send, token: str, secure: bool) -> Send:
-        cookie = (b"set-cookie", self._rules.set_cookie_value(token, secure=secure).encode("ascii"))
-
-        async def send_with_cookie(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
-                headers = list(message.get("headers") or ())
-                for name, value in headers:
-                    if name.lower() == b"cache-control" and is_for_shared_caches(value.decode("latin-1")):
-                        break
+    def _sender(self, visit: Visit, send: Send, scope: Scope) -> Send:
+        async def send_for_visitor(message: Message) -> None:
+            kind = message["type"]
+            if kind == "http.response.start":
+                if visit.is_shown or visit.new_token is not None:
+                    message = self._of_visitor(visit, message, scope)
                 else:
-                    message = {**message, "headers": [*headers, cookie]}
+                    visit.sent = message
+            elif kind == "websocket.accept" and visit.new_token is not None:
+                message = self._of_visitor(visit, message, scope)
+                visit.sent = None  # no cache keeps what a WebSocket says
             await send(message)
 
-        return send_with_cookie
+        return send_for_visitor
+
+    def _of_visitor(self, visit: Visit, message: Message, scope: Scope) -> Message:
+        """The first message of a response, with what the visit says in its headers."""
+        secure = scope.get("scheme") in ("https", "wss")
+        status = message.get("status", 101)
+        headers = list(message.get("headers") or ())
+        if visit.is_shown or status == 304 or visit.is_opted_out or _say_something(headers):
+            texts = visit.headers(status, as_text(headers), secure=secure)
+            headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in texts]
+        elif visit.rules is not None and visit.new_token is not None:  # pragma: no branch - or nobody had asked
+            # The same in short, where the application says nothing about caches and cookies.
+            cookie = visit.rules.set_cookie_value(visit.new_token, secure=secure)
+            headers += [(b"cache-control", b"private"), (b"set-cookie", cookie.encode("ascii"))]
+        visit.sent = message = {**message, "headers": headers}
+        return message
+
+
+def _say_something(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether there is something about caches or cookies in the headers of a response."""
+    for name, _ in headers:
+        if name not in _SAY_NOTHING:
+            name = name.lower()
+            if name == b"set-cookie" or is_about_caching_as_bytes(name):
+                return True
+    return False

@@ -8,14 +8,14 @@ from typing import Any
 from flask import Flask, Request, request
 
 from .. import browser
-from ..context import identity_scope
 from ..identity import Identity
-from .visitor import COOKIE, VisitorRules, drive
-from .wsgi import NEW_TOKEN, serving
+from .visitor import COOKIE, VISIT, Visit, VisitorRules, outer_visit
+from .wsgi import recognise, serving
 
 __all__ = ["init_app"]
 
 _EXTENSION = "algolia_usertoken"
+_TO_LEAVE = "algolia_usertoken.to_leave"  # in the environ: the visit that the end of Flask's context ends
 
 
 def init_app(
@@ -49,11 +49,13 @@ def init_app(
 
     Raises:
         RuntimeError: `app` has been given this before.
-        TypeError: An argument is of the wrong type.
+        TypeError: `app` is no Flask application, or an argument is of the wrong type.
         ValueError: `cookie` or `header` cannot be the name of one.
 
     The cookie is that of https://github.com/algolia/search-insights.js
     """
+    if not isinstance(app, Flask):
+        raise TypeError(f"app must be a Flask application, not {type(app).__name__}")
     rules = VisitorRules(
         authenticated_user_token=authenticated_user_token,
         cookie=cookie,
@@ -61,17 +63,31 @@ def init_app(
         header=header,
         client_ip=client_ip,
         opted_out=opted_out,
+        secret_cookies=[app.config["SESSION_COOKIE_NAME"]],
     )
     if _EXTENSION in app.extensions:
         raise RuntimeError(f"init_app was called twice for {app!r}")
     app.extensions[_EXTENSION] = rules
 
-    def recognise(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        identity, new_token = drive(rules.flow_of_environ(request.environ), request)
-        request.environ[NEW_TOKEN] = new_token
-        identity_scope(identity).__enter__()  # until the context of this request goes
+    def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        environ = request.environ
+        visit = outer_visit(environ)
+        if visit is None:
+            # No server and no client has called the application, as in `test_request_context`: this request ends with
+            # Flask's own context.
+            visit = environ[VISIT] = Visit(Identity())
+            visit.enter()
+            environ[_TO_LEAVE] = visit
+        recognise(rules, environ, request, visit)
+
+    def end(error: BaseException | None) -> None:
+        visit = request.environ.pop(_TO_LEAVE, None)
+        if visit is not None:
+            visit.leave()
+            visit.close()
 
     # Until Flask has opened the session, the request is nobody's. Of what Flask calls then, this comes first.
-    app.wsgi_app = serving(app.wsgi_app, rules, lambda environ: (Identity(), None))  # type: ignore[assignment,method-assign]
-    app.url_value_preprocessor(recognise)
+    app.wsgi_app = serving(app.wsgi_app, None)  # type: ignore[assignment,method-assign]
+    app.url_value_preprocessor(begin)
+    app.teardown_request(end)
     app.jinja_env.globals["algolia_user_token"] = browser.script

@@ -12,15 +12,19 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from ..errors import InvalidClientIPError, InvalidUserTokenError
-from ..identity import Identity, anonymous_user_token, is_user_token
+from ..context import RequestFrame, current_request
+from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
+from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
+from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
 # The cookie as search-insights keeps it: https://github.com/algolia/search-insights.js#user-token
 COOKIE = "_ALGOLIA"
 COOKIE_MAX_AGE = 180 * 24 * 60 * 60  # seconds
+_COOKIE = f"; Max-Age={COOKIE_MAX_AGE}; Path=/"
+_SECURE_COOKIE = f"{_COOKIE}; Secure"
 ANONYMOUS_PREFIX = "anonymous-"
 
 Question = Callable[[Any], Any]
@@ -31,10 +35,117 @@ Flow = Generator[Question, Any, Visitor]
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie or a header: RFC 9110, 5.6.2
-_is_for_shared_caches = re.compile(r"\b(?:public|s-maxage)\b", re.IGNORECASE).search
+# That a value of `_ALGOLIA` starts so is a rule of search-insights.
+_is_anonymous_token = re.compile(
+    rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
+).fullmatch
 _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
+
+# Where a request keeps its `Visit`: a key of the ASGI scope or the WSGI environ, so that a middleware inside another
+# finds what the outer one has decided.
+VISIT = "algolia_usertoken.visit"
+
+# Cookies and headers that hold secrets by convention. What is read from them would be sent to Algolia.
+_SECRET_COOKIES = frozenset(
+    {"session", "sessionid", "session_id", "connect.sid", "csrftoken", "csrf_token", "xsrf-token", "remember_token"}
+)
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-csrftoken", "x-csrf-token"})
+
+
+class Visit(RequestFrame):
+    """One web request: who it is served as, and what its response has to say about that."""
+
+    rules: VisitorRules | None = None  # of the middleware that recognised the visitor
+    new_token: str | None = None  # made for this visitor, whose cookie is to keep it
+    more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
+    path: str | None = None  # of an ASGI request
+    sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
+
+    def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
+        """Take over what a middleware has found out about the visitor."""
+        if identity is not self.identity:
+            self.given = identity
+            self.become(identity)
+        if self.rules is None:
+            self.given = identity
+            self.rules, self.new_token = rules, new_token
+            return
+        self.more_vary = (*self.more_vary, *rules.vary)
+        # The rules that count are those that give the cookie, or have asked for consent in vain.
+        if new_token is not None or (rules.asks_consent and self.new_token is None):
+            self.more_vary = (*self.more_vary, *self.rules.vary)
+            self.rules, self.new_token = rules, new_token
+
+    def show(self) -> bool:
+        """Note that the response is about to name its visitor; False where it must not.
+
+        It must not where its headers have gone and let a shared cache keep it: then they did not give the visitor the
+        cookie either, and a token that was made for them would never come back.
+        """
+        super().show()
+        if self.sent is None:
+            return True
+        return verdict(self.sent["status"], as_text(self.sent.get("headers") or ())) is CookieVerdict.YES
+
+    def headers(self, status: int, headers: Headers, *, secure: bool) -> Headers:
+        """The headers to send instead of `headers`, so that no shared cache hands this visitor's token to another.
+
+        Args:
+            status: The status code of the response.
+            headers: What the application has answered; an own cookie of that name has the last word.
+            secure: Whether the visitor came over HTTPS.
+        """
+        rules, token = self.rules, self.new_token
+        if self.is_shown:
+            names = dict.fromkeys((*(rules.vary if rules else ()), *self.more_vary))
+            headers = for_one_visitor(headers, vary=tuple(names))
+        if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
+            found = verdict(status, headers)
+            if found is CookieVerdict.YES_AND_PRIVATE:
+                headers = with_private(headers)
+            if found is not CookieVerdict.NO:
+                headers = [*headers, ("Set-Cookie", rules.set_cookie_value(token, secure=secure))]
+        self.sent = {"status": status, "headers": headers}
+        return headers
+
+    @property
+    def is_opted_out(self) -> bool:
+        return self.identity is not None and self.identity.opted_out
+
+
+def outer_visit(request: Mapping[str, Any]) -> Visit | None:
+    """The visit that a middleware around this one has opened, where `request` is an ASGI scope or a WSGI environ."""
+    around: Mapping[str, Any] | None = request
+    while around is not None:
+        visit = around.get(VISIT)
+        if isinstance(visit, Visit) and visit.is_open:
+            return visit
+        # Between the two kinds of application, a2wsgi keeps the one in the other.
+        around = around.get("wsgi_environ") or around.get("asgi.scope")
+    return None
+
+
+def bridged_visit(environ: Mapping[str, Any]) -> Visit | None:
+    """The visit of an ASGI middleware around a WSGI application that runs in a thread, where the environ does not know.
+
+    The context knows; but it may be that of another request: a view may call a WSGI application as its client, and a
+    server may begin a request in the context of the one before on that connection. So the paths have to be the same.
+    """
+    visit = current_request()
+    if not isinstance(visit, Visit) or visit.path is None:
+        return None
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return visit if path.encode("latin-1", "replace") == visit.path.encode("utf-8", "replace") else None
+
+
+def as_text(headers: Any) -> Headers:
+    """Headers of an ASGI message, which are bytes, or of any other response."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1")) if isinstance(name, bytes) else (name, value)
+        for name, value in headers
+    ]
 
 
 class VisitorRules:
@@ -42,22 +153,24 @@ class VisitorRules:
 
     Args:
         authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in, or None.
-        cookie: The name of the cookie that holds the anonymous token.
+        cookie: The name of the cookie that holds the user token. In `_ALGOLIA` only an anonymous one counts, as
+            search-insights has it; under another name any valid one does, and what else it holds is not overwritten.
         set_cookie: Whether a visitor without a token may be given one, in that cookie: True, False, or a function of
-            the request (has the visitor consented?).
+            the request (has the visitor consented?), which says so with True and nothing else.
         header: The request header in which your own mobile app may send its user token. Whoever sends it is believed.
         client_ip: Whether to note the peer's address, for the fallback where there is no token.
         opted_out: A function of the request that says whether this visitor refused tracking: no token, no event, no
             cookie.
         allow_async: Whether the functions may be coroutine functions.
+        secret_cookies: What the framework calls its cookies of sessions and CSRF tokens: `cookie` must be none of them.
 
     What a visitor sends is never an error: a cookie, header or address that is no good is ignored, and logged once. Nor
-    is an error in one of the functions: it is logged with its traceback, at most once a minute for each function, and
-    taken as "nobody is logged in", "opted out" or "no consent".
+    is an error in one of the functions: its type and where it was raised are logged, at most once a minute for each
+    function, without its text, which may be personal. It is taken as "not logged in", "opted out" or "no consent".
 
     Raises:
         TypeError: An argument is of the wrong type, or a function is a coroutine function and must not be one.
-        ValueError: `cookie` or `header` cannot be the name of one.
+        ValueError: `cookie` or `header` cannot be the name of one, or is that of a session, a CSRF token or a password.
     """
 
     def __init__(
@@ -70,6 +183,7 @@ class VisitorRules:
         client_ip: bool = False,
         opted_out: Callable[[Any], Any] | None = None,
         allow_async: bool = False,
+        secret_cookies: Iterable[str] = (),
     ) -> None:
         if authenticated_user_token is not None:
             _check_function("authenticated_user_token", authenticated_user_token, allow_async)
@@ -79,66 +193,89 @@ class VisitorRules:
             _check_function("set_cookie", set_cookie, allow_async, or_else="True, False or ")
         if not isinstance(client_ip, bool):
             raise TypeError(f"client_ip must be True or False, not {type(client_ip).__name__}")
-        _check_name("cookie", cookie)
+        _check_name("cookie", cookie, _SECRET_COOKIES.union(map(str.lower, secret_cookies)))
         if header is not None:
-            _check_name("header", header)
+            _check_name("header", header, _SECRET_HEADERS)
         self.header = header
+        self.vary = ("Cookie",) if header is None else ("Cookie", header)
         self.cookie = cookie
         self._authenticated_user_token = authenticated_user_token
         self._set_cookie = set_cookie
         self._client_ip = client_ip
         self._opted_out = opted_out
+        self.asks_consent = not isinstance(set_cookie, bool)
         self.asks = any(map(callable, (authenticated_user_token, set_cookie, opted_out)))
         self._cookie_start = f"{cookie}="
+        self._is_cookie_value = _is_anonymous_token if cookie == COOKIE else is_user_token
         self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
         self._silent_until: dict[str, float] = {}
 
-    def flow(self, cookies: str | None, claim: str | None, address: str | None) -> Flow:
+    def flow(self, cookies: str | None, claim: str | None, address: str | None, outer: Visit | None = None) -> Flow:
         """The decision: yields each function of the request that it needs the answer of, and returns the `Visitor`.
 
         Args:
             cookies: The value of the request's Cookie header; several are joined with "; ".
             claim: The value of the header opted in to; several are joined with ",".
             address: The peer's address.
+            outer: What a middleware around this one has found out. That stays; only what it does not know is added.
         """
+        login = token = known_ip = None
+        may_ask_consent = True
+        if outer is not None:
+            known = outer.identity or Identity()
+            if known.opted_out:
+                return known, None
+            login, token, known_ip = known.authenticated_user_token, known.user_token, known.client_ip
+            may_ask_consent = outer.rules is None or not outer.rules.asks_consent
         if self._opted_out is not None:
             try:
                 refused = bool((yield self._opted_out))
-            except Exception:
-                self._complain_of_function("opted_out", "this visitor is treated as opted out")
+            except Exception as error:
+                self._complain_of_function("opted_out", "this visitor is treated as opted out", error)
                 refused = True
             if refused:
                 return _OPTED_OUT, None
-        login = None
-        if self._authenticated_user_token is not None:
+        if login is None and self._authenticated_user_token is not None:
             try:
-                login = self._login((yield self._authenticated_user_token))
-            except Exception:
-                self._complain_of_function("authenticated_user_token", "this visitor is treated as not logged in")
-        token = self._token(cookies, claim)
+                login = _login((yield self._authenticated_user_token))
+            except Exception as error:
+                self._complain_of_function(
+                    "authenticated_user_token", "this visitor is treated as not logged in", error
+                )
         allowed = False
         if token is None:
-            if isinstance(self._set_cookie, bool):
-                allowed = self._set_cookie
-            else:
-                try:
-                    allowed = bool((yield self._set_cookie))
-                except Exception:
-                    self._complain_of_function("set_cookie", "this visitor is given no cookie")
+            token, is_taken = self._token(cookies, claim)
+            if token is None and not is_taken and may_ask_consent:
+                allowed = self._set_cookie is True
+                if self.asks_consent:
+                    try:
+                        allowed = self._consent((yield self._set_cookie))  # type: ignore[misc]
+                    except Exception as error:
+                        self._complain_of_function("set_cookie", "this visitor is given no cookie", error)
+        if known_ip is not None:
+            new_token = anonymous_user_token() if allowed else None
+            return _identity(new_token or token, login, known_ip), new_token
         return self._visitor(token, login, address, allowed)
 
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
         """`flow`, where nothing needs to be asked (`asks` is false): the short way."""
-        token = self._token(cookies, claim)
-        return self._visitor(token, None, address, token is None and self._set_cookie is True)
+        token, is_taken = self._token(cookies, claim)
+        return self._visitor(token, None, address, token is None and not is_taken and self._set_cookie is True)
 
-    def flow_of_environ(self, environ: Mapping[str, Any]) -> Flow:
+    def flow_of_environ(self, environ: Mapping[str, Any], outer: Visit | None = None) -> Flow:
         """The decision about a request in the form of a WSGI environ, or Django's `META`."""
         return self.flow(
             environ.get("HTTP_COOKIE"),
             environ.get(self._environ_header) if self.header is not None else None,
             environ.get("REMOTE_ADDR"),
+            outer,
+        )
+
+    def are_with_cookie(self, headers: Headers) -> bool:
+        """Whether the application itself sets or deletes the cookie in a response."""
+        return any(
+            name.lower() == "set-cookie" and value.lstrip().startswith(self._cookie_start) for name, value in headers
         )
 
     def set_cookie_value(self, token: str, *, secure: bool) -> str:
@@ -146,71 +283,78 @@ class VisitorRules:
 
         It names no SameSite, so browsers apply their default, Lax; and it is not HttpOnly, for search-insights to read.
         """
-        return f"{self.cookie}={token}; Max-Age={COOKIE_MAX_AGE}; Path=/{'; Secure' if secure else ''}"
+        return f"{self._cookie_start}{token}{_SECURE_COOKIE if secure else _COOKIE}"
 
-    def _token(self, cookies: str | None, claim: str | None) -> str | None:
+    def _token(self, cookies: str | None, claim: str | None) -> tuple[str | None, bool]:
+        """The visitor's token, and whether their cookie is taken: it must not be overwritten."""
         if claim:
             if is_user_token(claim):
-                return claim
+                return claim, False
             self._complain_once("header", "the header %s of a request holds no valid user token", self.header)
         if not cookies:
-            return None
+            return None, False
         # As search-insights reads it: the first of several, with nothing unquoted or decoded.
         start = cookies.find(self._cookie_start)
         if start < 0:
-            return None
+            return None, False
         if start and cookies[start - 2 : start] != "; ":
             found = self._in_cookies(cookies)  # a name that merely ends so, or unusual white space
             if found is None:
-                return None
+                return None, False
             start = found.end()
         else:
             start += len(self._cookie_start)
         end = cookies.find(";", start)
         token = cookies[start : None if end < 0 else end].strip(" ")
-        if token.startswith(ANONYMOUS_PREFIX) and is_user_token(token):
-            return token
-        if token:
-            self._complain_once("cookie", "the cookie %s of a request holds no valid anonymous token", self.cookie)
-        return None
+        if self._is_cookie_value(token):
+            return token, False
+        if not token:
+            return None, False
+        is_algolias = self.cookie == COOKIE
+        what = "anonymous" if is_algolias else "user"
+        self._complain_once("cookie", f"the cookie %s of a request holds no valid {what} token", self.cookie)
+        return None, not is_algolias
 
     def _visitor(self, token: str | None, login: str | None, address: str | None, allowed: bool) -> Visitor:
         new_token = anonymous_user_token() if allowed else None
         if self._client_ip and address:
-            return self._with_address(new_token or token, login, address), new_token
+            return _identity(new_token or token, login, self._address(address)), new_token
         if new_token is not None:
             return Identity(new_token, login), new_token
         return _identity(token, login), None
 
-    def _login(self, answer: object) -> str | None:
-        if is_user_token(answer):
-            return answer  # type: ignore[return-value]
-        if answer is None or answer == "":
-            return None
-        what = (
-            f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
-        )
-        # The value itself may be what must not be in a log: somebody's e-mail address.
-        raise InvalidUserTokenError(
-            f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
-        )
+    def _consent(self, answer: object) -> bool:
+        if answer is True:
+            return True
+        if answer is not None and answer is not False:
+            self._complain_once(
+                "consent", "set_cookie answered with %s, and only True is the visitor's consent", type(answer).__name__
+            )
+        return False
 
-    def _with_address(self, token: str | None, login: str | None, address: Any) -> Identity:
-        try:
-            if address[:7] == "::ffff:" and "." in address:
-                address = address[7:]  # IPv4, as a socket that listens on both sees it
-            return _identity(token, login, address)
-        except (InvalidClientIPError, TypeError):
-            self._complain_once("address", "the peer's address is no IP address")
-            return _identity(token, login)
+    def _address(self, address: Any) -> str | None:
+        """The peer's address, if it can be a visitor's."""
+        if not isinstance(address, str):
+            address = repr(type(address))  # which is none
+        found, complaint = _visitors_address(address)
+        if complaint:
+            self._complain_once("address", complaint)
+        return found
 
     def _complain_once(self, about: str, message: str, *args: object) -> None:
         if self._may_complain(about, math.inf):
             logger.warning(f"{message}; it is ignored. This is logged once", *args)
 
-    def _complain_of_function(self, name: str, consequence: str) -> None:
+    def _complain_of_function(self, name: str, consequence: str, error: Exception) -> None:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
-            logger.exception("%s failed; %s. This is logged at most once a minute", name, consequence)
+            # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
+            logger.error(
+                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
+                name,
+                f" ({error})" if isinstance(error, UserTokenError) else "",
+                consequence,
+                traced(error),
+            )
 
     def _may_complain(self, about: str, pause: float) -> bool:
         now = time.monotonic()
@@ -222,6 +366,35 @@ class VisitorRules:
 
 # A visitor sends many requests, one after the other; to check their tokens and address once is enough.
 _identity = functools.lru_cache(maxsize=1024)(Identity)
+
+
+@functools.lru_cache(maxsize=1024)
+def _visitors_address(address: str) -> tuple[str | None, str | None]:
+    """An address of a peer if it can be a visitor's, or why it cannot."""
+    if address[:7] == "::ffff:" and "." in address:
+        address = address[7:]  # IPv4, as a socket that listens on both sees it
+    try:
+        Identity(client_ip=address)
+    except InvalidClientIPError:
+        return None, "the peer's address is no IP address"
+    if is_public_client_ip(address):
+        return address, None
+    return None, (
+        "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
+        "proxy (--forwarded-allow-ips of uvicorn, and of gunicorn with UvicornWorker; else Werkzeug's ProxyFix)"
+    )
+
+
+def _login(answer: object) -> str | None:
+    if is_user_token(answer):
+        return answer  # type: ignore[return-value]
+    if answer is None or answer == "":
+        return None
+    what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
+    # The value itself may be what must not be in a log: somebody's e-mail address.
+    raise InvalidUserTokenError(
+        f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
+    )
 
 
 def drive(flow: Flow, request: Any) -> Visitor:
@@ -262,9 +435,40 @@ async def drive_async(flow: Flow, request: Any) -> Visitor:
         return visitor
 
 
-def is_for_shared_caches(cache_control: str) -> bool:
-    """Whether a response with this Cache-Control may be handed to several visitors, so that no cookie may be on it."""
-    return _is_for_shared_caches(cache_control) is not None
+def check_application(app: object, own: Mapping[str, str], kind: str, *arguments: str) -> None:
+    """Refuse what is no application for a middleware.
+
+    Args:
+        app: What was given for one.
+        own: What to use instead, by the framework's package.
+        kind: What such applications are called.
+        arguments: What they take.
+
+    Raises:
+        TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.
+    """
+    for base in type(app).__mro__:
+        instead = own.get(base.__module__.partition(".")[0])
+        if instead is not None:
+            raise TypeError(f"app must not be a {base.__module__.partition('.')[0]} application: {instead}")
+    if not _takes(app, arguments):
+        raise TypeError(
+            f"app must be {kind} application, which is called with {', '.join(arguments)}, not {type(app).__name__}"
+        )
+
+
+def _takes(app: object, arguments: tuple[str, ...]) -> bool:
+    if not callable(app):
+        return False
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # it has none, as some that are written in C
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_function(name: str, value: object, allow_async: bool, or_else: str = "") -> None:
@@ -274,8 +478,12 @@ def _check_function(name: str, value: object, allow_async: bool, or_else: str = 
         raise TypeError(f"{name} must be a plain function here, not a coroutine function")
 
 
-def _check_name(argument: str, value: object) -> None:
+def _check_name(argument: str, value: object, secret: frozenset[str]) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a string, not {type(value).__name__}")
     if not _is_name(value):
-        raise ValueError(f"{argument} {value[:40]!a} cannot be the name of a {argument}")
+        raise ValueError(
+            f"{argument} cannot be the name of a {argument}: it is empty, or has a character that no name may have"
+        )
+    if value.lower() in secret:
+        raise ValueError(f"{argument} {value!r} holds a secret of the visitor, which would be sent to Algolia")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..context import identity_scope
-from .visitor import COOKIE, Visitor, VisitorRules, drive, is_for_shared_caches
+from ..context import current_request
+from ..identity import Identity
+from .visitor import COOKIE, VISIT, Visit, VisitorRules, bridged_visit, check_application, drive, outer_visit
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+# As in wsgiref.types, which Python 3.10 has not.
+WSGIEnvironment = dict[str, Any]
+StartResponse = Callable[..., Callable[[bytes], object]]
+WSGIApplication = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 __all__ = ["IdentityMiddleware"]
 
-# In the environ: the anonymous token just made for the visitor, which their cookie is to keep, or None.
-NEW_TOKEN = "algolia_usertoken.new_token"
+_ASGI = "it is an ASGI application; use algolia_usertoken.integrations.asgi.IdentityMiddleware"
+_INSTEAD = {
+    "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
+    "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
+    **dict.fromkeys(("starlette", "fastapi", "litestar", "quart", "sanic"), _ASGI),
+}
 
 
 class IdentityMiddleware:
@@ -23,7 +31,9 @@ class IdentityMiddleware:
 
         app = IdentityMiddleware(app, set_cookie=True)
 
-    Each request runs in a copy of the context that is thrown away after it.
+    Each request runs in a copy of the context that is thrown away after it. What the request sets (`set_user_token`,
+    `set_authenticated_user_token`) holds to its end, in threads that have a copy of the context too. Inside another
+    middleware of this package, this one adds only what that did not know.
 
     Args:
         app: The application.
@@ -63,54 +73,85 @@ class IdentityMiddleware:
             client_ip=client_ip,
             opted_out=opted_out,
         )
+        check_application(app, _INSTEAD, "a WSGI", "environ", "start_response")
+        if inspect.iscoroutinefunction(app):
+            raise TypeError("app must be a WSGI application, not a coroutine function")
         self.app = app
-        self._serve = serving(app, rules, lambda environ: _recognise(rules, environ))
+        self._serve = serving(app, lambda environ, visit: recognise(rules, environ, environ, visit))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._serve(environ, start_response)
 
 
-def _recognise(rules: VisitorRules, environ: WSGIEnvironment) -> Visitor:
-    return drive(rules.flow_of_environ(environ), environ)
+def recognise(rules: VisitorRules, environ: WSGIEnvironment, request: Any, visit: Visit) -> None:
+    """Find out who sent a request; `request` is what the functions of the application are given."""
+    outer = None if visit.rules is None else visit
+    visit.recognised(rules, *drive(rules.flow_of_environ(environ, outer), request))
 
 
-def serving(
-    app: WSGIApplication, rules: VisitorRules, recognise: Callable[[WSGIEnvironment], Visitor]
-) -> WSGIApplication:
-    """`app`, each request in a context of its own, as the visitor that `recognise` finds."""
+def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None] | None) -> WSGIApplication:
+    """`app`, each request in a context of its own, as the visitor that `found` recognises."""
 
-    def begin(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        identity, environ[NEW_TOKEN] = recognise(environ)
+    def begin(environ: WSGIEnvironment, start_response: StartResponse, visit: Visit) -> Iterable[bytes]:
+        if found is not None:
+            found(environ, visit)
         # Never left: the context is this request's alone, and goes when the body is closed.
-        identity_scope(identity).__enter__()
+        visit.enter()
         return app(environ, start_response)
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def start_with_cookie(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            token = environ[NEW_TOKEN]
-            if token is not None and not any(
-                name.lower() == "cache-control" and is_for_shared_caches(value) for name, value in headers
-            ):
-                secure = environ.get("wsgi.url_scheme") == "https"
-                headers = [*headers, ("Set-Cookie", rules.set_cookie_value(token, secure=secure))]
-            return start_response(status, headers, *exc_info)
+        outer = outer_visit(environ) or bridged_visit(environ)
+        if outer is not None:
+            environ[VISIT] = outer
+            if found is not None:
+                found(environ, outer)
+            if current_request() is outer:
+                return app(environ, start_response)
+            context = copy_context()
+            return _in_context(context, context.run(_resume, outer, app, environ, start_response), environ, None)
 
+        def start_for_visitor(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            secure = environ.get("wsgi.url_scheme") == "https"
+            code = int(status[:3]) if status[:3].isdigit() else 200
+            return start_response(status, visit.headers(code, headers, secure=secure), *exc_info)
+
+        visit = environ[VISIT] = Visit(Identity())
         context = copy_context()
-        body = context.run(begin, environ, start_with_cookie)
-        file_wrapper = environ.get("wsgi.file_wrapper")
-        if type(body) in (list, tuple) or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-            return body  # no code of the application runs here, and the server may have a short cut for it
-        return _Body(body, context)
+        try:
+            body = context.run(begin, environ, start_for_visitor, visit)
+        except BaseException:
+            visit.close()
+            raise
+        return _in_context(context, body, environ, visit)
 
     return serve
+
+
+def _resume(visit: Visit, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    visit.resume()
+    return app(environ, start_response)
+
+
+def _in_context(
+    context: Context, body: Iterable[bytes], environ: WSGIEnvironment, visit: Visit | None
+) -> Iterable[bytes]:
+    """The body, whose every step runs in `context`; the end of it closes `visit`."""
+    file_wrapper = environ.get("wsgi.file_wrapper")
+    if type(body) in (list, tuple) or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
+        # No code of the application runs here, and the server may have a short cut for it.
+        if visit is not None:
+            visit.close()
+        return body
+    return _Body(body, context, visit)
 
 
 class _Body:
     """A response body whose every step runs in the context of its request."""
 
-    def __init__(self, body: Iterable[bytes], context: Context) -> None:
+    def __init__(self, body: Iterable[bytes], context: Context, visit: Visit | None) -> None:
         self._body = body
         self._context = context
+        self._visit = visit
         self._iterator: Iterator[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -122,6 +163,10 @@ class _Body:
         return self._context.run(next, self._iterator)
 
     def close(self) -> None:
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            self._context.run(close)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                self._context.run(close)
+        finally:
+            if self._visit is not None:
+                self._visit.close()

@@ -8,8 +8,16 @@ import re
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
+
+from algoliasearch.http.base_config import BaseConfig
+from algoliasearch.http.hosts import Host, HostsCollection
+from algoliasearch.insights.config import InsightsConfig
+from algoliasearch.recommend.config import RecommendConfig
+from algoliasearch.search.config import SearchConfig
+from typing_extensions import Self
 
 from . import faults
 from .faults import Fault, Faults
@@ -25,16 +33,7 @@ from .records import Records
 from .routes import Api
 from .server import Server
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from algoliasearch.http.base_config import BaseConfig
-    from algoliasearch.insights.config import InsightsConfig
-    from algoliasearch.recommend.config import RecommendConfig
-    from algoliasearch.search.config import SearchConfig
-    from typing_extensions import Self
-
-    _Config = TypeVar("_Config", bound=BaseConfig)
+_Config = TypeVar("_Config", bound=BaseConfig)
 
 # Beside the number of entries: what the bodies behind the entries of each list may add up to.
 _MAX_RECEIVED_BYTES = 256_000_000
@@ -158,8 +157,6 @@ class LocalAlgolia:
         `connect_timeout` and `read_timeout` are 20,000 ms, more than algoliasearch's own 2,000 and 5,000: where tests
         run, machines are busy. With `hang_next`, set a shorter one.
         """
-        from algoliasearch.http.hosts import Host, HostsCollection
-
         region = inspect.signature(config_class).parameters.get("region")
         # Some clients cannot be configured without a region; none matters here.
         extra = {"region": "us"} if region is not None and region.default is inspect.Parameter.empty else {}
@@ -174,20 +171,14 @@ class LocalAlgolia:
 
     def search_config(self) -> SearchConfig:
         """A new `SearchConfig` that leads here."""
-        from algoliasearch.search.config import SearchConfig
-
         return self.config_for(SearchConfig)
 
     def insights_config(self) -> InsightsConfig:
         """A new `InsightsConfig` that leads here."""
-        from algoliasearch.insights.config import InsightsConfig
-
         return self.config_for(InsightsConfig)
 
     def recommend_config(self) -> RecommendConfig:
         """A new `RecommendConfig` that leads here."""
-        from algoliasearch.recommend.config import RecommendConfig
-
         return self.config_for(RecommendConfig)
 
     def save_objects(self, index: str, records: Iterable[Mapping[str, Any]]) -> list[str]:

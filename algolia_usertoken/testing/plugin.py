@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .. import testing  # which loads what annotations name when somebody evaluates them
+
 if TYPE_CHECKING:
     from ..identity import Identity
-    from .local_algolia import LocalAlgolia
-    from .mocker import AlgoliaRouter
 
 _MARKERS = {
     "algolia": "algolia(*, records=None, assert_all_called=True, assert_all_mocked=False): options of the fixtures "
@@ -202,7 +202,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.fixture
-def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
+def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRouter]:
     """
     A respx router that stands in for Algolia: no HTTP of any algoliasearch client leaves.
 
@@ -223,7 +223,7 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[AlgoliaRouter]:
 
 
 @pytest.fixture
-def local_algolia(request: pytest.FixtureRequest) -> Iterator[LocalAlgolia]:
+def local_algolia(request: pytest.FixtureRequest) -> Iterator[testing.LocalAlgolia]:
     """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
     from .local_algolia import LocalAlgolia
     from .seen import events_end_here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -85,6 +86,39 @@ def site(algolia: LocalAlgolia, npm: pathlib.Path) -> Iterator[Callable[..., str
     client.close()
 
 
+@pytest.fixture
+def same_for_everybody(npm: pathlib.Path) -> Iterator[str]:
+    """Pages that shared caches keep, with the JavaScript that docs/browser.md has for such pages."""
+    library = (npm / "search-insights" / "dist" / "search-insights.min.js").read_bytes()
+    documentation = pathlib.Path(__file__).parents[2] / "docs" / "browser.md"
+    section = documentation.read_text(encoding="utf-8").partition("## A page that is the same for everybody")[2]
+    from_cookie, from_view = re.findall(r"^```js\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[:2]
+    pages = {"/from-cookie": from_cookie, "/from-view": from_view}
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/algolia-settings":
+            body, kind, caching = json.dumps(own_settings()), "application/json", "no-cache"
+        elif path in pages:
+            body = f"""<!doctype html><link rel="icon" href="data:,"><script>{QUEUE}</script>
+                <script src="{INSIGHTS}"></script><script>{pages[path]}</script>"""
+            kind, caching = "text/html", "public, max-age=60"
+        else:
+            start_response("200 OK", [("Content-Type", "text/javascript"), ("Cache-Control", "public, max-age=60")])
+            return [library]
+        start_response("200 OK", [("Content-Type", kind), ("Cache-Control", caching)])
+        return [body.encode()]
+
+    rules: dict[str, Any] = {"set_cookie": True, "authenticated_user_token": lambda _: "user-1234"}
+    server = make_server("127.0.0.1", 0, IdentityMiddleware(app, **rules), handler_class=Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://localhost:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 def click(browser: Browser, algolia: LocalAlgolia) -> Any:
     """The event of a click on what the server found."""
     before = len(algolia.events)
@@ -155,6 +189,32 @@ def test_a_visitor_who_opted_out(browser: Browser, algolia: LocalAlgolia, site: 
     assert algolia.events == []
     assert [request for request in algolia.requests if "events" in request.path] == []
     assert algolia.searches[0].user_token is None
+
+
+def test_a_page_that_is_the_same_for_everybody_takes_the_token_from_the_cookie(
+    browser: Browser, same_for_everybody: str
+) -> None:
+    browser.open(f"{same_for_everybody}/from-cookie")
+    assert browser.cookie("_ALGOLIA") is None  # neither side makes one: caches keep the page, and nobody has consented
+    assert token_of_search_insights(browser) is None
+
+    browser.driver.add_cookie({"name": "_ALGOLIA", "value": "anonymous-ada"})
+    browser.open(f"{same_for_everybody}/from-cookie")
+
+    assert token_of_search_insights(browser) == "anonymous-ada"
+    assert browser.complaints() == []
+
+
+def test_a_page_that_is_the_same_for_everybody_asks_a_view_for_its_visitor(
+    browser: Browser, same_for_everybody: str
+) -> None:
+    browser.open(f"{same_for_everybody}/from-view")
+    browser.until(lambda: token_of_search_insights(browser))
+
+    assert token_of_search_insights(browser) == browser.cookie("_ALGOLIA")
+    login = "aa('getAuthenticatedUserToken', {}, (_, token) => arguments[0](token))"
+    assert browser.driver.execute_async_script(login) == "user-1234"
+    assert browser.complaints() == []
 
 
 def own_settings() -> dict[str, Any]:

@@ -283,15 +283,19 @@ def test_what_is_missing_is_said_to_be(field: str) -> None:
     assert "missing" not in str(caught.value)
 
 
-def test_texts_name_the_event_but_quote_little() -> None:
+def test_texts_name_the_event_and_quote_nothing_else() -> None:
     with pytest.raises(InvalidEventError, match=r"\(event 'Seen'\)$"):
         check(event(index=""))
-    with pytest.raises(InvalidEventError, match=r"\(event 'x{40}'\)$"):
+    with pytest.raises(InvalidEventError, match=r"printable ASCII characters: it has 65$"):
         check(event(eventName="x" * 65))
-    with pytest.raises(InvalidEventError, match=r"not 'x{40}' \(event 'Seen'\)$"):
-        check(filters(filters=["x" * 41]))
-    with pytest.raises(InvalidEventError, match=r"must hold non-empty strings, not int \(event 'Seen'\)$"):
-        check(event(objectIDs=[7]))
+    with pytest.raises(InvalidEventError, match=r"ASCII characters: it has 3, and the one at position 2 is none$"):
+        check(event(eventName="xéy"))
+    with pytest.raises(InvalidEventError, match=r"not a string of 41 characters at position 2 \(event 'Seen'\)$"):
+        check(filters(filters=["a:b", "x" * 41]))
+    with pytest.raises(InvalidEventError, match=r"strings, not int at position 2 \(event 'Seen'\)$"):
+        check(event(objectIDs=["1", 7]))
+    with pytest.raises(InvalidEventError, match=r"^index must be the name of an index$"):
+        check(event(eventName="jane@example.com", index=""))  # the name of an event, but it may well be somebody's
     with pytest.raises(InvalidEventError, match=r"positions has 2 items for 1 objects$"):
         check(click(positions=[1, 2]))
 
@@ -303,7 +307,13 @@ def test_texts_name_the_event_but_quote_little() -> None:
         (event(queryId=QUERY_ID), "queryId is no field of an event: queryID is meant (event 'Seen')"),
         (event(colour="red"), "colour is no field of an event (event 'Seen')"),
         (event() | {7: 1}, "int is no field of an event (event 'Seen')"),
-        (event(**{"x" * 41: 1}), f"{'x' * 40} is no field of an event (event 'Seen')"),
+        (event(**{"x" * 40: 1}), f"{'x' * 40} is no field of an event (event 'Seen')"),
+        (event(**{"x" * 41: 1}), "a string of 41 characters is no field of an event (event 'Seen')"),
+        (event(**{"a@b": 1}), "a string of 3 characters is no field of an event (event 'Seen')"),
+        (
+            purchase(objectData=[{"a@b": 1}]),
+            "objectData: a string of 3 characters is no field of an event (event 'Seen')",
+        ),
         (
             purchase(objectData=[{"query_id": QUERY_ID}]),
             "objectData.query_id is no field of an event: queryID is meant (event 'Seen')",
@@ -734,7 +744,11 @@ CLICKED = {**SEEN, "eventType": "click", "queryID": QUERY_ID, "positions": [1]}
         ({**BOUGHT, "value": "x" * 17}, "value", "must be a number, or a string of at most 16 characters"),
         ({**BOUGHT, "currency": "EURO"}, "currency", "must be the three letters of ISO 4217, as in 'EUR'"),
         ({**BOUGHT, "objectData": 7}, "objectData", "must be a list"),
-        ({**BOUGHT, "objectData": ["seven"]}, "objectData", "must hold objects, not 'seven'"),
+        (
+            {**BOUGHT, "objectData": ["seven"]},
+            "objectData",
+            "must hold objects, not a string of 5 characters at position 1",
+        ),
         ({**BOUGHT, "objectData": [{"price": []}]}, "objectData.price", "must be a number or a string"),
         ({**BOUGHT, "objectData": [{"quantity": 1.5}]}, "objectData.quantity", "must be an integer"),
         ({**BOUGHT, "objectIDs": None}, "objectIDs", "must be given"),
@@ -748,7 +762,8 @@ def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text:
         check(event)
 
     assert caught.value.field == field
-    assert str(caught.value) == f"{field} {text} (event {event['eventName']!r})"
+    name = " (event 'Seen')" if event["eventName"] else ""
+    assert str(caught.value) == f"{field} {text}{name}"
 
 
 @pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])

@@ -93,7 +93,7 @@ def test_it_is_frozen_and_has_no_room_for_more() -> None:
         ({"position": True}, TypeError, "position must be an int or None, not bool"),
         ({"position": 1.0}, TypeError, "position must be an int or None, not float"),
         ({"position": 0}, ValueError, "position must be at least 1, not 0"),
-        ({"user_token": "jane@example.com"}, InvalidUserTokenError, "user_token 'jane@example.com'"),
+        ({"user_token": "jane@example.com"}, InvalidUserTokenError, r"user_token \(16 characters\) has '@'"),
         ({"user_token": Identity("u-1")}, InvalidUserTokenError, "user_token must be a string, not Identity"),
     ],
 )

@@ -7,6 +7,7 @@ import copy
 import gc
 import logging
 import pickle
+import re
 import sys
 import threading
 import time
@@ -633,7 +634,8 @@ def test_a_resolve_that_fails_breaks_no_page(delivery: MemoryDelivery) -> None:
         assert events.stats.refused == 3
         for error, _ in errors.calls:
             assert isinstance(error, MissingUserTokenError)
-            assert str(error).endswith("resolve() raised RuntimeError: no request here")
+            assert re.search(r"resolve\(\) raised RuntimeError in test_sender\.py, line \d+$", str(error))
+            assert error.__cause__ is error.__context__ is None
 
         events.token_provider = TokenProvider(resolve=lambda: "not a token")
         assert not events.viewed_object_ids("Viewed", "products", ["1"])

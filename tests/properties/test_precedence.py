@@ -280,8 +280,11 @@ class Scope:
 
     def set(self, **token: str | None) -> None:
         changed = replace(self.current or Identity(), **token)
-        # Nothing left to say, where nothing was said: no answer again.
-        self.current = None if self.given is None and changed == Identity() else changed
+        # Nothing left to say, where nothing was said, or the login only: no answer again.
+        said_nothing_else = self.given is None or (
+            self.given.user_token is None and self.given.authenticated_user_token is not None
+        )
+        self.current = None if said_nothing_else and changed == Identity() else changed
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -440,6 +443,22 @@ def test_what_is_set_outside_of_any_scope(steps: list[tuple[bool, str | None]]) 
 
     contextvars.copy_context().run(run)
     assert current_identity() is None
+
+
+@given(identities, st.lists(st.tuples(st.booleans(), st.none() | tokens), max_size=5))
+@example(Identity(None, "login"), [(True, None)])
+@example(Identity(None, "login", "203.0.113.7"), [(True, None)])
+def test_what_is_set_in_a_scope(given_identity: Identity, steps: list[tuple[bool, str | None]]) -> None:
+    scope = Scope(given_identity)
+    with identity_scope(given_identity):
+        for login, token in steps:
+            if login:
+                set_authenticated_user_token(token)
+                scope.set(authenticated_user_token=token)
+            else:
+                set_user_token(token)
+                scope.set(user_token=token)
+            assert current_identity() == scope.current
 
 
 # -- Over HTTP -----------------------------------------------------------------------------------------------------

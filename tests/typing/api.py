@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from aiohttp import web
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.insights.config import InsightsConfig
@@ -63,6 +64,7 @@ from algolia_usertoken import (
     set_user_token,
     validate_user_token,
 )
+from algolia_usertoken.integrations.aiohttp import identity_middleware
 from algolia_usertoken.testing import LocalAlgolia
 
 # -- Who -----------------------------------------------------------------------------------------------------------
@@ -230,6 +232,8 @@ def search_clients(transporter: Transporter, transporter_sync: TransporterSync, 
     TokenAwareClientSync("app", "key", transporter)  # type: ignore[arg-type]
     TokenAwareClientSync("app", "key", None, None, "u-1")  # type: ignore[call-arg]
     TokenAwareClientSync.create_with_config(config, user_token_in="cookie")  # type: ignore[arg-type]
+    TokenAwareClientSync.create_with_config(config, user="u-1")  # type: ignore[call-arg]
+    TokenAwareClientSync.create_with_config(config, transporter)  # type: ignore[arg-type]
     client.with_identity(7)  # type: ignore[arg-type]
     client.secured_api_key()  # type: ignore[call-arg]
 
@@ -411,6 +415,12 @@ async def async_events() -> None:
     assert_type(await events.aclose(), bool)
     async with events as entered:
         assert_type(entered, EventSender)
+
+
+# -- In a web application ------------------------------------------------------------------------------------------
+
+web.Application(middlewares=[identity_middleware(set_cookie=lambda request: "consent" in request.cookies)])
+identity_middleware(set_cookie="no")  # type: ignore[arg-type]
 
 
 # -- In tests ------------------------------------------------------------------------------------------------------

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import copy
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.utils.cache import patch_vary_headers
 
-from ...context import current_identity, identity_scope
-from ..visitor import COOKIE_MAX_AGE, drive, drive_async, is_for_shared_caches
+from ...identity import Identity
+from ..visitor import VISIT, Visit, bridged_visit, drive, drive_async, outer_visit
 from .conf import visitor_rules
+from .page_cache import leave_out_pages_that_name_their_visitor
 
 __all__ = ["IdentityMiddleware"]
 
-# On a request whose page names its visitor: a cache must then keep a copy for each.
-IN_PAGE = "_algolia_user_token_in_page"
 # The request that is being served, for templates that are rendered without it.
 served: ContextVar[Any] = ContextVar("algolia_usertoken_django_request", default=None)
 
@@ -26,7 +26,8 @@ class IdentityMiddleware:
     """Serves each request as its visitor, streamed responses included; see the setting `ALGOLIA_USERTOKEN`.
 
     Put it after Django's session and authentication middleware. The functions of the settings are plain ones; for an
-    async request they run in Django's thread for sync code, where the ORM may be used.
+    async request they run in Django's thread for sync code, where the ORM may be used. Around it there may be another
+    middleware of this package, as `asgi.IdentityMiddleware`: then this one adds only what that did not know.
 
     Raises:
         ImproperlyConfigured: From the constructor, which Django calls when it starts: the settings are wrong.
@@ -43,64 +44,152 @@ class IdentityMiddleware:
         self._rules = visitor_rules(in_thread=self._is_async)
         if self._is_async:
             markcoroutinefunction(self)
+        leave_out_pages_that_name_their_visitor()
 
     def __call__(self, request: Any) -> Any:
         if self._is_async:
             return self._acall(request)
-        identity, new_token = drive(self._rules.flow_of_environ(request.META), request)
-        with identity_scope(identity), _serving(request):
-            return self._finished(request, self.get_response(request), new_token)
+        outer, visit = _visit_of(request)
+        visit.recognised(self._rules, *drive(self._rules.flow_of_environ(request.META, outer), request))
+        with _serving(request, visit, outer):
+            return _finished(request, self.get_response(request), visit, outer)
 
     async def _acall(self, request: Any) -> Any:
-        identity, new_token = await drive_async(self._rules.flow_of_environ(request.META), request)
-        with identity_scope(identity), _serving(request):
-            return self._finished(request, await self.get_response(request), new_token)
+        outer, visit = _visit_of(request)
+        visit.recognised(self._rules, *await drive_async(self._rules.flow_of_environ(request.META, outer), request))
+        with _serving(request, visit, outer):
+            return _finished(request, await self.get_response(request), visit, outer)
 
-    def _finished(self, request: Any, response: Any, new_token: str | None) -> Any:
-        if new_token is not None and not is_for_shared_caches(response.get("Cache-Control", "")):
-            response.set_cookie(self._rules.cookie, new_token, max_age=COOKIE_MAX_AGE, secure=request.is_secure())
-            patch_vary_headers(response, ["Cookie"])
-        elif getattr(request, IN_PAGE, False):
-            patch_vary_headers(response, ["Cookie"])
-        # A file on disk is left to the server, which may have a short cut for it.
-        if response.streaming and getattr(response, "file_to_stream", None) is None:
-            _carry_along(response)
-        return response
+
+def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
+    """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
+    scope = getattr(request, "scope", None)
+    outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
+    visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())
+    return outer, visit
 
 
 @contextlib.contextmanager
-def _serving(request: Any) -> Iterator[None]:
-    outer = served.get()
+def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
+    before = served.get()
     served.set(request)
     try:
-        yield
+        with visit.resumed():
+            yield
+    except BaseException:
+        if outer is None:
+            visit.close()
+        raise
     finally:
-        served.set(outer)
+        served.set(before)
 
 
-def _carry_along(response: Any) -> None:
-    """Have the rest of a streamed response produced as whoever is current now: it runs when this middleware is done."""
-    scope = identity_scope(current_identity())
-    content, close = response.streaming_content, response.close
-    contexts: list[Context] = []
+def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) -> Any:
+    """The response, with what the visit says in its headers, and streamed as this visit."""
+    if outer is None:
+        response = _with_headers(request, response, visit)
+    # A file on disk is left to the server, which may have a short cut for it.
+    if response.streaming and getattr(response, "file_to_stream", None) is None:
+        _carry_along(response, visit, outer)
+    elif outer is None:
+        visit.close()
+    return response
 
-    def run(function: Callable[..., Any], *args: Any) -> Any:
-        # In one copy of the context that the server iterates in. Under ASGI a step runs in a thread, and when the
-        # visitor leaves meanwhile, asgiref takes over what it has set by then, for good.
-        if not contexts:
-            contexts.append(copy_context())
-            contexts[0].run(scope.__enter__)
-        return contexts[0].run(function, *args)
 
-    def steps() -> Iterator[bytes]:
+def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
+    status = response.status_code
+    if visit.is_shown or visit.new_token is not None:
+        response = _copy(response)
+        if visit.new_token is not None and _may_become_304(request, response):
+            if visit.is_shown:
+                # The page has to arrive, as it has the new token in it. Its validators do not know of that.
+                del response["ETag"], response["Last-Modified"]
+            else:
+                status = 304
+        cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+        before = [*response.items(), *cookies]
+        after = visit.headers(status, before, secure=request.is_secure())
+        for name in {name for name, _ in before} - {name for name, _ in after}:
+            del response[name]
+        for name, value in after:
+            if (name, value) in before:
+                continue
+            if name == "Set-Cookie":
+                response.cookies.load(value)
+            else:
+                response[name] = value
+    # As they will be when the stream begins: a middleware around this one may change them.
+    visit.sent = {"status": status, "headers": response.items()}
+    return response
+
+
+def _copy(response: Any) -> Any:
+    """The same response with headers of its own: an application may give one that it has made before to many visitors.
+
+    Not with `copy.copy`, which for Django's responses leaves out what cannot be pickled.
+    """
+    own = object.__new__(type(response))
+    vars(own).update(vars(response))
+    own.headers = type(response.headers)(dict(response.items()))
+    own.cookies = copy.deepcopy(response.cookies)
+    return own
+
+
+def _may_become_304(request: Any, response: Any) -> bool:
+    """Whether Django's ConditionalGetMiddleware, which is around this one, may answer with a 304 instead."""
+    if request.method != "GET":
+        return False
+    has_etag = "ETag" in response or not response.streaming  # it makes one of the content
+    return ("HTTP_IF_NONE_MATCH" in request.META and has_etag) or (
+        "HTTP_IF_MODIFIED_SINCE" in request.META and "Last-Modified" in response
+    )
+
+
+def _carry_along(response: Any, visit: Visit, outer: Visit | None) -> None:
+    """Have the rest of a streamed response produced as this visit: it runs when this middleware is done.
+
+    All of it runs in one copy of the context that the view has left. What a step sets there is there at the next step,
+    and nowhere else: under ASGI a step of a sync stream runs in a thread, and when the visitor leaves meanwhile,
+    asgiref takes over what that has set by then, for good.
+    """
+    content, close, context = response.streaming_content, response.close, copy_context()
+
+    def steps() -> Iterator[Any]:
         end = object()
-        while (part := run(next, content, end)) is not end:
+        while (part := context.run(next, content, end)) is not end:
             yield part
 
-    @scope
-    async def async_steps() -> AsyncIterator[bytes]:
-        async for part in content:
+    async def async_steps() -> AsyncIterator[Any]:
+        iterator = aiter(content)
+        while True:
+            try:
+                part = await _in_context(context, anext(iterator))
+            except StopAsyncIteration:
+                return
             yield part
+
+    def close_all() -> None:
+        try:
+            context.run(close)
+        finally:
+            if outer is None:
+                visit.close()
 
     response.streaming_content = async_steps() if response.is_async else steps()
-    response.close = lambda: run(close)
+    response.close = close_all
+
+
+@types.coroutine
+def _in_context(context: Context, awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
+    """Await with each step in `context`. A task of its own could do that too, but not be cancelled with this one."""
+    steps: Any = awaitable.__await__()
+    step, value = steps.send, None
+    while True:
+        try:
+            waiting_for = context.run(step, value)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, value = steps.send, (yield waiting_for)
+        except BaseException as error:
+            step, value = steps.throw, error

@@ -1,0 +1,31 @@
+"""Keeps each page that names its visitor out of Django's own cache: `cache_page`, and the cache of the whole site."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from django.middleware.cache import UpdateCacheMiddleware
+
+from ...context import current_request
+
+
+@functools.cache
+def leave_out_pages_that_name_their_visitor() -> None:
+    """Have Django's cache middleware pass such a page on, once for the whole process.
+
+    `cache_page` keeps a page before this package's middleware sees the response, so the decision has to be made there.
+    Django's own switch on the request (`_cache_update_cache`) does not hold: `cache_page` sets it anew when the view
+    begins, after the token may have been taken from `browser.settings()` by the view's class, say; and Django REST
+    framework wraps the request in one with a switch of its own.
+    """
+    keep = UpdateCacheMiddleware.process_response
+
+    @functools.wraps(keep)
+    def process_response(self: Any, request: Any, response: Any) -> Any:
+        visit = current_request()
+        if visit is not None and visit.is_shown:
+            return response
+        return keep(self, request, response)
+
+    UpdateCacheMiddleware.process_response = process_response
