@@ -72,7 +72,6 @@ class RequestFrame:
     # What most requests leave as it is stands here, as one is made for each request.
     is_open = True
     is_shown = False  # whether a page or a JSON answer has the identity in it
-    when_shown: Callable[[], None] | None = None  # what else an integration has to do then
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
     _scope: RequestFrame | None = None
     _token: Token[AnyFrame | None] | None = None  # of the context that this frame belongs to
@@ -110,6 +109,10 @@ class RequestFrame:
             _leave(self)
         self._token = None
 
+    def resume(self) -> None:
+        """Serve this request in a context that does not know of it, and that ends with the request."""
+        _frame.set(self)
+
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
@@ -129,22 +132,16 @@ class RequestFrame:
             self._token = token
             _frame.set(before)
 
-    def resume(self) -> None:
-        """As `resumed`, for a context that ends with the request."""
-        _frame.set(self)
-
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
-        # connection's callbacks in the context in which it was last asked to read on.
-        self.when_shown = self._token = self._outer = None
+        # What is around this frame may be the frame of an earlier request: asyncio calls a connection's callbacks in the
+        # context in which it was last asked to read on.
+        self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
         self.is_shown = True
-        if self.when_shown is not None:
-            self.when_shown()
         return True
 
     def become(self, identity: Identity) -> None:

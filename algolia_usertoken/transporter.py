@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import warnings
 from copy import copy
+from functools import partial
 from types import FrameType
 from typing import Any, Literal, TypeVar, get_args
 
@@ -117,6 +118,10 @@ class _TokenAware:
         self._on_missing_user_token = on_missing_user_token
         self._forward_client_ip = forward_client_ip
         self._prepare_for_loop = what_prepares_for_loops(inside)
+        if inside is not transporter:
+            for name in ("request", "request_stream"):
+                if name in transporter.__dict__:  # a mock, which is to hold for the view that is being made, too
+                    self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
         self._transporter: Any = inside  # the last: what is set from now on is set on it
 
     def with_provider(self, token_provider: TokenProvider) -> Self:
@@ -212,6 +217,16 @@ class _TokenAware:
             use_read_transporter=use_read_transporter,
         )
 
+    def _send_with(
+        self, send: Any, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> Any:
+        return send(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
+
     def close(self) -> Any:
         """Close the transporter inside."""
         return self._transporter.close()
@@ -247,7 +262,10 @@ class _TokenAware:
         # What a custom transporter has besides is its users' to reach. Not while it is being copied or unpickled.
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._transporter, name)
+        value = getattr(self._transporter, name)
+        if name in getattr(self._transporter, "__dict__", ()) and not hasattr(_TokenAware, name):
+            setattr(_TokenAware, name, _InsideValue(name))
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._is_own(name):
@@ -272,7 +290,7 @@ class _TokenAware:
 
 
 class _Inside:
-    """An attribute that algoliasearch's transporters have by their class: it is that of the transporter inside."""
+    """An attribute that ours have by their class, as all transporters of algoliasearch: it is the one inside."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -281,8 +299,21 @@ class _Inside:
         return self if transporter is None else getattr(transporter._transporter, self._name)
 
 
-# `_session` is there while respx stands in for Algolia.
-for _name in {"_session", *dir(Transporter), *dir(TransporterSync)}:
+class _InsideValue(_Inside):
+    """One that the transporter inside has by itself: after a test, pytest's monkeypatch puts its value back.
+
+    What has no `__set__` it deletes, as a method of the instance that hides the one of the class.
+    """
+
+    def __set__(self, transporter: _TokenAware, value: Any) -> None:
+        setattr(transporter._transporter, self._name, value)
+
+    def __delete__(self, transporter: _TokenAware) -> None:
+        delattr(transporter._transporter, self._name)
+
+
+_TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class
+for _name in {*dir(Transporter), *dir(TransporterSync)}:
     if not _name.startswith("__") and not hasattr(_TokenAware, _name):
         setattr(_TokenAware, _name, _Inside(_name))
 
@@ -314,9 +345,15 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     @markcoroutinefunction
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
-        if self._prepare_for_loop is not None:
-            self._prepare_for_loop(self._transporter)
-        return super().request(verb, path, request_options, use_read_transporter)
+        inside, prepare = self._transporter, self._prepare_for_loop
+        if prepare is not None:
+            prepare(inside)
+        return inside.request(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
 
     def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it, and iterate over the events of its answer."""

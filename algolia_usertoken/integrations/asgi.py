@@ -68,7 +68,7 @@ class IdentityMiddleware:
         client_ip: bool = False,
         opted_out: Callable[[Scope], bool | Awaitable[bool]] | None = None,
     ) -> None:
-        check_application(app, _INSTEAD)
+        check_application(app, _INSTEAD, "an ASGI", "scope", "receive", "send")
         self.app = app
         self._rules = VisitorRules(
             authenticated_user_token=authenticated_user_token,

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import shop_django  # noqa: F401 - sets Django up
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.wsgi import WsgiToAsgi
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
@@ -194,6 +195,22 @@ class TestInsideAnotherMiddleware:
             return around_with(server)(identity_scope("in-between")(app))
 
         assert asked(server, view, around=between).json()["userToken"] == "in-between"
+
+
+@views
+def test_under_wsgi_in_a_thread_of_an_asgi_server_there_is_one_token_and_one_cookie(view: Any) -> None:
+    async def ask() -> httpx.Response:
+        app = asgi.IdentityMiddleware(WsgiToAsgi(WSGIHandler()), set_cookie=True)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+            return await client.get("/")
+
+    with override_settings(
+        ROOT_URLCONF=(path("", view),), MIDDLEWARE=MIDDLEWARE, ALGOLIA_USERTOKEN={"SET_COOKIE": True}
+    ):
+        response = asyncio.run(ask())
+
+    (cookie,) = response.headers.get_list("set-cookie")
+    assert cookie.startswith(f"_ALGOLIA={response.json()['userToken']};")
 
 
 @servers

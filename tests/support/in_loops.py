@@ -175,8 +175,8 @@ def a_client_closed_in_one_loop_while_another_searches(algolia: LocalAlgolia, cl
             await client.with_identity("u").close()
 
     with threads(lambda: asyncio.run(go_on())):
-        assert searched.wait(60)
         try:
+            assert searched.wait(60)
             asyncio.run(close())
         finally:
             closed.set()
@@ -202,7 +202,9 @@ def a_search_when_the_loop_has_closed_its_generators(algolia: LocalAlgolia, clie
         try:
             yield 1
         finally:
-            while not client._transporter._session.closed:  # noqa: ASYNC110 - what it waits for has no event
+            for _ in range(10_000):
+                if client._transporter._session.closed:
+                    break
                 await asyncio.sleep(0)
             await search(client)
 
@@ -239,10 +241,8 @@ class Quiet(wsgiref.simple_server.WSGIRequestHandler):
 
 def ask(application: Any, algolia: LocalAlgolia) -> None:
     """Serve an application, not on the main thread, as workers with threads do, and ask it for 20 pages."""
-    with (
-        wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=Quiet) as server,
-        threads(lambda: server.serve_forever(poll_interval=0.01)),
-    ):
+    server = wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=Quiet)
+    with server, threads(lambda: server.serve_forever(poll_interval=0.01)):
         try:
             for number in range(20):
                 url = f"http://127.0.0.1:{server.server_port}/{number}"

@@ -60,16 +60,18 @@ def login_of(request: HttpRequest) -> str | None:
 
 
 def in_sync_view(request: HttpRequest, **_: Any) -> Any:
-    return JsonResponse(shop.search(request.path[1:]))
+    return JsonResponse(shop.act_and_search(request.path[1:]))
 
 
 async def in_async_view(request: HttpRequest, **_: Any) -> Any:
+    shop.act(request.path[1:])
     return JsonResponse(await shop.search_async(request.path[1:], shared=isinstance(request, ASGIRequest)))
 
 
 def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
     def body() -> Iterator[bytes]:
         try:
+            shop.act(request.path[1:])
             for _ in range(3):
                 shop.search(request.path[1:])
                 yield b"."
@@ -82,6 +84,7 @@ def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
 
 async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
     async def body() -> AsyncIterator[bytes]:
+        shop.act(request.path[1:])
         for _ in range(3):
             await shop.search_async(request.path[1:])
             yield b"."
@@ -91,6 +94,7 @@ async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
 
 
 def before_an_error(request: HttpRequest, **_: Any) -> Any:
+    shop.act(request.path[1:])
     raise ZeroDivisionError
 
 
