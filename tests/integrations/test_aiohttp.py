@@ -29,6 +29,7 @@ from algolia_usertoken import (
     set_authenticated_user_token,
     set_user_token,
 )
+from algolia_usertoken.context import current_request
 from algolia_usertoken.integrations.aiohttp import identity_middleware
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
@@ -136,7 +137,7 @@ class TestEachRequest:
         left: list[weakref.ref[Any]] = []
 
         async def handler(request: web.Request) -> web.Response:
-            left.extend([weakref.ref(request), weakref.ref(request.writer)])
+            left.extend(map(weakref.ref, [request, request.writer, current_request() or request]))
             return await say_who(request)
 
         without = web.Application()
@@ -145,8 +146,8 @@ class TestEachRequest:
         try:
             for app in (without, new_app(handler, set_cookie=True)):
                 await get(app)
-            by_aiohttp = [reference() is not None for reference in left[:2]]
-            by_us = [reference() is not None for reference in left[2:]]
+            by_aiohttp = [reference() is not None for reference in left[:3]]
+            by_us = [reference() is not None for reference in left[3:]]
         finally:
             gc.enable()
 
