@@ -73,7 +73,6 @@ class RequestFrame:
     # What most requests leave as it is stands here, as one is made for each request.
     is_open = True
     is_shown = False  # whether a page or a JSON answer has the identity in it
-    when_shown: Callable[[], None] | None = None  # what else an integration has to do then
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
     _scope: RequestFrame | None = None
     _token: Token[AnyFrame | None] | None = None  # of the context that this frame belongs to
@@ -94,10 +93,10 @@ class RequestFrame:
     @property
     def outer(self) -> AnyFrame | None:
         """What was in force before this frame."""
-        if self._token is None or self._scope is not None or self._outer is not None:
+        if self._token is None or self._scope is not None:
             return self._outer
         before = self._token.old_value
-        return None if before is Token.MISSING or before is self else before
+        return None if before is Token.MISSING else before
 
     def enter(self) -> None:
         """Put this frame on top of the current context, which is its own from now on."""
@@ -112,7 +111,7 @@ class RequestFrame:
         self._token = None
 
     def resume(self) -> None:
-        """Serve this request in a context that does not know of it, and that goes with the request."""
+        """Serve this request in a context that does not know of it, and that ends with the request."""
         _frame.set(self)
 
     @contextmanager
@@ -125,26 +124,25 @@ class RequestFrame:
         if before is not self and current_request() is self:
             yield
             return
-        token, outer = self._token, self._outer
-        self._outer = self.outer if before is self else before
-        self._token = _frame.set(self)
+        # What is around this frame stays there: it may be this frame that was in force, and none is around itself.
+        _frame.set(self.outer)
+        token, self._token = self._token, _frame.set(self)
         try:
             yield
         finally:
-            self._token, self._outer = token, outer
+            self._token = token
             _frame.set(before)
 
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # What these hold may hold this frame, or be the frame of an earlier request.
-        self.when_shown = self._token = self._outer = None
+        # What is around this frame may be the frame of an earlier request: asyncio calls the callbacks of a connection
+        # in the context in which it was last asked to read on.
+        self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
         self.is_shown = True
-        if self.when_shown is not None:
-            self.when_shown()
         return True
 
     def become(self, identity: Identity) -> None:

@@ -121,9 +121,9 @@ def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
 
 def keep_session_per_loop(transporter: Transporter) -> None:
     """Have a transporter that has no session use one for each event loop."""
-    attributes = transporter.__dict__
-    if attributes.get("_session") is None:
-        sessions: SessionPerLoop = attributes.setdefault("_session_per_loop", SessionPerLoop())  # one for all threads
+    if transporter.__dict__.get("_session") is None:
+        # One for all threads, also for two that come here at once.
+        sessions: SessionPerLoop = transporter.__dict__.setdefault("_session_per_loop", SessionPerLoop())
         sessions.stand_in(transporter)
 
 

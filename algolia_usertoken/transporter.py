@@ -345,9 +345,15 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     @markcoroutinefunction
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
-        if self._prepare_for_loop is not None:
-            self._prepare_for_loop(self._transporter)
-        return super().request(verb, path, request_options, use_read_transporter)
+        inside, prepare = self._transporter, self._prepare_for_loop
+        if prepare is not None:
+            prepare(inside)
+        return inside.request(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
 
     def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it, and iterate over the events of its answer."""

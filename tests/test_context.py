@@ -958,6 +958,15 @@ class TestRequest:
                 assert frame.identity == Identity("visitor")
         assert around == Identity("around")
 
+    def test_resumed_where_it_is_in_force_it_is_not_around_itself(self) -> None:
+        """Who looked for the end of a scope that was opened elsewhere would never come to an end."""
+        with identity_scope("around"), request() as frame:
+            around = frame.outer
+            with frame.resumed():
+                assert frame.outer is around
+                identity_scope("opened-elsewhere").__exit__(None, None, None)
+            assert frame.outer is around
+
     async def test_keeps_the_state_of_an_asgi_scope_up_to_date(self) -> None:
         state: dict[str, Any] = {}
         with request() as frame:
