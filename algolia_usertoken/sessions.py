@@ -82,7 +82,7 @@ class SessionPerLoop:
         for loop in list(self._opened):
             if loop.is_closed():
                 opened = self._opened.pop(loop, None)
-                if opened is not None:
+                if opened is not None:  # pragma: no branch - another thread was quicker
                     _close_without_loop(opened.session)
 
     def _forget(self, loop: asyncio.AbstractEventLoop, session: ClientSession) -> None:
@@ -121,9 +121,9 @@ def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
 
 def keep_session_per_loop(transporter: Transporter) -> None:
     """Have a transporter that has no session use one for each event loop."""
-    attributes = transporter.__dict__
-    if attributes.get("_session") is None:
-        sessions: SessionPerLoop = attributes.setdefault("_session_per_loop", SessionPerLoop())  # one for all threads
+    if transporter.__dict__.get("_session") is None:
+        # One for all threads, also for two that come here at once.
+        sessions: SessionPerLoop = transporter.__dict__.setdefault("_session_per_loop", SessionPerLoop())
         sessions.stand_in(transporter)
 
 
@@ -149,9 +149,8 @@ async def close_sessions(transporter: Any) -> None:
 
 def _opens_its_own(transporter_class: type) -> bool:
     """Whether a subclass of `Transporter` looks after `_session` by itself: with a CA of its own, say."""
-    for ancestor in transporter_class.__mro__:
-        if ancestor is Transporter:
-            break
+    ancestors = transporter_class.__mro__
+    for ancestor in ancestors[: ancestors.index(Transporter)]:
         for value in vars(ancestor).values():
             function = getattr(value, "__func__", getattr(value, "fget", value))
             if any("_session" in code.co_names for code in _codes(getattr(function, "__code__", None))):
@@ -216,7 +215,8 @@ def _close_without_loop(session: ClientSession) -> None:
         for part in (of_socket, transport):
             with suppress(RuntimeError):  # "Event loop is closed", where all is done but the socket
                 part.abort()
-        if hasattr(of_socket, "_call_connection_lost"):  # asyncio's own; uvloop's are closed with their loop
+        # asyncio's own; uvloop's are closed with their loop.
+        if hasattr(of_socket, "_call_connection_lost"):  # pragma: no branch
             with suppress(RuntimeError):
                 of_socket._call_connection_lost(None)
 

@@ -30,9 +30,9 @@ from .provider import TokenProvider
 from .search_request import AB_TEST, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
     from inspect import markcoroutinefunction
-else:
+else:  # pragma: no cover - the same
     from asyncio.coroutines import _is_coroutine  # type: ignore[attr-defined]
 
     _Function = TypeVar("_Function")
@@ -355,7 +355,7 @@ class _TokenAware:
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._is_own(name):
             setattr(self._transporter, name, value)
-        elif getattr(value, "__self__", None) is self and value.__func__ is getattr(type(self), name, None):
+        elif getattr(value, "__self__", None) is self and getattr(value, "__func__", None) is getattr(type(self), name):
             # A method of ours is put back, by pytest's monkeypatch for one. In `__dict__` a view would take it over.
             self.__dict__.pop(name, None)
         else:
@@ -392,9 +392,6 @@ class _InsideValue(_Inside):
 
     def __set__(self, transporter: _TokenAware, value: Any) -> None:
         setattr(transporter._transporter, self._name, value)
-
-    def __delete__(self, transporter: _TokenAware) -> None:
-        delattr(transporter._transporter, self._name)
 
 
 _TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class
@@ -434,9 +431,15 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     @markcoroutinefunction
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
-        if self._prepare_for_loop is not None:
-            self._prepare_for_loop(self._transporter)
-        return super().request(verb, path, request_options, use_read_transporter)
+        inside, prepare = self._transporter, self._prepare_for_loop
+        if prepare is not None:
+            prepare(inside)
+        return inside.request(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
 
     def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it, and iterate over the events of its answer."""

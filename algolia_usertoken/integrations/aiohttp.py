@@ -8,7 +8,6 @@ the access log come after all middlewares, in the same task. So the identity is 
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable
@@ -30,6 +29,21 @@ __all__ = ["identity_middleware"]
 _SESSION_COOKIE = "AIOHTTP_SESSION"
 # Where the request keeps its visit, for a middleware inside of this one. aiohttp has keys of this kind since 3.14.
 _VISIT: Any = web.RequestKey(VISIT, Visit) if hasattr(web, "RequestKey") else VISIT
+
+
+class _Visit(Visit):
+    task: asyncio.Task[Any] | None = None
+
+    def end_with_this_task(self) -> None:
+        """Let the end of the task that is running now be the end of the request."""
+        self.is_open, self.task = True, asyncio.current_task()
+        assert self.task is not None
+        self.task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        if self.task is task:
+            self.task = None
+            self.close()
 
 
 def identity_middleware(
@@ -90,34 +104,15 @@ def identity_middleware(
         if visit is None:
             visit = request[_VISIT] = _Visit(Identity())
             visit.enter()
-            _end_with_this_task(visit)
+            visit.end_with_this_task()
             _write_headers_of(visit, request.writer, request.secure)
         elif not visit.is_open:  # a middleware around this one tries again, and its first try was a task of its own
-            _end_with_this_task(visit)
+            visit.end_with_this_task()
         visit.recognised(rules, *visitor)
-        if current_request() is visit:
-            return await handler(request)
-        with visit.resumed():
+        with visit.resumed():  # this may be another task than the one in which it was opened
             return await handler(request)
 
     return serve_as_visitor
-
-
-class _Visit(Visit):
-    task: asyncio.Task[Any] | None = None  # whose end is the request's
-
-
-def _end_with_this_task(visit: _Visit) -> None:
-    """Have the task that is running now be the one that serves the request, and whose end is the request's."""
-    task = asyncio.current_task()
-    assert task is not None
-    visit.is_open, visit.task = True, task
-    task.add_done_callback(functools.partial(_end, visit))
-
-
-def _end(visit: _Visit, task: asyncio.Task[Any]) -> None:
-    if visit.task is task:
-        visit.close()
 
 
 def _write_headers_of(visit: _Visit, writer: AbstractStreamWriter, secure: bool) -> None:
@@ -132,7 +127,7 @@ def _write_headers_of(visit: _Visit, writer: AbstractStreamWriter, secure: bool)
         if current_request() is not visit:
             # A middleware around this one has run it in another task, as `asyncio.wait_for` does before Python 3.12.
             visit.resume()
-            _end_with_this_task(visit)
+            visit.end_with_this_task()
         status = int(status_line.split()[1])
         given = list(headers.items())
         sent = visit.headers(status, given, secure=secure)

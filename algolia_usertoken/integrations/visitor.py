@@ -435,18 +435,40 @@ async def drive_async(flow: Flow, request: Any) -> Visitor:
         return visitor
 
 
-def check_application(app: object, own: Mapping[str, str]) -> None:
-    """Refuse what is no application for a middleware; `own` says what to use instead, by the framework's package.
+def check_application(app: object, own: Mapping[str, str], kind: str, *arguments: str) -> None:
+    """Refuse what is no application for a middleware.
+
+    Args:
+        app: What was given for one.
+        own: What to use instead, by the framework's package.
+        kind: What such applications are called.
+        arguments: What they take.
 
     Raises:
-        TypeError: `app` is not callable, or is an application of one of these frameworks.
+        TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.
     """
     for base in type(app).__mro__:
         instead = own.get(base.__module__.partition(".")[0])
         if instead is not None:
             raise TypeError(f"app must not be a {base.__module__.partition('.')[0]} application: {instead}")
+    if not _takes(app, arguments):
+        raise TypeError(
+            f"app must be {kind} application, which is called with {', '.join(arguments)}, not {type(app).__name__}"
+        )
+
+
+def _takes(app: object, arguments: tuple[str, ...]) -> bool:
     if not callable(app):
-        raise TypeError(f"app must be an application, not {type(app).__name__}")
+        return False
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # it has none, as some that are written in C
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_function(name: str, value: object, allow_async: bool, or_else: str = "") -> None:

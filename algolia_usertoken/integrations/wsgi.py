@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import Any
@@ -72,7 +73,9 @@ class IdentityMiddleware:
             client_ip=client_ip,
             opted_out=opted_out,
         )
-        check_application(app, _INSTEAD)
+        check_application(app, _INSTEAD, "a WSGI", "environ", "start_response")
+        if inspect.iscoroutinefunction(app):
+            raise TypeError("app must be a WSGI application, not a coroutine function")
         self.app = app
         self._serve = serving(app, lambda environ, visit: recognise(rules, environ, environ, visit))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 import serving
 from ports import free_port
 
+AIOHTTP_APP = "app_aiohttp:make_app"
 APACHE_MODULES = pathlib.Path("/usr/lib/apache2/modules")
 
 APPLICATIONS: dict[str, Callable[[int], list[str]]] = {
@@ -20,6 +22,7 @@ APPLICATIONS: dict[str, Callable[[int], list[str]]] = {
     "WSGI": lambda port: serving.gunicorn("app_wsgi:app", port, "--threads", "4"),
     "Flask": lambda port: serving.gunicorn("app_flask:app", port, "--threads", "4"),
     "Django": lambda port: serving.gunicorn("app_django:app", port, "--threads", "4"),
+    "aiohttp": lambda port: [sys.executable, "-m", "aiohttp.web", *("-H", "127.0.0.1", "-P", str(port)), AIOHTTP_APP],
 }
 
 

@@ -197,7 +197,7 @@ class TestInsideAnotherMiddleware:
         assert asked(server, view, around=between).json()["userToken"] == "in-between"
 
 
-@pytest.mark.parametrize("view", [tell, tell_async], ids=["sync view", "async view"])
+@views
 def test_under_wsgi_in_a_thread_of_an_asgi_server_there_is_one_token_and_one_cookie(view: Any) -> None:
     async def ask() -> httpx.Response:
         app = asgi.IdentityMiddleware(WsgiToAsgi(WSGIHandler()), set_cookie=True)

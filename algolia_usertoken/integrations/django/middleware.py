@@ -11,7 +11,6 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from ...context import current_request
 from ...identity import Identity
 from ..visitor import VISIT, Visit, bridged_visit, drive, drive_async, outer_visit
 from .conf import visitor_rules
@@ -75,8 +74,7 @@ def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
     before = served.get()
     served.set(request)
     try:
-        # Where the visit is in force already, a scope that was opened since stays on top of it.
-        with contextlib.nullcontext() if current_request() is visit else visit.resumed():
+        with visit.resumed():
             yield
     except BaseException:
         if outer is None:
