@@ -437,7 +437,7 @@ class TokenAwareTransporter(_TokenAware, Transporter):
         return inside.request(
             verb=verb,
             path=path,
-            request_options=self.identified(verb, path, request_options),
+            request_options=self.apply_identity(verb, path, request_options),
             use_read_transporter=use_read_transporter,
         )
 
