@@ -1020,7 +1020,9 @@ def test_an_attribute_that_was_not_there_is_set_inside_and_goes_again(transporte
     assert not hasattr(inside, "new")
 
 
-@pytest.mark.parametrize("name", ["token_provider", "request", "request_stream", "close", "identified", "_transporter"])
+@pytest.mark.parametrize(
+    "name", ["token_provider", "request", "request_stream", "close", "apply_identity", "_transporter"]
+)
 def test_what_it_has_itself_is_set_on_it_and_put_back(transporter: Any, name: str) -> None:
     inside = vars(transporter)["_transporter"]
     before, before_inside = vars(transporter).copy(), vars(inside).copy()
