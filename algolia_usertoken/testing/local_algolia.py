@@ -220,7 +220,11 @@ class LocalAlgolia:
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """Where searches and events disagree about who the user is; see `Mismatch` for the kinds. Empty is right."""
+        """
+        Where searches and events disagree about who the user is, or an event happened too long after its search.
+
+        See `Mismatch` for the kinds. Empty is right.
+        """
         return self._received.mismatches()
 
     def clear(self) -> None:
