@@ -344,9 +344,10 @@ def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch |
     return Mismatch(
         "event_too_late",
         f"the event {event.event_name!r} of user token {_shown(event.user_token)} happened more than one hour "
-        f"after its search for {_shown(search.query)} in {search.index}; Algolia accepts it, but its click "
-        "analytics does not count it for that search. The timestamp must be the time at which the visitor acted, not the time of "
-        "sending; for a visitor who comes back later, search again and use the new queryID, or send the event without a queryID",
+        f"after its search for {_shown(search.query)} in {search.index}; Algolia accepts it, but its click analytics "
+        "does not count it for that search. The timestamp must be the time at which the visitor acted, not the time "
+        "of sending; for a visitor who comes back later, search again and use the new queryID, or send "
+        "the event without a queryID",
         search,
         event,
     )
