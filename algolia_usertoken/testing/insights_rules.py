@@ -98,7 +98,9 @@ def refusal(body: Any, now: float) -> str | None:
 
 
 def _as_told(error: _Invalid, event: str) -> str:
-    return error.message if error.where is None else f"Invalid payload: {event}{error.where}: {error.message}"
+    if error.where is None:
+        return error.message
+    return f"Invalid payload: {(event + error.where).lstrip('.')}: {error.message}"
 
 
 def events_of(body: Any) -> Any:

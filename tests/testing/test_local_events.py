@@ -403,7 +403,7 @@ BATCH = "Invalid type for field : expected insights.PublicEventsBatch, got"
         ('"events"', f"{BATCH} string"),
         ("7", f"{BATCH} number"),
         ({"events": objects()}, "Invalid type for field events: expected array, got object"),
-        ({"events": [objects()], "Events": []}, "Invalid payload: .events: is there twice, in different spellings"),
+        ({"events": [objects()], "Events": []}, "Invalid payload: events: is there twice, in different spellings"),
         ({"events": [objects()] * 1001}, "Cannot process more than 1000 events in a batch"),
     ],
 )
