@@ -32,9 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provider": {"errors", "identity", "context"},
     "search_request": {"errors", "identity"},
     "transporter": {"errors", "identity", "provider", "search_request"},
-    "events.model": {"errors", "identity"},
+    "events.plain": set(),
+    "events.model": {"errors", "identity", "events.plain"},
     "events.delivery": {"errors", "events.model"},
-    "events": {"errors", "identity", "provider", "events.model", "events.delivery"},
+    "events": {"errors", "identity", "provider", "events.plain", "events.model", "events.delivery"},
     "insights": {"errors", "identity", "provider", "events.model"},
     "clients": {
         "errors",

@@ -337,7 +337,8 @@ def _plain_items(each: Any) -> Any:
     def plain_items(values: Any) -> Any:
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
             return values
-        return [each(value) for value in plain.items(values)]
+        found = plain.items(values)
+        return values if found is None else [each(value) for value in found]
 
     return plain_items
 
@@ -557,13 +558,18 @@ def _if_decimal(amount: Any) -> str:
 
 
 def as_list(field: str, items: Any) -> list[Any]:
+    """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
     try:
-        return plain.items(items)
+        found = plain.items(items)
     except Exception as error:
-        failure = InvalidEventError(f"{field} can't be read: {raised(error)}", field)
-    raise failure
+        failure = f"can't be read: {raised(error)}"
+    else:
+        if found is not None:
+            return found
+        failure = f"has more than {plain.MAX_ITEMS} items"
+    raise InvalidEventError(f"{field} {failure}", field)
 
 
 def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
@@ -572,11 +578,11 @@ def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventErr
 
 
 def _unknown_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
-    unknown = next(field for field in data if not (type(field) is str and field in _OBJECT_DATA_FIELDS))
+    unknown = next(field for field in data if field not in _OBJECT_DATA_FIELDS)
     name = field_name(unknown)
     if name is None:
-        return InvalidEventError(f"objectData: {kind(unknown)} is no field of it{of_event(event)}", "objectData")
-    return _invalid(event, f"objectData.{name}", "is no field of it")
+        return InvalidEventError(f"objectData: {kind(unknown)} is no field of an event{of_event(event)}", "objectData")
+    return _invalid(event, f"objectData.{name}", "is no field of an event")
 
 
 def unreadable(error: Exception) -> InvalidEventError:

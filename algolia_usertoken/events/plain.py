@@ -82,18 +82,12 @@ def mapping(value: Any) -> Any:
     return value
 
 
-def items(value: Iterable[Any]) -> list[Any]:
-    """A list of its own.
-
-    Raises:
-        ValueError: There are more than a million.
-    """
+def items(value: Iterable[Any]) -> list[Any] | None:
+    """A list of its own, or None: more than a million, which may have no end."""
     if type(value) is list or type(value) is tuple:
         return list(value)
     found = list(islice(iter(value), MAX_ITEMS + 1))
-    if len(found) > MAX_ITEMS:
-        raise ValueError("too many")
-    return found
+    return found if len(found) <= MAX_ITEMS else None
 
 
 def json_form(value: Any) -> Any:

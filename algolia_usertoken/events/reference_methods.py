@@ -197,10 +197,14 @@ def _query_id(event: Event, reference: HitReference, identity: Identity | None) 
     """The search that an event about a hit can name.
 
     Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only where
-    they are the same. And a click after a search needs a position.
+    they are the same. A click after a search needs a position, and the items of a purchase name no message of an agent.
     """
-    attributable = event["eventType"] != "click" or reference.position is not None
-    return reference.query_id if attributable and reference.made_for(identity) else None
+    if reference.query_id is None or not reference.made_for(identity):
+        return None
+    if event["eventType"] == "click":
+        return None if reference.position is None else reference.query_id
+    is_message = event.get("eventSubtype") == "purchase" and reference.query_id.startswith("message_")
+    return None if is_message else reference.query_id
 
 
 def _check_references(event: Event, references: Sequence[Any]) -> None:
