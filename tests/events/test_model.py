@@ -765,7 +765,7 @@ def test_event_after_a_search_names_it(good: dict[str, Any]) -> None:
         (
             {"objectData": [{}, {"price": 1}]},
             "objectData.queryID",
-            "objectData.queryID must be given for one object at least: the search that led to it. Without any, use purch",
+            "objectData.queryID must be given for one object at least: the search that led to it.",
         ),
         ({"objectData": [{"queryID": None}]}, "objectData.queryID", "objectData.queryID must be given"),
         ({"objectData": ["x"]}, "objectData.queryID", "objectData.queryID must be given"),
