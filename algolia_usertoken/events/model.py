@@ -237,11 +237,13 @@ def check(event: Mapping[str, Any]) -> None:
 def batch_copy(body: Any) -> Event:
     """A copy of the body of a request with its `events`; what stands beside them is in it as JSON has it.
 
+    What is no mapping has none.
+
     Raises:
-        InvalidEventError: It is no mapping, or what stands beside its `events` has no JSON form, or nearly their name.
+        InvalidEventError: What stands beside its `events` has no JSON form, or nearly their name.
     """
     if not isinstance(body, Mapping):
-        raise InvalidEventError("events must be given, in a dict: {'events': […]}", "events")
+        return {}
     own = _renamed(_with_texts_as_keys(_as_dict(body)), frozenset({"events"}))
     return {field: value if field == "events" else _json_form(own, field, value) for field, value in own.items()}
 
