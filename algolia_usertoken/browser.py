@@ -32,9 +32,11 @@ def settings(
 ) -> dict[str, Any]:
     """What InstantSearch and Autocomplete take as `insightsInitParams`, and a mobile app as JSON.
 
+    In a request under one of the web integrations it makes the response private. Call it before the response begins.
+
     Args:
         identity: Who the page is for; by default the current identity. A client's `token_provider` is asked, so that
-            the page also knows whom its `resolve` finds.
+            the page also knows whom its `resolve` finds; without it, the context alone is asked.
         use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default only one that the
             visitor already has; where you have the visitor's consent, and they have no token yet, give True.
 
@@ -69,10 +71,12 @@ def script(identity: Identity | str | TokenProvider | None = None, *, nonce: str
     """A `<script>` that tells search-insights who the visitor is, whether that is loaded before or after it.
 
     Put it after a call of `aa("init", …)` of your own, if you have one. Who is not logged in is said, too, so that a
-    page that is replaced piece by piece notices a logout.
+    page that is replaced piece by piece notices a logout. In a request under one of the web integrations it makes the
+    response private. Call it before the response begins.
 
     Args:
-        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked.
+        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked; without
+            it, the context alone is.
         nonce: The nonce of the page's Content-Security-Policy.
 
     Returns:

@@ -228,7 +228,8 @@ class Check:
             return Finding(
                 "token",
                 "wrong",
-                f"Algolia received another user token than was sent, of {len(received) - len(_HEADER)} characters."
+                "Algolia received another user token than was sent, "
+                f"of {len(received[len(_HEADER) :].strip())} characters."
                 if received
                 else "The search arrived at Algolia without its header X-Algolia-UserToken.",
                 "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "

@@ -15,12 +15,15 @@ from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SecuredApiKeyRestrictions
 from typing_extensions import Self, Unpack
 
-# What a client makes at the first use of `events` and `insights` is imported here and not then: a fork, or a signal
-# handler that sends, may come in the middle of an import, and would wait for it for ever.
+# For annotations that name the Insights clients: the package imports them, which is costly, once those are evaluated.
+import algolia_usertoken
+
 from .errors import MissingUserTokenError
+
+# The sender is imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in
+# the middle of that, and would wait for the import for ever.
 from .events.sender import EventSender
 from .identity import Identity
-from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
 from .provider import TokenProvider, one_provider
 from .transporter import (
     AnyTransporter,
@@ -245,12 +248,14 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
     """
 
     @property
-    def insights(self) -> TokenAwareInsightsClient:
+    def insights(self) -> algolia_usertoken.TokenAwareInsightsClient:
         """An Insights client that shares `token_provider`; made on first use."""
-        client: TokenAwareInsightsClient = self._insights()
+        client: algolia_usertoken.TokenAwareInsightsClient = self._insights()
         return client
 
-    def _new_insights(self) -> TokenAwareInsightsClient:
+    def _new_insights(self) -> algolia_usertoken.TokenAwareInsightsClient:
+        from .insights import TokenAwareInsightsClient
+
         return TokenAwareInsightsClient(config=self._used_insights_config(), token_provider=self._provider)
 
     async def secured_api_key(
@@ -310,12 +315,14 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     """
 
     @property
-    def insights(self) -> TokenAwareInsightsClientSync:
+    def insights(self) -> algolia_usertoken.TokenAwareInsightsClientSync:
         """An Insights client that shares `token_provider`; made on first use."""
-        client: TokenAwareInsightsClientSync = self._insights()
+        client: algolia_usertoken.TokenAwareInsightsClientSync = self._insights()
         return client
 
-    def _new_insights(self) -> TokenAwareInsightsClientSync:
+    def _new_insights(self) -> algolia_usertoken.TokenAwareInsightsClientSync:
+        from .insights import TokenAwareInsightsClientSync
+
         return TokenAwareInsightsClientSync(config=self._used_insights_config(), token_provider=self._provider)
 
     def secured_api_key(

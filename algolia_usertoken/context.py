@@ -1,6 +1,6 @@
 """Whose request is being served right now.
 
-One ContextVar holds it, so each thread and each asyncio task has a value of its own. There are two kinds of it:
+One ContextVar holds it, so each thread and each asyncio task finds its own request there. It holds one of two kinds:
 
 - `identity_scope` puts an immutable frame there. What is set inside a scope stays in the task or thread that sets it.
 - A web integration puts a `RequestFrame` there, which all tasks and threads of one request share. A framework runs a
@@ -51,15 +51,13 @@ class _Frame(NamedTuple):
         return self._replace(identity=identity)
 
 
-_RUNNING = object()
-
-
 class RequestFrame:
     """Who one web request is served as, shared by all tasks and threads of that request.
 
     Three rules say where a change goes, so that neither two requests nor two tasks of one request are mixed up:
 
-    - The task (or, without an event loop, the thread) that serves the request changes the frame itself.
+    - The context in which the request was opened changes the frame itself: its own task, or under WSGI its own thread.
+      Whatever else runs at the same time has a copy of that context.
     - A thread without an event loop changes the frame too, and keeps what it has set as a copy of its own. So two
       threads that set different users at the same time each go on with their own.
     - Any other task gets a frame of its own, which the threads that it starts change in turn.
@@ -69,8 +67,6 @@ class RequestFrame:
     Args:
         identity: Who the request is served as, to begin with.
         scope: For a frame of another task: the frame that the integration opened.
-        task: The task that serves the request, by default the one that is running. None where there is no event loop,
-            and where `coroutine` will say what serves the request, which takes less time than to ask for the task.
     """
 
     # What most requests leave as it is stands here, as one is made for each request.
@@ -78,17 +74,13 @@ class RequestFrame:
     is_shown = False  # whether a page or a JSON answer has the identity in it
     when_shown: Callable[[], None] | None = None  # what else an integration has to do then
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
-    # What serves the request: a task, or the coroutine of an ASGI application; neither under WSGI.
-    coroutine: Any = None
     _scope: RequestFrame | None = None
-    _token: Token[AnyFrame | None] | None = None
+    _token: Token[AnyFrame | None] | None = None  # of the context that this frame belongs to
     _outer: AnyFrame | None = None
 
-    def __init__(self, identity: Identity, scope: RequestFrame | None = None, task: object = _RUNNING) -> None:
+    def __init__(self, identity: Identity, scope: RequestFrame | None = None) -> None:
         self.identity: Identity | None = identity
         self.given: Identity | None = identity
-        self.thread = threading.get_ident()
-        self.task = _running_task() if task is _RUNNING else task
         if scope is not None:
             self._scope = scope
 
@@ -101,13 +93,13 @@ class RequestFrame:
     @property
     def outer(self) -> AnyFrame | None:
         """What was in force before this frame."""
-        if self._token is None:
+        if self._token is None or self._scope is not None:
             return self._outer
         before = self._token.old_value
         return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context."""
+        """Put this frame on top of the current context, which is its own from now on."""
         self._token = _frame.set(self)
 
     def leave(self) -> None:
@@ -116,15 +108,25 @@ class RequestFrame:
             _frame.reset(self._token)  # type: ignore[arg-type]
         except ValueError:  # the context is a copy of the one in which the frame was put there
             _leave(self)
+        self._token = None
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """Serve this request in a context that does not know of it; what was there before comes back."""
+        """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
+
+        A scope that was opened since, and what another task or thread has set for itself, stay in force.
+        """
         before = _frame.get()
-        _frame.set(self)
+        if before is not self and current_request() is self:
+            yield
+            return
+        # What is around this frame stays there: it may be this frame that was in force, and none is around itself.
+        _frame.set(self.outer)
+        token, self._token = self._token, _frame.set(self)
         try:
             yield
         finally:
+            self._token = token
             _frame.set(before)
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ class RequestFrame:
         self.is_open = False
         # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
         # connection's callbacks in the context in which it was last asked to read on.
-        self.coroutine = self.task = self.when_shown = self._token = self._outer = None
+        self.when_shown = self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
@@ -157,19 +159,26 @@ class RequestFrame:
             identity = LOGGED_OUT
         if not self.scope.is_open:
             return _Frame(identity, self.given, self.scope, self.outer)
-        thread, task = threading.get_ident(), _running_task()
-        if task is None:
-            self.become(identity)
-            is_own_thread = thread == self.thread and self.coroutine is None and self.task is None
-            return self if is_own_thread else _ThreadFrame(self, identity, thread)
-        # A coroutine counts as running while whatever it awaits, directly or not, runs: that is in its own task.
-        is_running = thread == self.thread and getattr(self.coroutine, "cr_running", False)
-        if is_running or task is self.task:
+        if self._is_in_own_context():
             self.become(identity)
             return self
-        own = RequestFrame(identity, self.scope, task)
+        if not _is_in_event_loop():
+            self.become(identity)
+            return _ThreadFrame(self, identity, threading.get_ident())
+        own = RequestFrame(identity, self.scope)
         own.given, own._outer = self.given, self.outer
+        own.enter()
         return own
+
+    def _is_in_own_context(self) -> bool:
+        if self._token is None:
+            return False
+        try:
+            _frame.reset(self._token)
+        except (ValueError, RuntimeError):  # only the context that made a token takes it back, and only once
+            return False
+        self._token = _frame.set(self)
+        return True
 
 
 class _ThreadFrame:
@@ -220,6 +229,10 @@ class identity_scope:
     A string is a user token. `Identity()` means nobody; None means "no answer here": the provider is asked. Scopes
     nest, and the end of one restores what was in force before, also what `set_user_token` changed inside it. As a
     decorator it also takes generators, sync and async: the scope holds while they run, not between their steps.
+
+    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is
+    not served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: a `with` block
+    that is open at a `yield` holds for what consumes the generator, too.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -292,8 +305,9 @@ def set_user_token(token: str | None) -> None:
     Under one of the web integrations this holds for the rest of the request, wherever that runs: also when it is
     called in a plain `def` view, a dependency or a background task, which the framework runs in a thread. Inside an
     `identity_scope` it holds to the end of that scope, in this task or thread; elsewhere for the rest of this context.
-    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`: in a request, what one of
-    several tasks that run at the same time sets stays with that task.
+    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`. In a request, what one of
+    several tasks that run at the same time sets stays with that task, unless it sets it in a thread: that counts as set
+    by the request.
 
     The rest of the identity (login, address, opt-out) stays.
 
@@ -348,26 +362,20 @@ def _knows_login_only(identity: Identity) -> bool:
     return identity.user_token is None and identity.authenticated_user_token is not None
 
 
-def _running_task() -> object | None:
-    """The task that runs in this thread, or None where there is no event loop. A loop's callback is like a new task."""
+def _is_in_event_loop() -> bool:
+    """Whether an event loop runs in this thread: what is called is in one of its tasks or callbacks."""
     # An event loop that runs has imported its library; importing it here would only make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")
-    if asyncio is not None:
-        try:
-            task: object | None = asyncio.current_task()
-        except RuntimeError:
-            pass
-        else:
-            return task or object()
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
     trio: Any = sys.modules.get("trio")
-    if trio is not None:
-        try:
-            task = trio.lowlevel.current_task()
-        except RuntimeError:
-            pass
-        else:
-            return task
-    return None
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _await_in_scope(scope: identity_scope, coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -93,14 +93,19 @@ class MissingUserTokenWarning(UserWarning):
 
 
 def kind_of(error: BaseException) -> str:
-    """The type of an error and, where there is one, of what lies at the bottom of it, or the system's word for that."""
-    bottom, seen = error, {id(error)}
-    while (cause := bottom.__cause__ or bottom.__context__) is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        bottom = cause
-    said = getattr(bottom, "strerror", None)
-    why = [said if isinstance(said, str) else type(bottom).__name__] if said or bottom is not error else []
-    return ": ".join([type(error).__name__, *why])
+    """The type of an error, and the operating system's word for it, where there is one in the chain of errors."""
+    words: list[str] = []
+    linked: BaseException | None = error
+    seen: set[int] = set()
+    while linked is not None and id(linked) not in seen:
+        seen.add(id(linked))
+        if isinstance(linked, OSError):
+            if isinstance(linked.strerror, str):
+                return f"{type(error).__name__}: {linked.strerror}"
+            words.append(type(linked).__name__)
+        linked = linked.__cause__ or linked.__context__
+    name = type(error).__name__
+    return f"{name}: {words[-1]}" if words and words[-1] != name else name
 
 
 def raised(error: BaseException) -> str:

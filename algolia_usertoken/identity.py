@@ -6,19 +6,34 @@ https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from .errors import InvalidClientIPError, InvalidUserTokenError
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
 MAX_USER_TOKEN_LENGTH = 128
-_NOT_PUBLIC = {
-    4: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8"),
-    6: ("::/128", "::1/128", "fe80::/10", "fc00::/7"),
-}
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_=/+-]")
+_NOBODYS_NETWORKS = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",  # multicast, and what is reserved, 255.255.255.255 included
+    "::/128",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
 _UUID_VARIANT = "89ab"
 _is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 
@@ -73,6 +88,34 @@ class Identity:
             "opted_out": self.opted_out or None,
         }
         return f"Identity({', '.join(f'{name}={value!r}' for name, value in fields.items() if value is not None)})"
+
+
+@lru_cache(maxsize=1024)
+def is_public_client_ip(client_ip: str) -> bool:
+    """Whether an address can be a visitor's on the internet, and says something to Algolia.
+
+    Private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved ones are nobody's, also in
+    the form `::ffff:10.1.2.3`; what is no address is none either. Addresses of documentation count as public.
+
+    https://www.iana.org/assignments/iana-ipv4-special-registry
+    https://www.iana.org/assignments/iana-ipv6-special-registry
+    """
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(client_ip)
+    except ValueError:
+        return False
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not any(address in network for network in _nobodys_networks())
+
+
+@lru_cache(maxsize=1)
+def _nobodys_networks() -> tuple[IPv4Network | IPv6Network, ...]:
+    import ipaddress
+
+    return tuple(map(ipaddress.ip_network, _NOBODYS_NETWORKS))
 
 
 def as_identity(value: Identity | str | None, name: str = "identity") -> Identity | None:
@@ -144,23 +187,6 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
         raise ValueError(f"prefix has {len(prefix)} characters; at most 21 keep the token within 64")
     message = str(user_id).encode("utf-8", "surrogatepass")
     return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
-
-
-@functools.lru_cache(maxsize=1024)
-def is_public_client_ip(client_ip: str) -> bool:
-    """Whether a valid address can be a visitor's on the internet, and not one of a private network or this machine.
-
-    Not public are the ranges of RFC 1918, 100.64/10, 127/8, 169.254/16, 0/8, `::`, `::1`, fe80::/10 and fc00::/7, also
-    inside `::ffff:`. Unlike Python's `is_private`, addresses of documentation count as public.
-
-    https://www.iana.org/assignments/iana-ipv4-special-registry
-    """
-    import ipaddress
-
-    address = ipaddress.ip_address(client_ip)
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    return not any(address in ipaddress.ip_network(network) for network in _NOT_PUBLIC[address.version])
 
 
 def key_of(secret: str | bytes, act: str) -> bytes:

@@ -88,8 +88,8 @@ def bind(function: F, token_provider: TokenProvider | None = None) -> F:
 
     Args:
         function: A function, coroutine function, generator or async generator.
-        token_provider: Decides who is current: give the client's, where its `resolve` knows the visitor. Without it
-            the context alone is asked.
+        token_provider: Decides who is current: give the client's, where its `resolve` knows the visitor. What it
+            answers now is bound, its default included. Without it the context alone is asked.
 
     Returns:
         A function with the same arguments and result.

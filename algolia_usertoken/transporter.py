@@ -7,28 +7,38 @@ The decision (`identified`) does no I/O, and sync and async share it.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
-import weakref
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from functools import partial
+from types import FrameType
+from typing import Any, Literal, TypeVar, get_args
 
+from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
+from algoliasearch.http.verb import Verb
+from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
-from .identity import is_user_token
+from .identity import is_public_client_ip, is_user_token
 from .provider import TokenProvider
 from .search_request import PARAMETER, SearchParameters, search_kind
+from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
-if TYPE_CHECKING:
-    from types import FrameType
+if sys.version_info >= (3, 12):
+    from inspect import markcoroutinefunction
+else:
+    from asyncio.coroutines import _is_coroutine  # type: ignore[attr-defined]
 
-    from algoliasearch.http.base_config import BaseConfig
-    from algoliasearch.http.verb import Verb
-    from typing_extensions import Self
+    _Function = TypeVar("_Function")
+
+    def markcoroutinefunction(function: _Function) -> _Function:
+        """As of Python 3.12, in the way that asgiref has done it: this is what asyncio and unittest.mock look at."""
+        function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
+        return function
+
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -62,8 +72,27 @@ class _IdentifiedOptions(RequestOptions):
         return getattr(self._options, name)
 
 
+class _WarningText(str):
+    """The text of a warning, which equals every other of its kind, whatever index it names.
+
+    Python remembers the texts that it has shown, for each line that calls: it shows one of each kind per line, and what
+    it remembers does not grow with the number of indices.
+    """
+
+    kind: str
+
+    def __eq__(self, other: object) -> bool:
+        return self.kind == other.kind if isinstance(other, _WarningText) else str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
+
+
 class _TokenAware:
-    """What both transporters do: everything but the I/O."""
+    """What both transporters do: everything but the I/O.
+
+    What is set on one, patched or deleted reaches the transporter inside, but for what this class itself has.
+    """
 
     def __init__(
         self,
@@ -81,13 +110,19 @@ class _TokenAware:
         if not isinstance(forward_client_ip, bool):
             raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
         # Twice around one transporter does not pile up: the outer one decides.
-        self._transporter: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
-        if isinstance(self._transporter, TransporterSync):
-            _sending[id(self._transporter)] = self._transporter
+        inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
+        if isinstance(inside, Transporter | TransporterSync):
+            leave_to_parent_in_a_fork(inside)
         self.token_provider = token_provider
         self._user_token_in = user_token_in
         self._on_missing_user_token = on_missing_user_token
         self._forward_client_ip = forward_client_ip
+        self._prepare_for_loop = what_prepares_for_loops(inside)
+        if inside is not transporter:
+            for name in ("request", "request_stream"):
+                if name in transporter.__dict__:  # a mock, which is to hold for the view that is being made, too
+                    self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
+        self._transporter: Any = inside  # the last: what is set from now on is set on it
 
     def with_provider(self, token_provider: TokenProvider) -> Self:
         """The same transporter and options for another provider; the connections are shared."""
@@ -141,7 +176,9 @@ class _TokenAware:
                 header = None
 
         if client_ip is not None and (
-            search_kind(verb, path) is None or any(name.lower() == _FORWARDED_FOR for name in headers)
+            not is_public_client_ip(client_ip)
+            or search_kind(verb, path) is None
+            or any(name.lower() == _FORWARDED_FOR for name in headers)
         ):
             client_ip = None
         if present:
@@ -159,7 +196,8 @@ class _TokenAware:
         return _IdentifiedOptions(options, headers, data)
 
     # What is called here returns an awaitable or a response, an async or a plain iterator: the caller knows which.
-    # Whose call it is, is decided when it is made, not at the first await or event.
+    # Whose call it is, is decided when one of these is called. algoliasearch's async methods call it at their first
+    # await, and its streams at the first event: an identity_scope around a coroutine that is awaited elsewhere is over.
 
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
@@ -179,6 +217,16 @@ class _TokenAware:
             use_read_transporter=use_read_transporter,
         )
 
+    def _send_with(
+        self, send: Any, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool
+    ) -> Any:
+        return send(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
+
     def close(self) -> Any:
         """Close the transporter inside."""
         return self._transporter.close()
@@ -187,10 +235,13 @@ class _TokenAware:
         kind = search_kind(verb, path)
         if kind is None or kind.endswith("browse"):  # an export: no user waits for it, and analytics ignore it
             return
-        message = f"{getattr(verb, 'value', verb)} {path} has no user token"
-        message += ": set one with identity_scope(), or search as Identity() for nobody"
+        verb, path = getattr(verb, "value", verb), path.partition("?")[0]
+        message = _WarningText(
+            f"{verb} {path} has no user token: set one with identity_scope(), or search as Identity() for nobody"
+        )
+        message.kind = f"{verb} {kind}"
         if self._on_missing_user_token == "raise":
-            raise MissingUserTokenError(message)
+            raise MissingUserTokenError(str(message))
         caller = _caller()
         warnings.warn_explicit(
             message,
@@ -211,7 +262,60 @@ class _TokenAware:
         # What a custom transporter has besides is its users' to reach. Not while it is being copied or unpickled.
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._transporter, name)
+        value = getattr(self._transporter, name)
+        if name in getattr(self._transporter, "__dict__", ()) and not hasattr(_TokenAware, name):
+            setattr(_TokenAware, name, _InsideValue(name))
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self._is_own(name):
+            setattr(self._transporter, name, value)
+        elif getattr(value, "__self__", None) is self and value.__func__ is getattr(type(self), name, None):
+            # A method of ours is put back, by pytest's monkeypatch for one. In `__dict__` a view would take it over.
+            self.__dict__.pop(name, None)
+        else:
+            object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_own(name):
+            object.__delattr__(self, name)
+        else:
+            delattr(self._transporter, name)
+
+    def _is_own(self, name: str) -> bool:
+        if "_transporter" not in self.__dict__ or name in self.__dict__:
+            return True
+        attribute = getattr(type(self), name, None)
+        return attribute is not None and not isinstance(attribute, _Inside)
+
+
+class _Inside:
+    """An attribute that ours have by their class, as all transporters of algoliasearch: it is the one inside."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, transporter: _TokenAware | None, owner: type) -> Any:
+        return self if transporter is None else getattr(transporter._transporter, self._name)
+
+
+class _InsideValue(_Inside):
+    """One that the transporter inside has by itself: after a test, pytest's monkeypatch puts its value back.
+
+    What has no `__set__` it deletes, as a method of the instance that hides the one of the class.
+    """
+
+    def __set__(self, transporter: _TokenAware, value: Any) -> None:
+        setattr(transporter._transporter, self._name, value)
+
+    def __delete__(self, transporter: _TokenAware) -> None:
+        delattr(transporter._transporter, self._name)
+
+
+_TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class
+for _name in {*dir(Transporter), *dir(TransporterSync)}:
+    if not _name.startswith("__") and not hasattr(_TokenAware, _name):
+        setattr(_TokenAware, _name, _Inside(_name))
 
 
 class TokenAwareTransporter(_TokenAware, Transporter):
@@ -226,12 +330,40 @@ class TokenAwareTransporter(_TokenAware, Transporter):
             `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
         forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
 
+    It serves every event loop, each with connections of its own; with algoliasearch alone, the second loop fails. They
+    are closed when their loop ends. A forked child opens its own.
+
     Raises:
         TypeError: `token_provider` is no TokenProvider.
         ValueError: An option is none of those above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
+
+    # A plain function, as whose call it is, is decided when it is called. It is marked as the coroutine function that
+    # it stands for: only in the place of one does unittest.mock put an AsyncMock.
+    @markcoroutinefunction
+    def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
+        """Send a request with the identity of the call on it."""
+        inside, prepare = self._transporter, self._prepare_for_loop
+        if prepare is not None:
+            prepare(inside)
+        return inside.request(
+            verb=verb,
+            path=path,
+            request_options=self.identified(verb, path, request_options),
+            use_read_transporter=use_read_transporter,
+        )
+
+    def request_stream(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
+        """Send a request with the identity of the call on it, and iterate over the events of its answer."""
+        if self._prepare_for_loop is not None:
+            self._prepare_for_loop(self._transporter)
+        return super().request_stream(verb, path, request_options, use_read_transporter)
+
+    async def close(self) -> None:
+        """Close the transporter inside: the connections of the running loop, and those of loops that are closed."""
+        await close_sessions(self._transporter)
 
 
 class TokenAwareTransporterSync(_TokenAware, TransporterSync):
@@ -251,23 +383,6 @@ def _caller() -> FrameType:
     return frame
 
 
-# The sync transporters that ours are around, for a fork. By their id: not every subclass has a hash.
-_sending: weakref.WeakValueDictionary[int, TransporterSync] = weakref.WeakValueDictionary()
-_sessions_of_parents: list[Any] = []
-
-
-def _leave_connections_to_parent() -> None:
-    for transporter in list(_sending.values()):
-        if transporter.__dict__.get("_session") is not None:
-            # Kept, not closed: a thread that is not here any more may have held the lock that closing takes.
-            _sessions_of_parents.append(transporter._session)
-            transporter._session = None  # a request opens another
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_leave_connections_to_parent)
-
-
 def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[Any, Any]:
     """The token of the call's own header and the one of `config.headers`, which algoliasearch has merged by now.
 
@@ -285,4 +400,5 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
 def _check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices)
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        kind = f"another string, of {len(value)} characters" if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {kind}")

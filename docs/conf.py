@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"str|int|float|bool|bytes|dict|list|tuple|object|None|True|False|Exception"),
     (r"py:exc", r"ValueError|TypeError|LookupError|OSError|RuntimeError|UserWarning"),
     (r"py:.*", r"(.*\.)?(F|Client|AnyTransporter|_Config)"),
-    (r"py:class", r"WSGI(Application|Environment)|(flask|celery|respx)\..*|Celery|Flask|MockRouter|Mocker"),
+    (r"py:class", r"WSGI(Application|Environment)|(aiohttp|flask|celery|respx)\..*|Celery|Flask|MockRouter|Mocker"),
 ]
 
 

@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"errors", "identity"},
     "provider": {"errors", "identity", "context"},
     "search_request": {"errors", "identity"},
-    "transporter": {"errors", "identity", "provider", "search_request"},
+    "sessions": set(),
+    "transporter": {"errors", "identity", "provider", "search_request", "sessions"},
     "events.plain": set(),
     "events.model": {"errors", "identity", "events.plain"},
     "events.delivery": {"errors", "events.model"},
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events",
         "events.model",
         "insights",
+        "",  # for annotations
     },
     "": {
         "errors",
@@ -59,8 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "clients",
     },
     "browser": {"identity", "context", "provider"},
-    "integrations": {"errors", "identity", "context", "browser"},
-    "integrations.celery": {"errors", "identity", "context", "events.delivery"},
+    "integrations": {"errors", "identity", "context", "provider", "browser"},
+    "integrations.celery": {"errors", "identity", "context", "provider", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},
@@ -126,6 +128,10 @@ def test_the_package_is_cheap_to_import() -> None:
     loaded = loaded_after("import algolia_usertoken")
 
     assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic", "respx", "httpx", "pytest", "asyncio"} == set()
+
+
+def test_a_client_is_imported_without_what_only_insights_needs() -> None:
+    assert "algoliasearch.insights.models" not in loaded_after("from algolia_usertoken import TokenAwareClientSync")
 
 
 @pytest.mark.parametrize("module", ["algolia_usertoken.cli", "algolia_usertoken.testing"])

@@ -576,7 +576,7 @@ def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys
 
 
 @pytest.mark.parametrize(
-    "host", ["", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "127.0.0.1:8108/path", "[::1", "a:99999"]
+    "host", ["", "127.0.0.1:port", "ftp://127.0.0.1", "http://", "127.0.0.1:8108/path", "[::1", "a:99999", "a@b"]
 )
 def test_a_host_that_is_none(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -185,12 +185,12 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
         (
             {"user_token_in": "cookie"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 6 characters",
         ),
         (
             {"on_missing_user_token": "log"},
             ValueError,
-            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'log'",
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not another string, of 3 characters",
         ),
         ({"events": "u"}, TypeError, "events must be an EventSender, not str"),
         ({"insights_config": "us"}, TypeError, "insights_config must be an InsightsConfig, not str"),
@@ -482,7 +482,7 @@ def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia)
             ...,
             {"user_token_in": "url"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'url'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 3 characters",
         ),
     ],
 )
@@ -664,7 +664,7 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
             super().__init__(*args, **kwargs)
 
     monkeypatch.setattr("algolia_usertoken.clients.EventSender", SlowSender)
-    monkeypatch.setattr("algolia_usertoken.clients.TokenAwareInsightsClientSync", SlowInsights)
+    monkeypatch.setattr("algolia_usertoken.insights.TokenAwareInsightsClientSync", SlowInsights)
     client = echo()
     view = client.with_identity("u")
     barrier = threading.Barrier(8)

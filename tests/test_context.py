@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -716,6 +717,26 @@ class TestRequest:
                 assert seen == [Identity(f"u-{number}")] * 3 + [Identity(f"u-{number}", f"u-{number}-login")]
             assert current_identity() == frame.identity == Identity("visitor")
 
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks before Python 3.12")
+    async def test_so_it_is_with_tasks_that_begin_at_once(self) -> None:
+        async def act_for(token: str) -> Identity | None:
+            set_user_token(token)
+            await asyncio.sleep(0)
+            return current_identity()
+
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        with request() as frame:
+            answers = await asyncio.gather(*(act_for(f"u-{number}") for number in range(50)))
+
+        assert answers == [Identity(f"u-{number}") for number in range(50)]
+        assert frame.identity == Identity("visitor")
+
+    async def test_what_is_set_in_a_copy_of_the_context_stays_in_it(self) -> None:
+        with request() as frame:
+            context = contextvars.copy_context()
+            assert context.run(login, "user") == context.run(current_identity) == Identity("visitor", "user")
+            assert current_identity() == frame.identity == Identity("visitor")
+
     async def test_a_task_of_another_task_has_a_frame_of_its_own_too(self) -> None:
         async def outer() -> list[Identity | None]:
             await login_async("outer")
@@ -903,7 +924,7 @@ class TestRequest:
         frames = [contexts[-1].run(serve, f"u-{number}") for number in range(3)]
 
         assert [frame.outer for frame in frames] == [None] * 3
-        assert frames[0].task is None
+        assert frames[0]._token is None  # which holds the context that it belongs to
 
     def test_resumed_elsewhere_it_is_the_same_one(self) -> None:
         with request() as frame:
@@ -915,6 +936,15 @@ class TestRequest:
                 assert current_request() is frame
             assert current_identity() == Identity("before")
         assert frame.identity == Identity("visitor", "user")
+
+    def test_resumed_where_it_is_in_force_it_is_not_around_itself(self) -> None:
+        """Who looked for the end of a scope that was opened elsewhere would never come to an end."""
+        with identity_scope("around"), request() as frame:
+            around = frame.outer
+            with frame.resumed():
+                assert frame.outer is around
+                identity_scope("opened-elsewhere").__exit__(None, None, None)
+            assert frame.outer is around
 
     async def test_keeps_the_state_of_an_asgi_scope_up_to_date(self) -> None:
         state: dict[str, Any] = {}

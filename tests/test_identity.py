@@ -26,7 +26,7 @@ from algolia_usertoken import (
     pseudonymous_user_token,
     validate_user_token,
 )
-from algolia_usertoken.identity import as_identity, is_user_token
+from algolia_usertoken.identity import as_identity, is_public_client_ip, is_user_token
 from algolia_usertoken.testing import LocalAlgolia
 
 ALPHABET = string.ascii_letters + string.digits + "_=/+-"
@@ -423,3 +423,84 @@ def test_anonymous_tokens_are_of_every_variant_that_rfc_9562_allows() -> None:
     variants = {anonymous_user_token()[len("anonymous-") + 19] for _ in range(400)}
 
     assert variants == set("89ab")
+
+
+# -- Addresses that are nobody's -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "client_ip",
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.0",
+        "10.101.53.4",
+        "10.255.255.255",
+        "100.64.0.0",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.255",
+        "169.254.0.1",
+        "169.254.169.254",
+        "172.16.0.0",
+        "172.31.255.255",
+        "192.168.0.0",
+        "192.168.255.255",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "febf::1",
+        "fc00::1",
+        "fdff::1",
+        "FD00::1",
+        "ff02::1",
+        "::ffff:10.1.2.3",
+        "::ffff:127.0.0.1",
+        "::ffff:a01:203",
+        "0:0:0:0:0:ffff:192.168.1.1",
+    ],
+)
+def test_an_address_that_no_visitor_has_is_not_public(client_ip: str) -> None:
+    Identity(client_ip=client_ip)  # an identity may have it all the same
+
+    assert not is_public_client_ip(client_ip)
+
+
+@pytest.mark.parametrize(
+    "client_ip",
+    [
+        "1.1.1.1",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.0",
+        "169.253.255.255",
+        "169.255.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "192.0.2.1",  # those of documentation, which Python calls private
+        "198.51.100.7",
+        "203.0.113.7",
+        "223.255.255.255",
+        "2001:db8::1",
+        "2606:4700::1111",
+        "::2",
+        "fbff::1",
+        "::ffff:203.0.113.7",
+        "::ffff:8.8.8.8",
+    ],
+)
+def test_an_address_that_a_visitor_may_have_is_public(client_ip: str) -> None:
+    assert is_public_client_ip(client_ip)
+
+
+@pytest.mark.parametrize("value", ["", "localhost", "10.1.2", "10.1.2.3.4", "fe80::1%eth0", "10.1.2.3, 8.8.8.8"])
+def test_what_is_no_address_is_not_public(value: str) -> None:
+    assert not is_public_client_ip(value)

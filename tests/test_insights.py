@@ -272,7 +272,7 @@ def test_clients_are_those_of_algoliasearch(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token 'a@b' has '@'"),
+        ({"user_token": "a@b"}, InvalidUserTokenError, "user_token (3 characters) has '@'"),
         ({"token_provider": "u"}, TypeError, "token_provider must be a TokenProvider, not str"),
         ({"user_token": "u", "token_provider": TokenProvider()}, ValueError, "user_token and token_provider both say"),
     ],

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import gc
+import inspect
 import json
+import os
 import pickle
+import subprocess
 import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest import mock
 
+import aiohttp
 import pytest
+import requests
+import respx
 from algoliasearch.http.api_response import ApiResponse
 from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
@@ -17,6 +26,7 @@ from algoliasearch.http.transporter import EchoTransporter, Transporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
 from algoliasearch.http.verb import Verb
 from algoliasearch.search.config import SearchConfig
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     Identity,
@@ -30,6 +40,7 @@ from algolia_usertoken import (
     TokenProvider,
     identity_scope,
 )
+from algolia_usertoken.testing import LocalAlgolia
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -623,6 +634,28 @@ def test_address_is_not_sent_for_a_call_that_says_who() -> None:
     assert send({"userToken": "u"}, who=who).addresses == []
 
 
+PRIVATE = ["10.1.2.3", "192.168.0.7", "127.0.0.1", "100.64.0.1", "::1", "fd00::7", "fe80::7", "::ffff:10.1.2.3"]
+
+
+@pytest.mark.parametrize("client_ip", PRIVATE)
+@pytest.mark.parametrize("forward_client_ip", [False, True])
+@pytest.mark.parametrize("on_missing", ["ignore", "warn", "raise"])
+def test_a_private_address_is_never_forwarded_and_no_miss(
+    client_ip: str, forward_client_ip: bool, on_missing: Any
+) -> None:
+    options: dict[str, Any] = {"forward_client_ip": forward_client_ip, "on_missing_user_token": on_missing}
+
+    assert send({}, who=Identity(client_ip=client_ip), **options).unchanged
+    sent = send({}, who=Identity("u", client_ip=client_ip), **options)
+    assert (sent.token, sent.addresses) == ("u", [])
+
+
+def test_a_private_address_is_an_answer_so_the_config_is_not_asked() -> None:
+    sent = send({}, who=Identity(client_ip="10.1.2.3"), config_headers=CONFIG)
+
+    assert (sent.tokens, sent.addresses) == ([], [])
+
+
 # -- Nobody --------------------------------------------------------------------------------------------------------
 
 REPORTED = [
@@ -728,6 +761,58 @@ def test_warning_can_be_made_an_error_and_ignored() -> None:
             send({}, on_missing_user_token="warn")
 
 
+def searches_of_many_indices(count: int) -> dict[Any, Any]:
+    """What Python remembers after searches of that many indices, in three lines, of which two are of one kind."""
+    client = TokenAwareClientSync(transporter=EchoTransporterSync(ECHOED), config=ECHOED, on_missing_user_token="warn")
+    remembered: dict[Any, Any] = {}
+    lines = {"client": client, "count": count, "__name__": "an.application", "__warningregistry__": remembered}
+    exec(
+        """for number in range(count):
+            client.search_single_index_with_http_info(f"tenant-{number}")
+            client.search_single_index_with_http_info(f"other-{number}")
+            client.search_for_facet_values_with_http_info(f"tenant-{number}", f"facet-{number}")""",
+        lines,
+    )
+    return {key: value for key, value in remembered.items() if key != "version"}
+
+
+ECHOED = SearchConfig("A", "k")
+
+
+@pytest.mark.parametrize("action", ["default", "module", "once", "always"])
+def test_warnings_do_not_pile_up_with_the_number_of_indices(action: Any) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        few = len(searches_of_many_indices(2))
+        many = len(searches_of_many_indices(200))
+
+    assert few == many <= 5  # three lines, and with "module" the two kinds
+    texts = [str(warning.message) for warning in caught]
+    if action == "default":
+        assert [text.split()[1] for text in texts[:3]] == [
+            "/1/indexes/tenant-0/query",
+            "/1/indexes/other-0/query",
+            "/1/indexes/tenant-0/facets/facet-0/query",
+        ]
+        assert len(texts) == 6
+    if action == "always":  # each names its own index
+        assert len(set(texts)) == 600
+
+
+def test_a_warning_can_be_filtered_by_its_text_compared_and_pickled() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", r"POST /1/indexes/tenant-1/query has no user token", MissingUserTokenWarning)
+        searches_of_many_indices(2)
+    (first, _, _, other, _) = [warning.message for warning in caught]
+
+    assert str(pickle.loads(pickle.dumps(first))) == str(first)
+    assert str(other).startswith("POST /1/indexes/other-1/query ")
+    text = first.args[0]
+    assert text == str(first)
+    assert text != str(other)
+
+
 # -- Streams -------------------------------------------------------------------------------------------------------
 
 
@@ -755,6 +840,21 @@ async def test_whose_async_call_it_is_is_decided_when_it_is_made() -> None:
         assert await pending == "answer"
 
     assert [(call[2].headers[HEADER], call[3]) for call in recorder.calls] == [("made", False)] * 2
+
+
+@pytest.mark.parametrize("asks", [asyncio.iscoroutinefunction, inspect.iscoroutinefunction])
+def test_requests_of_an_async_transporter_are_those_of_coroutine_functions(asks: Any) -> None:
+    if asks is inspect.iscoroutinefunction and sys.version_info < (3, 12):
+        pytest.skip("only a function that is `async def` is one, to this Python")
+    transporter = TokenAwareTransporter(AsyncRecorder(), TokenProvider())
+    sync_transporter = TokenAwareTransporterSync(Recorder(), TokenProvider())
+
+    assert asks(transporter.request)
+    assert asks(TokenAwareTransporter.request)
+    assert asks(transporter.close)
+    assert not asks(transporter.request_stream)
+    assert not asks(sync_transporter.request)
+    assert not asks(sync_transporter.close)
 
 
 @pytest.mark.skipif(not hasattr(EchoTransporter, "request_stream"), reason="this algoliasearch has no streams")
@@ -856,6 +956,255 @@ async def test_close_closes_what_is_inside() -> None:
     assert (recorder.closed, async_recorder.closed) == (1, 1)
 
 
+# -- What is set on it, patched and deleted ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["async", "sync"])
+def transporter(request: pytest.FixtureRequest) -> Any:
+    """Ours, around one of algoliasearch's that has an attribute of its own."""
+    config = BaseConfig("APP", "key")
+    transporter: Any
+    if request.param == "async":
+        transporter = TokenAwareTransporter(Transporter(config), TokenProvider())
+    else:
+        transporter = TokenAwareTransporterSync(TransporterSync(config), TokenProvider())
+    vars(transporter)["_transporter"].of_my_own = 1
+    return transporter
+
+
+@pytest.mark.parametrize("name", ["_session", "_timeout", "_retry_strategy", "of_my_own"])
+def test_an_attribute_set_patched_or_deleted_is_that_of_the_transporter_inside(transporter: Any, name: str) -> None:
+    inside = vars(transporter)["_transporter"]
+    before, value = vars(inside).copy(), object()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transporter, name, value)
+        assert getattr(inside, name) is getattr(transporter, name) is value
+    assert vars(inside) == before
+    with mock.patch.object(transporter, name, value), mock.patch.object(transporter, name, None):
+        assert getattr(inside, name) is getattr(transporter, name) is None
+    assert vars(inside) == before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(transporter, name)
+        assert not hasattr(transporter, name)
+        assert not hasattr(inside, name)
+    assert vars(inside) == before
+    setattr(transporter, name, value)
+    assert vars(inside) == {**before, name: value}
+    delattr(transporter, name)
+    assert name not in vars(inside)
+    with pytest.raises(AttributeError, match=name):
+        delattr(transporter, name)
+
+
+@pytest.mark.parametrize("name", ["get_proxy", "build_url", "prepare"])
+def test_a_method_that_is_patched_is_that_of_the_transporter_inside(transporter: Any, name: str) -> None:
+    inside = vars(transporter)["_transporter"]
+    method = getattr(inside, name)
+    assert getattr(transporter, name) == method
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transporter, name, mock.sentinel.mine)
+        assert getattr(inside, name) is getattr(transporter, name) is mock.sentinel.mine
+    assert getattr(inside, name) == getattr(transporter, name) == method
+    with mock.patch.object(transporter, name) as mine:
+        assert getattr(inside, name) is getattr(transporter, name) is mine
+    assert getattr(inside, name) == getattr(transporter, name) == method
+
+
+def test_an_attribute_that_was_not_there_is_set_inside_and_goes_again(transporter: Any) -> None:
+    inside = vars(transporter)["_transporter"]
+    with mock.patch.object(transporter, "new", 7, create=True):
+        assert inside.new == transporter.new == 7
+    assert not hasattr(inside, "new")
+
+
+@pytest.mark.parametrize("name", ["token_provider", "request", "request_stream", "close", "identified", "_transporter"])
+def test_what_it_has_itself_is_set_on_it_and_put_back(transporter: Any, name: str) -> None:
+    inside = vars(transporter)["_transporter"]
+    before, before_inside = vars(transporter).copy(), vars(inside).copy()
+
+    for undo in (pytest.MonkeyPatch.context, contextlib.ExitStack):
+        with undo() as patch:
+            if isinstance(patch, pytest.MonkeyPatch):
+                patch.setattr(transporter, name, mock.sentinel.mine)
+            else:
+                patch.enter_context(mock.patch.object(transporter, name, mock.sentinel.mine))
+            assert getattr(transporter, name) is mock.sentinel.mine
+            assert vars(inside) == before_inside
+        assert vars(transporter) == before
+
+
+async def test_a_mock_of_an_async_request_is_async_and_of_a_sync_one_sync() -> None:
+    config = SearchConfig("APP", "key")
+    answer = ApiResponse(verb=Verb.POST, path=QUERY, status_code=200, data="{}", raw_data="{}")
+    client = TokenAwareClient.create_with_config(config)
+    sync_client = TokenAwareClientSync.create_with_config(config)
+
+    for autospec in (None, True):
+        with mock.patch.object(client._transporter, "request", autospec=autospec) as request:
+            assert isinstance(request, mock.AsyncMock) or autospec
+            request.return_value = answer
+            assert await client.search_single_index_with_http_info("products") is answer
+            assert await client.with_identity("u").search_single_index_with_http_info("products") is answer
+            assert request.await_count == 2
+            assert request.call_args.kwargs["request_options"].headers[HEADER] == "u"
+        with mock.patch.object(sync_client._transporter, "request", autospec=autospec) as request:
+            assert not isinstance(request, mock.AsyncMock)
+            request.return_value = answer
+            assert sync_client.search_single_index_with_http_info("products") is answer
+            assert request.call_count == 1
+    with mock.patch.object(client._transporter, "close") as close:
+        assert isinstance(close, mock.AsyncMock)
+        await client.close()
+        close.assert_awaited_once()
+
+
+async def test_a_view_made_after_a_mock_is_undone_calls_as_itself() -> None:
+    config = SearchConfig("APP", "key")
+    client = TokenAwareClient(transporter=EchoTransporter(config), config=config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client._transporter, "request", mock.AsyncMock())
+
+    response = await client.with_identity("u").search_single_index_with_http_info("products")
+    assert response.headers[HEADER] == "u"
+
+
+def test_a_spy_on_request_calls_on() -> None:
+    config = SearchConfig("APP", "key")
+    client = TokenAwareClientSync(transporter=EchoTransporterSync(config), config=config, user_token="u")
+    with mock.patch.object(client._transporter, "request", wraps=client._transporter.request) as spy:
+        assert client.search_single_index_with_http_info("products").headers[HEADER] == "u"
+    spy.assert_called_once()
+
+
+async def test_a_mocked_session_lets_no_request_out() -> None:
+    config = SearchConfig("APP", "key")
+    client = TokenAwareClient.create_with_config(config, user_token="u")
+    sync_client = TokenAwareClientSync.create_with_config(config, user_token="u")
+    session = mock.MagicMock()
+    session.request.side_effect = ConnectionError("mocked")
+    with mock.patch.object(client._transporter, "_session", session), pytest.raises(ConnectionError, match="mocked"):
+        await client.with_identity("u-1").search_single_index("products")
+    assert session.request.call_args.kwargs["headers"][HEADER] == "u-1"
+
+    sync_session = mock.MagicMock()
+    sync_session.send.side_effect = ConnectionError("mocked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync_client._transporter, "_session", sync_session)
+        with pytest.raises(ConnectionError, match="mocked"):
+            sync_client.with_identity("u-1").search_single_index("products")
+    assert sync_session.prepare_request.call_args.args[0].headers[HEADER] == "u-1"
+    assert client._transporter._session is sync_client._transporter._session is None
+
+
+async def test_a_session_of_ones_own_is_used_and_closed_with_the_client(algolia: LocalAlgolia) -> None:
+    session = requests.Session()
+    session.headers["x-own"] = "sync"
+    with TokenAwareClientSync.create_with_config(algolia.search_config()) as sync_client:
+        sync_client._transporter._session = session
+        sync_client.search_single_index("products")
+        with mock.patch.object(sync_client._transporter, "_session", requests.Session()) as other:
+            other.headers["x-own"] = "other"
+            sync_client.search_single_index("products")
+            other.close()
+        sync_client.search_single_index("products")
+    async with TokenAwareClient.create_with_config(algolia.search_config()) as client:
+        await client.search_single_index("products")
+        client._transporter._session = own = aiohttp.ClientSession(headers={"x-own": "async"})
+        await client.search_single_index("products")
+        await client.with_identity("u").search_single_index("products")
+    assert own.closed
+    async with client:
+        await client.search_single_index("products")
+    gc.collect()  # what was left open would warn
+
+    assert [request.headers.get("x-own") for request in algolia.requests] == [
+        "sync",
+        "other",
+        "sync",
+        None,
+        "async",
+        "async",
+        None,
+    ]
+
+
+async def test_a_search_goes_on_after_the_session_was_deleted(algolia: LocalAlgolia) -> None:
+    async with TokenAwareClient.create_with_config(algolia.search_config()) as client:
+        await client.search_single_index("products")
+        del client._transporter._session
+        assert not hasattr(client._transporter, "_session")
+        await client.search_single_index("products")
+
+    assert len(algolia.requests) == 2
+
+
+async def test_what_is_set_while_algolia_is_mocked_is_there_afterwards(algolia: LocalAlgolia) -> None:
+    session = requests.Session()
+    session.headers["x-own"] = "1"
+    with TokenAwareClientSync.create_with_config(algolia.search_config()) as client:
+        with respx.mock(using="algolia") as router:
+            router.route().respond(json={"hits": [], "query": "", "params": ""})
+            client._transporter._session = session
+            client.search_single_index("products")
+            assert len(algolia.requests) == 0
+        assert client._transporter._session is session
+        client.search_single_index("products")
+
+    assert [request.headers.get("x-own") for request in algolia.requests] == ["1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_forked_child_keeps_the_settings_of_a_session_of_ones_own(algolia: LocalAlgolia) -> None:
+    program = f"""
+import os, sys, requests
+from requests.adapters import HTTPAdapter
+from algoliasearch.search.config import SearchConfig
+from algoliasearch.http.hosts import Host, HostsCollection
+from algolia_usertoken import TokenAwareClientSync
+
+class Slow(HTTPAdapter):
+    def __init__(self, context):
+        self.context = context  # what HTTPAdapter would not copy
+        super().__init__()
+    def init_poolmanager(self, *arguments, **keywords):
+        assert self.context == "ca"
+        super().init_poolmanager(*arguments, **keywords)
+
+config = SearchConfig({algolia.app_id!r}, {algolia.api_key!r})
+config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port={algolia.port})])
+client = TokenAwareClientSync.create_with_config(config)
+session = client._transporter._session = requests.Session()
+session.headers["x-own"] = "1"
+session.mount("http://", Slow("ca"))
+client.search_single_index("products", {{"query": "parent"}})
+pools = session.adapters["http://"].poolmanager
+child = os.fork()
+if not child:
+    status = 1
+    try:
+        assert client._transporter._session is session
+        assert session.adapters["http://"].poolmanager is not pools
+        assert client.search_single_index("products", {{"query": "child"}}).query == "child"
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitpid(child, 0)[1] == 0
+assert client.search_single_index("products", {{"query": "parent"}}).query == "parent"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [search.query for search in algolia.searches] == ["parent", "child", "parent"]
+    assert [request.headers.get("x-own") for request in algolia.requests] == ["1"] * 3
+
+
+# -- Copies --------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_transporter_can_be_copied_and_pickled(again: Any) -> None:
     transporter = again(
@@ -895,13 +1244,17 @@ def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
         (
             {"user_token_in": "cookie"},
             ValueError,
-            "user_token_in must be one of 'header', 'parameter', 'both', not 'cookie'",
+            "user_token_in must be one of 'header', 'parameter', 'both', not another string, of 6 characters",
         ),
-        ({"user_token_in": None}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not None"),
+        (
+            {"user_token_in": None},
+            ValueError,
+            "user_token_in must be one of 'header', 'parameter', 'both', not NoneType",
+        ),
         (
             {"on_missing_user_token": "fail"},
             ValueError,
-            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not 'fail'",
+            "on_missing_user_token must be one of 'ignore', 'warn', 'raise', not another string, of 4 characters",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _host(text: str) -> tuple[str, str, int | None]:
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
-        if url.scheme in ("http", "https") and url.hostname and url.path in ("", "/"):
+        if url.scheme in ("http", "https") and url.hostname and url.path in ("", "/") and url.username is None:
             name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
             return url.scheme, name, url.port
     except ValueError:

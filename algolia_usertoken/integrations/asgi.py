@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..context import STATE_KEY, current_request
+from ..context import STATE_KEY
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
 
@@ -68,7 +68,7 @@ class IdentityMiddleware:
         client_ip: bool = False,
         opted_out: Callable[[Scope], bool | Awaitable[bool]] | None = None,
     ) -> None:
-        check_application(app, _INSTEAD)
+        check_application(app, _INSTEAD, "an ASGI", "scope", "receive", "send")
         self.app = app
         self._rules = VisitorRules(
             authenticated_user_token=authenticated_user_token,
@@ -98,35 +98,36 @@ class IdentityMiddleware:
             claim and claim.decode("latin-1"),
             client and client[0],
         )
-        if VISIT in scope and (outer := outer_visit(scope)) is not None:
+        if (VISIT in scope or "wsgi_environ" in scope) and (outer := outer_visit(scope)) is not None:
+            scope[VISIT] = outer
+            if outer.state is None:
+                outer.state = scope.setdefault("state", {})
             outer.recognised(self._rules, *await drive_async(self._rules.flow(*found, outer), scope))
-            if current_request() is outer:
+            outer.state[STATE_KEY] = outer.identity
+            with outer.resumed():  # this may be another task than the one in which it was opened
                 await self.app(scope, receive, send)
-            else:
-                with outer.resumed():
-                    await self.app(scope, receive, send)
             return
         if self._rules.asks:
             visitor = await drive_async(self._rules.flow(*found), scope)
         else:
             visitor = self._rules.decide(*found)
         identity, new_token = visitor
-        visit = scope[VISIT] = Visit(identity, None, None)
+        visit = scope[VISIT] = Visit(identity)
         visit.rules = self._rules
         if new_token is not None:
             visit.new_token = new_token
+        visit.path = scope.get("path")
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
         visit.enter()
         try:
-            visit.coroutine = application = self.app(scope, receive, self._sender(visit, send, scope))
-            await application
+            await self.app(scope, receive, self._sender(visit, send, scope))
         finally:
             visit.leave()
             visit.close()
 
     def _sender(self, visit: Visit, send: Send, scope: Scope) -> Send:
-        def send_for_visitor(message: Message) -> Awaitable[None]:
+        async def send_for_visitor(message: Message) -> None:
             kind = message["type"]
             if kind == "http.response.start":
                 if visit.is_shown or visit.new_token is not None:
@@ -136,7 +137,7 @@ class IdentityMiddleware:
             elif kind == "websocket.accept" and visit.new_token is not None:
                 message = self._of_visitor(visit, message, scope)
                 visit.sent = None  # no cache keeps what a WebSocket says
-            return send(message)
+            await send(message)
 
         return send_for_visitor
 

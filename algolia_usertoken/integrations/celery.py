@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import random
+import time
+import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
@@ -29,23 +31,27 @@ from ..errors import (
 )
 from ..events.delivery import Batch, Delivery, InsightsDelivery
 from ..identity import Identity
+from ..provider import TokenProvider, check_provider
 
 __all__ = ["CeleryDelivery", "install", "uninstall"]
 
 HEADER = "algolia_identity"
 LONGEST_WAIT = 600.0  # seconds between two attempts of a worker
 RETRIES = 150  # which takes a day or so
+SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 logger = logging.getLogger("algolia_usertoken.integrations")
 
-# Celery's signals belong to the process, not to an application. This says for how many they are connected.
-_installed: WeakSet[Celery] = WeakSet()
+# Celery's signals belong to the process, not to an application. This says for which ones they are connected, and whom
+# each asks for the identity.
+_installed: WeakKeyDictionary[Celery, TokenProvider | None] = WeakKeyDictionary()
 _configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of the deliveries of each, by queue
 _ARGSREPR = "(events)"  # what logs and monitors of Celery show instead of them
+_silent_until = 0.0
 _SCOPE = "_algolia_identity_scope"  # on a task's request: what was set for it
 
 
-def install(app: Celery) -> None:
+def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None:
     """Send the current identity along with each task, and run each task as the identity sent with it.
 
     Call it where the application is made, so that the processes that send and the workers both do. A task sent where
@@ -53,14 +59,24 @@ def install(app: Celery) -> None:
     the caller, who does not become what it sets. A header `algolia_identity` given to `apply_async` stays. Done twice,
     it counts once.
 
-    Celery's signals are those of the process: with two applications in one, both send.
+    Celery's signals are those of the process: with two applications in one, both send, and ask the same provider.
+
+    Args:
+        app: The Celery application.
+        token_provider: Decides whose a task is when it is sent: give the client's, where its `resolve` or its default
+            knows. Without it the context alone is asked. Where its `resolve` fails, the task runs as nobody.
 
     Raises:
-        TypeError: `app` is no Celery application.
+        TypeError: `app` is no Celery application, or `token_provider` no TokenProvider.
+        ValueError: This process has another `token_provider` already, for this application or another one.
     """
     if not isinstance(app, Celery):
         raise TypeError(f"app must be a Celery application, not {type(app).__name__}")
-    _installed.add(app)
+    if token_provider is not None:
+        check_provider(token_provider)
+        if _provider() not in (None, token_provider):
+            raise ValueError("this process has another token_provider, and Celery does not say which application sends")
+    _installed[app] = token_provider or _installed.get(app)
     for signal, receiver in _receivers():
         signal.connect(receiver, weak=False, dispatch_uid=f"algolia_usertoken.{receiver.__name__}")
 
@@ -69,7 +85,7 @@ def uninstall(app: Celery) -> None:
     """Undo `install`; for an application that was not given it, nothing."""
     if app not in _installed:
         return
-    _installed.remove(app)
+    del _installed[app]
     if not _installed:
         for signal, receiver in _receivers():
             signal.disconnect(dispatch_uid=f"algolia_usertoken.{receiver.__name__}")
@@ -84,9 +100,36 @@ def _receivers() -> list[tuple[Any, Any]]:
 
 
 def _send(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
-    identity = current_identity()
-    if identity is not None and headers is not None:
-        headers.setdefault(HEADER, _as_header(identity))
+    if headers is None or HEADER in headers:
+        return
+    provider = _provider()
+    try:
+        identity = current_identity() if provider is None else provider.identity()
+    except Exception as error:
+        # Celery would log the text of the error, which may be personal, and the task would run as the client's default.
+        _complain(error)
+        identity = Identity()
+    if identity is not None:
+        headers[HEADER] = _as_header(identity)
+
+
+def _complain(error: Exception) -> None:
+    global _silent_until
+    now = time.monotonic()
+    if now < _silent_until:
+        return
+    _silent_until = now + SECONDS_BETWEEN_COMPLAINTS
+    logger.error(
+        "token_provider failed with %s; the task that is sent runs as nobody. This is logged at most once a minute. It "
+        "was raised here:\n%s",
+        type(error).__name__,
+        "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+    )
+
+
+def _provider() -> TokenProvider | None:
+    """The one that the applications of this process ask, if any."""
+    return next((provider for provider in _installed.values() if provider is not None), None)
 
 
 def _begin(task: Any, **_: Any) -> None:

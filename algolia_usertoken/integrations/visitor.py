@@ -12,12 +12,11 @@ import logging
 import math
 import re
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 from ..context import RequestFrame, current_request
-from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError
+from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
 from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
@@ -61,18 +60,21 @@ class Visit(RequestFrame):
     rules: VisitorRules | None = None  # of the middleware that recognised the visitor
     new_token: str | None = None  # made for this visitor, whose cookie is to keep it
     more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
+    path: str | None = None  # of an ASGI request
     sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
         """Take over what a middleware has found out about the visitor."""
         if identity is not self.identity:
+            self.given = identity
             self.become(identity)
         if self.rules is None:
             self.given = identity
             self.rules, self.new_token = rules, new_token
             return
         self.more_vary = (*self.more_vary, *rules.vary)
-        if new_token is not None:
+        # The rules that count are those that give the cookie, or have asked for consent in vain.
+        if new_token is not None or (rules.asks_consent and self.new_token is None):
             self.more_vary = (*self.more_vary, *self.rules.vary)
             self.rules, self.new_token = rules, new_token
 
@@ -97,7 +99,8 @@ class Visit(RequestFrame):
         """
         rules, token = self.rules, self.new_token
         if self.is_shown:
-            headers = for_one_visitor(headers, vary=(*(rules.vary if rules else ()), *self.more_vary))
+            names = dict.fromkeys((*(rules.vary if rules else ()), *self.more_vary))
+            headers = for_one_visitor(headers, vary=tuple(names))
         if token is not None and rules is not None and not self.is_opted_out and not rules.are_with_cookie(headers):
             found = verdict(status, headers)
             if found is CookieVerdict.YES_AND_PRIVATE:
@@ -114,19 +117,27 @@ class Visit(RequestFrame):
 
 def outer_visit(request: Mapping[str, Any]) -> Visit | None:
     """The visit that a middleware around this one has opened, where `request` is an ASGI scope or a WSGI environ."""
-    visit = request.get(VISIT)
-    return visit if isinstance(visit, Visit) and visit.is_open else None
+    around: Mapping[str, Any] | None = request
+    while around is not None:
+        visit = around.get(VISIT)
+        if isinstance(visit, Visit) and visit.is_open:
+            return visit
+        # Between the two kinds of application, a2wsgi keeps the one in the other.
+        around = around.get("wsgi_environ") or around.get("asgi.scope")
+    return None
 
 
-def bridged_visit() -> Visit | None:
-    """The visit of an ASGI middleware around a WSGI application, which its server runs in a thread.
+def bridged_visit(environ: Mapping[str, Any]) -> Visit | None:
+    """The visit of an ASGI middleware around a WSGI application that runs in a thread, where the environ does not know.
 
-    The environ is made anew there, and does not know the scope. What tells that this is the same request is a context
-    that an event loop's task began.
+    The context knows; but it may be that of another request: a view may call a WSGI application as its client, and a
+    server may begin a request in the context of the one before on that connection. So the paths have to be the same.
     """
     visit = current_request()
-    in_loop = isinstance(visit, Visit) and (visit.coroutine is not None or visit.task is not None)
-    return visit if in_loop else None  # type: ignore[return-value]
+    if not isinstance(visit, Visit) or visit.path is None:
+        return None
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return visit if path.encode("latin-1", "replace") == visit.path.encode("utf-8", "replace") else None
 
 
 def as_text(headers: Any) -> Headers:
@@ -338,12 +349,11 @@ class VisitorRules:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
             # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
             logger.error(
-                "%s failed with %s%s; %s. This is logged at most once a minute. It was raised here:\n%s",
+                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
                 name,
-                type(error).__name__,
                 f" ({error})" if isinstance(error, UserTokenError) else "",
                 consequence,
-                "".join(traceback.format_tb(error.__traceback__)).rstrip(),
+                traced(error),
             )
 
     def _may_complain(self, about: str, pause: float) -> bool:
@@ -371,7 +381,7 @@ def _visitors_address(address: str) -> tuple[str | None, str | None]:
         return address, None
     return None, (
         "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
-        "proxy (uvicorn --forwarded-allow-ips, gunicorn's forwarded_allow_ips, Werkzeug's ProxyFix)"
+        "proxy (--forwarded-allow-ips of uvicorn, and of gunicorn with UvicornWorker; else Werkzeug's ProxyFix)"
     )
 
 
@@ -425,18 +435,40 @@ async def drive_async(flow: Flow, request: Any) -> Visitor:
         return visitor
 
 
-def check_application(app: object, own: Mapping[str, str]) -> None:
-    """Refuse what is no application for a middleware; `own` says what to use instead, by the framework's package.
+def check_application(app: object, own: Mapping[str, str], kind: str, *arguments: str) -> None:
+    """Refuse what is no application for a middleware.
+
+    Args:
+        app: What was given for one.
+        own: What to use instead, by the framework's package.
+        kind: What such applications are called.
+        arguments: What they take.
 
     Raises:
-        TypeError: `app` is not callable, or is an application of one of these frameworks.
+        TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.
     """
     for base in type(app).__mro__:
         instead = own.get(base.__module__.partition(".")[0])
         if instead is not None:
             raise TypeError(f"app must not be a {base.__module__.partition('.')[0]} application: {instead}")
+    if not _takes(app, arguments):
+        raise TypeError(
+            f"app must be {kind} application, which is called with {', '.join(arguments)}, not {type(app).__name__}"
+        )
+
+
+def _takes(app: object, arguments: tuple[str, ...]) -> bool:
     if not callable(app):
-        raise TypeError(f"app must be an application, not {type(app).__name__}")
+        return False
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # it has none, as some that are written in C
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_function(name: str, value: object, allow_async: bool, or_else: str = "") -> None:
@@ -450,6 +482,8 @@ def _check_name(argument: str, value: object, secret: frozenset[str]) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a string, not {type(value).__name__}")
     if not _is_name(value):
-        raise ValueError(f"{argument} {value[:40]!a} cannot be the name of a {argument}")
+        raise ValueError(
+            f"{argument} cannot be the name of a {argument}: it is empty, or has a character that no name may have"
+        )
     if value.lower() in secret:
-        raise ValueError(f"{argument} {value[:40]!a} holds a secret of the visitor, which would be sent to Algolia")
+        raise ValueError(f"{argument} {value!r} holds a secret of the visitor, which would be sent to Algolia")

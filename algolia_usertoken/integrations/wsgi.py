@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import Any
@@ -21,7 +22,6 @@ _ASGI = "it is an ASGI application; use algolia_usertoken.integrations.asgi.Iden
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
-    "flask": "use algolia_usertoken.integrations.flask.init_app",
     **dict.fromkeys(("starlette", "fastapi", "litestar", "quart", "sanic"), _ASGI),
 }
 
@@ -73,7 +73,9 @@ class IdentityMiddleware:
             client_ip=client_ip,
             opted_out=opted_out,
         )
-        check_application(app, _INSTEAD)
+        check_application(app, _INSTEAD, "a WSGI", "environ", "start_response")
+        if inspect.iscoroutinefunction(app):
+            raise TypeError("app must be a WSGI application, not a coroutine function")
         self.app = app
         self._serve = serving(app, lambda environ, visit: recognise(rules, environ, environ, visit))
 
@@ -98,7 +100,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
         return app(environ, start_response)
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = outer_visit(environ) or bridged_visit()
+        outer = outer_visit(environ) or bridged_visit(environ)
         if outer is not None:
             environ[VISIT] = outer
             if found is not None:
@@ -126,7 +128,7 @@ def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None
 
 
 def _resume(visit: Visit, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-    visit.resumed().__enter__()  # never left, as the context goes with the request
+    visit.resume()
     return app(environ, start_response)
 
 

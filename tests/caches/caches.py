@@ -1,10 +1,11 @@
-"""Apache, nginx and Varnish as they come from Debian: each in front of one application, with its own defaults."""
+"""Apache, nginx and Varnish as they come from Debian, with their own defaults; and the applications behind them."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ import pytest
 import serving
 from ports import free_port
 
+AIOHTTP_APP = "app_aiohttp:make_app"
 APACHE_MODULES = pathlib.Path("/usr/lib/apache2/modules")
+
+APPLICATIONS: dict[str, Callable[[int], list[str]]] = {
+    "ASGI": lambda port: serving.uvicorn("app_asgi:app", port),
+    "WSGI": lambda port: serving.gunicorn("app_wsgi:app", port, "--threads", "4"),
+    "Flask": lambda port: serving.gunicorn("app_flask:app", port, "--threads", "4"),
+    "Django": lambda port: serving.gunicorn("app_django:app", port, "--threads", "4"),
+    "aiohttp": lambda port: [sys.executable, "-m", "aiohttp.web", *("-H", "127.0.0.1", "-P", str(port)), AIOHTTP_APP],
+}
 
 
 @contextmanager

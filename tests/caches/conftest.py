@@ -15,13 +15,6 @@ from ports import free_port
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for caches.py and pages.py
 
-APPLICATIONS: dict[str, Callable[[int], list[str]]] = {
-    "ASGI": lambda port: serving.uvicorn("app_asgi:app", port),
-    "WSGI": lambda port: serving.gunicorn("app_wsgi:app", port, "--threads", "4"),
-    "Flask": lambda port: serving.gunicorn("app_flask:app", port, "--threads", "4"),
-    "Django": lambda port: serving.gunicorn("app_django:app", port, "--threads", "4"),
-}
-
 
 @pytest.fixture(scope="session")
 def port_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], int]]:
@@ -31,6 +24,8 @@ def port_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     with ExitStack() as running:
 
         def port_of(name: str) -> int:
+            from caches import APPLICATIONS
+
             if name not in ports:
                 port, log = free_port(), tmp_path_factory.mktemp("application") / "log"
                 running.enter_context(serving.running(APPLICATIONS[name](port), port, log, env))

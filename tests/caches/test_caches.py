@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pages
 import pytest
-from caches import CACHES, cache
-from conftest import APPLICATIONS
+from caches import APPLICATIONS, CACHES, cache
 from waiting import PATIENCE
 
 from algolia_usertoken import anonymous_user_token

@@ -28,6 +28,7 @@ from algolia_usertoken import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
+from algolia_usertoken.events.delivery import without_values
 from algolia_usertoken.events.dispatcher import Dispatcher
 
 Make = Callable[..., EventSender]
@@ -672,3 +673,64 @@ def test_goes_by_way_of_the_config_s_proxy() -> None:
 
     assert [path for path, _ in asked] == ["http://127.0.0.1:1/1/events"] * 2
     assert asked[0] == asked[1]  # on one connection
+
+
+# What is said of events.
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("objectIDs must be given", "objectIDs must be given"),
+        ("422: The value 'jane@example.com' is not valid", "422: The value … is not valid"),
+        ("objectIDs: jane@example.com", "objectIDs: …"),
+        ("objectIDs: JANE@EXAMPLE.COM is unknown", "objectIDs: … is unknown"),
+        ("objectIDs: jane%40example.com", "objectIDs: …"),
+        ("objectIDs: 203.0.113.77", "objectIDs: …"),
+        ("no such item: a b/c; a%20b%2Fc", "no such item: …; …"),
+        ("filter email:jane@work.example", "filter …"),  # decoded
+        ("object 12345 of 123456", "object … of 123456"),
+        ("not valid: 'jane@exam", "not valid: …"),  # cut off
+        (
+            'EventType must be one of "click", "conversion" or "view"',
+            'EventType must be one of "click", "conversion" or "view"',
+        ),
+        (
+            "'events[0].userToken' isn't valid, nor is the event's index 'products'",
+            "'events[0].userToken' isn't valid, nor is the event's index 'products'",
+        ),
+        ("'Product Viewed' is not known", "'Product Viewed' is not known"),
+        ("a 'b c' `d-e` it's", "a … … it's"),
+        ("page 17 of 1", "page 17 of 1"),
+        ("item '17'", "item …"),
+        ("ÄÖÜß: \\u00e4\\u00f6\\u00fc\\u00df", "…: …"),
+    ],
+)
+def test_what_a_receiver_says_is_told_without_the_values_of_the_events(said: str, shown: str) -> None:
+    loop: list[Any] = ["12345"]
+    loop.append(loop)
+    ids = ["jane@example.com", "203.0.113.77", "a b/c", "17", "äöüß"]
+    seen = {**event("1"), "eventName": "Product Viewed", "objectIDs": ids, "filters": ["email:jane%40work.example"]}
+
+    assert without_values(said, [seen, {**event("1"), "custom": {"deep": loop}}]) == shown
+
+
+def test_what_algolia_says_of_an_event_is_told_without_its_values(
+    sender: Make, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.choose = lambda ids: Answer(422, body=json.dumps({"message": f"objectIDs: '{ids[0]}' is bad"}).encode())
+    errors = Errors()
+    events = sender(on_error=errors)
+    send(events, ["jane@example.com"])
+    assert events.flush(30)
+    [(error, [lost])] = errors.calls
+    assert str(error) == "422: objectIDs: … is bad"
+    assert lost["objectIDs"] == ["jane@example.com"]  # the events themselves stay whole
+    assert "event rejected: 422: objectIDs: … is bad" in caplog.text
+
+
+def test_why_there_is_no_connection_is_told_in_the_system_s_words() -> None:
+    delivery = InsightsDelivery(config(free_port()))
+    with pytest.raises(RetryableDeliveryError, match=r"^no connection: ConnectionError: .*refused$") as caught:
+        delivery.deliver(batch("1"), 1.0)
+    assert caught.value.__context__ is None

@@ -13,7 +13,14 @@ import shop_celery
 from celery import Celery, chain, chord, group, signals
 from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import Identity, anonymous_user_token, current_identity, identity_scope, set_user_token
+from algolia_usertoken import (
+    Identity,
+    TokenProvider,
+    anonymous_user_token,
+    current_identity,
+    identity_scope,
+    set_user_token,
+)
 from algolia_usertoken.integrations import celery as integration
 from algolia_usertoken.integrations.celery import HEADER, install, uninstall
 from algolia_usertoken.testing import LocalAlgolia
@@ -110,6 +117,95 @@ class TestInstall:
     def test_wants_an_application(self) -> None:
         with pytest.raises(TypeError, match="app must be a Celery application, not str"):
             install("shop")
+
+
+class TestProvider:
+    """`install(app, token_provider=…)`: whom its `resolve` knows, and its default."""
+
+    @pytest.fixture
+    def app(self) -> Iterator[Celery]:
+        app = Celery("resolving", broker="memory://", backend="cache+memory://", set_as_current=False)
+        yield app
+        uninstall(app)
+        app.close()
+
+    @pytest.mark.parametrize(
+        ("context", "header"),
+        [
+            (None, {"user_token": "resolved"}),
+            ("context", {"user_token": "context"}),
+            (Identity(), {}),
+            (Identity(None, "login"), {"user_token": "resolved", "authenticated_user_token": "login"}),
+            (Identity(opted_out=True), {"opted_out": True}),
+        ],
+    )
+    def test_decides_when_a_task_is_sent(
+        self, app: Celery, published: list[dict[str, Any]], context: Any, header: dict[str, Any]
+    ) -> None:
+        install(app, token_provider=TokenProvider("default", resolve=lambda: "resolved"))
+        with identity_scope(context):
+            app.send_task("search")
+
+        assert published[0][HEADER] == header
+
+    def test_default_goes_along_too(self, app: Celery, published: list[dict[str, Any]]) -> None:
+        install(app, token_provider=TokenProvider("default"))
+        app.send_task("search")
+
+        assert published[0][HEADER] == {"user_token": "default"}
+
+    def test_is_not_asked_where_the_caller_says(self, app: Celery, published: list[dict[str, Any]]) -> None:
+        install(app, token_provider=TokenProvider(resolve=lambda: 1 / 0))  # type: ignore[arg-type, return-value]
+        app.send_task("search", headers={HEADER: {"user_token": "another"}})
+
+        assert published[0][HEADER] == {"user_token": "another"}
+
+    def test_that_fails_means_nobody_and_its_text_is_not_logged(
+        self,
+        app: Celery,
+        published: list[dict[str, Any]],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        user = "jane@example.com"
+
+        def resolve() -> Any:
+            raise LookupError(f"no user {user}")
+
+        monkeypatch.setattr(integration, "_silent_until", 0.0)
+        install(app, token_provider=TokenProvider("default", resolve=resolve))
+        for _ in range(3):
+            app.send_task("search")
+
+        assert [headers[HEADER] for headers in published] == [{}] * 3
+        (record,) = [record for record in caplog.records if record.name == "algolia_usertoken.integrations"]
+        assert record.getMessage().startswith("token_provider failed with LookupError; the task that is sent runs")
+        assert "jane" not in caplog.text
+
+    def test_is_one_for_the_process(self, app: Celery, published: list[dict[str, Any]]) -> None:
+        provider = TokenProvider("default")
+        another = Celery("another", set_as_current=False)
+        install(app, token_provider=provider)
+        install(app)
+        install(another)
+        install(another, token_provider=provider)
+        uninstall(another)
+        for each in (app, another):
+            with pytest.raises(ValueError, match="another token_provider"):
+                install(each, token_provider=TokenProvider("other"))
+        app.send_task("search")
+        uninstall(app)
+        install(app, token_provider=TokenProvider("other"))
+        app.send_task("search")
+
+        assert [headers[HEADER]["user_token"] for headers in published] == ["default", "other"]
+
+    @pytest.mark.parametrize("provider", ["u-1", TokenProvider, lambda: "u-1"])
+    def test_must_be_one(self, app: Celery, provider: Any) -> None:
+        with pytest.raises(TypeError, match=r"^token_provider must be a TokenProvider, not "):
+            install(app, token_provider=provider)
+
+        assert app not in integration._installed
 
 
 class TestEagerTask:
@@ -251,6 +347,19 @@ class TestWorker:
             assert event.user_token == identity.user_token
             assert event.authenticated_user_token == identity.authenticated_user_token
         assert worker_algolia.mismatches() == []
+
+    def test_runs_tasks_as_those_whom_a_provider_knows_when_they_are_sent(self) -> None:
+        visitors = iter([f"u-{number}" for number in range(8)])
+        uninstall(shop_celery.app)
+        install(shop_celery.app, token_provider=TokenProvider("default", resolve=lambda: next(visitors, None)))
+        try:
+            results = [shop_celery.seen.delay() for _ in range(9)]
+        finally:
+            uninstall(shop_celery.app)
+            install(shop_celery.app)
+
+        seen = [result.get(timeout=PATIENCE)["user_token"] for result in results]
+        assert seen == [*(f"u-{number}" for number in range(8)), "default"]
 
     def test_leaves_nothing_for_the_next_task(self) -> None:
         with identity_scope(EVERYTHING):

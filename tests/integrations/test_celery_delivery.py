@@ -104,8 +104,9 @@ def test_children_of_a_prefork_pool_deliver_before_they_end(
 def test_a_broker_that_is_away_is_tried_again() -> None:
     app = type(delivering.app)("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
     delivery = CeleryDelivery(app)
-    with pytest.raises(RetryableDeliveryError, match="no connection to the broker"):
+    with pytest.raises(RetryableDeliveryError, match=r"^no connection to the broker: Op.* refused$") as caught:
         delivery.deliver(Batch([event(1)], b"{}"), None)
+    assert caught.value.__context__ is None  # whose text may have the password of the broker
     app.close()
 
 

@@ -32,6 +32,7 @@ from algolia_usertoken import (
 from algolia_usertoken.integrations.django import IdentityMiddleware
 from algolia_usertoken.integrations.django.checks import check_middleware, check_settings
 from algolia_usertoken.integrations.django.middleware import served
+from algolia_usertoken.integrations.visitor import VISIT
 from algolia_usertoken.testing import LocalAlgolia
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
@@ -100,15 +101,9 @@ class TestEachRequest:
 
         first, second = client.get("/settings"), client.get("/settings")
 
-        cookie = first.cookies["_ALGOLIA"]
-        assert cookie.value == first.json()["userToken"] == second.json()["userToken"]
-        assert (cookie["max-age"], cookie["path"], cookie["secure"], cookie["httponly"], cookie["samesite"]) == (
-            15552000,
-            "/",
-            "",
-            "",
-            "",
-        )
+        token = first.json()["userToken"]
+        assert second.json()["userToken"] == token
+        assert first.cookies["_ALGOLIA"].OutputString() == f"_ALGOLIA={token}; Max-Age=15552000; Path=/"
         assert first.headers["Vary"] == "Cookie, X-Algolia-UserToken"
         assert first.headers["Cache-Control"] == "private"
         assert "_ALGOLIA" not in second.cookies
@@ -205,7 +200,25 @@ class TestEachRequest:
         )
 
         assert response.status_code == 200
-        assert re.fullmatch(r"<html><script>[^<]*</script></html>", response.text)
+        assert re.fullmatch(r"<html><script>[^<]*</script></html>", response.content.decode())
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+    def test_is_over_when_its_response_is_done_or_it_ends_by_an_error(self, error: type[BaseException]) -> None:
+        def view(request: Any) -> HttpResponse:
+            raise error
+
+        def stream(request: Any) -> StreamingHttpResponse:
+            return StreamingHttpResponse(["."])
+
+        done, failed, streamed = (RequestFactory().get("/") for _ in range(3))
+        middleware(lambda request: HttpResponse())(done)
+        with pytest.raises(error):
+            middleware(view)(failed)
+        response = middleware(stream)(streamed)
+
+        assert [request.META[VISIT].is_open for request in (done, failed, streamed)] == [False, False, True]
+        response.close()
+        assert not streamed.META[VISIT].is_open
 
 
 class TestStream:
@@ -272,7 +285,7 @@ class TestTemplateTag:
     def test_is_the_script_of_the_visitor(self, browser_of_a_visitor: Client) -> None:
         response = browser_of_a_visitor.get("/page")
 
-        assert response.text == f"<html>{browser.script(TOKEN)}</html>"
+        assert response.content.decode() == f"<html>{browser.script(TOKEN)}</html>"
 
     @pytest.mark.parametrize(
         "template",
@@ -284,7 +297,7 @@ class TestTemplateTag:
     def test_has_the_nonce(self, template: str, browser_of_a_visitor: Client) -> None:
         response = browser_of_a_visitor.get("/page", {"template": template})
 
-        assert response.text == f"<html>{browser.script(TOKEN, nonce='n0nce')}</html>"
+        assert response.content.decode() == f"<html>{browser.script(TOKEN, nonce='n0nce')}</html>"
 
     def test_has_the_nonce_of_django_csp(self) -> None:
         request = RequestFactory().get("/")
@@ -314,7 +327,7 @@ class TestTemplateTag:
         response = middleware(view)(RequestFactory().get("/", HTTP_COOKIE=f"_ALGOLIA={TOKEN}"))
 
         assert response.headers.get("Vary") == "Cookie"
-        assert response.text == browser.script(TOKEN, nonce=None if in_context else "n0nce")
+        assert response.content.decode() == browser.script(TOKEN, nonce=None if in_context else "n0nce")
         assert served.get() is None
 
 
@@ -326,20 +339,25 @@ class TestSettings:
             ({"COKIE": "a"}, "unknown key 'COKIE'; did you mean 'COOKIE'"),
             ({"set_cookie": True}, "unknown key 'set_cookie'; did you mean 'SET_COOKIE'"),
             ({"ALLOW_ASYNC": True}, "unknown key 'ALLOW_ASYNC'; known are"),
-            ({7: True}, "unknown key 7"),
+            ({7: True}, "unknown key; known are"),
             ({"CLIENT_IP": 1}, "client_ip must be True or False, not int"),
-            ({"COOKIE": "a b"}, "cookie 'a b' cannot be the name of a cookie"),
+            ({"COOKIE": "a b"}, "cookie cannot be the name of a cookie"),
             ({"OPTED_OUT": "shop_django.no_such_name"}, "OPTED_OUT.*no_such_name"),
             ({"SET_COOKIE": "no_such_module.name"}, "SET_COOKIE.*no_such_module"),
             ({"AUTHENTICATED_USER_TOKEN": "shop_django.HERE"}, "authenticated_user_token must be a function"),
             ({"OPTED_OUT": shop.search_async}, "opted_out must be a plain function"),
+            ({"COOKIE": "own-session"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'own-session' holds a secret"),
+            ({"COOKIE": "own-csrf"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'own-csrf' holds a secret"),
+            ({"COOKIE": "sessionid"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'sessionid' holds a secret"),
         ],
     )
     def test_that_are_wrong_are_found_by_the_check_and_at_the_start(self, given: Any, message: str) -> None:
-        with override_settings(ALGOLIA_USERTOKEN=given):
+        names = {"SESSION_COOKIE_NAME": "own-session", "CSRF_COOKIE_NAME": "own-csrf"}
+        with override_settings(ALGOLIA_USERTOKEN=given, **names):
             (error,) = check_settings()
-            with pytest.raises(ImproperlyConfigured, match=message):
-                IdentityMiddleware(lambda request: HttpResponse())
+            for view in (shop_django.in_sync_view, shop_django.in_async_view):
+                with pytest.raises(ImproperlyConfigured, match=message):
+                    IdentityMiddleware(view)
 
         assert error.id == "algolia_usertoken.E001"
         assert re.search(message, error.msg)

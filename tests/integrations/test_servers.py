@@ -20,20 +20,56 @@ from algolia_usertoken.testing import LocalAlgolia
 REQUESTS = int(os.environ.get("WEB_REQUESTS", "400"))
 VISITORS = 200 if REQUESTS >= 2000 else 40
 
+# What a request may set before it searches. It holds for the rest of that request, and for no other.
+ACTS = ("login", "logout", "token")
+
+STARLETTE = {"sync": 3, "async": 3, "background": 2, "error": 2, "sync-error": 2, "crash": 1, "sync-crash": 1}
+QUART = {
+    "sync": 1,
+    "async": 1,
+    "dependency": 1,
+    "then-background": 3,
+    "then-background-async": 3,
+    "stream": 3,
+    "sync-stream": 3,
+    "error": 2,
+    "crash": 1,
+}
 SERVERS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {
     "uvicorn, 2 workers, FastAPI": (
         lambda port: serving.uvicorn("shop_fastapi:app", port, "--workers", "2"),
         {
             "async": 1,
             "sync": 1,
+            "dependency": 2,
+            "async-dependency": 2,
+            "then-background": 3,
+            "then-background-async": 3,
             "stream": 3,
             "sync-stream": 3,
             "background": 2,
             "error": 2,
             "crash": 1,
+            "sync-crash": 1,
             "websocket": 3,
         },
     ),
+    "uvicorn, Starlette": (lambda port: serving.uvicorn("shop_starlette:app", port), STARLETTE),
+    "uvicorn, Starlette, behind BaseHTTPMiddleware": (
+        lambda port: serving.uvicorn("shop_starlette:behind", port),
+        # What an async view sets does not reach the handler for Exception: that is for the task between the two.
+        {kind: searches for kind, searches in STARLETTE.items() if kind != "crash"},
+    ),
+    "uvicorn, Starlette, inside of BaseHTTPMiddleware": (
+        lambda port: serving.uvicorn("shop_starlette:inside", port),
+        STARLETTE,
+    ),
+    "uvicorn, Litestar": (
+        lambda port: serving.uvicorn("shop_litestar:app", port),
+        {"sync": 3, "sync-in-loop": 2, "async": 3, "dependency": 3, "background": 2, "error": 2, "crash": 1},
+    ),
+    "uvicorn, Quart": (lambda port: serving.uvicorn("shop_quart:app", port), QUART),
+    "hypercorn, Quart": (lambda port: serving.hypercorn("shop_quart:app", port), QUART),
     "gunicorn, threads, Flask": (
         lambda port: serving.gunicorn("shop_flask:app", port, "--threads", "16"),
         {"sync": 1, "stream": 3, "context-stream": 3, "teardown": 1, "error": 1},
@@ -49,6 +85,10 @@ SERVERS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {
     "gunicorn, threads, Django": (
         lambda port: serving.gunicorn("shop_django:wsgi", port, "--threads", "16"),
         {"sync": 1, "async": 1, "stream": 4, "error": 1},
+    ),
+    "gunicorn, 2 workers, aiohttp": (
+        lambda port: serving.gunicorn("shop_aiohttp:app", port, "-k", "aiohttp.GunicornWebWorker", "--workers", "2"),
+        {"async": 1, "thread": 1, "task": 2, "stream": 3, "body": 3, "websocket": 3, "error": 2, "crash": 1},
     ),
 }
 
@@ -66,7 +106,7 @@ def test_nobody_is_mixed_up(server: str, crowded_algolia: LocalAlgolia, tmp_path
     command, kinds = SERVERS[server]
     port, leaks = free_port(), tmp_path / "leaks"
     env = {"LOCAL_ALGOLIA_PORT": str(crowded_algolia.port), "LEAKS": str(leaks)}
-    crowd = Crowd(port, kinds, [Visitor(number) for number in range(VISITORS)])
+    crowd = Crowd(port, kinds, [Visitor(number) for number in range(VISITORS)], ACTS)
 
     with serving.running(command(port), port, tmp_path / "log", env):
         crowd.send(REQUESTS)

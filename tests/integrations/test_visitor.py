@@ -2,16 +2,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import warnings
 from typing import Any
+from unittest.mock import Mock
 
+import aiohttp.web
+import fastapi
+import flask
 import hostile
+import litestar
 import pytest
+import quart
+import shop_django  # noqa: F401 - sets Django up
+import starlette.applications
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from algolia_usertoken import Identity
+from algolia_usertoken.integrations import asgi, wsgi
 from algolia_usertoken.integrations import visitor as visitors
+from algolia_usertoken.integrations.flask import init_app
 from algolia_usertoken.integrations.visitor import VisitorRules, drive, drive_async
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
@@ -202,6 +216,174 @@ class TestAddress:
         identity, new_token = visit(rules, None, None, "203.0.113.7")
 
         assert identity == Identity(new_token, "user-42", "203.0.113.7")
+
+
+class TestPrivateAddress:
+    """Behind a proxy that the server does not know, all visitors have the proxy's address."""
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.0.1",
+            "0.0.0.0",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fdff::1",
+            "::ffff:10.0.0.1",
+            "::ffff:a00:1",
+        ],
+    )
+    def test_is_nobodys_on_the_internet(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
+        rules = VisitorRules(client_ip=True, set_cookie=False)
+
+        for _ in range(3):
+            assert visit(rules, f"_ALGOLIA={TOKEN}", None, address) == (Identity(TOKEN), None)
+
+        (record,) = caplog.records
+        assert "forwarded-allow-ips" in record.getMessage()
+        assert "ProxyFix" in record.getMessage()
+        assert address not in record.getMessage()
+
+    @pytest.mark.parametrize(
+        "address", ["172.15.0.1", "172.32.0.1", "100.128.0.1", "11.0.0.1", "203.0.113.7", "2001:db8::1", "fec0::1"]
+    )
+    def test_others_are_taken(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
+        assert visit(VisitorRules(client_ip=True), None, None, address) == (Identity(client_ip=address), None)
+        assert caplog.records == []
+
+
+class TestConsent:
+    @pytest.mark.parametrize("answer", ["no", "", "True", 1, 0, 1.0, [True], {}, object(), Mock(return_value=True)])
+    def test_is_true_and_nothing_else(self, answer: object, caplog: pytest.LogCaptureFixture) -> None:
+        rules = VisitorRules(set_cookie=lambda request: answer)
+
+        for _ in range(3):
+            assert visit(rules) == (Identity(), None)
+
+        (record,) = caplog.records  # once
+        assert f"set_cookie answered with {type(answer).__name__}, and only True" in record.getMessage()
+
+    @pytest.mark.parametrize("answer", [False, None])
+    def test_refused_is_nothing_to_log(self, answer: object, caplog: pytest.LogCaptureFixture) -> None:
+        assert visit(VisitorRules(set_cookie=lambda request: answer)) == (Identity(), None)
+        assert caplog.records == []
+
+    async def test_of_a_coroutine_is_what_it_returns(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def consent(answer: object) -> object:
+            return answer
+
+        for answer, is_given in ((True, True), (False, False), ("yes", False), (1, False)):
+            rules = VisitorRules(set_cookie=lambda request, answer=answer: consent(answer), allow_async=True)
+            assert ((await drive_async(rules.flow(None, None, None), None))[1] is not None) == is_given
+        assert len(caplog.records) == 2
+
+
+class TestSecretNames:
+    """What these hold would go to Algolia, as somebody's token."""
+
+    @pytest.mark.parametrize(
+        "name", ["session", "sessionid", "Session", "connect.sid", "csrftoken", "XSRF-TOKEN", "remember_token"]
+    )
+    def test_are_refused_for_the_cookie(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^cookie '{re.escape(name)}' holds a secret of the visitor"):
+            VisitorRules(cookie=name)
+
+    @pytest.mark.parametrize("name", ["Authorization", "authorization", "Cookie", "X-CSRFToken", "Proxy-Authorization"])
+    def test_are_refused_for_the_header(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^header '{name}' holds a secret of the visitor"):
+            VisitorRules(header=name)
+
+    def test_of_a_framework_are_refused_too(self) -> None:
+        with pytest.raises(ValueError, match=r"^cookie 'Shop-Session' holds a secret"):
+            VisitorRules(cookie="Shop-Session", secret_cookies=["shop-session", "other"])
+
+    @pytest.mark.parametrize("name", ["_ALGOLIA", "visitor", "session_visitor"])
+    def test_other_names_are_not(self, name: str) -> None:
+        assert VisitorRules(cookie=name, header="X-Session").cookie == name
+
+    def test_of_flasks_settings_are_refused(self) -> None:
+        app = flask.Flask("shop")
+        app.config["SESSION_COOKIE_NAME"] = "shop_login"
+        with pytest.raises(ValueError, match=r"^cookie 'shop_login' holds a secret"):
+            init_app(app, cookie="shop_login")
+
+
+class TestApplication:
+    """What a middleware is put around."""
+
+    @pytest.mark.parametrize(
+        ("app", "message"),
+        [
+            (None, "app must be an ASGI application, which is called with scope, receive, send, not NoneType"),
+            ("shop:app", "app must be an ASGI application, .*, not str"),
+            (lambda environ, start_response: [], "app must be an ASGI application, .*, not function"),
+            (lambda: None, "app must be an ASGI application, .*, not function"),
+            (WSGIHandler(), "app must be an ASGI application, .*, not WSGIHandler"),
+            (DispatcherMiddleware(None, {}), "app must be an ASGI application, .*, not DispatcherMiddleware"),  # type: ignore[arg-type]
+            (flask.Flask("shop"), "app must not be a flask application: use .*integrations.flask.init_app"),
+            (aiohttp.web.Application, "app must be an ASGI application"),
+        ],
+    )
+    def test_must_be_one_for_asgi(self, app: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=f"^{message}"):
+            asgi.IdentityMiddleware(app)
+
+    @pytest.mark.parametrize(
+        ("app", "message"),
+        [
+            (None, "app must be a WSGI application, which is called with environ, start_response, not NoneType"),
+            (lambda environ: [], "app must be a WSGI application, .*, not function"),
+            (fastapi.FastAPI(), "app must not be a fastapi application: it is an ASGI application; use .*asgi"),
+            (starlette.applications.Starlette(), "app must not be a starlette application: it is an ASGI"),
+            (litestar.Litestar(), "app must not be a litestar application: it is an ASGI"),
+            (quart.Quart("shop"), "app must not be a quart application: it is an ASGI"),
+            (ASGIHandler(), "app must be a WSGI application, .*, not ASGIHandler"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_must_be_one_for_wsgi(self, app: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=f"^{message}"):
+            wsgi.IdentityMiddleware(app)
+
+    async def test_of_aiohttp_has_a_middleware_of_its_own(self) -> None:
+        for middleware in (asgi.IdentityMiddleware, wsgi.IdentityMiddleware):
+            with pytest.raises(TypeError, match=r"use algolia_usertoken\.integrations\.aiohttp\.identity_middleware"):
+                middleware(aiohttp.web.Application())  # type: ignore[arg-type]
+
+    def test_of_tornado_has_none(self) -> None:
+        class Application:
+            def __call__(self, request: object) -> None: ...
+
+        Application.__module__ = "tornado.web"
+        for middleware in (asgi.IdentityMiddleware, wsgi.IdentityMiddleware):
+            with pytest.raises(TypeError, match=r"Tornado runs no middleware; enter identity_scope\(\)"):
+                middleware(Application())  # type: ignore[arg-type]
+
+    def test_of_an_async_function_is_none_for_wsgi(self) -> None:
+        async def app(scope: Any, receive: Any = None, send: Any = None) -> None: ...
+
+        with pytest.raises(TypeError, match="not a coroutine function"):
+            wsgi.IdentityMiddleware(app)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("app", [Mock(), lambda *args: None, functools.partial(print), fastapi.FastAPI()])
+    def test_may_be_anything_that_is_called_so(self, app: Any) -> None:
+        assert asgi.IdentityMiddleware(app).app is app
+
+    @pytest.mark.parametrize("app", [Mock(), lambda *args: [], flask.Flask("shop"), WSGIHandler()])
+    def test_may_be_any_wsgi_application(self, app: Any) -> None:
+        assert wsgi.IdentityMiddleware(app).app is app
+
+    @pytest.mark.parametrize("app", [None, "shop:app", fastapi.FastAPI(), quart.Quart("shop")])
+    def test_must_be_flasks_for_flask(self, app: Any) -> None:
+        with pytest.raises(TypeError, match=f"^app must be a Flask application, not {type(app).__name__}"):
+            init_app(app)
 
 
 class TestShortWay:

@@ -127,6 +127,19 @@ class TestEachRequest:
 
         assert len(response.set_cookies) == 1
 
+    def test_is_the_outer_middlewares_also_where_the_context_was_lost_between(self) -> None:
+        app = Recorder()
+        inner = IdentityMiddleware(app, set_cookie=True)
+
+        def lose(environ: dict[str, Any], start_response: Any) -> Any:
+            return contextvars.Context().run(inner, environ, start_response)
+
+        response = Response(IdentityMiddleware(lose, authenticated_user_token=lambda environ: "user-42"))
+
+        (identity,) = app.seen
+        assert identity.authenticated_user_token == "user-42"
+        assert response.set_cookies[0].startswith(f"_ALGOLIA={identity.user_token};")
+
     def test_cannot_await_a_function(self) -> None:
         async def login(environ: Any) -> str:
             return "user-42"

@@ -81,11 +81,11 @@ class Place:
             self.layers[-1] = replace(layer, own=None if nothing_left else identity)
         elif not shared.request.is_open:
             self.layers[-1] = Layer(shared, identity)
+        elif shared.owner is self:
+            shared.identity = identity
         elif isinstance(self.runner, ThreadRunner):
             shared.identity = identity
             self.layers[-1] = Layer(shared, identity, in_thread_only=True)
-        elif shared.owner is self:
-            shared.identity = identity
         else:
             self.layers[-1] = Layer(Shared(identity, shared.given, self, shared.request))
 
@@ -166,15 +166,15 @@ class Requests(RuleBasedStateMachine):
         self.all.append(place)
         return place
 
-    @rule(target=places, known=st.sampled_from(["token", "login", "both", "nobody"]))
-    def begin_a_request(self, known: str) -> Place:
+    @rule(target=places, known=st.sampled_from(["token", "login", "both", "nobody"]), in_thread=st.booleans())
+    def begin_a_request(self, known: str, in_thread: bool) -> Place:
         self.number += 1
         request = Request(self.number)
         identity = Identity(
             self.token(request) if known in ("token", "both") else None,
             self.token(request) if known in ("login", "both") else None,
         )
-        place = self.start(request, False, contextvars.Context(), [])
+        place = self.start(request, in_thread, contextvars.Context(), [])
 
         def serve() -> RequestFrame:
             frame = RequestFrame(identity)

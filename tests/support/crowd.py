@@ -50,11 +50,15 @@ class Visitor:
 
 @dataclass
 class Crowd:
-    """Sends requests for `/{visitor}/{kind}/{number}`. `kinds` says how many searches each kind makes."""
+    """Sends requests for `/{visitor}/{kind}/{act}-{number}`.
+
+    `kinds` says how many searches each kind makes; `acts` what a request may set: "login", "logout" or "token".
+    """
 
     port: int
     kinds: Mapping[str, int]
     visitors: Sequence[Visitor]
+    acts: Sequence[str] = ()
     hang_up: bool = True
     sent: dict[str, tuple[str | None, str | None, int]] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
@@ -83,6 +87,8 @@ class Crowd:
                     number = next(self._numbers)
                 visitor, kind = chance.choice(self.visitors), chance.choice(list(self.kinds))
                 path = f"{visitor.number}/{kind}/{number}"
+                if self.acts:
+                    path = f"{visitor.number}/{kind}/{chance.choice(self.acts)}-{number}"
                 if kind == "websocket":
                     self._talk(path, visitor)
                 elif self.hang_up and kind == "stream" and chance.random() < 0.2:
@@ -107,19 +113,19 @@ class Crowd:
                 if attempt == 2:
                     raise
         kind = path.split("/")[1]
-        if response.status != (500 if kind in ("error", "crash") else 200):
+        if response.status != (500 if kind.endswith(("error", "crash")) else 200):
             self.problems.append(f"{path}: status {response.status}")
         set_cookie = response.getheader("Set-Cookie")
         if response.status == 500 and set_cookie is None:
             # What answered was outside the middleware, where no cookie can be set.
             token = None if visitor.role == "refused" else SOME if visitor.role == "new" else visitor.token
-            self.sent[path] = token, visitor.login, self.kinds[kind]
+            self.sent[path] = *self._after_act(path, visitor, token), self.kinds[kind]
         else:
             self._note(path, visitor, set_cookie)
 
     def _talk(self, path: str, visitor: Visitor) -> None:
         uri = f"ws://127.0.0.1:{self.port}/{path}"
-        with connect(uri, additional_headers=visitor.headers, proxy=None) as socket:
+        with connect(uri, additional_headers=visitor.headers, proxy=None, open_timeout=PATIENCE) as socket:
             for _ in range(self.kinds["websocket"]):
                 socket.send("search")
                 socket.recv()
@@ -146,7 +152,17 @@ class Crowd:
             searches = self.kinds[path.split("/")[1]]
         else:
             self.left.add(path)
-        self.sent[path] = token, visitor.login, searches
+        self.sent[path] = *self._after_act(path, visitor, token), searches
+
+    @staticmethod
+    def _after_act(path: str, visitor: Visitor, token: str | None) -> tuple[str | None, str | None]:
+        """The pair of tokens of a request that has set something."""
+        act, _, number = path.rpartition("/")[2].partition("-")
+        if visitor.role == "refused":
+            return None, None
+        if act == "token":
+            return f"set-{number}", visitor.login
+        return token, {"login": f"logged-in-{number}", "logout": None}.get(act, visitor.login)
 
     def check(self, algolia: LocalAlgolia) -> None:
         """Each search and event carries its own visitor's tokens, and none is missing."""

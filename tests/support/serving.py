@@ -66,6 +66,12 @@ def uvicorn(application: str, port: int, *options: str) -> list[str]:
     return [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning", *options]
 
 
+def hypercorn(application: str, port: int, *options: str) -> list[str]:
+    # Of its log, the errors that applications raise.
+    bind = ["--bind", f"127.0.0.1:{port}", "--log-level", "warning"]
+    return [sys.executable, "-m", "hypercorn", application, *bind, *options]
+
+
 def gunicorn(application: str, port: int, *options: str) -> list[str]:
     return [
         sys.executable,

@@ -1,6 +1,7 @@
 """What every application under test does: it searches as its visitor and sends a click, and watches its context.
 
-`what` says which request it is, as in "17/stream/123": the visitor's number, the kind of view, the request's number.
+`what` says which request it is, as in "17/stream/login-123": the visitor's number, the kind of view, what the request
+sets, if anything, and its number.
 """
 
 from __future__ import annotations
@@ -8,7 +9,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, current_identity
+from algolia_usertoken import (
+    TokenAwareClient,
+    TokenAwareClientSync,
+    current_identity,
+    set_authenticated_user_token,
+    set_user_token,
+)
 from algolia_usertoken.testing import LocalAlgolia
 
 # In which the shop's own app sends its token; None where the shop has none.
@@ -18,6 +25,27 @@ HEADER = os.environ.get("APP_HEADER", "X-Algolia-UserToken") or None
 algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
 client = TokenAwareClientSync.create_with_config(algolia.search_config(), insights_config=algolia.insights_config())
 _async_clients: list[TokenAwareClient] = []
+
+
+def act(what: str) -> None:
+    """Set for the rest of the request what nobody else sets."""
+    verb, _, number = what.rpartition("/")[2].partition("-")
+    if verb == "login":
+        set_authenticated_user_token(f"logged-in-{number}")
+    elif verb == "logout":
+        set_authenticated_user_token(None)
+    elif verb == "token":
+        set_user_token(f"set-{number}")
+
+
+def act_and_search(what: str) -> dict[str, Any]:
+    act(what)
+    return search(what)
+
+
+async def act_and_search_async(what: str) -> dict[str, Any]:
+    act(what)
+    return await search_async(what)
 
 
 def search(what: str) -> dict[str, Any]:

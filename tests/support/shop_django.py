@@ -17,6 +17,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.template import engines
 from django.urls import path
+from django.views.decorators.cache import cache_page
 
 from algolia_usertoken import browser, set_authenticated_user_token
 
@@ -26,7 +27,12 @@ settings.configure(
     SECRET_KEY="for tests only",
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF="shop_django",
-    INSTALLED_APPS=["django.contrib.sessions", "algolia_usertoken.integrations.django"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "algolia_usertoken.integrations.django",
+    ],
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",
         "algolia_usertoken.integrations.django.IdentityMiddleware",
@@ -54,16 +60,18 @@ def login_of(request: HttpRequest) -> str | None:
 
 
 def in_sync_view(request: HttpRequest, **_: Any) -> Any:
-    return JsonResponse(shop.search(request.path[1:]))
+    return JsonResponse(shop.act_and_search(request.path[1:]))
 
 
 async def in_async_view(request: HttpRequest, **_: Any) -> Any:
+    shop.act(request.path[1:])
     return JsonResponse(await shop.search_async(request.path[1:], shared=isinstance(request, ASGIRequest)))
 
 
 def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
     def body() -> Iterator[bytes]:
         try:
+            shop.act(request.path[1:])
             for _ in range(3):
                 shop.search(request.path[1:])
                 yield b"."
@@ -76,6 +84,7 @@ def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
 
 async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
     async def body() -> AsyncIterator[bytes]:
+        shop.act(request.path[1:])
         for _ in range(3):
             await shop.search_async(request.path[1:])
             yield b"."
@@ -85,6 +94,7 @@ async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
 
 
 def before_an_error(request: HttpRequest, **_: Any) -> Any:
+    shop.act(request.path[1:])
     raise ZeroDivisionError
 
 
@@ -127,6 +137,8 @@ urlpatterns = [
     path("logout", logout),
     path("settings", settings_as_json),
     path("page", page),
+    path("cached-page", cache_page(60)(page)),
+    path("cached-settings", cache_page(60)(settings_as_json)),
 ]
 
 django.setup(set_prefix=False)

@@ -25,7 +25,7 @@ init_app(
 
 @app.get("/<visitor>/sync/<number>")
 def in_view(visitor: str, number: str) -> Any:
-    return shop.search(request.path[1:])
+    return shop.act_and_search(request.path[1:])
 
 
 @app.get("/<visitor>/stream/<number>")
@@ -33,6 +33,7 @@ def in_stream(visitor: str, number: str) -> Any:
     what, pause = request.path[1:], float(request.args.get("pause", 0))
 
     def body() -> Iterator[bytes]:
+        shop.act(what)
         for _ in range(3):
             shop.search(what)
             yield b"."
@@ -43,6 +44,8 @@ def in_stream(visitor: str, number: str) -> Any:
 
 @app.get("/<visitor>/context-stream/<number>")
 def in_stream_with_context(visitor: str, number: str) -> Any:
+    shop.act(request.path[1:])
+
     def body() -> Iterator[bytes]:
         for _ in range(3):
             shop.search(request.path[1:])
@@ -53,6 +56,7 @@ def in_stream_with_context(visitor: str, number: str) -> Any:
 
 @app.get("/<visitor>/teardown/<number>")
 def before_teardown(visitor: str, number: str) -> Any:
+    shop.act(request.path[1:])
     g.searched_in_teardown = request.path[1:]
     return shop.seen()
 
@@ -65,6 +69,7 @@ def in_teardown(error: BaseException | None) -> None:
 
 @app.get("/<visitor>/error/<number>")
 def before_an_error(visitor: str, number: str) -> Any:
+    shop.act(request.path[1:])
     raise ZeroDivisionError
 
 

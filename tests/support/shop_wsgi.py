@@ -25,7 +25,7 @@ class Body:
         if not self.steps:
             raise StopIteration
         self.steps -= 1
-        shop.search(self.what)
+        shop.act_and_search(self.what)
         time.sleep(self.pause)
         return b"."
 
@@ -41,7 +41,7 @@ def shopping(environ: dict[str, Any], start_response: Any) -> Any:
     if kind == "stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return Body(what, 0.02 if environ["QUERY_STRING"] else 0)
-    found = shop.search(what)
+    found = shop.act_and_search(what)
     if kind == "error":
         raise ZeroDivisionError
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -51,7 +51,7 @@ def shopping(environ: dict[str, Any], start_response: Any) -> Any:
 def generator(what: str, start_response: Any) -> Iterator[bytes]:
     # Nothing of this runs before the body is iterated.
     start_response("200 OK", [("Content-Type", "text/plain")])
-    shop.search(what)
+    shop.act_and_search(what)
     yield b"."
     shop.search(what)
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from aiohttp import web
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.insights.config import InsightsConfig
@@ -63,6 +64,7 @@ from algolia_usertoken import (
     set_user_token,
     validate_user_token,
 )
+from algolia_usertoken.integrations.aiohttp import identity_middleware
 from algolia_usertoken.testing import LocalAlgolia
 
 # -- Who -----------------------------------------------------------------------------------------------------------
@@ -413,6 +415,12 @@ async def async_events() -> None:
     assert_type(await events.aclose(), bool)
     async with events as entered:
         assert_type(entered, EventSender)
+
+
+# -- In a web application ------------------------------------------------------------------------------------------
+
+web.Application(middlewares=[identity_middleware(set_cookie=lambda request: "consent" in request.cookies)])
+identity_middleware(set_cookie="no")  # type: ignore[arg-type]
 
 
 # -- In tests ------------------------------------------------------------------------------------------------------

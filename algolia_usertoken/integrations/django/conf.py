@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,7 @@ from ..visitor import VisitorRules
 SETTING = "ALGOLIA_USERTOKEN"
 MIDDLEWARE = "algolia_usertoken.integrations.django.IdentityMiddleware"
 KEYS = ("AUTHENTICATED_USER_TOKEN", "COOKIE", "SET_COOKIE", "HEADER", "CLIENT_IP", "OPTED_OUT")
+_is_dotted_path = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+").fullmatch
 _FUNCTIONS = ("AUTHENTICATED_USER_TOKEN", "SET_COOKIE", "OPTED_OUT")
 
 
@@ -33,9 +35,11 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
         raise ImproperlyConfigured(f"{SETTING} must be a dict, not {type(given).__name__}")
     for key in given:
         if key not in KEYS:
-            close = get_close_matches(str(key).upper(), KEYS, 1)
+            # What reads like no key at all may be a value in the wrong place, and is not repeated.
+            shown = f" {key!r}" if isinstance(key, str) and key.isidentifier() else ""
+            close = get_close_matches(str(key).upper(), KEYS, 1) if shown else []
             raise ImproperlyConfigured(
-                f"{SETTING} has an unknown key {key!r}"
+                f"{SETTING} has an unknown key{shown}"
                 + (f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(KEYS)}")
             )
     try:
@@ -57,7 +61,11 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
 def _value(key: str, value: Any) -> Any:
     if key not in _FUNCTIONS or not isinstance(value, str):
         return value
-    try:
-        return import_string(value)
-    except ImportError as error:
-        raise ImproperlyConfigured(f"{SETTING}[{key!r}]: {error}") from error
+    is_path = _is_dotted_path(value) is not None
+    wrong = "it does not look like the dotted path of a function"
+    if is_path:
+        try:
+            return import_string(value)
+        except ImportError as error:
+            wrong = str(error)
+    raise ImproperlyConfigured(f"{SETTING}[{key!r}]: {wrong}")

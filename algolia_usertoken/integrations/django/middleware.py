@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, ContextVar, copy_context
@@ -10,7 +11,6 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from ...context import current_request
 from ...identity import Identity
 from ..visitor import VISIT, Visit, bridged_visit, drive, drive_async, outer_visit
 from .conf import visitor_rules
@@ -64,7 +64,7 @@ class IdentityMiddleware:
 def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
     """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
     scope = getattr(request, "scope", None)
-    outer = outer_visit(request.META) or bridged_visit() if scope is None else outer_visit(scope)
+    outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
     visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())
     return outer, visit
 
@@ -74,8 +74,7 @@ def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
     before = served.get()
     served.set(request)
     try:
-        # Where the visit is in force already, a scope that was opened since stays on top of it.
-        with contextlib.nullcontext() if current_request() is visit else visit.resumed():
+        with visit.resumed():
             yield
     except BaseException:
         if outer is None:
@@ -88,7 +87,7 @@ def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
 def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) -> Any:
     """The response, with what the visit says in its headers, and streamed as this visit."""
     if outer is None:
-        _say_in_headers(request, response, visit)
+        response = _with_headers(request, response, visit)
     # A file on disk is left to the server, which may have a short cut for it.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         _carry_along(response, visit, outer)
@@ -97,15 +96,16 @@ def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) ->
     return response
 
 
-def _say_in_headers(request: Any, response: Any, visit: Visit) -> None:
+def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
     status = response.status_code
-    if visit.new_token is not None and _may_become_304(request, response):
-        if visit.is_shown:
-            # The page has to arrive, as it has the new token in it. Its validators do not know of that.
-            del response["ETag"], response["Last-Modified"]
-        else:
-            status = 304
     if visit.is_shown or visit.new_token is not None:
+        response = _copy(response)
+        if visit.new_token is not None and _may_become_304(request, response):
+            if visit.is_shown:
+                # The page has to arrive, as it has the new token in it. Its validators do not know of that.
+                del response["ETag"], response["Last-Modified"]
+            else:
+                status = 304
         cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
         before = [*response.items(), *cookies]
         after = visit.headers(status, before, secure=request.is_secure())
@@ -118,8 +118,21 @@ def _say_in_headers(request: Any, response: Any, visit: Visit) -> None:
                 response.cookies.load(value)
             else:
                 response[name] = value
-    # As they will be when the stream begins: a middleware around this one may add to them.
+    # As they will be when the stream begins: a middleware around this one may change them.
     visit.sent = {"status": status, "headers": response.items()}
+    return response
+
+
+def _copy(response: Any) -> Any:
+    """The same response with headers of its own: an application may give one that it has made before to many visitors.
+
+    Not with `copy.copy`, which for Django's responses leaves out what cannot be pickled.
+    """
+    own = object.__new__(type(response))
+    vars(own).update(vars(response))
+    own.headers = type(response.headers)(dict(response.items()))
+    own.cookies = copy.deepcopy(response.cookies)
+    return own
 
 
 def _may_become_304(request: Any, response: Any) -> bool:

@@ -1,0 +1,143 @@
+"""aiohttp.web: each request is served as its visitor, streamed bodies and WebSockets included.
+
+aiohttp gives each request a task of its own, and so a copy of the context, which goes with it:
+https://docs.aiohttp.org/en/stable/web_advanced.html#contextvars-support. The body, what `on_response_prepare` calls and
+the access log come after all middlewares, in the same task. So the identity is not taken back before that task ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web import Request, StreamResponse
+from multidict import CIMultiDict
+
+from ..context import current_request
+from ..identity import Identity
+from .visitor import COOKIE, VISIT, Visit, VisitorRules, drive_async
+
+__all__ = ["identity_middleware"]
+
+# aiohttp-session's. The value is a secret of the visitor's.
+_SESSION_COOKIE = "AIOHTTP_SESSION"
+# Where the request keeps its visit, for a middleware inside of this one. aiohttp has keys of this kind since 3.14.
+_VISIT: Any = web.RequestKey(VISIT, Visit) if hasattr(web, "RequestKey") else VISIT
+
+
+class _Visit(Visit):
+    task: asyncio.Task[Any] | None = None
+
+    def end_with_this_task(self) -> None:
+        """Let the end of the task that is running now be the end of the request."""
+        self.is_open, self.task = True, asyncio.current_task()
+        assert self.task is not None
+        self.task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        if self.task is task:
+            self.task = None
+            self.close()
+
+
+def identity_middleware(
+    *,
+    authenticated_user_token: Callable[[Request], str | Awaitable[str | None] | None] | None = None,
+    cookie: str = COOKIE,
+    set_cookie: bool | Callable[[Request], bool | Awaitable[bool]] = False,
+    header: str | None = None,
+    client_ip: bool = False,
+    opted_out: Callable[[Request], bool | Awaitable[bool]] | None = None,
+) -> Middleware:
+    """A middleware that serves each request and WebSocket as its visitor, to the last byte.
+
+        app = web.Application(middlewares=[identity_middleware(set_cookie=True)])
+
+    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, in
+    `asyncio.to_thread` too. In a sub-application with a middleware of its own, that one adds only what this one did not
+    know.
+
+    Args:
+        authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in.
+        cookie: The name of the cookie that holds the anonymous token.
+        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the request.
+        header: The request header in which your own mobile app may send its user token, `X-Algolia-UserToken` for
+            example.
+        client_ip: Note the peer's address (`request.remote`), for the fallback where there is no token.
+        opted_out: A function of the request that says whether the visitor refused tracking.
+
+    The functions may be coroutine functions. An error in one is logged, and taken as "not logged in", "no consent" or
+    "opted out"; the visitor never sees it.
+
+    Returns:
+        What `aiohttp.web.Application(middlewares=[…])` takes. Several applications may share it.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: `cookie` or `header` cannot be the name of one.
+
+    The cookie is that of https://github.com/algolia/search-insights.js
+    """
+    rules = VisitorRules(
+        authenticated_user_token=authenticated_user_token,
+        cookie=cookie,
+        set_cookie=set_cookie,
+        header=header,
+        client_ip=client_ip,
+        opted_out=opted_out,
+        allow_async=True,
+        secret_cookies=[_SESSION_COOKIE],
+    )
+
+    @web.middleware
+    async def serve_as_visitor(request: Request, handler: Handler) -> StreamResponse:
+        cookies = "; ".join(request.headers.getall("Cookie", ()))
+        claim = ",".join(request.headers.getall(header, ())) if header is not None else None
+        visit: _Visit | None = request.get(_VISIT)
+        visitor = await drive_async(rules.flow(cookies, claim, request.remote, visit), request)
+        if visit is None:
+            visit = request[_VISIT] = _Visit(Identity())
+            visit.enter()
+            visit.end_with_this_task()
+            _write_headers_of(visit, request.writer, request.secure)
+        elif not visit.is_open:  # a middleware around this one tries again, and its first try was a task of its own
+            visit.end_with_this_task()
+        visit.recognised(rules, *visitor)
+        with visit.resumed():  # this may be another task than the one in which it was opened
+            return await handler(request)
+
+    return serve_as_visitor
+
+
+def _write_headers_of(visit: _Visit, writer: AbstractStreamWriter, secure: bool) -> None:
+    """Have `writer`, which is this request's alone, put into the headers of its response what the visit says.
+
+    In every response, whoever makes it, the handler or aiohttp for an error, and after all that other code puts there.
+    `on_response_prepare`, aiohttp's own way to see headers, takes no function any more when a middleware first runs.
+    """
+    write_headers = _without_reference(writer.write_headers)
+
+    async def write_headers_for_visitor(status_line: str, headers: CIMultiDict[str]) -> None:
+        if current_request() is not visit:
+            # A middleware around this one has run it in another task, as `asyncio.wait_for` does before Python 3.12.
+            visit.resume()
+            visit.end_with_this_task()
+        status = int(status_line.split()[1])
+        given = list(headers.items())
+        sent = visit.headers(status, given, secure=secure)
+        if status == 101:
+            visit.sent = None  # no cache keeps what a WebSocket says
+        await write_headers()(status_line, headers if sent is given else CIMultiDict(sent))
+
+    writer.write_headers = write_headers_for_visitor  # type: ignore[method-assign]
+
+
+def _without_reference(method: Any) -> Callable[[], Any]:
+    """What gives `method` back, for its own object to hold: a reference would leave each request to the collector."""
+    return weakref.WeakMethod(method) if inspect.ismethod(method) else lambda: method

@@ -1,0 +1,276 @@
+"""Connections that stay with the event loop, and with the process, that opened them.
+
+algoliasearch's transporters open one session at their first request and keep it in `_session`. An aiohttp session can
+be used in the event loop that opened it and in no other, and no session can be used on both sides of a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiohttp import ClientSession, TCPConnector
+from algoliasearch.http.transporter import Transporter
+from requests import Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator
+    from types import CodeType
+
+
+class _Opened(NamedTuple):
+    session: ClientSession
+    end: AsyncGenerator[None, None] | None  # held here, as the loop has a weak reference only
+
+
+class SessionPerLoop:
+    """What stands in the `_session` of an async transporter: an aiohttp session for each event loop.
+
+    A session is opened at the first request of a loop, with algoliasearch's own arguments. It is closed when the loop
+    shuts down its async generators, as `asyncio.run` and asgiref have it do, or when the client is closed in this loop.
+    The sockets of a loop that was closed without that are closed at the next request, from whatever loop.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+        self._transporter: weakref.ref[Transporter] | None = None
+        _per_loop.add(self)
+
+    def stand_in(self, transporter: Transporter) -> None:
+        """Become the session of a transporter."""
+        self._transporter = weakref.ref(transporter)
+        transporter._session = self  # type: ignore[assignment]
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a request in the session of the running loop: `aiohttp.ClientSession.request`."""
+        return self._of_running_loop().request(*args, **kwargs)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no loop has a session that is open."""
+        return all(opened.session.closed for opened in list(self._opened.values()))
+
+    async def close(self) -> None:
+        """Close the session of the running loop and those of loops that are closed.
+
+        A loop that is neither may be searching in another thread, and keeps its session until it ends.
+        """
+        transporter = None if self._transporter is None else self._transporter()
+        if transporter is not None and transporter.__dict__.get("_session") is None:
+            self.stand_in(transporter)  # algoliasearch took it away; other loops go on
+        self._close_those_of_closed_loops()
+        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await _close(opened.session)
+            if opened.end is not None:
+                await opened.end.aclose()
+
+    def _of_running_loop(self) -> ClientSession:
+        loop = asyncio.get_running_loop()
+        opened = self._opened.get(loop)
+        if opened is None or opened.session.closed:
+            session = ClientSession(connector=TCPConnector(use_dns_cache=False), trust_env=True)
+            opened = self._opened[loop] = _Opened(session, _at_the_end_of(loop, self, session))
+        if len(self._opened) > 1:
+            self._close_those_of_closed_loops()
+        return opened.session
+
+    def _close_those_of_closed_loops(self) -> None:
+        for loop in list(self._opened):
+            if loop.is_closed():
+                opened = self._opened.pop(loop, None)
+                if opened is not None:
+                    _close_without_loop(opened.session)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, session: ClientSession) -> None:
+        opened = self._opened.get(loop)
+        if opened is not None and opened.session is session:
+            self._opened.pop(loop, None)
+
+    def _leave_to_parent(self) -> None:
+        _of_parents.append(self._opened)
+        for opened in self._opened.values():
+            connector = opened.session.connector
+            opened.session.detach()  # it counts as closed, so that the child's exit does not complain
+            _of_parents.append(connector)
+        self._opened = {}
+
+    def __getattr__(self, name: str) -> Any:
+        # What else somebody wants of the session is that of the running loop.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            session = self._of_running_loop()
+        except RuntimeError:
+            raise AttributeError(f"{name}: no event loop is running, and each has a session of its own") from None
+        return getattr(session, name)
+
+    def __reduce__(self) -> tuple[type[SessionPerLoop], tuple[()]]:
+        return SessionPerLoop, ()  # a copy, and another process, open their own
+
+
+def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
+    """What is to be done with a transporter before each request, so that it serves the running event loop."""
+    if not isinstance(transporter, Transporter):
+        return None
+    return drop_session_of_closed_loop if _opens_its_own(type(transporter)) else keep_session_per_loop
+
+
+def keep_session_per_loop(transporter: Transporter) -> None:
+    """Have a transporter that has no session use one for each event loop."""
+    if transporter.__dict__.get("_session") is None:
+        # One for all threads, also for two that come here at once.
+        sessions: SessionPerLoop = transporter.__dict__.setdefault("_session_per_loop", SessionPerLoop())
+        sessions.stand_in(transporter)
+
+
+def drop_session_of_closed_loop(transporter: Transporter) -> None:
+    """Have a transporter that opens its sessions itself open another where the loop of the last one is closed."""
+    session = transporter.__dict__.get("_session")
+    if isinstance(session, ClientSession) and session._loop.is_closed():
+        transporter._session = None
+        _close_without_loop(session)
+
+
+async def close_sessions(transporter: Any) -> None:
+    """Close a transporter; other event loops keep their sessions."""
+    attributes = getattr(transporter, "__dict__", {})
+    sessions = attributes.get("_session_per_loop")
+    upstreams = type(transporter).close is Transporter.close and "close" not in attributes
+    # algoliasearch's `close` takes the session away first, and then another thread may look for it in vain.
+    if sessions is None or not upstreams or attributes.get("_session") is not sessions:
+        await transporter.close()
+    if sessions is not None:
+        await sessions.close()
+
+
+def _opens_its_own(transporter_class: type) -> bool:
+    """Whether a subclass of `Transporter` looks after `_session` by itself: with a CA of its own, say."""
+    for ancestor in transporter_class.__mro__:
+        if ancestor is Transporter:
+            break
+        for value in vars(ancestor).values():
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if any("_session" in code.co_names for code in _codes(getattr(function, "__code__", None))):
+                return True
+    return False
+
+
+def _codes(code: CodeType | None) -> Iterator[CodeType]:
+    """The code of a function and of the functions in it."""
+    if code is not None:
+        yield code
+        for constant in code.co_consts:
+            if hasattr(constant, "co_names"):
+                yield from _codes(constant)
+
+
+def _at_the_end_of(
+    loop: asyncio.AbstractEventLoop, sessions: SessionPerLoop, session: ClientSession
+) -> AsyncGenerator[None, None] | None:
+    """An async generator that closes the session when the loop shuts down its async generators."""
+    if getattr(loop, "_asyncgens_shutdown_called", False):
+        return None  # too late; asyncio would warn
+    end = _end(os.getpid(), weakref.ref(sessions), loop, session)
+    with suppress(StopIteration):
+        end.__anext__().send(None)  # up to its `yield`: nothing is awaited before
+    return end
+
+
+async def _end(
+    pid: int, sessions: weakref.ref[SessionPerLoop], loop: asyncio.AbstractEventLoop, session: ClientSession
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        if os.getpid() == pid:  # to close it in a forked child would take it from the parent
+            owner = sessions()
+            if owner is not None:
+                owner._forget(loop, session)
+            await _close(session)
+
+
+async def _close(session: ClientSession) -> None:
+    """Close a session in its own event loop, and wait until its sockets are closed."""
+    transports = _transports(session)
+    await session.close()
+    for transport in transports:
+        transport.abort()  # one with TLS may wait for its peer, longer than the loop lives
+    for _ in range(2):  # the sockets are closed when the loop comes round; with TLS the next time
+        await asyncio.sleep(0)
+
+
+def _close_without_loop(session: ClientSession) -> None:
+    """Close a session whose event loop is closed, and its sockets, which aiohttp leaves to the garbage collector."""
+    transports = _transports(session)
+    closing = session.close()
+    with suppress(StopIteration):
+        closing.send(None)  # there is nothing to wait for, as the loop is closed
+    closing.close()
+    for transport in transports:
+        # Under TLS there is a transport of the socket, which is to know first.
+        of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+        for part in (of_socket, transport):
+            with suppress(RuntimeError):  # "Event loop is closed", where all is done but the socket
+                part.abort()
+        if hasattr(of_socket, "_call_connection_lost"):  # asyncio's own; uvloop's are closed with their loop
+            with suppress(RuntimeError):
+                of_socket._call_connection_lost(None)
+
+
+def _transports(session: ClientSession) -> list[Any]:
+    """asyncio's transports of the connections, idle and busy."""
+    connector: Any = session.connector
+    if connector is None:
+        return []
+    idle = [protocol for connections in connector._conns.values() for protocol, *_ in connections]
+    transports = [getattr(protocol, "transport", None) for protocol in (*idle, *connector._acquired)]
+    return [transport for transport in transports if transport is not None]
+
+
+# -- Forks ---------------------------------------------------------------------------------------------------------
+
+_per_loop: weakref.WeakSet[SessionPerLoop] = weakref.WeakSet()
+# The transporters that ours are around. By their id: not every subclass has a hash.
+_sending: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+# Kept, not closed: they are the parent's, and a thread that is not here any more may have held a lock of theirs.
+_of_parents: list[Any] = []
+
+
+def leave_to_parent_in_a_fork(transporter: Any) -> None:
+    """Have a forked child open connections of its own for this transporter."""
+    _sending[id(transporter)] = transporter
+
+
+def _leave_connections_to_parent() -> None:
+    for sessions in list(_per_loop):
+        sessions._leave_to_parent()
+    for transporter in list(_sending.values()):
+        session = transporter.__dict__.get("_session")
+        if session is None or isinstance(session, SessionPerLoop) or _left_pools(session):
+            continue
+        _of_parents.append(session)
+        transporter._session = None  # a request opens another
+
+
+def _left_pools(session: Any) -> bool:
+    """Give a `requests` session new connection pools: its CA, headers and retries may be the application's own."""
+    if not isinstance(session, Session):
+        return False
+    try:
+        adapters: list[Any] = list(session.adapters.values())
+        for adapter in adapters:
+            if hasattr(adapter, "init_poolmanager"):
+                _of_parents.append((adapter.poolmanager, adapter.proxy_manager))
+                adapter.init_poolmanager(adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block)
+                adapter.proxy_manager = {}
+    except Exception:  # of an adapter that is made in another way
+        return False
+    return True
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_leave_connections_to_parent)
