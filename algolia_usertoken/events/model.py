@@ -33,9 +33,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # The fields that an event of a type has. A name that is nearly one of them is a mistake, or is put right.
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
-_OF_VIEWS = _OF_ALL | {"index", "objectIDs", "filters"}
-_OF_CLICKS = _OF_VIEWS | {"positions", "queryID"}
-_OF_CONVERSIONS = _OF_VIEWS | {"eventSubtype", "queryID", "objectData", "value", "currency"}
+_OF_VIEWS = _OF_ALL | {"index", "objectIDs", "filters", "queryID"}
+_OF_CLICKS = _OF_VIEWS | {"positions"}
+_OF_CONVERSIONS = _OF_VIEWS | {"eventSubtype", "objectData", "value", "currency"}
 _FIELDS = {
     "click": _OF_CLICKS,
     "view": _OF_VIEWS,
@@ -44,14 +44,14 @@ _FIELDS = {
 }
 _OF_ANY = _OF_CLICKS | _OF_CONVERSIONS
 # The fields that are checked, on an event of a type; any other may hold any JSON.
-_CHECKED_WITHOUT_SUBTYPE = _OF_CLICKS | {"objectData", "algoliaSource"}
+_CHECKED_OF_ANY = _OF_CLICKS | {"algoliaSource"}
 _CHECKED = {
-    "click": _CHECKED_WITHOUT_SUBTYPE,
-    "view": _CHECKED_WITHOUT_SUBTYPE,
-    "conversion": _CHECKED_WITHOUT_SUBTYPE | {"eventSubtype"},
+    "click": _CHECKED_OF_ANY,
+    "view": _CHECKED_OF_ANY,
+    "conversion": _CHECKED_OF_ANY | {"eventSubtype"},
     "instantsearch": _FIELDS["instantsearch"],
 }
-_CHECKED_OF_PURCHASES = _CHECKED_WITHOUT_SUBTYPE | {"eventSubtype", "value", "currency"}
+_CHECKED_OF_PURCHASES = _CHECKED["conversion"] | {"objectData", "value", "currency"}
 _OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
 _separators = re.compile(r"[_\- ]")
 
@@ -59,9 +59,7 @@ _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search 
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
 _is_search = re.compile(r"[0-9a-f]{32}").fullmatch
 # A facet, what stands between (a colon, or the comparison of a rating menu, encoded or not), and a value.
-_is_filter = re.compile(
-    r"(?!.*%(?![0-9a-fA-F]{2}))(?:[^:]+:.+|(?!.*:).+?(?:[<=>]|%3[ac-eAC-E]).+)", re.DOTALL
-).fullmatch
+_is_filter = re.compile(r"(?!.*%(?![0-9a-fA-F]{2}))(?:[^:]+:.+|.+?(?:[<>]|%3[aceACE]).+)", re.DOTALL).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 _MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
@@ -312,9 +310,11 @@ def _plain_type(event: Event) -> str:
 def _checked(event: Event) -> frozenset[str]:
     """The fields of an event that have rules, and `algoliaSource`, which was looked at."""
     event_type = _plain_type(event)
-    if event_type == "conversion" and event.get("eventSubtype") is not None:
-        return _CHECKED_OF_PURCHASES
-    return _CHECKED.get(event_type, _CHECKED_OF_PURCHASES)
+    if event_type != "conversion":
+        return _CHECKED.get(event_type, _CHECKED_OF_PURCHASES)
+    if event.get("objectIDs") is None:  # a conversion of filters has no subtype
+        return _CHECKED_OF_ANY
+    return _CHECKED["conversion"] if event.get("eventSubtype") is None else _CHECKED_OF_PURCHASES
 
 
 def _json_form(event: Event, field: str, value: Any) -> Any:
@@ -389,17 +389,12 @@ def _check_content(event: Event) -> None:
         raise _invalid(event, "index", "must be the name of an index")
     if type(event_type) is not str or event_type not in ("click", "view", "conversion"):
         raise _invalid(event, "eventType", "must be 'click', 'view', 'conversion' or 'instantsearch'")
-    subtype = None
-    if event_type == "conversion":
-        subtype = get("eventSubtype")
-        if subtype is not None and not (type(subtype) is str and subtype in ("addToCart", "purchase")):
-            raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
     query_id = get("queryID")
     if query_id is not None and not (type(query_id) is str and _is_query_id(query_id)):
         raise _invalid(event, "queryID", _QUERY_ID_RULE)
     object_ids, filters, positions = get("objectIDs"), get("filters"), get("positions")
     if object_ids is None:
-        _check_filters(event, filters, subtype)
+        _check_filters(event, filters)
     elif filters is not None:
         raise _invalid(event, "filters", "must not stand beside objectIDs")
     else:
@@ -408,11 +403,8 @@ def _check_content(event: Event) -> None:
         _check_positions(event, positions, object_ids)
     elif positions is not None:
         raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
-    if subtype is not None:
-        _check_money(event)
-    object_data = get("objectData")
-    if object_data is not None:
-        _check_objects_data(event, object_data, object_ids)
+    if event_type == "conversion" and object_ids is not None and get("eventSubtype") is not None:
+        _check_purchase(event, object_ids)
 
 
 def milliseconds(timestamp: datetime | int | None) -> int:
@@ -479,18 +471,18 @@ def _check_positions(event: Event, positions: Any, object_ids: Any) -> None:
             )
 
 
-def _check_money(event: Event) -> None:
+def _check_purchase(event: Event, object_ids: Any) -> None:
     """Check what only purchases and additions to a cart have."""
-    value, currency = event.get("value"), event.get("currency")
+    subtype, value, currency = event["eventSubtype"], event.get("value"), event.get("currency")
+    if not (type(subtype) is str and subtype in ("addToCart", "purchase")):
+        raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
     if value is not None and not (_is_number(value) or (type(value) is str and len(value) <= plain.MAX_AMOUNT)):
         raise _invalid(event, "value", "must be a number, or a string of at most 16 characters" + _if_decimal(value))
     if currency is not None and not (type(currency) is str and _is_currency(currency)):
         raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
-
-
-def _check_objects_data(event: Event, object_data: Any, object_ids: Any) -> None:
-    if object_ids is None:
-        raise _invalid(event, "objectData", "belongs to objectIDs, and has an item for each")
+    object_data = event.get("objectData")
+    if object_data is None:
+        return
     if type(object_data) not in _LIST_TYPES:
         raise _invalid(event, "objectData", "must be a list")
     check_same_length("objectData", object_data, object_ids)
@@ -518,9 +510,9 @@ def _check_object_data(event: Event, data: dict[Any, Any]) -> None:
         raise _unknown_in_data(event, data)
 
 
-def _check_filters(event: Event, filters: Any, subtype: Any) -> None:
-    if subtype is not None or filters is None:
-        raise _invalid(event, "objectIDs", "must be given" if subtype else "or filters must be given")
+def _check_filters(event: Event, filters: Any) -> None:
+    if filters is None:
+        raise _invalid(event, "objectIDs", "or filters must be given")
     if type(filters) not in _LIST_TYPES or not 0 < len(filters) <= MAX_OBJECTS:
         raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
     for text in filters:

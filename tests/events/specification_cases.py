@@ -74,7 +74,10 @@ _TAKEN: dict[str, dict[str, Any]] = {
         "with a query": event("click", filters=["category:books"], queryID=Q),
     },
     "ViewedFilters.yml": {"a view of filters": event("view", filters=["category:books"])},
-    "ConvertedFilters.yml": {"a conversion of filters": event("conversion", filters=["category:books"])},
+    "ConvertedFilters.yml": {
+        "a conversion of filters": event("conversion", filters=["category:books"]),
+        "with a subtype, which it does not have": event("conversion", "rent", filters=["category:books"], value=[1]),
+    },
     "ViewedObjectIDs.yml": {
         "a view": event("view"),
         "with a total and a currency, which it does not have": event("view", value={}, currency="dollars"),
@@ -86,6 +89,7 @@ _TAKEN: dict[str, dict[str, Any]] = {
             "conversion", objectData=[{"queryID": Q}, {}], objectIDsWithInferredQueryID=["object-1"]
         ),
         "with a total and a currency, which it does not have": event("conversion", value=[], currency=978),
+        "with objectData, which it does not have": event("conversion", objectData=[{"colour": "red"}]),
     },
     "ConvertedObjectIDsAfterSearch.yml": {"a conversion after a search": event("conversion", queryID=Q)},
     "AddedToCartObjectIDs.yml": {
@@ -287,7 +291,6 @@ _REFUSED: dict[str, dict[str, Any]] = {
         "a bool": purchase(value=True),
         "a list": purchase(value=[1]),
     },
-    "PurchasedObjectIDs.yml": {"a purchase of filters": event("conversion", "purchase", filters=["a:b"])},
     "PurchaseEvent.yml and AddToCartEvent.yml": {"another subtype of a conversion": event("conversion", "rent")},
 }
 _REQUEST = "pushEvents.yml, the request's body"
