@@ -604,6 +604,11 @@ METHODS = [
 ]
 
 
+def arguments_of(name: str) -> list[str]:
+    """The arguments of one of the twelve, but for whose and when."""
+    return [argument for argument in inspect.signature(getattr(EventSender, name)).parameters if argument in ARGUMENTS]
+
+
 def test_they_are_twelve() -> None:
     assert len(METHODS) == 12
 
