@@ -8,7 +8,6 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 from algoliasearch.http.api_response import ApiResponse
 from algoliasearch.http.request_options import RequestOptions
-from algoliasearch.http.serializer import body_serializer
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
@@ -17,8 +16,8 @@ from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.insights.models import InsightsEvents
 from typing_extensions import Self, Unpack
 
-from .errors import InvalidEventError, MissingUserTokenError
-from .events.model import attributed, field_name, kind, without_nones
+from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
+from .events.model import attributed, batch_copy, unreadable, without_nones
 from .identity import Identity
 from .provider import TokenProvider, one_provider
 
@@ -83,29 +82,37 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
 
     def _attributed(self, insights_events: InsightsEvents | dict[str, Any]) -> dict[str, Any] | None:
         """The body to send, or None where each of its events is of a visitor who opted out."""
-        body: Any = insights_events
-        if not isinstance(body, dict) or isinstance(body.get("events"), list):  # the serializer can read no others
-            body = body_serializer(body)
-        events = body.get("events") if isinstance(body, dict) else None
-        if not isinstance(events, list) or not 0 < len(events) <= MAX_EVENTS:
-            raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
-        unknown = next((field for field in body if field != "events"), None)
-        if unknown is not None:
-            name = field_name(unknown)
-            what = kind(unknown) if name is None else repr(name)
-            raise InvalidEventError(f"{what} must not stand beside events", name)
         identity = self.token_provider.identity()
-        to_send = []
-        for i, event in enumerate(events):
-            try:
-                event = attributed(event, identity)
-            except InvalidEventError as error:
-                raise InvalidEventError(f"events[{i}]: {error}", error.field) from None
-            except MissingUserTokenError as error:
-                raise MissingUserTokenError(f"events[{i}]: {error}") from None
-            if event is not None:
-                to_send.append(without_nones(event))
-        return {"events": to_send} if to_send else None
+        try:
+            return _attributed(insights_events, identity)
+        except UserTokenError:
+            raise
+        except Exception as error:  # of what was given
+            failure = unreadable(error)
+        raise failure
+
+
+def _attributed(insights_events: Any, identity: Identity | None) -> dict[str, Any] | None:
+    body = batch_copy(_of_model(insights_events))
+    events = body.get("events")
+    if not isinstance(events, list | tuple) or not 0 < len(events) <= MAX_EVENTS:
+        raise InvalidEventError(f"events must be a list of 1 to {MAX_EVENTS} events", "events")
+    to_send = []
+    for i, given in enumerate(events):
+        try:
+            event = attributed(_of_model(given), identity)
+        except InvalidEventError as error:
+            raise InvalidEventError(f"events[{i}]: {error}", error.field) from None
+        except MissingUserTokenError as error:
+            raise MissingUserTokenError(f"events[{i}]: {error}") from None
+        if event is not None:
+            to_send.append(without_nones(event))
+    return {**body, "events": to_send} if to_send else None
+
+
+def _of_model(thing: Any) -> Any:
+    """What one of algoliasearch's models says; else the thing itself."""
+    return thing if isinstance(thing, dict | type) or not hasattr(thing, "to_dict") else thing.to_dict()
 
 
 def _nothing_to_send() -> ApiResponse[str]:

@@ -33,9 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search_request": {"errors", "identity"},
     "sessions": set(),
     "transporter": {"errors", "identity", "provider", "search_request", "sessions"},
-    "events.model": {"errors", "identity"},
+    "events.plain": set(),
+    "events.model": {"errors", "identity", "events.plain"},
     "events.delivery": {"errors", "events.model"},
-    "events": {"errors", "identity", "provider", "events.model", "events.delivery"},
+    "events": {"errors", "identity", "provider", "events.plain", "events.model", "events.delivery"},
     "insights": {"errors", "identity", "provider", "events.model"},
     "clients": {
         "errors",

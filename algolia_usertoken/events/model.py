@@ -1,7 +1,10 @@
 """The Insights events, checked as Algolia checks them.
 
 The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events. One invalid event makes Algolia
-refuse its whole batch (422), so each is checked before it gets near one. What Algolia leaves open is let through.
+refuse its whole batch (422), so each is checked before it gets near one. What Algolia leaves open is let through: a
+field that an event of its type does not have, whatever it holds.
+
+The rules are for exact types: str, int, float, list, dict. What breaks one is made plain once, and checked again.
 """
 
 from __future__ import annotations
@@ -10,34 +13,53 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
 
-from ..errors import InvalidEventError, InvalidUserTokenError, MissingUserTokenError
+from ..errors import InvalidEventError, InvalidUserTokenError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, validate_user_token
+from . import plain
 
 Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
 
 MAX_OBJECTS = 20
-_FIELDS = frozenset(
-    {"eventName", "eventType", "eventSubtype", "index", "userToken", "authenticatedUserToken", "timestamp"}
-    | {"objectIDs", "filters", "positions", "queryID", "objectData", "value", "currency", "algoliaSource"}
-)
-_PLAIN_FIELDS = _FIELDS - {"objectData", "value", "currency"}
-_INSTANTSEARCH_FIELDS = frozenset(
-    {"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp", "agentID"}
-)
-_OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
-_LISTS = ("objectIDs", "filters", "positions", "objectData")
-_COPIED = (*_LISTS, "algoliaSource")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
+_LIST_TYPES = (list, tuple)
+_LISTS = ("objectIDs", "filters", "positions", "objectData")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+# The fields that an event of a type has. A name that is nearly one of them is a mistake, or is put right.
+_OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
+_OF_VIEWS = _OF_ALL | {"index", "objectIDs", "filters", "queryID"}
+_OF_CLICKS = _OF_VIEWS | {"positions"}
+_OF_CONVERSIONS = _OF_VIEWS | {"eventSubtype", "objectData", "value", "currency"}
+_FIELDS = {
+    "click": _OF_CLICKS,
+    "view": _OF_VIEWS,
+    "conversion": _OF_CONVERSIONS,
+    "instantsearch": _OF_ALL | {"agentID"},
+}
+_OF_ANY = _OF_CLICKS | _OF_CONVERSIONS
+# The fields that are checked, on an event of a type; any other may hold any JSON.
+_CHECKED_OF_ANY = _OF_CLICKS | {"algoliaSource"}
+_CHECKED = {
+    "click": _CHECKED_OF_ANY,
+    "view": _CHECKED_OF_ANY,
+    "conversion": _CHECKED_OF_ANY | {"eventSubtype"},
+    "instantsearch": _FIELDS["instantsearch"],
+}
+_CHECKED_OF_PURCHASES = _CHECKED["conversion"] | {"objectData", "value", "currency"}
+_OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
+_separators = re.compile(r"[_\- ]")
 
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
-_is_query_id = re.compile(r"[0-9a-f]{32}|message_[\x20-\x7e]{1,120}").fullmatch
-_is_filter = re.compile(r"(?:[^%:]|%[0-9a-fA-F]{2})+:(?:[^%]|%[0-9a-fA-F]{2})+", re.DOTALL).fullmatch
+_is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
+_is_search = re.compile(r"[0-9a-f]{32}").fullmatch
+# A facet, what stands between (a colon, or the comparison of a rating menu, encoded or not), and a value.
+_is_filter = re.compile(r"(?!.*%(?![0-9a-fA-F]{2}))(?:[^:]+:.+|.+?(?:[<>]|%3[aceACE]).+)", re.DOTALL).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 _MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
@@ -46,9 +68,7 @@ _is_field_name = re.compile(r"[A-Za-z_]{1,40}").fullmatch
 
 
 def split(event: Event) -> list[Event]:
-    """`event` as events of at most 20 objects or filters each, in lists of their own.
-
-    `value` stays on the first, so that totals still add up.
+    """`event` as events of at most 20 objects or filters each, in lists of their own, with their shares of `value`.
 
     Raises:
         InvalidEventError: What must be a list is none, or `positions` or `objectData` are not as many as the objects.
@@ -63,13 +83,30 @@ def split(event: Event) -> list[Event]:
     lists = [field for field in _LISTS if field in event]
     for field in lists:
         check_same_length(field, event[field], items)
-    parts = []
-    for start in range(0, len(items), MAX_OBJECTS):
-        part = event | {field: event[field][start : start + MAX_OBJECTS] for field in lists}
-        if start:
-            part.pop("value", None)
-        parts.append(part)
+    parts = [
+        event | {field: event[field][start : start + MAX_OBJECTS] for field in lists}
+        for start in range(0, len(items), MAX_OBJECTS)
+    ]
+    share(event.get("value"), parts)
     return parts
+
+
+def share(value: Any, parts: list[Event]) -> None:
+    """Write into the events that one purchase has become what of its `value` belongs to each.
+
+    Where each item has a price and a quantity, that is the sum of the event's own, and the first also gets what `value`
+    has beyond them all; else the first gets all of it.
+    """
+    if value is None:
+        return
+    for part in parts:
+        part.pop("value", None)
+        if "objectData" in part:
+            part["objectData"] = [_plain_data(item) for item in part["objectData"]]
+    value = plain.amount(value)
+    shares = plain.shares(value, [part.get("objectData") for part in parts]) or [value]
+    for part, its_own in zip(parts, shares):  # noqa: B905 - the first alone may have one
+        part["value"] = its_own
 
 
 def check_after_search(event: Event) -> None:
@@ -83,8 +120,13 @@ def check_after_search(event: Event) -> None:
             raise _invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
         return
     data = event["objectData"] = as_list("objectData", event["objectData"])
-    if not all(isinstance(item, Mapping) and item.get("queryID") is not None for item in data):
-        raise _invalid(event, "objectData.queryID", "must be given for each object: the search that led to it")
+    for number, item in enumerate(data):
+        if type(item) is not dict or "queryID" not in item:
+            item = data[number] = _plain_data(item)
+        if type(item) is dict and item.get("queryID") is not None:
+            return
+    rule = "must be given for one object at least: the search that led to it. Without any, use purchased_object_ids"
+    raise _invalid(event, "objectData.queryID", rule)
 
 
 def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: int | None = None) -> Event | None:
@@ -104,21 +146,43 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
 def own_copy(event: Mapping[str, Any]) -> Event:
     """A copy with lists of its own: what the caller does to the event later changes nothing.
 
+    What is no field of such an event is in it as JSON has it. A name of a field whose letters are in another case is
+    put right.
+
     Raises:
-        InvalidEventError: It is no mapping.
+        InvalidEventError: It is no mapping, or has the name of a field nearly, or twice; or it can't be read.
     """
-    if not isinstance(event, (dict, Mapping)):  # dict first: the abstract class is slow to ask
-        hint = ": give its to_dict()" if hasattr(event, "to_dict") else ""
-        raise InvalidEventError(f"an event must be a mapping, not {type(event).__name__}{hint}")
-    own = dict(event)
-    for field in _COPIED:
-        if isinstance(own.get(field), list):
-            own[field] = list(own[field])
+    own = event.copy() if type(event) is dict else _as_dict(event)
+    event_type, sources = own.get("eventType"), own.get("algoliaSource")
+    checked = _CHECKED.get(event_type) if type(event_type) is str else None
+    if checked is not None and "eventSubtype" in own:
+        checked = _checked(own)
+    if checked is None or not checked.issuperset(own) or not (sources is None or _is_list_of_texts(sources)):
+        return _put_right(own)
+    for field, value in own.items():
+        if type(value) is list:
+            own[field] = value.copy()
     return own
 
 
 def attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:
-    """As `attributed`, but writes into `event`."""
+    """As `attributed`, of a copy that was made by `own_copy`, or of an event that has no unknown fields."""
+    try:
+        return _attribute(event, identity, timestamp)
+    except MissingUserTokenError:
+        raise
+    except Exception:  # of a rule, or of whatever an object of somebody else's raises
+        pass
+    try:
+        return _attribute(_made_plain(event), identity, timestamp)
+    except UserTokenError:
+        raise
+    except Exception as error:
+        failure = unreadable(error)
+    raise failure
+
+
+def _attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:
     login = event.get("authenticatedUserToken")
     if login is not None:
         _check_user_token(event, "authenticatedUserToken")
@@ -142,61 +206,195 @@ def attribute(event: Event, identity: Identity | None, timestamp: int | None) ->
     elif timestamp is not None:
         event["timestamp"] = timestamp
     _check_content(event)
-    if event.get("objectData") is not None:
-        event["objectData"] = [dict(data) for data in event["objectData"]]  # the caller's may change
     return event
 
 
 def without_nones(event: Event) -> Event:
     """The event as it is sent: what is None was meant to be left out."""
     event = {key: value for key, value in event.items() if value is not None}
-    if "objectData" in event:
+    data = event.get("objectData")
+    if isinstance(data, list | tuple):
         event["objectData"] = [
-            {key: value for key, value in data.items() if value is not None} for data in event["objectData"]
+            {key: value for key, value in item.items() if value is not None} if isinstance(item, dict) else item
+            for item in data
         ]
     return event
 
 
 def check(event: Mapping[str, Any]) -> None:
-    """Check an event against Algolia's rules.
+    """Check an event that says whose it is against Algolia's rules.
 
     Raises:
         InvalidEventError: It breaks one; `field` names the field as the API does.
     """
-    _check_user_token(event, "userToken")
-    if event.get("authenticatedUserToken") is not None:
-        _check_user_token(event, "authenticatedUserToken")
-    if event.get("timestamp") is not None:
-        _check_timestamp(event)
-    _check_content(event)
+    own = own_copy(event)
+    _check_user_token(own, "userToken")
+    attribute(own, None, None)
 
 
-def _check_content(event: Mapping[str, Any]) -> None:
+def batch_copy(body: Any) -> Event:
+    """A copy of the body of a request with its `events`; what stands beside them is in it as JSON has it.
+
+    What is no mapping has none.
+
+    Raises:
+        InvalidEventError: What stands beside its `events` has no JSON form, or nearly their name.
+    """
+    if not isinstance(body, Mapping):
+        return {}
+    own = _renamed(_with_texts_as_keys(_as_dict(body)), frozenset({"events"}))
+    return {field: value if field == "events" else _json_form(own, field, value) for field, value in own.items()}
+
+
+# Made plain: what is done to an event where something is not as the rules have it.
+
+
+def _as_dict(event: Any) -> dict[Any, Any]:
+    try:
+        made = plain.mapping(event) if isinstance(event, Mapping) else None
+        if made is not None and type(made) is dict:
+            return made
+        hint = ": give its to_dict()" if hasattr(event, "to_dict") else ""
+        failure = InvalidEventError(f"an event must be a mapping, not {type(event).__name__}{hint}")
+    except Exception as error:
+        failure = unreadable(error)
+    raise failure
+
+
+def _put_right(event: dict[Any, Any]) -> Event:
+    """With the names of its fields put right, and unknown ones as JSON has them."""
+    own = _renamed(_with_texts_as_keys(event), frozenset({"eventType"}))  # which says what fields there are
+    own = _renamed(own, _FIELDS.get(_plain_type(own), _OF_ANY))
+    checked = _checked(own)
+    for field, value in own.items():
+        if field not in checked or field == "algoliaSource":
+            own[field] = _json_form(own, field, value)
+        elif type(value) is list:
+            own[field] = value.copy()
+    return own
+
+
+def _with_texts_as_keys(event: dict[Any, Any]) -> Event:
+    own: Event = {}
+    for key, value in event.items():
+        if not isinstance(key, str):
+            raise InvalidEventError(f"the name of a field must be a string, not {type(key).__name__}{of_event(event)}")
+        own[str.__str__(key)] = value
+    return own
+
+
+def _renamed(event: Event, fields: frozenset[str], prefix: str = "") -> Event:
+    """With the names that differ from one of `fields` by the case of letters put right.
+
+    Raises:
+        InvalidEventError: One differs by more, as snake case does, or two are the same field.
+    """
+    lowered = {field.lower(): field for field in fields}
+    renamed: Event = {}
+    for key, value in event.items():
+        field = key if key in fields else lowered.get(key.lower(), key)
+        if field in renamed:
+            raise _invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
+        meant = None if field in fields else lowered.get(_separators.sub("", key).lower())
+        if meant is not None:
+            raise _invalid(event, f"{prefix}{field_name(key) or meant}", f"is no field of an event: {meant} is meant")
+        renamed[field] = value
+    return renamed
+
+
+def _plain_type(event: Event) -> str:
+    event_type = plain.text(event.get("eventType"))
+    return event_type if type(event_type) is str else ""
+
+
+def _checked(event: Event) -> frozenset[str]:
+    """The fields of an event that have rules, and `algoliaSource`, which was looked at."""
+    event_type = _plain_type(event)
+    if event_type != "conversion":
+        return _CHECKED.get(event_type, _CHECKED_OF_PURCHASES)
+    if event.get("objectIDs") is None:  # a conversion of filters has no subtype
+        return _CHECKED_OF_ANY
+    return _CHECKED["conversion"] if event.get("eventSubtype") is None else _CHECKED_OF_PURCHASES
+
+
+def _json_form(event: Event, field: str, value: Any) -> Any:
+    try:
+        plain.json_form(field)
+        return plain.json_form(value)
+    except Exception as error:
+        why = type(error).__name__
+    name = field_name(field)
+    raise InvalidEventError(f"{name or 'an unknown field'} has no JSON form: {why}{of_event(event)}", name)
+
+
+def _made_plain(event: Event) -> Event:
+    """With its values as exact types, as far as there is no doubt what they mean."""
+    made = event.copy()
+    for field in _checked(event).intersection(event) - {"algoliaSource"}:
+        made[field] = _PLAIN.get(field, plain.text)(event[field])
+    return made
+
+
+def _plain_items(each: Any) -> Any:
+    def plain_items(values: Any) -> Any:
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            return values
+        found = plain.items(values)
+        return values if found is None else [each(value) for value in found]
+
+    return plain_items
+
+
+def _plain_data(item: Any) -> Any:
+    """Object data as a dict, its names put right."""
+    data = plain.mapping(item)
+    if type(data) is not dict:
+        return item
+    if all(isinstance(key, str) for key in data):
+        data = _renamed({str.__str__(key): value for key, value in data.items()}, _OBJECT_DATA_FIELDS, "objectData.")
+    for field in _OBJECT_DATA_FIELDS.intersection(data):
+        data[field] = _PLAIN_DATA[field](data[field])
+    return data
+
+
+_PLAIN_DATA = {"price": plain.amount, "discount": plain.amount, "quantity": plain.integer, "queryID": plain.text}
+_PLAIN = {
+    "objectIDs": _plain_items(plain.object_id),
+    "filters": _plain_items(plain.text),
+    "positions": _plain_items(plain.integer),
+    "objectData": _plain_items(_plain_data),
+    "timestamp": plain.integer,
+    "value": plain.amount,
+}
+
+
+# The rules.
+
+
+def _check_content(event: Event) -> None:
     """Check all but who and when."""
     get = event.get
     name = get("eventName")
-    if not (isinstance(name, str) and _is_event_name(name)):
+    if not (type(name) is str and _is_event_name(name)):
         rule = "must be a string of 1 to 64 printable ASCII characters"
         raise _invalid(event, "eventName", rule + _wrong_in_name(name))
     event_type = get("eventType")
-    if event_type == "instantsearch":  # which says no more than that somebody uses it
-        if not _INSTANTSEARCH_FIELDS.issuperset(event):
-            raise _unknown(event, event, _INSTANTSEARCH_FIELDS)
+    if type(event_type) is str and event_type == "instantsearch":  # which says no more than that somebody uses it
+        agent_id = get("agentID")
+        if agent_id is not None and not (type(agent_id) is str and agent_id):
+            raise _invalid(event, "agentID", "must be a string that is not empty")
         return
     index = get("index")
-    if not (isinstance(index, str) and index):
+    if not (type(index) is str and index):
         raise _invalid(event, "index", "must be the name of an index")
-    if event_type not in ("click", "view", "conversion"):
-        raise _invalid(event, "eventType", "must be 'click', 'view' or 'conversion'")
-    subtype = get("eventSubtype")
-    if subtype is not None and (event_type != "conversion" or subtype not in ("addToCart", "purchase")):
-        raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase', on a conversion")
+    if type(event_type) is not str or event_type not in ("click", "view", "conversion"):
+        raise _invalid(event, "eventType", "must be 'click', 'view', 'conversion' or 'instantsearch'")
     query_id = get("queryID")
-    if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
+    if query_id is not None and not (type(query_id) is str and _is_query_id(query_id)):
         raise _invalid(event, "queryID", _QUERY_ID_RULE)
     object_ids, filters, positions = get("objectIDs"), get("filters"), get("positions")
     if object_ids is None:
-        _check_filters(event, filters, subtype)
+        _check_filters(event, filters)
     elif filters is not None:
         raise _invalid(event, "filters", "must not stand beside objectIDs")
     else:
@@ -205,19 +403,8 @@ def _check_content(event: Mapping[str, Any]) -> None:
         _check_positions(event, positions, object_ids)
     elif positions is not None:
         raise _invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
-    sources = get("algoliaSource")
-    if sources is not None:
-        _check_sources(event, sources)
-    if subtype is not None:
+    if event_type == "conversion" and object_ids is not None and get("eventSubtype") is not None:
         _check_purchase(event, object_ids)
-    elif _PLAIN_FIELDS.issuperset(event):
-        return
-    else:
-        for field in ("objectData", "value", "currency"):
-            if get(field) is not None:
-                raise _invalid(event, field, "belongs to an eventSubtype, 'addToCart' or 'purchase'")
-    if not _FIELDS.issuperset(event):
-        raise _unknown(event, event, _FIELDS)
 
 
 def milliseconds(timestamp: datetime | int | None) -> int:
@@ -232,10 +419,13 @@ def milliseconds(timestamp: datetime | int | None) -> int:
         if timestamp.utcoffset() is None:
             raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")
         timestamp = (timestamp - _EPOCH) // timedelta(milliseconds=1)
-    elif isinstance(timestamp, bool) or not isinstance(timestamp, int):
-        raise InvalidEventError(
-            f"timestamp must be a datetime or an int of milliseconds, not {type(timestamp).__name__}", "timestamp"
-        )
+    elif type(timestamp) is not int:
+        number = plain.integer(timestamp)
+        if type(number) is not int:
+            raise InvalidEventError(
+                f"timestamp must be a datetime or an int of milliseconds, not {type(timestamp).__name__}", "timestamp"
+            )
+        return number
     return timestamp
 
 
@@ -259,18 +449,18 @@ def _check_user_token(event: Mapping[str, Any], field: str) -> None:
         raise InvalidEventError(f"{field}: {error}", field) from None
 
 
-def _check_objects(event: Mapping[str, Any], object_ids: Any) -> None:
-    if not isinstance(object_ids, (list, tuple)) or not 0 < len(object_ids) <= MAX_OBJECTS:
+def _check_objects(event: Event, object_ids: Any) -> None:
+    if type(object_ids) not in _LIST_TYPES or not 0 < len(object_ids) <= MAX_OBJECTS:
         raise _invalid(event, "objectIDs", "must be a list of 1 to 20 object IDs")
     for object_id in object_ids:
-        if not (isinstance(object_id, str) and object_id):
+        if not (type(object_id) is str and object_id):
             raise _invalid(event, "objectIDs", f"must hold non-empty strings, not {_at(object_ids, object_id)}")
 
 
-def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) -> None:
+def _check_positions(event: Event, positions: Any, object_ids: Any) -> None:
     if positions is None:
         raise _invalid(event, "positions", "must be given for a click after a search")
-    if not isinstance(positions, (list, tuple)):
+    if type(positions) not in _LIST_TYPES:
         raise _invalid(event, "positions", "must be a list")
     if len(positions) != len(object_ids):
         check_same_length("positions", positions, object_ids)
@@ -281,56 +471,58 @@ def _check_positions(event: Mapping[str, Any], positions: Any, object_ids: Any) 
             )
 
 
-def _check_sources(event: Mapping[str, Any], sources: Any) -> None:
-    if not isinstance(sources, (list, tuple)) or not all(isinstance(source, str) for source in sources):
-        raise _invalid(event, "algoliaSource", "must be a list of strings")
-
-
-def _check_purchase(event: Mapping[str, Any], object_ids: Any) -> None:
+def _check_purchase(event: Event, object_ids: Any) -> None:
     """Check what only purchases and additions to a cart have."""
-    value, currency, object_data = event.get("value"), event.get("currency"), event.get("objectData")
-    if value is not None and not (_is_number(value) or (isinstance(value, str) and 0 < len(value) <= 16)):
-        raise _invalid(event, "value", "must be a number, or a string of at most 16 characters")
-    if currency is not None and not (isinstance(currency, str) and _is_currency(currency)):
+    subtype, value, currency = event["eventSubtype"], event.get("value"), event.get("currency")
+    if not (type(subtype) is str and subtype in ("addToCart", "purchase")):
+        raise _invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
+    if value is not None and not (_is_number(value) or (type(value) is str and len(value) <= plain.MAX_AMOUNT)):
+        raise _invalid(event, "value", "must be a number, or a string of at most 16 characters" + _if_decimal(value))
+    if currency is not None and not (type(currency) is str and _is_currency(currency)):
         raise _invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
+    object_data = event.get("objectData")
     if object_data is None:
         return
-    if not isinstance(object_data, (list, tuple)):
+    if type(object_data) not in _LIST_TYPES:
         raise _invalid(event, "objectData", "must be a list")
     check_same_length("objectData", object_data, object_ids)
+    own = []
     for data in object_data:
-        _check_object_data(event, data)
+        if type(data) is not dict:
+            raise _invalid(event, "objectData", f"must hold objects, not {_at(object_data, data)}")
+        own.append(data.copy())  # the caller's may change
+        _check_object_data(event, own[-1])
+    event["objectData"] = own
 
 
-def _check_object_data(event: Mapping[str, Any], data: Any) -> None:
-    if not isinstance(data, Mapping):
-        raise _invalid(event, "objectData", f"must hold objects, not {_at(event['objectData'], data)}")
+def _check_object_data(event: Event, data: dict[Any, Any]) -> None:
+    get = data.get
     for key in ("price", "discount"):
-        amount = data.get(key)
-        if amount is not None and not (_is_number(amount) or isinstance(amount, str)):
-            raise _invalid(event, f"objectData.{key}", "must be a number or a string")
-    quantity, query_id = data.get("quantity"), data.get("queryID")
-    if quantity is not None and type(quantity) is not int:
-        raise _invalid(event, "objectData.quantity", "must be an integer")
-    if query_id is not None and not (isinstance(query_id, str) and _is_query_id(query_id)):
+        amount = get(key)
+        if amount is not None and not (_is_number(amount) or type(amount) is str):
+            raise _invalid(event, f"objectData.{key}", "must be a number or a string" + _if_decimal(amount))
+    quantity, query_id = get("quantity"), get("queryID")
+    if quantity is not None and not (type(quantity) is int and -(2**31) <= quantity < 2**31):
+        raise _invalid(event, "objectData.quantity", "must be an integer of 32 bits")
+    if query_id is not None and not (type(query_id) is str and _is_search(query_id)):
         raise _invalid(event, "objectData.queryID", _QUERY_ID_RULE)
     if not _OBJECT_DATA_FIELDS.issuperset(data):
-        raise _unknown(event, data, _OBJECT_DATA_FIELDS, "objectData.")
+        raise _unknown_in_data(event, data)
 
 
-def _check_filters(event: Mapping[str, Any], filters: Any, subtype: Any) -> None:
-    if subtype is not None or filters is None:
-        raise _invalid(event, "objectIDs", "must be given" if subtype else "or filters must be given")
-    if not isinstance(filters, (list, tuple)) or not 0 < len(filters) <= MAX_OBJECTS:
+def _check_filters(event: Event, filters: Any) -> None:
+    if filters is None:
+        raise _invalid(event, "objectIDs", "or filters must be given")
+    if type(filters) not in _LIST_TYPES or not 0 < len(filters) <= MAX_OBJECTS:
         raise _invalid(event, "filters", "must be a list of 1 to 20 filters")
     for text in filters:
-        if not (isinstance(text, str) and _is_filter(text)):
+        if not (type(text) is str and _is_filter(text)):
             raise _invalid(event, "filters", f"must be 'facet:value', URL-encoded, not {_at(filters, text)}")
 
 
 def _check_timestamp(event: Mapping[str, Any]) -> None:
     timestamp = event["timestamp"]
-    if type(timestamp) is not int:
+    if type(timestamp) is not int or timestamp >= 2**63:
         raise _invalid(event, "timestamp", "must be an integer of milliseconds")
     if timestamp < time.time() * 1000 - MAX_AGE:
         raise _invalid(event, "timestamp", "is more than 30 days ago (it counts milliseconds since 1970)")
@@ -343,15 +535,35 @@ def check_same_length(field: str, items: Any, object_ids: Any) -> None:
 
 def _is_number(value: Any) -> bool:
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        return (type(value) is float or type(value) is int) and isfinite(value)
     except OverflowError:
         return False
 
 
+def _is_list_of_texts(items: Any) -> bool:
+    return type(items) is list and plain.are_texts(items)
+
+
+def _if_decimal(amount: Any) -> str:
+    """What to do with an amount that fits neither a number nor a short text."""
+    if not (isinstance(amount, Decimal) and amount.is_finite()):
+        return ""
+    return ": this Decimal has more digits than fit, so round it first, as in round(amount, 2)"
+
+
 def as_list(field: str, items: Any) -> list[Any]:
+    """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
-    return list(items)
+    try:
+        found = plain.items(items)
+    except Exception as error:
+        failure = f"can't be read: {raised(error)}"
+    else:
+        if found is not None:
+            return found
+        failure = f"has more than {plain.MAX_ITEMS} items"
+    raise InvalidEventError(f"{field} {failure}", field)
 
 
 def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
@@ -359,17 +571,17 @@ def _invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventErr
     return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{of_event(event)}", field)
 
 
-def _unknown(
-    event: Mapping[str, Any], fields: Mapping[str, Any], known: frozenset[str], prefix: str = ""
-) -> InvalidEventError:
-    field = next(field for field in fields if field not in known)
-    name = field_name(field)
+def _unknown_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
+    unknown = next(field for field in data if field not in _OBJECT_DATA_FIELDS)
+    name = field_name(unknown)
     if name is None:
-        message = f"{prefix.replace('.', ': ')}{kind(field)} is no field of an event{of_event(event)}"
-        return InvalidEventError(message, prefix.rstrip(".") or None)
-    meant = next((right for right in known if right.lower() == name.replace("_", "").lower()), None)
-    hint = f": {meant} is meant" if meant else ""
-    return _invalid(event, f"{prefix}{name}", f"is no field of an event{hint}")
+        return InvalidEventError(f"objectData: {kind(unknown)} is no field of an event{of_event(event)}", "objectData")
+    return _invalid(event, f"objectData.{name}", "is no field of an event")
+
+
+def unreadable(error: Exception) -> InvalidEventError:
+    """What to raise for an event that can't be read, as one of its objects raises an error."""
+    return InvalidEventError(f"the event can't be read: {raised(error)}")
 
 
 # What a message shows of a value. It may end in a log, and the value may be anything: somebody's e-mail address, too.

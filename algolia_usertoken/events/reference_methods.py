@@ -10,16 +10,20 @@ from ..errors import InvalidEventError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider
 from .model import Event, as_list, check_same_length, of_event, quoted
-from .references import HitReference, token_of
+from .plain import mapping
+from .references import HitReference, is_old, token_of
 from .results import references_in
 
 
 class ReferenceMethods:
     """Attribution across requests: `references` are made when somebody searches, and sent when something comes of it.
 
-    `clicked`, `converted`, `added_to_cart` and `purchased` send one event per index and query. A reference goes without
-    its query id where it was made for another user (the link was shared), or for nobody. They return True where all
-    events were accepted, and False where one was refused at the door or dropped, as the twelve do.
+    `clicked`, `converted` and `added_to_cart` send one event per index and query, and `purchased` one per index. A
+    reference goes without its query id where it was made for another user (the link was shared), or for nobody. They
+    return True where all events were accepted, and False where one was refused at the door or dropped, as the twelve.
+
+    Algolia's click analytics count an event that happens within one hour of its search. A later one is sent all the
+    same, and the first of them is logged.
     """
 
     token_provider: TokenProvider
@@ -105,7 +109,8 @@ class ReferenceMethods:
         """Hits were put into the cart.
 
         `object_data` has a price, discount and quantity per reference; which search it was, the reference says. `value`
-        is the total of all, in `currency` (ISO 4217); it stays on the first event.
+        is the total of all, in `currency` (ISO 4217). Several events have their shares of it, as those of
+        `purchased_object_ids`.
         """
         event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "addToCart"}
         return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
@@ -120,7 +125,10 @@ class ReferenceMethods:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Hits were bought; see `added_to_cart`. What several searches led to is one event, and the rest another."""
+        """Hits were bought; see `added_to_cart`.
+
+        What is bought of one index is one event, and one transaction, whether a search led to it or not.
+        """
         event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "purchase"}
         return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
 
@@ -133,7 +141,7 @@ def events_after(
 ) -> list[Event]:
     """`event` about the objects of `references`, once per index and query.
 
-    A purchase names the query of each object, so there is one per index, and one for what no search led to.
+    A purchase names the query of each object that a search led to, so there is one per index.
 
     Raises:
         InvalidEventError: There are no references, or something else among them; or `object_data` is no list, or not as
@@ -143,30 +151,60 @@ def events_after(
     data = None if object_data is None else as_list("objectData", object_data)
     if data is not None:
         check_same_length("objectData", data, references)
-    is_click, is_purchase = event["eventType"] == "click", event.get("eventSubtype") == "purchase"
+    is_purchase = event.get("eventSubtype") == "purchase"
     groups: dict[tuple[str, Any], Event] = {}
     for number, reference in enumerate(references):
-        # Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only
-        # where they are the same. And a click after a search needs a position.
-        attributable = reference.made_for(identity) and not (is_click and reference.position is None)
-        query_id = reference.query_id if attributable else None
-        key = (reference.index_name, query_id is not None if is_purchase else query_id)
+        query_id = _query_id(event, reference, identity)
+        key = (reference.index_name, None if is_purchase else query_id)
         if key not in groups:
-            groups[key] = {**event, "index": reference.index_name, "objectIDs": []}
+            groups[key] = {**event, "index": reference.index_name, "objectIDs": [], "objectData": []}
         group = groups[key]
         group["objectIDs"].append(reference.object_id)
         if query_id is not None and not is_purchase:
             group["queryID"] = query_id
-            if is_click:
+            if event["eventType"] == "click":
                 group.setdefault("positions", []).append(reference.position)
-        own_query_id = query_id if is_purchase else None
-        if data is not None or own_query_id is not None:
-            item = data[number] if data is not None else {}
-            group.setdefault("objectData", []).append(_with_query_id(item, own_query_id))
+        item = data[number] if data is not None else {}
+        group["objectData"].append(_with_query_id(item, query_id if is_purchase else None))
     first, *others = groups.values()
     for other in others:
         other.pop("value", None)
+    for group in groups.values():
+        if data is None and not any(group["objectData"]):
+            del group["objectData"]
     return [first, *others]
+
+
+def come_late(event: Event, references: Sequence[HitReference], identity: Identity | None, now: int) -> str | None:
+    """What to say where an event comes too late after its search for click analytics.
+
+    Args:
+        event: What happened.
+        references: The hits that it is about.
+        identity: Whose event it is.
+        now: When it happened, in milliseconds since the epoch.
+    """
+    for reference in references:
+        if is_old(reference, now) and _query_id(event, reference, identity) is not None:
+            return (
+                "an event came more than one hour after its search: it is sent, but Algolia counts clicks and "
+                "conversions of the first hour only in its click analytics. This is said once"
+            )
+    return None
+
+
+def _query_id(event: Event, reference: HitReference, identity: Identity | None) -> str | None:
+    """The search that an event about a hit can name.
+
+    Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only where
+    they are the same. A click after a search needs a position, and the items of a purchase name no message of an agent.
+    """
+    if reference.query_id is None or not reference.made_for(identity):
+        return None
+    if event["eventType"] == "click":
+        return None if reference.position is None else reference.query_id
+    is_message = event.get("eventSubtype") == "purchase" and reference.query_id.startswith("message_")
+    return None if is_message else reference.query_id
 
 
 def _check_references(event: Event, references: Sequence[Any]) -> None:
@@ -183,9 +221,10 @@ def _check_references(event: Event, references: Sequence[Any]) -> None:
 
 def _with_query_id(item: Any, query_id: str | None) -> Any:
     """Object data with this query id and no other; what is no object at all is for the event's own check."""
-    if not isinstance(item, Mapping):
+    data = mapping(item)
+    if type(data) is not dict:
         return item
-    own = {key: value for key, value in item.items() if key != "queryID"}
+    own = {key: value for key, value in data.items() if not (isinstance(key, str) and key.lower() == "queryid")}
     return own if query_id is None else {**own, "queryID": query_id}
 
 

@@ -3,7 +3,8 @@
 Nothing here does I/O. A signed reference is a version, "1", and base64 without padding of:
 
     4 bytes   when it was signed, in seconds since the epoch
-    1 byte    whether the search carried a user token; if so, 8 bytes of its digest
+    1 byte    1: the search carried a user token, and 8 bytes of its digest follow;
+              + 2: it was signed a minute or more after the search, and the seconds between follow
     the hit   kind of query id (none, 16 bytes, text), the query id, index, position (0: none), object id
     16 bytes  HMAC-SHA256 of all before, the version included
 
@@ -17,12 +18,15 @@ import base64
 import hmac
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidReferenceError
 from ..identity import Identity, as_identity, checked_user_token, key_of
 
 MAX_AGE = 30 * 24 * 60 * 60  # seconds
+COUNTED_FOR = 60 * 60 * 1000  # milliseconds after a search in which an event counts in click analytics
+_AT_ONCE = 60  # seconds after a search in which its references are signed, usually
 _CLOCKS_DIFFER = 60  # seconds by which a signer's clock may be ahead of ours
 
 _VERSION = "1"
@@ -45,8 +49,9 @@ class HitReference:
     `purchased` turn them into events. Until then a reference can be kept as it is (it can be pickled; one that was
     verified has a key in it that is made of the secret), or travel through a page as the text that `sign` gives.
 
-    It knows whose search it is from. That is no part of what is compared, and no part of its `repr`, which is safe to
-    log.
+    It knows whose search it is from, and how old it is: of one that `references` made or you make, since then, of one
+    that was signed, since the first of the two. That is no part of what is compared, and no part of its `repr`, which
+    is safe to log.
 
     Args:
         query_id: The search, as its response names it (`queryID`); None for what no search led to.
@@ -68,6 +73,7 @@ class HitReference:
     position: int | None
     # Whose search it was: a user token; of a verified reference the key and the digest; None for nobody.
     _owner: str | tuple[bytes, bytes] | None = field(init=False, repr=False, compare=False)
+    _searched_at: int = field(init=False, repr=False, compare=False)  # seconds since the epoch, or later
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class HitReference:
                 raise ValueError(f"position must be at least 1, not {position}: it counts from 1, over all pages")
         if user_token is not None:
             user_token = checked_user_token(user_token, "user_token")
-        self._set(query_id, index_name, object_id, position, user_token)
+        self._set(query_id, index_name, object_id, position, user_token, int(time.time()))
 
     def _set(self, *values: object) -> None:
         for name, value in zip(HitReference.__slots__, values, strict=True):
@@ -136,8 +142,11 @@ class HitReference:
             digest = owner[1]
         else:
             raise ValueError("secret is not the one that this reference was verified with: sign it with that one")
-        signed_at = int(time.time()).to_bytes(4, "big")
-        body = signed_at + bytes([owner is not None]) + digest + packed
+        now = int(time.time())
+        age = now - self._searched_at
+        is_later = age >= _AT_ONCE
+        flags = bytes([(owner is not None) + 2 * is_later])
+        body = now.to_bytes(4, "big") + flags + digest + (_varint(age) if is_later else b"") + packed
         return _VERSION + _to_base64(body + _mac(signing_key, body))
 
     @classmethod
@@ -168,10 +177,13 @@ class HitReference:
         body, mac = signed[:-_MAC], signed[-_MAC:]
         if not hmac.compare_digest(mac, _mac(signing_key, body)):
             raise InvalidReferenceError("the signature does not match: the text was changed, or the secret is another")
-        _check_age(int.from_bytes(body[:4], "big"), max_age)
-        owner, packed = ((digest_key, body[5 : 5 + _DIGEST]), body[5 + _DIGEST :]) if body[4] else (None, body[5:])
+        signed_at = int.from_bytes(body[:4], "big")
+        _check_age(signed_at, max_age)
+        at = 5 + _DIGEST if body[4] & 1 else 5
+        owner = (digest_key, body[5:at]) if body[4] & 1 else None
+        age, at = _number_at(body, at) if body[4] & 2 else (0, at)
         reference = object.__new__(cls)
-        reference._set(*_unpacked(packed), owner)
+        reference._set(*_unpacked(body[at:]), owner, signed_at - age)
         return reference
 
     def _packed(self) -> bytes:
@@ -183,6 +195,20 @@ class HitReference:
             query_id = bytes([_OTHER_QUERY_ID]) + _with_length(_utf8(self.query_id))
         index_name, position = _with_length(_utf8(self.index_name)), _varint(self.position or 0)
         return query_id + index_name + position + _utf8(self.object_id)
+
+
+def _set_state(reference: HitReference, state: Sequence[object]) -> None:
+    # An earlier version pickled no time: the search was before now, at any rate.
+    for name, value in zip(HitReference.__slots__, [*state, int(time.time())], strict=False):
+        object.__setattr__(reference, name, value)
+
+
+HitReference.__setstate__ = _set_state  # type: ignore[attr-defined]  # here, as Python 3.10 puts its own into the class
+
+
+def is_old(reference: HitReference, now: int) -> bool:
+    """Whether at `now` (milliseconds since the epoch) the search is more than one hour ago."""
+    return now - reference._searched_at * 1000 > COUNTED_FOR
 
 
 def token_of(identity: Identity | None) -> str | None:

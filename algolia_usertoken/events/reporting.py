@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -17,6 +18,10 @@ from .model import Event
 logger = logging.getLogger("algolia_usertoken.events")
 
 LOG_INTERVAL = 30.0  # seconds between two lines about the same
+MAX_REASONS = 100  # why an event was refused; what comes after them shares a line
+
+# What differs from one refusal of a kind to the next: the name of the event, numbers.
+_PARTICULARS = re.compile(r"'[^']*'|\d+")
 
 OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 
@@ -67,7 +72,10 @@ class Counter:
 
 
 class Reporter:
-    """Counts what is refused and dropped, calls `on_error`, and logs, each kind at most twice a minute."""
+    """Counts what is refused and dropped, calls `on_error`, and logs, each kind at most twice a minute.
+
+    What is refused is of one kind where the field and the reason are the same.
+    """
 
     def __init__(self, on_error: OnError | None) -> None:
         self.on_error = on_error
@@ -81,15 +89,26 @@ class Reporter:
             kind: _LogLine()
             for kind in ("refused", "dropped", "rejected", "failed", "unauthorized", "on_error", "unattributed")
         }
+        self._reasons = 0
+        self._said: set[str] = set()
         self._thread = threading.local()
 
     def refuse(self, error: Exception, events: Sequence[Event]) -> None:
         """Events that were invalid or nobody's were not accepted."""
         for _ in events or (None,):
             self.refused.increment()
-        self.log("refused", f"event refused: {error}", max(1, len(events)))
+        self.log(self._kind_of_refusal(error), f"event refused: {error}", max(1, len(events)))
         if not self.telling:  # an on_error that always sends what is refused would never end
             self.tell(error, events)
+
+    def _kind_of_refusal(self, error: Exception) -> str:
+        kind = f"refused ({_PARTICULARS.sub('…', str(error))})"
+        if kind not in self._log_lines:
+            if self._reasons >= MAX_REASONS:
+                return "refused"
+            self._reasons += 1
+            self._log_lines[kind] = _LogLine()
+        return kind
 
     def drop(self, reason: str) -> None:
         """An event was not accepted, the queue being full or closed."""
@@ -133,9 +152,16 @@ class Reporter:
             with contextlib.suppress(Exception):  # a handler's fault is not the sender's
                 logger.log(level, "%s%s", message, more)
 
+    def log_once(self, message: str) -> None:
+        """Log `message`, the first time only."""
+        if message not in self._said:
+            self._said.add(message)
+            with contextlib.suppress(Exception):
+                logger.warning("%s", message)
+
     def finish(self) -> None:
         """Say what has been left unsaid."""
-        for kind, line in self._log_lines.items():
+        for kind, line in list(self._log_lines.items()):
             unsaid = line.due(0, at_once=True)
             if unsaid:
                 with contextlib.suppress(Exception):

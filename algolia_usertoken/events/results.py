@@ -105,10 +105,20 @@ def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
         offset, page = _number(params.get("offset")), _number(params.get("page"))
     if offset is not None:
         return offset
+    if page is None:
+        return 0 if _is_recommended(result) else None
     if not page:
         return 0
     per_page = _number(_get(result, "hitsPerPage", "hits_per_page")) or _number(params.get("hitsPerPage"))
     return page * per_page if per_page else None
+
+
+def _is_recommended(result: Any) -> bool:
+    """Of Recommend, whose answers have one page: by the models, or by the score that each hit has in the JSON."""
+    first = _unwrapped(next(iter(_get(result, "hits")), None))
+    if isinstance(first, Mapping):
+        return "_score" in first
+    return any(type(each).__module__.startswith("algoliasearch.recommend.") for each in (result, first))
 
 
 def _number(value: Any) -> int | None:

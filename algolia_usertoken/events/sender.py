@@ -20,8 +20,8 @@ from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attribute, check_after_search, event_time, own_copy, split
-from .reference_methods import ReferenceMethods, events_after
+from .model import Event, attribute, check_after_search, event_time, own_copy, share, split, unreadable
+from .reference_methods import ReferenceMethods, come_late, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
 
@@ -154,6 +154,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
         """
+        failure: UserTokenError | None = None
         try:
             own = own_copy(event)
             # An event with a user token of its own takes nothing from here, and asks nobody.
@@ -162,7 +163,11 @@ class EventSender(EventMethods, ReferenceMethods):
             now = event_time(timestamp)
             attributed_event = attribute(own, who, now)
         except UserTokenError as error:
-            return self._refuse(error, event)
+            failure = error
+        except Exception as error:  # of what was given: events never break a page
+            failure = unreadable(error)
+        if failure is not None:
+            return self._refuse(failure, event)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
 
     def _send_new(
@@ -172,17 +177,26 @@ class EventSender(EventMethods, ReferenceMethods):
         timestamp: datetime | int | None,
         after_search: bool = False,
     ) -> bool:
+        failure: UserTokenError | None = None
+        parts: list[Event | None] | None = None
         try:
             if after_search and event.get("queryID") is None:
                 check_after_search(event)
             who = self._provided() if identity is None else as_identity(identity)
             now = event_time(timestamp)
-            parts = split(event)
-            if len(parts) > 1:
-                return self._send_parts(parts, who, now)
-            attributed_event = attribute(event, who, now)
+            unattributed = split(event)
+            if len(unattributed) == 1:
+                attributed_event = attribute(event, who, now)
+            else:
+                parts = [attribute(part, who, now) for part in unattributed]
         except UserTokenError as error:
-            return self._refuse(error, event)
+            failure = error
+        except Exception as error:
+            failure = unreadable(error)
+        if failure is not None:
+            return self._refuse(failure, event)
+        if parts is not None:
+            return self._put_parts(parts)
         return attributed_event is not None and self._dispatcher.put(attributed_event)
 
     def _send_references(
@@ -194,13 +208,27 @@ class EventSender(EventMethods, ReferenceMethods):
         object_data: Iterable[Mapping[str, Any]] | None = None,
     ) -> bool:
         events = [event]
+        failure: UserTokenError | None = None
+        parts: list[Event | None] = []
         try:
             who = self._provided() if identity is None else as_identity(identity)
             now = event_time(timestamp)
             events = events_after(event, references, who, object_data)
-            return self._send_parts([part for each in events for part in split(each)], who, now)
+            late = come_late(event, references, who, now)
+            unattributed = [part for each in events for part in split(each)]
+            if len(unattributed) > 1:
+                share(event.get("value"), unattributed)
+            parts = [attribute(part, who, now) for part in unattributed]
         except UserTokenError as error:
-            return self._refuse(error, *events)
+            failure = error
+        except Exception as error:
+            failure = unreadable(error)
+        if failure is not None:
+            return self._refuse(failure, *events)
+        accepted = self._put_parts(parts)
+        if accepted and late:
+            self._reporter.log_once(late)
+        return accepted
 
     def _provided(self) -> Identity | None:
         try:
@@ -217,9 +245,9 @@ class EventSender(EventMethods, ReferenceMethods):
             raise error
         self._reporter.log("unattributed", str(error))
 
-    def _send_parts(self, parts: list[Event], who: Identity | None, now: int) -> bool:
-        # All are checked before the first is queued: half a purchase would be worse than none.
-        events = [event for part in parts if (event := attribute(part, who, now)) is not None]
+    def _put_parts(self, parts: Sequence[Event | None]) -> bool:
+        # All were checked before the first is queued: half a purchase would be worse than none.
+        events = [event for event in parts if event is not None]  # None: of who opted out
         return len(events) == len(parts) and self._dispatcher.put_all(events)
 
     def _refuse(self, error: UserTokenError, *events: Any) -> bool:

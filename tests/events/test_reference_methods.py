@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -214,7 +218,7 @@ def test_a_click_needs_a_position_to_be_attributed_and_a_conversion_does_not(tol
     assert sent == [(None, ["1", "3"], None), (A, ["2"], [3]), (A, ["1", "2"], None)]
 
 
-def test_a_purchase_is_one_event_per_index_and_one_for_what_no_search_led_to(told: Told) -> None:
+def test_a_purchase_is_one_event_per_index_whether_a_search_led_to_it_or_not(told: Told) -> None:
     hits = [
         hit("1", A),
         HitReference(None, "shoes", "2"),
@@ -223,30 +227,181 @@ def test_a_purchase_is_one_event_per_index_and_one_for_what_no_search_led_to(tol
         hit("5", A, index_name="hats"),
     ]
     data = [{"price": number, "quantity": 1} for number in range(1, 6)]
-    assert told.sender.purchased("Name", *hits, object_data=data, value="15", currency="EUR") is True
+    assert told.sender.purchased("Name", *hits, object_data=data, value="19.90", currency="EUR") is True
 
     purchase = {"eventType": "conversion", "eventSubtype": "purchase", "currency": "EUR"}
     assert told.events == [
         {
             **purchase,
             "index": "shoes",
-            "objectIDs": ["1", "3"],
-            "objectData": [{"price": 1, "quantity": 1, "queryID": A}, {"price": 3, "quantity": 1, "queryID": B}],
-            "value": "15",
-        },
-        {
-            **purchase,
-            "index": "shoes",
-            "objectIDs": ["2", "4"],
-            "objectData": [{"price": 2, "quantity": 1}, {"price": 4, "quantity": 1}],
+            "objectIDs": ["1", "2", "3", "4"],
+            "objectData": [
+                {"price": 1, "quantity": 1, "queryID": A},
+                {"price": 2, "quantity": 1},
+                {"price": 3, "quantity": 1, "queryID": B},
+                {"price": 4, "quantity": 1},
+            ],
+            "value": "14.90",  # its own 10, and the 4.90 that no item has
         },
         {
             **purchase,
             "index": "hats",
             "objectIDs": ["5"],
             "objectData": [{"price": 5, "quantity": 1, "queryID": A}],
+            "value": "5",
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("hits", "data"),
+    [
+        ([hit("1", None), hit("2", None)], None),
+        ([hit("1", A, user_token="u-2"), hit("2", A, user_token=None)], None),
+        ([hit("1", A), hit("2", None)], [{"queryID": A}, {}]),
+        ([hit("1", "message_abc"), hit("2", "message_abc")], None),  # which an item can't name
+    ],
+)
+def test_a_purchase_needs_no_search(told: Told, hits: list[HitReference], data: Any) -> None:
+    assert told.sender.purchased("Name", *hits) is True
+
+    purchase = {"eventType": "conversion", "eventSubtype": "purchase", "index": "shoes", "objectIDs": ["1", "2"]}
+    assert told.events == [purchase if data is None else {**purchase, "objectData": data}]
+
+
+def test_a_message_of_an_agent_is_named_by_all_but_purchases(told: Told) -> None:
+    one = hit("1", "message_abc")
+    for method in METHODS:
+        assert getattr(told.sender, method)("Name", one) is True
+
+    assert [event.get("queryID") for event in told.events] == ["message_abc"] * 3 + [None]
+
+
+@pytest.mark.parametrize(
+    ("data", "value", "shares"),
+    [
+        ([{"price": 0.1, "quantity": 3}, {"price": 0.2, "quantity": 1}], 0.5, [0.3, 0.2]),
+        ([{"price": 0.1, "quantity": 3}, {"price": 0.2, "quantity": 1}], 5.4, [5.2, 0.2]),
+        ([{"price": 10, "quantity": 3}, {"price": 20, "quantity": 1}], 40, [20, 20]),  # less, by a voucher
+        ([{"price": 10, "quantity": 3}, {"price": 20, "quantity": 1}], 50, [30, 20]),
+        ([{"price": "0.10", "quantity": 3}, {"price": "0.20", "quantity": 1}], "1.00", ["0.80", "0.20"]),
+        ([{"price": Decimal("0.10"), "quantity": 3}, {"price": 0.2, "quantity": 1}], Decimal("1.00"), [0.8, 0.2]),
+        ([{"price": 2, "discount": 1, "quantity": 3}, {"price": 2, "quantity": 1}], 8, [6, 2]),  # off already
+        ([{"price": 1, "quantity": 3}, {"price": 2}], 5, [5, None]),
+        ([{"price": 1, "quantity": 3}, {"quantity": 2}], 5, [5, None]),
+        ([{"price": "three", "quantity": 3}, {"price": 2, "quantity": 2}], 5, [5, None]),
+        ([{"price": 1, "quantity": 3}, {"price": 2, "quantity": 2}], "five", ["five", None]),
+        ([{"price": 1e300, "quantity": 3}, {"price": 1e-300, "quantity": 2}], 5, [5, None]),
+        ([{"price": 1, "quantity": 3}, {"price": 2, "quantity": 2}], None, [None, None]),
+        (None, 5, [5, None]),
+    ],
+)
+@pytest.mark.parametrize("method", WITH_VALUE)
+def test_each_event_has_its_share_of_the_value(
+    told: Told, method: str, data: Any, value: Any, shares: list[Any]
+) -> None:
+    hits = [hit("1", A), hit("2", B, index_name="hats")]
+    given = copy.deepcopy(data)
+    assert getattr(told.sender, method)("Name", *hits, object_data=data, value=value) is True
+
+    assert [event.get("value") for event in told.events] == shares
+    assert data == given
+
+
+# -- The hour ------------------------------------------------------------------------------------------------------
+
+HOUR = 60 * 60
+SEARCHED = 1_800_000_000  # seconds
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(SEARCHED + seconds, timezone.utc)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time, in seconds after the search."""
+
+    def set_to(seconds: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: SEARCHED + seconds)
+
+    set_to(0)
+    return set_to
+
+
+@each_method
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_event_more_than_an_hour_after_its_search_is_sent_and_said_once(
+    told: Told, method: str, signed: bool, clock: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = hit("1")
+    text = one.sign(SECRET)
+    clock(HOUR)
+    assert getattr(told.sender, method)("Name", HitReference.verify(text, SECRET) if signed else one) is True
+    assert not caplog.records
+
+    clock(HOUR + 1)
+    for _ in range(3):
+        assert getattr(told.sender, method)("Name", HitReference.verify(text, SECRET) if signed else one) is True
+
+    assert [A in str(event) for event in told.events] == [True] * 4
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "an event came more than one hour after its search: it is sent, but Algolia counts clicks and conversions of "
+        "the first hour only in its click analytics. This is said once"
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "timestamp", "said"),
+    [(10 * HOUR, at(HOUR), False), (10 * HOUR, at(HOUR + 1), True), (0, at(HOUR + 1), True), (10 * HOUR, None, True)],
+)
+def test_it_is_the_events_own_time_that_counts(
+    told: Told,
+    clock: Callable[[float], None],
+    caplog: pytest.LogCaptureFixture,
+    after: float,
+    timestamp: datetime | None,
+    said: bool,
+) -> None:
+    one = hit("1")
+    clock(after)
+    assert told.sender.converted("Name", one, timestamp=timestamp) is True
+    assert bool(caplog.records) == said
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"query_id": None},
+        {"user_token": "u-2"},
+        {"user_token": None},
+        {"position": None},
+    ],
+)
+def test_an_event_without_its_search_is_never_too_late(
+    told: Told, clock: Callable[[float], None], caplog: pytest.LogCaptureFixture, one: dict[str, Any]
+) -> None:
+    reference = hit("1", **one)
+    clock(2 * HOUR)
+    assert told.sender.clicked("Name", reference) is True
+    assert not caplog.records
+
+
+def test_a_reference_that_is_signed_later_or_again_knows_its_search(
+    told: Told, clock: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = hit("1")
+    clock(HOUR / 2)
+    later = one.sign(SECRET)
+    clock(HOUR)
+    again = HitReference.verify(later, SECRET).sign(SECRET)
+    clock(HOUR + 1)
+    assert HitReference.verify(again, SECRET, max_age=1) == one
+
+    told.sender.clicked("Name", HitReference.verify(again, SECRET))
+    assert len(caplog.records) == 1
+    assert len(one.sign(SECRET)) < len(later) + 4
 
 
 def test_additions_to_the_cart_keep_their_data_and_the_total_once(told: Told) -> None:
@@ -263,9 +418,8 @@ def test_the_reference_says_which_search_and_not_the_data(told: Told, method: st
     data = [{"price": 1, "queryID": B}, {"price": 2, "queryID": B}]
     getattr(told.sender, method)("Name", hit("1", A), hit("2", A, user_token="u-2"), object_data=data)
 
-    mine, theirs = told.events
-    assert mine["objectData"] == [{"price": 1, "queryID": A} if method == "purchased" else {"price": 1}]
-    assert theirs["objectData"] == [{"price": 2}]
+    items = [item for event in told.events for item in event["objectData"]]
+    assert items == [{"price": 1, "queryID": A} if method == "purchased" else {"price": 1}, {"price": 2}]
     assert data == [{"price": 1, "queryID": B}, {"price": 2, "queryID": B}]
 
 
@@ -462,8 +616,11 @@ def test_a_multi_query_by_several(sync_client: TokenAwareClientSync, algolia: Lo
     assert sync_client.events.flush(10)
 
     indices = [(event.event["index"], event.event["objectIDs"], len(set(event.query_ids))) for event in algolia.events]
-    assert indices == [("products", ["1", "2"], 1), ("hats", ["h-1"], 1), ("products", ["3"], 0)] * 2
-    assert [event.event.get("value") for event in algolia.events] == [9] + [None] * 5
+    assert indices == [
+        *(("products", ["1", "2", "3"], 1), ("hats", ["h-1"], 1)),
+        *(("products", ["1", "2"], 1), ("hats", ["h-1"], 1), ("products", ["3"], 0)),
+    ]
+    assert [event.event.get("value") for event in algolia.events] == [9] + [None] * 4
     assert algolia.mismatches() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from prelude import Errors, adds_up, event, send
 from waiting import PATIENCE
 
 from algolia_usertoken import BatchRejectedError, DeliveryError, EventSender, InvalidEventError, MemoryDelivery
+from algolia_usertoken.events import reporting
 
 Make = Callable[..., EventSender]
 
@@ -280,3 +282,65 @@ def test_an_on_error_that_flushes_or_closes_as_async_code_does(
     assert len(collector.counts) == 8
     assert sorted(errors.ids) == ["3", "7"]
     assert events.stats[:5] == (10, 8, 2, 0, 0)
+
+
+# -- The log -------------------------------------------------------------------------------------------------------
+
+WRONG: list[dict[str, Any]] = [
+    {"eventName": "é"},
+    {"index": ""},
+    {"objectIDs": "1"},
+    {"objectIDs": [1.5]},
+    {"queryID": "jane@example.com"},
+    {"userToken": "jane@example.com"},
+    {"timestamp": 1},
+    {"event_name": "Seen"},
+    {"colour": object()},
+]
+
+
+def test_nine_mistakes_make_nine_lines_and_each_is_said_at_once(
+    senders: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = senders(delivery=MemoryDelivery())
+    for number, wrong in enumerate(WRONG, start=1):
+        assert events.send({**event(1), **wrong}) is False
+        assert len(caplog.records) == number
+    for wrong in WRONG * 10:
+        events.send({**event(1), **wrong, "eventName": wrong.get("eventName", "Another name")})
+
+    assert len(caplog.records) == len(WRONG)
+    assert "jane" not in caplog.text
+    assert events.stats.refused == 11 * len(WRONG)
+
+
+def test_what_was_not_said_is_said_with_its_count(
+    senders: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now)
+    events = senders(delivery=MemoryDelivery(), background=False)
+    for _ in range(3):
+        events.send({**event(1), "index": ""})
+    now += reporting.LOG_INTERVAL + 1
+    events.send({**event(1), "index": ""})
+    events.send({**event(1), "eventType": "buy"})
+    events.send({**event(1), "eventType": "buy"})
+    events.close()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "event refused: index must be the name of an index (event 'Seen')",
+        "event refused: index must be the name of an index (event 'Seen') (and 2 more since the last line)",
+        "event refused: eventType must be 'click', 'view', 'conversion' or 'instantsearch' (event 'Seen')",
+        "refused (eventType must be …, …, … or … (event …)): 1 more since the last line",
+    ]
+
+
+def test_however_many_reasons_there_are_the_kinds_are_bounded(senders: Make, caplog: pytest.LogCaptureFixture) -> None:
+    events = senders(delivery=MemoryDelivery())
+    names = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
+    for name in names:
+        events.send({**event(1), name: object()})
+
+    assert events.stats.refused == len(names) == 1000
+    assert len(caplog.records) == reporting.MAX_REASONS + 1

@@ -92,8 +92,12 @@ async def test_a_search_by_the_async_client(async_client: TokenAwareClient) -> N
 @pytest.mark.parametrize(
     ("fields", "first"),
     [
-        ({}, 1),
+        ({}, None),
         ({"page": 0}, 1),
+        ({"hitsPerPage": 10}, None),
+        ({"params": "query=x"}, None),
+        ({"params": "query=x&page=0"}, 1),
+        ({"params": "query=x&offset=0&length=2"}, 1),
         ({"page": 2, "hitsPerPage": 10}, 21),
         ({"offset": 5}, 6),
         ({"offset": 5, "page": 2, "hitsPerPage": 10}, 6),
@@ -103,13 +107,13 @@ async def test_a_search_by_the_async_client(async_client: TokenAwareClient) -> N
         ({"page": 1, "hitsPerPage": 10, "params": "page=7&offset=90"}, 11),
         ({"page": 2}, None),
         ({"page": 2, "hitsPerPage": 0}, None),
-        ({"params": "page=-1&offset=%FF&hitsPerPage=²"}, 1),
-        ({"params": {"page": 7}}, 1),
+        ({"params": "page=-1&offset=%FF&hitsPerPage=²"}, None),
+        ({"params": {"page": 7}}, None),
         ({"offset": 0, "page": 2, "hitsPerPage": 10}, 1),
-        ({"page": -1, "hitsPerPage": 10}, 1),
+        ({"page": -1, "hitsPerPage": 10}, None),
         ({"page": 1, "params": "hitsPerPage=²"}, None),
-        ({"results": [7]}, 1),
-        ({"page": None, "offset": None}, 1),
+        ({"results": [7]}, None),
+        ({"page": None, "offset": None}, None),
     ],
 )
 def test_positions_by_what_the_result_says(events: EventSender, fields: dict[str, Any], first: int | None) -> None:
@@ -205,13 +209,38 @@ def test_recommendations(algolia: LocalAlgolia, sync_client: TokenAwareClientSyn
 def test_a_record_may_have_a_facet_name(events: EventSender) -> None:
     found = {"hits": [{"objectID": "a", "facetName": "brand"}], "index": "shoes", "queryID": QUERY_ID}
 
-    assert events.references(found) == [HitReference(QUERY_ID, "shoes", "a", 1)]
+    assert events.references(found) == [HitReference(QUERY_ID, "shoes", "a")]
 
 
-def test_recommendations_without_pages(events: EventSender) -> None:
-    model = RecommendationsResults.from_dict({"hits": [{"objectID": "a", "_score": 1.0}], "queryID": QUERY_ID})
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda model: model,
+        lambda model: model.to_dict(),
+        lambda model: model.to_json(),
+        lambda model: {"results": [model.to_dict()]},
+        lambda model: {"hits": model.hits, "queryID": model.query_id},
+    ],
+)
+def test_recommendations_have_one_page(events: EventSender, form: Callable[[Any], Any]) -> None:
+    hits = [{"objectID": "a", "_score": 1.0}, {"objectID": "b", "_score": 0.0}]
+    model = RecommendationsResults.from_dict({"hits": hits, "queryID": QUERY_ID})
 
-    assert events.references(model, "shoes") == [HitReference(QUERY_ID, "shoes", "a", 1)]
+    assert events.references(form(model), "shoes") == [
+        HitReference(QUERY_ID, "shoes", "a", 1),
+        HitReference(QUERY_ID, "shoes", "b", 2),
+    ]
+
+
+def test_a_click_on_an_answer_that_tells_no_page_has_no_positions(events: EventSender) -> None:
+    references = events.references({"hits": [{"objectID": "a"}], "queryID": QUERY_ID, "index": "shoes"})
+    assert [one.position for one in references] == [None]
+
+    assert events.clicked("Clicked", *references)
+    assert events.converted("Bought", *references)
+    assert events.flush()
+    sent = [(event.get("queryID"), event.get("positions")) for event in events._dispatcher._delivery.events]  # type: ignore[attr-defined]
+    assert sent == [(None, None), (QUERY_ID, None)]
 
 
 def test_a_composition(events: EventSender) -> None:

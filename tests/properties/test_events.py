@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from algoliasearch.http.exceptions import RequestException
+from algoliasearch.insights import models
 from algoliasearch.insights.client import InsightsClientSync
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -83,7 +85,8 @@ ROWS = [
     row("conversion", queryID=QUERY_ID),
     row("conversion", "addToCart", **MONEY, queryID=QUERY_ID),
     row("conversion", "addToCart", **MONEY),
-    row("conversion", "purchase", objectData=[{"queryID": QUERY_ID}, {"queryID": "message_1"}]),
+    row("conversion", "purchase", objectData=[{"queryID": QUERY_ID}, {"price": 2}]),
+    row("conversion", objectData=[{"queryID": QUERY_ID}, {}], objectIDsWithInferredQueryID=["0"]),
     row("conversion", "purchase", **MONEY),
     {"eventType": "instantsearch", "eventName": "Started", "userToken": "u", "timestamp": MS, "agentID": "1"},
 ]
@@ -96,7 +99,7 @@ NEAR: dict[str, list[Any]] = {
     "index": ["x", "", "é", " "],
     "userToken": ["x" * 128, "x" * 129, "", "a@b", "a b", "u\n", "_=/+-"],
     "authenticatedUserToken": ["x" * 128, "x" * 129, "", "a@b", "l\n", "_=/+-"],
-    "timestamp": [MS, MS - MONTH, MS - MONTH - 1, 0, -1, NOW, float(MS), str(MS), MS + MONTH, 10**400],
+    "timestamp": [MS, MS - MONTH, MS - MONTH - 1, 0, -1, NOW, float(MS), str(MS), MS + MONTH, 2**63 - 1, 2**63],
     "objectIDs": [ids(1), ids(2), ids(3), ids(20), ids(21), [], [""], ["1", ""], ["1", 1], ["1", None], "12"],
     "filters": [
         ["a:b"],
@@ -113,6 +116,14 @@ NEAR: dict[str, list[Any]] = {
         ["%3A:b"],
         ["%:b"],
         ["a b:c"],
+        ["a%3Ab"],
+        ["a%3ab%3A"],
+        ["%3Ab"],
+        ["a%3A"],
+        ["a%3Ab:"],
+        ["a%3Ab%"],
+        ["a%253Ab"],
+        ["rating%3E%3D4"],
         ["a:\n"],
         ["\n:a"],
         ["a:b", 1],
@@ -142,6 +153,8 @@ NEAR: dict[str, list[Any]] = {
         QUERY_ID + "\n",
         "message_",
         "message_ ",
+        "message_a b",
+        "message_!~",
         "message_" + "x" * 120,
         "message_" + "x" * 121,
         "message_é",
@@ -153,24 +166,37 @@ NEAR: dict[str, list[Any]] = {
     "value": [0, -1, 1.5, "1" * 16, "1" * 17, "", "x", True, 10**400, float("inf"), float("nan"), float("-inf")],
     "currency": ["EUR", "eur", "EU", "EURO", "", "EU1", "EUR\n", "€€€", " EU"],
     "algoliaSource": [["autocomplete"], ["a", "b"], [], ["a", 1], [None], [["a"]], ["a"] * 21, [""], "a", ("a",)],
-    "agentID": ["1", None],
+    "agentID": ["1", "", 7, ["1"]],
+    # In another case: the same field, where the event has it.
+    "agentId": ["1", ""],
+    "queryId": [QUERY_ID, "x"],
+    "objectIds": [ids(2), "12"],
+    "EVENTTYPE": ["click", "instantsearch"],
+    # Nearly.
     "event_name": ["x", None],
-    "queryId": [QUERY_ID, None],
+    "object_ids": [ids(2)],
+    "agent_id": ["1"],
+    "event-type": ["click"],
+    # Unknown.
+    "sessionID": ["s", {"a": [None, 1.5]}],
+    "price": [1, "x", [1]],
     "": [1],
     "é\ud800": [1],
 }
 KEYS: dict[str, list[Any]] = {
     "price": [0, -1, 1.5, "", "1" * 17, True, None, [], 10**400, float("inf")],
     "discount": [0, 1.5, "1" * 17, False, {}, float("nan")],
-    "quantity": [0, -1, 1, 1.0, "1", True, None, 10**400],
+    "quantity": [0, -1, 1, 1.0, "1", True, None, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1],
     "queryID": [*NEAR["queryID"], None, 7],
-    "objectID": ["1", None],
+    "queryId": [QUERY_ID, "x"],
+    "objectID": ["1"],
+    "query_id": [QUERY_ID, None],
 }
 ANYTHING = [None, 0, 1, -1, True, False, 1.5, "", "x", [], {}, [[]], [{}], ["x"], {"x": 1}, [None], [1]]
 
 SINGLE_CHANGES: list[tuple[str, Any]] = [
     *((field, value) for field, values in NEAR.items() for value in values),
-    *((field, value) for field in NEAR if field.isidentifier() for value in [..., *ANYTHING]),
+    *((field, value) for field in NEAR if field.isalpha() for value in [..., *ANYTHING]),
     *(("objectData", [{}, {key: value}]) for key, values in KEYS.items() for value in values),
 ]
 near = st.sampled_from(SINGLE_CHANGES)
@@ -182,7 +208,7 @@ changes = st.one_of(
     st.tuples(st.just("eventName"), st.text(max_size=66)),
     st.tuples(st.sampled_from(["userToken", "authenticatedUserToken"]), st.text("aZ9_=/+-.\n", max_size=4)),
     st.tuples(st.just("timestamp"), st.integers(MS - MONTH - 2, MS - MONTH + 2)),
-    st.tuples(st.just("filters"), st.lists(st.text("a:%2Fz\n", max_size=7), max_size=2)),
+    st.tuples(st.just("filters"), st.lists(st.text("a:%23AFz\n", max_size=7), max_size=2)),
     st.tuples(st.just("objectIDs"), st.integers(0, 22).map(ids)),
     st.tuples(st.just("positions"), st.lists(st.integers(-1, 40), max_size=3)),
     st.tuples(st.just("value"), st.floats() | st.integers() | st.text(max_size=17)),
@@ -237,26 +263,64 @@ def of_the_stand_in(event: Any) -> bool:
 
 # What the door refuses and LocalAlgolia takes, on purpose.
 
+COMMON = {"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"}
+ABOUT = COMMON | {"index", "objectIDs", "filters", "queryID"}
+HAS = {
+    "click": ABOUT | {"positions"},
+    "view": ABOUT,
+    "conversion": ABOUT | {"eventSubtype", "objectData", "value", "currency"},
+    "instantsearch": COMMON | {"agentID"},
+}
 
-def is_an_odd_usage_report(event: Any) -> bool:
-    """The door knows the fields that InstantSearch sends of itself; the stand-in takes all that calls itself so."""
-    return event.get("eventType") == "instantsearch"
+
+def fields_of(event: dict[str, Any]) -> set[str]:
+    """The fields that an event of its type has."""
+    event_type = next((value for name, value in event.items() if name.lower() == "eventtype"), None)
+    return (
+        HAS.get(event_type, set().union(*HAS.values())) if isinstance(event_type, str) else set().union(*HAS.values())
+    )
 
 
-def has_an_empty_value(event: Any) -> bool:
-    """A total of "" is at most 16 characters, as the table says, but nobody means it."""
-    return event.get("value") == ""
+def is_nearly_a_field(event: Any) -> bool:
+    """The name of a field in snake case is a mistake, though Algolia takes it for one that it does not know."""
 
+    def has(mapping: dict[str, Any], fields: set[str]) -> bool:
+        lowered = {field.lower() for field in fields}
+        return any(
+            name not in fields
+            and name.lower() not in lowered
+            and name.translate({ord(separator): None for separator in "_- "}).lower() in lowered
+            for name in mapping
+        )
 
-def names_nothing(event: Any) -> bool:
-    """A name that is no field's is a mistake, also where it would not be sent, its value being None."""
     items = event.get("objectData")
-    mappings = [event, *(item for item in items if isinstance(item, dict))] if isinstance(items, list) else [event]
-    known = {*NEAR, *KEYS} - {"agentID", "event_name", "queryId", "objectID"}
-    return any(value is None and key not in known for mapping in mappings for key, value in mapping.items())
+    data = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return has(event, fields_of(event)) or any(has(item, {"price", "discount", "quantity", "queryID"}) for item in data)
 
 
-STRICTER = [is_an_odd_usage_report, has_an_empty_value, names_nothing]
+def is_there_twice(event: Any) -> bool:
+    """A field in two spellings: which one Algolia reads is not known."""
+    lowered = [name.lower() for name in event if name.lower() in {field.lower() for field in fields_of(event)}]
+    return len(lowered) != len(set(lowered))
+
+
+def is_in_another_case(event: Any) -> bool:
+    """The name of a field, put right by both."""
+    fields = fields_of(event)
+    lowered = {field.lower() for field in fields}
+    return any(name not in fields and name.lower() in lowered for name in event)
+
+
+def has_no_json_form(event: Any) -> bool:
+    """What JSON has no form for would not be sent."""
+    try:
+        json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return True
+    return False
+
+
+STRICTER = [is_nearly_a_field, is_there_twice, has_no_json_form]
 
 
 def judge(event: dict[str, Any]) -> None:
@@ -285,17 +349,19 @@ def test_the_door_and_the_stand_in_agree_on_any_changes(event: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("applies", "event"),
     [
-        (is_an_odd_usage_report, {"eventType": "instantsearch", "eventName": "", "userToken": "u"}),
-        (is_an_odd_usage_report, {"eventType": "instantsearch", "eventName": "x", "userToken": "u", "index": "x"}),
-        (has_an_empty_value, row("conversion", "purchase", value="")),
-        (names_nothing, row("view", query_id=None)),
-        (names_nothing, row("conversion", "purchase", objectData=[{"objectID": None}, {}])),
+        (is_nearly_a_field, row("view", object_ids=["1"])),
+        (is_nearly_a_field, row("click", query_id=None)),
+        (is_nearly_a_field, {"eventType": "instantsearch", "eventName": "x", "userToken": "u", "agent_id": "1"}),
+        (is_there_twice, row("view", OBJECTIDS=ids(2))),
+        (has_no_json_form, row("view", sessionID=float("nan"))),
+        (has_no_json_form, row("view", **{"\ud800": 1})),
     ],
 )
 def test_where_the_door_is_stricter_it_is(applies: Callable[[Any], bool], event: dict[str, Any]) -> None:
     assert [each for each in STRICTER if each(event)] == [applies]
     assert of_the_door(event) is None
-    assert of_the_stand_in(as_sent(event))
+    if applies is not is_there_twice:
+        assert of_the_stand_in(as_sent(event))
 
 
 @given(st.sampled_from(ROWS))
@@ -306,7 +372,7 @@ def test_both_take_the_rows_of_the_table(event: dict[str, Any]) -> None:
 
 @given(events)
 def test_check_and_attributed_are_one_door(event: dict[str, Any]) -> None:
-    assume(event.get("userToken") is not None)
+    assume(event.get("userToken") is not None or not event.get("authenticatedUserToken"))
     try:
         model.check(event)
     except InvalidEventError:
@@ -345,13 +411,145 @@ def test_what_is_filled_in_is_taken_too(event: dict[str, Any], identity: Identit
     assert sent.get("authenticatedUserToken") == (event.get("authenticatedUserToken") or login)
 
 
+# -- A third opinion: algoliasearch's models -----------------------------------------------------------------------
+
+# The class of an event, by the fields that the specification discriminates by (x-discriminator-fields), in its order.
+CLASSES: list[tuple[Any, dict[str, Any]]] = [
+    (models.ClickedObjectIDsAfterSearch, {"eventType": "click", "positions": ..., "queryID": ...}),
+    (
+        models.AddedToCartObjectIDsAfterSearch,
+        {"eventType": "conversion", "eventSubtype": "addToCart", "queryID": ..., "objectIDs": ...},
+    ),
+    (
+        models.PurchasedObjectIDsAfterSearch,
+        {"eventType": "conversion", "eventSubtype": "purchase", "objectIDs": ..., "objectData": ...},
+    ),
+    (models.ConvertedObjectIDsAfterSearch, {"eventType": "conversion", "queryID": ...}),
+    (models.ClickedObjectIDs, {"eventType": "click", "objectIDs": ...}),
+    (models.PurchasedObjectIDs, {"eventType": "conversion", "eventSubtype": "purchase", "objectIDs": ...}),
+    (models.AddedToCartObjectIDs, {"eventType": "conversion", "eventSubtype": "addToCart", "objectIDs": ...}),
+    (models.ConvertedObjectIDs, {"eventType": "conversion", "objectIDs": ...}),
+    (models.ClickedFilters, {"eventType": "click", "filters": ...}),
+    (models.ConvertedFilters, {"eventType": "conversion", "filters": ...}),
+    (models.ViewedObjectIDs, {"eventType": "view", "objectIDs": ...}),
+    (models.ViewedFilters, {"eventType": "view", "filters": ...}),
+    (models.Instantsearch, {"eventType": "instantsearch"}),
+]
+
+# Where the models take what the door refuses: the field, words of the refusal, and why the models do not see it.
+LAXER: list[tuple[str | None, str, str]] = [
+    ("eventName", "1 to 64 printable", "the pattern has no end in the models, nor has the length"),
+    ("userToken", "user token", "likewise, and the specification says 129 where the answer says 128"),
+    ("authenticatedUserToken", "user token", "likewise"),
+    (
+        "queryID",
+        "32 hexadecimal digits",
+        "likewise; and a view, or InstantSearch's event, has no queryID in the models",
+    ),
+    ("objectData.queryID", "32 hexadecimal digits", "likewise"),
+    ("currency", "three letters", "the pattern takes a line break at the end"),
+    ("index", "name of an index", "the models take an empty name; the answer 422 asks for one"),
+    ("eventSubtype", "'addToCart' or 'purchase'", "any other makes it a plain conversion, which has no such field"),
+    ("objectIDs", "list of 1 to 20", "the models know no lengths of lists"),
+    ("objectIDs", "non-empty", "the models take an empty id, which is none"),
+    ("filters", "list of 1 to 20", "the models know no lengths of lists"),
+    ("filters", "facet:value", "that they are pairs, encoded, is said in words"),
+    ("filters", "beside objectIDs", "one field against another: the models see one at a time"),
+    ("positions", "belong to a click", "the models have no positions there; the answer 422 forbids them"),
+    ("positions", "must be given", "a click with a queryID and no positions is a plain click to the models"),
+    ("positions", "items for", "one field against another"),
+    ("positions", "at least 1", "the models know no least number, and make numbers of texts and truths"),
+    ("objectData", "items for", "one field against another"),
+    ("objectData", "must be a list", "the models take what is empty for nothing"),
+    ("objectData.price", "number or a string", "the model of a price takes any JSON"),
+    ("objectData.discount", "number or a string", "the model of a discount takes any JSON"),
+    ("objectData.quantity", "32 bits", "a number of any size, and one is made of texts and truths"),
+    ("value", "number, or a string", "the model of a value takes any JSON, and knows no length"),
+    ("timestamp", "30 days", "the models do not look at the clock"),
+    ("timestamp", "integer of milliseconds", "a number of any size, and one is made of texts and truths"),
+    ("agentID", "not empty", "the models know no least length"),
+    (None, "is no field of an event", "the models let unknown fields of objectData pass, and near misses"),
+    (None, "is there twice", "the models know names in one case"),
+]
+# Where the door takes what the class that is chosen refuses.
+STRICTER_MODELS = [
+    ("a conversion of filters with a queryID fits another class, without it", lambda event: "filters" in event),
+    ("a queryID of an agent's message is new in the specification", lambda event: "message_" in str(event)),
+]
+
+
+def of_the_model(event: Any) -> bool:
+    """Whether the model of its class takes an event."""
+
+    def fits(fields: dict[str, Any]) -> bool:
+        return all(event.get(name, value) == value or value is ... for name, value in fields.items()) and all(
+            event.get(name) is not None for name in fields
+        )
+
+    chosen = next((model_class for model_class, fields in CLASSES if fits(fields)), None)
+    if chosen is None:
+        return False
+    try:
+        chosen.from_dict(copy.deepcopy(event))
+    except (ValueError, TypeError, AttributeError):  # ValidationError is a ValueError; the others, of what is no object
+        return False
+    return True
+
+
+def reason_of(error: InvalidEventError) -> tuple[str | None, str, str] | None:
+    """Why the models may well take what was refused with this error."""
+    said = str(error)
+    return next((row for row in LAXER if row[0] in (None, error.field) and row[1] in said), None)
+
+
+def laxer(event: dict[str, Any]) -> InvalidEventError | None:
+    """What the door says of an event that the models take and it does not."""
+    try:
+        model.attributed(event, None)
+    except InvalidEventError as error:
+        return None if has_no_json_form(event) or not of_the_model(as_sent(event)) else error
+    except MissingUserTokenError:
+        pass
+    return None
+
+
+def ask_the_model(event: dict[str, Any]) -> None:
+    sent = of_the_door(event)
+    if sent is not None:
+        sent = as_sent(sent)
+        assert of_the_model(sent) or any(applies(sent) for _, applies in STRICTER_MODELS), event
+        return
+    error = laxer(event)
+    assert error is None or reason_of(error), (event, error)
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_the_door_and_the_models_of_algoliasearch_agree_on_each_change_of_one_field(number: int) -> None:
+    assert of_the_model(ROWS[number])
+    for change in SINGLE_CHANGES:
+        ask_the_model(changed(ROWS[number], [change]))
+
+
+@many
+@given(events)
+def test_the_door_and_the_models_of_algoliasearch_agree_on_any_changes(event: dict[str, Any]) -> None:
+    ask_the_model(event)
+
+
+def test_each_reason_for_a_laxer_model_is_needed() -> None:
+    changed_events = (changed(one, [change]) for one, change in itertools.product(ROWS, SINGLE_CHANGES))
+    found = {reason_of(error) for event in changed_events if (error := laxer(event)) is not None}
+
+    assert [row for row in LAXER if row not in found] == []
+
+
 # -- The same over HTTP --------------------------------------------------------------------------------------------
 
 
 @few
 @given(st.lists(events, min_size=1, max_size=3))
 def test_a_batch_is_taken_or_refused_as_a_whole(server: LocalAlgolia, batch: list[dict[str, Any]]) -> None:
-    assume(not any(applies(event) for applies in STRICTER for event in batch))
+    assume(not any(applies(event) for applies in [*STRICTER, is_in_another_case] for event in batch))
     assume("nan" not in repr(batch).lower())  # which is no JSON
     assume("inf" not in repr(batch).lower())
     server.clear()
@@ -406,6 +604,11 @@ METHODS = [
 ]
 
 
+def arguments_of(name: str) -> list[str]:
+    """The arguments of one of the twelve, but for whose and when."""
+    return [argument for argument in inspect.signature(getattr(EventSender, name)).parameters if argument in ARGUMENTS]
+
+
 def test_they_are_twelve() -> None:
     assert len(METHODS) == 12
 
@@ -432,7 +635,7 @@ def test_what_the_twelve_accept_is_taken(data: st.DataObject, name: str, in_step
         assert insights_rules.refusal(json.loads(delivery.batches[0].body), NOW) is None
         field = "objectIDs" if "object_ids" in arguments else "filters"
         given_ids = arguments.get("object_ids", arguments.get("filters"))
-        assert [item for event in delivery.events for item in event[field]] == list(given_ids)
+        assert [item for event in delivery.events for item in event[field]] == list(map(str, given_ids))
 
 
 # -- Splitting -----------------------------------------------------------------------------------------------------
@@ -479,7 +682,7 @@ def imported(module: ModuleType) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith("algolia_usertoken")):
-            found.add("." * node.level + str(node.module))
+            found.add("." * node.level + (node.module or ""))
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("algolia_usertoken")}
     return found
@@ -487,4 +690,4 @@ def imported(module: ModuleType) -> set[str]:
 
 def test_neither_has_its_rules_from_the_other() -> None:
     assert imported(insights_rules) == set()
-    assert imported(model) == {"..errors", "..identity"}
+    assert imported(model) == {"..errors", "..identity", "."}
