@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events.model": {"errors", "identity"},
     "events.delivery": {"errors", "events.model"},
     "events": {"errors", "identity", "provider", "events.model", "events.delivery"},
-    "insights": {"errors", "identity", "provider", "events.model"},
+    "insights": {"errors", "identity", "provider", "events.model", "sessions"},
     "clients": {
         "errors",
         "identity",
