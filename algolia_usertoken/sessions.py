@@ -82,7 +82,7 @@ class SessionPerLoop:
         for loop in list(self._opened):
             if loop.is_closed():
                 opened = self._opened.pop(loop, None)
-                if opened is not None:
+                if opened is not None:  # pragma: no branch - another thread was quicker
                     _close_without_loop(opened.session)
 
     def _forget(self, loop: asyncio.AbstractEventLoop, session: ClientSession) -> None:
@@ -149,9 +149,8 @@ async def close_sessions(transporter: Any) -> None:
 
 def _opens_its_own(transporter_class: type) -> bool:
     """Whether a subclass of `Transporter` looks after `_session` by itself: with a CA of its own, say."""
-    for ancestor in transporter_class.__mro__:
-        if ancestor is Transporter:
-            break
+    ancestors = transporter_class.__mro__
+    for ancestor in ancestors[: ancestors.index(Transporter)]:
         for value in vars(ancestor).values():
             function = getattr(value, "__func__", getattr(value, "fget", value))
             if any("_session" in code.co_names for code in _codes(getattr(function, "__code__", None))):
@@ -216,7 +215,8 @@ def _close_without_loop(session: ClientSession) -> None:
         for part in (of_socket, transport):
             with suppress(RuntimeError):  # "Event loop is closed", where all is done but the socket
                 part.abort()
-        if hasattr(of_socket, "_call_connection_lost"):  # asyncio's own; uvloop's are closed with their loop
+        # asyncio's own; uvloop's are closed with their loop.
+        if hasattr(of_socket, "_call_connection_lost"):  # pragma: no branch
             with suppress(RuntimeError):
                 of_socket._call_connection_lost(None)
 

@@ -27,9 +27,9 @@ from .provider import TokenProvider
 from .search_request import PARAMETER, SearchParameters, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
     from inspect import markcoroutinefunction
-else:
+else:  # pragma: no cover - the same
     from asyncio.coroutines import _is_coroutine  # type: ignore[attr-defined]
 
     _Function = TypeVar("_Function")
@@ -270,7 +270,7 @@ class _TokenAware:
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._is_own(name):
             setattr(self._transporter, name, value)
-        elif getattr(value, "__self__", None) is self and value.__func__ is getattr(type(self), name, None):
+        elif getattr(value, "__self__", None) is self and getattr(value, "__func__", None) is getattr(type(self), name):
             # A method of ours is put back, by pytest's monkeypatch for one. In `__dict__` a view would take it over.
             self.__dict__.pop(name, None)
         else:
@@ -307,9 +307,6 @@ class _InsideValue(_Inside):
 
     def __set__(self, transporter: _TokenAware, value: Any) -> None:
         setattr(transporter._transporter, self._name, value)
-
-    def __delete__(self, transporter: _TokenAware) -> None:
-        delattr(transporter._transporter, self._name)
 
 
 _TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class

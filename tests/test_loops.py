@@ -131,11 +131,11 @@ class OpensItsOwn(Transporter):
     """A subclass that opens its session itself, as one with a CA of its own would."""
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
-        def opened() -> ClientSession:
-            return ClientSession(headers={"x-own": "1"}, connector=TCPConnector())
+        def open_one() -> None:
+            if self._session is None:
+                self._session = ClientSession(headers={"x-own": "1"}, connector=TCPConnector())
 
-        if self._session is None:
-            self._session = opened()
+        open_one()
         return await super().request(*args, **kwargs)
 
 

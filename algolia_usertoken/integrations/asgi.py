@@ -20,7 +20,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["IdentityMiddleware"]
 
-_HAVE_NO_BODY = frozenset({"GET", "HEAD"})  # so that nothing has to be read on
+# Requests without a body, so that the server reads nothing on. A WebSocket has no method, and its connection serves no
+# other request.
+_HAVE_NO_BODY = frozenset({"GET", "HEAD", None})
 _SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the most frequent ones
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
