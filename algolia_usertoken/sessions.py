@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import ClientSession, TCPConnector
 from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
 from requests import Session
 
 if TYPE_CHECKING:
@@ -110,6 +111,14 @@ class SessionPerLoop:
 
     def __reduce__(self) -> tuple[type[SessionPerLoop], tuple[()]]:
         return SessionPerLoop, ()  # a copy, and another process, open their own
+
+
+def look_after(transporter: Any) -> None:
+    """Have a transporter serve every event loop and survive forks, where none of ours is around it."""
+    leave_to_parent_in_a_fork(transporter)
+    prepare = what_prepares_for_loops(transporter)
+    if prepare is not None:
+        prepare(transporter)
 
 
 def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
@@ -241,8 +250,9 @@ _of_parents: list[Any] = []
 
 
 def leave_to_parent_in_a_fork(transporter: Any) -> None:
-    """Have a forked child open connections of its own for this transporter."""
-    _sending[id(transporter)] = transporter
+    """Have a forked child open connections of its own for this transporter, if it is one of algoliasearch's kind."""
+    if isinstance(transporter, Transporter | TransporterSync):
+        _sending[id(transporter)] = transporter
 
 
 def _leave_connections_to_parent() -> None:

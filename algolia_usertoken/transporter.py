@@ -201,8 +201,7 @@ class _TokenAware:
             raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
         # Twice around one transporter does not pile up: the outer one decides.
         inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
-        if isinstance(inside, Transporter | TransporterSync):
-            leave_to_parent_in_a_fork(inside)
+        leave_to_parent_in_a_fork(inside)
         self.token_provider = token_provider
         self._user_token_in = user_token_in
         self._on_missing_user_token = on_missing_user_token

@@ -28,6 +28,7 @@ from waiting import PATIENCE
 
 from algolia_usertoken import (
     TokenAwareClient,
+    TokenAwareInsightsClient,
     TokenAwareTransporter,
     TokenProvider,
     identity_scope,
@@ -115,6 +116,28 @@ def test_the_transporter_that_was_given_keeps_its_class() -> None:
     in_three_loops(lambda: TokenAwareClient(transporter=echo, config=config).search_single_index_with_http_info("i"))
 
     assert (type(echo), type(plain)) == (EchoTransporter, Transporter)
+
+
+VIEWED = {"events": [{"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}]}
+
+
+def test_the_insights_client_serves_every_loop(algolia: LocalAlgolia) -> None:
+    client = TokenAwareInsightsClient(config=algolia.insights_config(), user_token="u")
+
+    in_three_loops(lambda: client.push_events(VIEWED))
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(client.push_events(VIEWED))
+        loop.close()
+
+    async def push_and_close() -> None:
+        async with client:
+            await client.with_identity("view").push_events(VIEWED)
+
+    asyncio.run(push_and_close())
+    in_three_loops(lambda: client.push_events(VIEWED))
+
+    assert [event.user_token for event in algolia.events] == ["u"] * 5 + ["view"] + ["u"] * 3
 
 
 class Logging(Transporter):
