@@ -31,18 +31,17 @@ _LIST_TYPES = (list, tuple)
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# The fields that an event of a type has. A name that is nearly one of them is a mistake, or is put right.
+# The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. One
+# whose letters are in another case is put right, as it may be read as the field, also where the field is another type's.
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
-_OF_VIEWS = _OF_ALL | {"index", "objectIDs", "filters", "queryID"}
-_OF_CLICKS = _OF_VIEWS | {"positions"}
-_OF_CONVERSIONS = _OF_VIEWS | {"eventSubtype", "objectData", "value", "currency"}
+_OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
+_OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}
 _FIELDS = {
     "click": _OF_CLICKS,
-    "view": _OF_VIEWS,
+    "view": _OF_CLICKS,
     "conversion": _OF_CONVERSIONS,
     "instantsearch": _OF_ALL | {"agentID"},
 }
-_OF_ANY = _OF_CLICKS | _OF_CONVERSIONS
 # The fields that are checked, on an event of a type; any other may hold any JSON.
 _CHECKED_OF_ANY = _OF_CLICKS | {"algoliaSource"}
 _CHECKED = {
@@ -264,7 +263,8 @@ def _as_dict(event: Any) -> dict[Any, Any]:
 def _put_right(event: dict[Any, Any]) -> Event:
     """With the names of its fields put right, and unknown ones as JSON has them."""
     own = _renamed(_with_texts_as_keys(event), frozenset({"eventType"}))  # which says what fields there are
-    own = _renamed(own, _FIELDS.get(_plain_type(own), _OF_ANY))
+    fields = _FIELDS.get(_plain_type(own), _OF_CONVERSIONS)
+    own = _renamed(own, fields, fields | _OF_CONVERSIONS if fields is not _FIELDS["instantsearch"] else fields)
     checked = _checked(own)
     for field, value in own.items():
         if field not in checked or field == "algoliaSource":
@@ -283,19 +283,21 @@ def _with_texts_as_keys(event: dict[Any, Any]) -> Event:
     return own
 
 
-def _renamed(event: Event, fields: frozenset[str], prefix: str = "") -> Event:
-    """With the names that differ from one of `fields` by the case of letters put right.
+def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | None = None, prefix: str = "") -> Event:
+    """With the names that differ from one of `spelled` (by default `fields`) by the case of letters put right.
 
     Raises:
-        InvalidEventError: One differs by more, as snake case does, or two are the same field.
+        InvalidEventError: One differs from one of `fields` by more, as snake case does, or two are the same field.
     """
-    lowered = {field.lower(): field for field in fields}
+    spelled = fields if spelled is None else spelled
+    right = {field.lower(): field for field in spelled}
+    near = {field.lower(): field for field in fields}
     renamed: Event = {}
     for key, value in event.items():
-        field = key if key in fields else lowered.get(key.lower(), key)
+        field = key if key in spelled else right.get(key.lower(), key)
         if field in renamed:
             raise _invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
-        meant = None if field in fields else lowered.get(_separators.sub("", key).lower())
+        meant = None if field in spelled else near.get(_separators.sub("", key).lower())
         if meant is not None:
             raise _invalid(event, f"{prefix}{field_name(key) or meant}", f"is no field of an event: {meant} is meant")
         renamed[field] = value
@@ -351,7 +353,9 @@ def _plain_data(item: Any) -> Any:
     if type(data) is not dict:
         return item
     if all(isinstance(key, str) for key in data):
-        data = _renamed({str.__str__(key): value for key, value in data.items()}, _OBJECT_DATA_FIELDS, "objectData.")
+        data = _renamed(
+            {str.__str__(key): value for key, value in data.items()}, _OBJECT_DATA_FIELDS, prefix="objectData."
+        )
     for field in _OBJECT_DATA_FIELDS.intersection(data):
         data[field] = _PLAIN_DATA[field](data[field])
     return data

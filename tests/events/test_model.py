@@ -427,7 +427,7 @@ def test_name_that_is_no_fields_is_refused_and_the_one_that_is_meant_is_named(
             purchase(objectData=[{"queryID": QUERY_ID, "price": 1}]),
         ),
         (event(queryID=..., queryId=QUERY_ID), event(queryID=QUERY_ID)),
-        (event(agentId="a", Value="x"), event(agentId="a", Value="x")),  # which a view does not have
+        (event(agentId="a", Value=[1]), event(agentId="a", value=[1])),  # of which a view has neither
     ],
 )
 def test_name_whose_letters_are_in_another_case_is_put_right(

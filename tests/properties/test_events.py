@@ -172,6 +172,9 @@ NEAR: dict[str, list[Any]] = {
     "queryId": [QUERY_ID, "x"],
     "objectIds": [ids(2), "12"],
     "EVENTTYPE": ["click", "instantsearch"],
+    "Positions": [[1, 2]],
+    "Currency": ["EUR", 7],
+    "objectdata": [[{}, {}], 7],
     # Nearly.
     "event_name": ["x", None],
     "object_ids": [ids(2)],
@@ -264,9 +267,9 @@ def of_the_stand_in(event: Any) -> bool:
 # What the door refuses and LocalAlgolia takes, on purpose.
 
 COMMON = {"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"}
-ABOUT = COMMON | {"index", "objectIDs", "filters", "queryID"}
+ABOUT = COMMON | {"index", "objectIDs", "filters", "positions", "queryID"}
 HAS = {
-    "click": ABOUT | {"positions"},
+    "click": ABOUT,
     "view": ABOUT,
     "conversion": ABOUT | {"eventSubtype", "objectData", "value", "currency"},
     "instantsearch": COMMON | {"agentID"},
@@ -279,6 +282,12 @@ def fields_of(event: dict[str, Any]) -> set[str]:
     return (
         HAS.get(event_type, set().union(*HAS.values())) if isinstance(event_type, str) else set().union(*HAS.values())
     )
+
+
+def spelled_in(event: dict[str, Any]) -> set[str]:
+    """The fields whose names are put right on it, where their letters are in another case."""
+    fields = fields_of(event)
+    return fields if fields == HAS["instantsearch"] else HAS["conversion"] | fields
 
 
 def is_nearly_a_field(event: Any) -> bool:
@@ -300,13 +309,13 @@ def is_nearly_a_field(event: Any) -> bool:
 
 def is_there_twice(event: Any) -> bool:
     """A field in two spellings: which one Algolia reads is not known."""
-    lowered = [name.lower() for name in event if name.lower() in {field.lower() for field in fields_of(event)}]
+    lowered = [name.lower() for name in event if name.lower() in {field.lower() for field in spelled_in(event)}]
     return len(lowered) != len(set(lowered))
 
 
 def is_in_another_case(event: Any) -> bool:
     """The name of a field, put right by both."""
-    fields = fields_of(event)
+    fields = spelled_in(event)
     lowered = {field.lower() for field in fields}
     return any(name not in fields and name.lower() in lowered for name in event)
 
