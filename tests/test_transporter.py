@@ -1299,3 +1299,39 @@ def test_a_streamed_search_without_a_token_is_missed_like_any_other() -> None:
 
     with pytest.raises(MissingUserTokenError, match=r"^POST /1/indexes/i/query has no user token"):
         transporter.request_stream(Verb.POST, "/1/indexes/i/query", options, True)
+
+
+# -- However a token is spelt ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "header"),
+    [
+        ("1/indexes/products/query", {"params": "query=x&user%54oken=ben"}, "ben"),
+        ("1/indexes/products/query", {"params": "%75serToken=ben"}, "ben"),
+        ("1/indexes/products/query", {"userToken": "ben", "params": "userToken=ben"}, "ben"),
+        ("1/indexes/products/query", {"userToken": "", "params": "userToken=ben"}, "ben"),
+        ("1/indexes/products/query", {"userToken": "", "params": "userToken="}, "ada"),
+        ("1/indexes/products/query", {"params": "query=50%25&page=1"}, "ada"),
+        ("1/indexes/products/query?user%54oken=ben", {"query": "x"}, "ben"),
+        ("1/indexes/products/query?userToken=ben", {"userToken": "ben"}, "ben"),
+        # One query names two: they leave as they are written, and no header does.
+        ("1/indexes/products/query", {"userToken": "ben", "params": "user%54oken=eve"}, None),
+        ("1/indexes/products/query", {"params": "userToken=ben&userToken=eve"}, None),
+        ("1/indexes/products/query?userToken=eve", {"userToken": "ben"}, None),
+    ],
+)
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+def test_a_token_is_a_token_however_it_is_spelt(path: str, body: Any, header: str | None, user_token_in: Any) -> None:
+    config = SearchConfig("APP", "key")
+    client = TokenAwareClientSync(transporter=EchoTransporterSync(config), config=config, user_token_in=user_token_in)
+    with identity_scope("ada"):
+        answer = client.custom_post_with_http_info(path, body=body)
+
+    if header != "ada":  # the caller has named a user, and so nothing of the body changes
+        assert json.loads(answer.data) == body
+        if user_token_in == "parameter" and "?" not in path:
+            header = None  # the body says it
+    elif user_token_in == "parameter":
+        header = None
+    assert answer.headers.get("X-Algolia-UserToken") == header

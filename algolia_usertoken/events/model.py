@@ -32,7 +32,7 @@ _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. One
-# whose letters are in another case is put right, as it may be read as the field, also where the field is another type's.
+# whose letters are in another case is put right, as it may be read as the field, also where that is another type's.
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
 _OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
 _OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}
