@@ -226,6 +226,8 @@ def search_clients(transporter: Transporter, transporter_sync: TransporterSync, 
     TokenAwareClientSync(user_token=7)  # type: ignore[arg-type]
     TokenAwareClientSync(user_token_in="cookie")  # type: ignore[arg-type]
     TokenAwareClientSync(on_missing_user_token="fail")  # type: ignore[arg-type]
+    TokenAwareClientSync(searches_without_user="no_ab_test")
+    TokenAwareClientSync(searches_without_user="no")  # type: ignore[arg-type]
     TokenAwareClientSync(token_provider="u-1")  # type: ignore[arg-type]
     TokenAwareClientSync(events=client)  # type: ignore[arg-type]
     TokenAwareClientSync(insights_config=config)  # type: ignore[arg-type]
