@@ -28,6 +28,7 @@ from .provider import TokenProvider, one_provider
 from .transporter import (
     AnyTransporter,
     OnMissingUserToken,
+    SearchesWithoutUser,
     TokenAwareTransporter,
     TokenAwareTransporterSync,
     UserTokenIn,
@@ -43,6 +44,7 @@ class ClientOptions(TypedDict, total=False):
     token_provider: TokenProvider | None
     user_token_in: UserTokenIn
     on_missing_user_token: OnMissingUserToken
+    searches_without_user: SearchesWithoutUser
     forward_client_ip: bool
     insights_config: InsightsConfig | None
     events: EventSender | None
@@ -69,6 +71,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         user_token_in: UserTokenIn = "header",
         on_missing_user_token: OnMissingUserToken = "ignore",
         forward_client_ip: bool = False,
+        searches_without_user: SearchesWithoutUser = "count",
         insights_config: InsightsConfig | None = None,
         events: EventSender | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             "user_token_in": user_token_in,
             "on_missing_user_token": on_missing_user_token,
             "forward_client_ip": forward_client_ip,
+            "searches_without_user": searches_without_user,
         }
         self._insights_config = insights_config
         self._given_events = events
@@ -237,6 +241,9 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"`, `"warn"` with a
             `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
         forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
+        searches_without_user: What to do about a query that carries neither a token nor an address, and would count as
+            made by one user, the server: `"count"` it all the same; keep it out of A/B tests, `"no_ab_test"`; or out of
+            analytics too, `"no_analytics"`. What the query itself says about these wins.
         insights_config: For `insights` and `events`: the region, say. By default, this app's and key's.
         events: A sender to use instead of one of its own; its provider becomes the client's.
 
@@ -382,13 +389,14 @@ def make_token_aware(
     user_token_in: UserTokenIn = "header",
     on_missing_user_token: OnMissingUserToken = "ignore",
     forward_client_ip: bool = False,
+    searches_without_user: SearchesWithoutUser = "count",
 ) -> Client:
     """Make any algoliasearch client token-aware: recommend, composition, or a search client that others built.
 
     Args:
         client: The client, sync or async; it is changed, and returned. Done twice, the last time counts.
         token_provider: Decides whose call it is; by default a new one, which asks the context.
-        user_token_in, on_missing_user_token, forward_client_ip: As in `TokenAwareClient`.
+        user_token_in, on_missing_user_token, forward_client_ip, searches_without_user: As in `TokenAwareClient`.
 
     Raises:
         TypeError: `client` is no algoliasearch client, or `token_provider` no TokenProvider.
@@ -405,6 +413,7 @@ def make_token_aware(
         "user_token_in": user_token_in,
         "on_missing_user_token": on_missing_user_token,
         "forward_client_ip": forward_client_ip,
+        "searches_without_user": searches_without_user,
     }
     provider = TokenProvider() if token_provider is None else token_provider
     client._transporter = transporter_class(transporter, provider, **options)  # type: ignore[attr-defined]

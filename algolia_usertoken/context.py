@@ -16,7 +16,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from .identity import Identity, as_identity
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 # The identity of a request whose visitor was known by the login alone and has logged out. It equals `Identity()`, and
@@ -72,7 +73,6 @@ class RequestFrame:
     # What most requests leave as it is stands here, as one is made for each request.
     is_open = True
     is_shown = False  # whether a page or a JSON answer has the identity in it
-    when_shown: Callable[[], None] | None = None  # what else an integration has to do then
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
     _scope: RequestFrame | None = None
     _token: Token[AnyFrame | None] | None = None  # of the context that this frame belongs to
@@ -110,6 +110,10 @@ class RequestFrame:
             _leave(self)
         self._token = None
 
+    def resume(self) -> None:
+        """Serve this request in a context that does not know of it, and that ends with the request."""
+        _frame.set(self)
+
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
@@ -132,15 +136,13 @@ class RequestFrame:
     def close(self) -> None:
         """Say that the request has ended."""
         self.is_open = False
-        # All of these hold this frame, and what is around it may be the frame of an earlier request: asyncio calls a
-        # connection's callbacks in the context in which it was last asked to read on.
-        self.when_shown = self._token = self._outer = None
+        # What is around this frame may be the frame of an earlier request: asyncio calls the callbacks of a connection
+        # in the context in which it was last asked to read on.
+        self._token = self._outer = None
 
     def show(self) -> bool:
         """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
         self.is_shown = True
-        if self.when_shown is not None:
-            self.when_shown()
         return True
 
     def become(self, identity: Identity) -> None:
@@ -333,6 +335,11 @@ def set_authenticated_user_token(token: str | None) -> None:
     _change(authenticated_user_token=token)
 
 
+def as_of_now(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """`function`, each call of which runs as whoever is current now; there is no scope, so nothing may be set in it."""
+    return functools.partial(_await_under, _frame.get(), function)
+
+
 def current_request() -> RequestFrame | None:
     """The frame of the web request that is being served, inside scopes too; None outside of one or after its end."""
     frame = _frame.get()
@@ -381,6 +388,14 @@ def _is_in_event_loop() -> bool:
 async def _await_in_scope(scope: identity_scope, coroutine: Coroutine[Any, Any, Any]) -> Any:
     with scope:
         return await coroutine
+
+
+async def _await_under(frame: AnyFrame | None, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    above = _frame.set(frame)
+    try:
+        return await function(*args)
+    finally:
+        _frame.reset(above)
 
 
 def _run_in_scope(scope: identity_scope, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

@@ -262,15 +262,12 @@ def _masked(client_ip: str) -> str:
 
     An IPv6 address that has an IPv4 address in it shows no more of that than an IPv4 address does. Its first 48 bits
     hold none of the last octet, in Teredo (RFC 4380), NAT64 with a prefix of whatever length (RFC 6052 and 8215), and
-    the addresses under `::` (RFC 4291). In 6to4 (RFC 3056) they hold all of it.
+    what is mapped (RFC 4291). In 6to4 (RFC 3056) they hold all of it.
     """
     import ipaddress
 
     address = ipaddress.ip_address(client_ip)
     bits = 24
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:  # an IPv4 visitor, as a socket that listens on both sees them
-            address = address.ipv4_mapped
-        else:
-            bits = 48 if address.sixtofour is None else 16 + 24
+        bits = 48 if address.sixtofour is None else 16 + 24
     return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))

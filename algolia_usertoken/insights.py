@@ -20,6 +20,7 @@ from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
 from .events.model import attributed, batch_copy, unreadable, without_nones
 from .identity import Identity
 from .provider import TokenProvider, one_provider
+from .sessions import look_after
 
 MAX_EVENTS = 1000
 
@@ -52,6 +53,7 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
     ) -> None:
         self.token_provider = one_provider(user_token, token_provider)
         super().__init__(app_id, api_key, region, transporter, config)  # type: ignore[call-arg]
+        look_after(self._transporter)  # type: ignore[attr-defined]
 
     @classmethod
     def create_with_config(

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, unquote
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote
 
 if TYPE_CHECKING:
     from algoliasearch.http.request_options import RequestOptions
 
 PARAMETER = "userToken"
+AB_TEST = "enableABTest"
+SEVERAL = object()  # what stands for the tokens of a query that names two different ones
+
+# The kinds that count in Algolia's analytics and A/B tests, and have a body: not exports.
+_COUNTED = frozenset({"query", "queries", "facet_values", "recommendations", "run", "run_facet_values"})
 
 # The name of a group is the kind of search.
 _posted = re.compile(
@@ -35,21 +41,32 @@ def search_kind(verb: str, path: str) -> str | None:
     return match.lastgroup if match else None
 
 
+def may_name_user(path: str, options: RequestOptions) -> bool:
+    """Whether a request may have a user token in its parameters: a quick look, before anything is parsed."""
+    data = options.data
+    if isinstance(data, str) and (PARAMETER in data or ("%" in data and '"params"' in data)):
+        return True
+    return "?" in path or bool(options.query_parameters and PARAMETER in options.query_parameters)
+
+
 class SearchParameters:
     """The user tokens in the parameters of a search.
 
-    `tokens` has one entry per query of a multi-query: the token as the caller set it, or None.
+    `tokens` has one entry per query of a multi-query: the token that the caller has set for it, however it is spelt,
+    `SEVERAL` where that query names two different ones, or None.
     """
 
     def __init__(self, kind: str, options: RequestOptions, path: str = "") -> None:
+        self._kind = kind
         self._body = _object(options.data)
-        self._places = [] if self._body is None else _places(kind, self._body)
-        self.tokens: list[Any] = [_token_at(holder, key) for holder, key in self._places]
-        in_url = unquote(str(options.query_parameters.get(PARAMETER) or "")) or _token_in(path.partition("?")[2])
-        if in_url is not None:  # it speaks for every query that has none of its own
-            self.tokens = [token for token in self.tokens if token is not None] + [in_url]
+        self._queries = [] if self._body is None else _queries(kind, self._body)
+        self.tokens: list[Any] = [_only_one(map(_tokens_at, query)) for query in self._queries]
+        in_url = [unquote(str(options.query_parameters.get(PARAMETER) or "")), *_tokens_in(path.partition("?")[2])]
+        self.in_url = any(in_url)
+        if self.in_url:  # it speaks for every query that has none of its own
+            self.tokens = [token for token in self.tokens if token is not None] + [_only_one([in_url])]
         # Facet-value searches have no field for a token, see https://www.algolia.com/doc/rest-api/search.
-        self.writable = bool(self._places) and in_url is None and not kind.endswith("facet_values")
+        self.writable = bool(self._queries) and not self.in_url and not kind.endswith("facet_values")
 
     @property
     def written(self) -> bool:
@@ -73,10 +90,41 @@ class SearchParameters:
 
     def write(self, token: str) -> str:
         """Put `token` where a query has none, and return the body as algoliasearch would serialise it."""
-        for i, (holder, key) in enumerate(self._places):
-            if self.tokens[i] is None and _write_token(holder, key, token):
-                self.tokens[i] = token
+        for i, query in enumerate(self._queries):
+            # Every place, as a search that Recommend falls back to is made for the same user.
+            if self.tokens[i] is None:
+                written = [_write_at(place, PARAMETER, token) for place in query]
+                self.tokens[i] = token if all(written) else None
         return json.dumps(self._body)
+
+    def write_without_user(self, parameters: Mapping[str, bool]) -> str | None:
+        """Put `parameters` where a query has no token, and return the body; None where nothing is to be put.
+
+        What a query says about one of them itself stays. A search without analytics (an export, or a GET) and one whose
+        URL names the user get none.
+        """
+        if self.in_url or self._kind not in _COUNTED:
+            return None
+        if self._kind == "recommendations":  # has no such parameter
+            parameters = {name: value for name, value in parameters.items() if name != AB_TEST}
+        changed = False
+        for token, query in zip(self.tokens, self._queries, strict=True):
+            if token is None:
+                for place in query:
+                    for name, value in parameters.items():
+                        changed |= not _says(place, name) and _write_at(place, name, value)
+        return json.dumps(self._body) if changed else None
+
+
+class _Place(NamedTuple):
+    """Where search parameters stand: in an object itself, or under one of its keys."""
+
+    holder: dict[str, Any]
+    key: str | None = None
+    as_text: bool = False  # in a string, as in a URL, also where there is none yet
+
+    def parameters(self) -> Any:
+        return self.holder if self.key is None else self.holder.get(self.key)
 
 
 def _object(data: Any) -> dict[str, Any] | None:
@@ -87,45 +135,76 @@ def _object(data: Any) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _places(kind: str, body: dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
-    """Where the search parameters stand, one place per query: in an object itself, or under one of its keys."""
-    if kind in ("query", "browse", "facet_values"):
-        return [(body, None)]
+def _queries(kind: str, body: dict[str, Any]) -> list[list[_Place]]:
+    """The queries of a request, each with the places where its parameters stand; the first is its own."""
+    if kind in ("query", "browse"):
+        return [[_Place(body)]]
+    if kind == "facet_values":
+        return [[_Place(body, as_text=True)]]
     if kind in ("queries", "recommendations"):
         requests = body.get("requests")
-        key = None if kind == "queries" else "queryParameters"
-        return [(item, key) for item in requests if isinstance(item, dict)] if isinstance(requests, list) else []
+        items = [item for item in requests if isinstance(item, dict)] if isinstance(requests, list) else []
+        return [[_Place(item)] if kind == "queries" else _places_of_recommendation(item) for item in items]
     if kind == "run":
-        return [(body, "params")]
+        return [[_Place(body, "params")]]
     if kind == "run_facet_values":
-        params = body.get("params")
-        return [(params, "searchQuery")] if isinstance(params, dict) else []
+        params = body.setdefault("params", {})
+        return [[_Place(params, "searchQuery")]] if isinstance(params, dict) else []
     return []  # a GET has no body
 
 
-def _token_at(holder: dict[str, Any], key: str | None) -> Any:
-    parameters = holder if key is None else holder.get(key)
+def _places_of_recommendation(item: dict[str, Any]) -> list[_Place]:
+    places = [_Place(item, "queryParameters")]
+    return [*places, _Place(item, "fallbackParameters")] if isinstance(item.get("fallbackParameters"), dict) else places
+
+
+def _tokens_at(place: _Place) -> list[Any]:
+    parameters = place.parameters()
     if not isinstance(parameters, dict):
-        return None
-    token = parameters.get(PARAMETER) or None
+        return []
     params = parameters.get("params")
-    return _token_in(params) if token is None and isinstance(params, str) else token
+    return [parameters.get(PARAMETER), *(_tokens_in(params) if isinstance(params, str) else ())]
 
 
-def _token_in(query_string: str) -> str | None:
-    return parse_qs(query_string).get(PARAMETER, [None])[-1] if PARAMETER in query_string else None
+def _tokens_in(query_string: str) -> list[str]:
+    return [value for name, value in parse_qsl(query_string) if name == PARAMETER] if query_string else []
 
 
-def _write_token(holder: dict[str, Any], key: str | None, token: str) -> bool:
-    """Write `token` into the parameters; False where they are no object."""
-    if key is not None and holder.get(key) is None:
-        holder[key] = {}
-    parameters = holder if key is None else holder[key]
+def _only_one(found: Iterable[Iterable[Any]]) -> Any:
+    """The one token that is there, `SEVERAL`, or None. An empty one counts as none."""
+    different: list[Any] = []
+    for token in (token for tokens in found for token in tokens if token):
+        if token not in different:
+            different.append(token)
+    return None if not different else different[0] if len(different) == 1 else SEVERAL
+
+
+def _says(place: _Place, name: str) -> bool:
+    """Whether the parameters there say something about `name`, be it null."""
+    parameters = place.parameters()
     if not isinstance(parameters, dict):
         return False
     params = parameters.get("params")
+    return name in parameters or (
+        isinstance(params, str) and any(said == name for said, _ in parse_qsl(params, keep_blank_values=True))
+    )
+
+
+def _write_at(place: _Place, name: str, value: str | bool) -> bool:
+    """Write a parameter there; False where that is no object."""
+    if place.key is not None and place.holder.get(place.key) is None:
+        place.holder[place.key] = {}
+    parameters = place.parameters()
+    if not isinstance(parameters, dict):
+        return False
+    params = parameters.get("params")
+    if params is None and place.as_text:
+        params = ""
     if isinstance(params, str):
-        parameters["params"] = f"{params}&{PARAMETER}={quote(token, safe='')}".lstrip("&")
+        text = quote(value, safe="") if isinstance(value, str) else json.dumps(value)
+        parameters["params"] = f"{params}&{name}={text}".lstrip("&")
+    elif place.as_text:
+        return False
     else:
-        parameters[PARAMETER] = token
+        parameters[name] = value
     return True

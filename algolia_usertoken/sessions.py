@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import ClientSession, TCPConnector
 from algoliasearch.http.transporter import Transporter
+from algoliasearch.http.transporter_sync import TransporterSync
 from requests import Session
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class SessionPerLoop:
         for loop in list(self._opened):
             if loop.is_closed():
                 opened = self._opened.pop(loop, None)
-                if opened is not None:
+                if opened is not None:  # pragma: no branch - another thread was quicker
                     _close_without_loop(opened.session)
 
     def _forget(self, loop: asyncio.AbstractEventLoop, session: ClientSession) -> None:
@@ -110,6 +111,14 @@ class SessionPerLoop:
 
     def __reduce__(self) -> tuple[type[SessionPerLoop], tuple[()]]:
         return SessionPerLoop, ()  # a copy, and another process, open their own
+
+
+def look_after(transporter: Any) -> None:
+    """Have a transporter serve every event loop and survive forks, where none of ours is around it."""
+    leave_to_parent_in_a_fork(transporter)
+    prepare = what_prepares_for_loops(transporter)
+    if prepare is not None:
+        prepare(transporter)
 
 
 def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
@@ -149,9 +158,8 @@ async def close_sessions(transporter: Any) -> None:
 
 def _opens_its_own(transporter_class: type) -> bool:
     """Whether a subclass of `Transporter` looks after `_session` by itself: with a CA of its own, say."""
-    for ancestor in transporter_class.__mro__:
-        if ancestor is Transporter:
-            break
+    ancestors = transporter_class.__mro__
+    for ancestor in ancestors[: ancestors.index(Transporter)]:
         for value in vars(ancestor).values():
             function = getattr(value, "__func__", getattr(value, "fget", value))
             if any("_session" in code.co_names for code in _codes(getattr(function, "__code__", None))):
@@ -216,7 +224,8 @@ def _close_without_loop(session: ClientSession) -> None:
         for part in (of_socket, transport):
             with suppress(RuntimeError):  # "Event loop is closed", where all is done but the socket
                 part.abort()
-        if hasattr(of_socket, "_call_connection_lost"):  # asyncio's own; uvloop's are closed with their loop
+        # asyncio's own; uvloop's are closed with their loop.
+        if hasattr(of_socket, "_call_connection_lost"):  # pragma: no branch
             with suppress(RuntimeError):
                 of_socket._call_connection_lost(None)
 
@@ -241,8 +250,9 @@ _of_parents: list[Any] = []
 
 
 def leave_to_parent_in_a_fork(transporter: Any) -> None:
-    """Have a forked child open connections of its own for this transporter."""
-    _sending[id(transporter)] = transporter
+    """Have a forked child open connections of its own for this transporter, if it is one of algoliasearch's kind."""
+    if isinstance(transporter, Transporter | TransporterSync):
+        _sending[id(transporter)] = transporter
 
 
 def _leave_connections_to_parent() -> None:

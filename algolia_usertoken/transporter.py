@@ -2,17 +2,20 @@
 
 The transporter is algoliasearch's own extension point: each method, helper, page and stream of each client ends in
 `transporter.request(…)` or `.request_stream(…)`, so one place covers them all, those of future versions included.
-The decision (`identified`) does no I/O, and sync and async share it.
+The decision (`apply_identity`) does no I/O, and sync and async share it.
 """
 
 from __future__ import annotations
 
+import base64
 import sys
 import warnings
+from collections.abc import Mapping
 from copy import copy
 from functools import partial
 from types import FrameType
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import parse_qsl
 
 from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
@@ -22,14 +25,14 @@ from algoliasearch.http.verb import Verb
 from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
-from .identity import is_public_client_ip, is_user_token
+from .identity import Identity, is_public_client_ip, is_user_token
 from .provider import TokenProvider
-from .search_request import PARAMETER, SearchParameters, search_kind
+from .search_request import AB_TEST, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
     from inspect import markcoroutinefunction
-else:
+else:  # pragma: no cover - the same
     from asyncio.coroutines import _is_coroutine  # type: ignore[attr-defined]
 
     _Function = TypeVar("_Function")
@@ -45,12 +48,20 @@ FORWARDED_FOR = "X-Forwarded-For"
 _HEADER = HEADER.lower()
 _UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
 _FORWARDED_FOR = FORWARDED_FOR.lower()
+_KEY = "x-algolia-api-key"
+_DIGITS_OF_SIGNATURE = 64  # before the restrictions in a secured API key
 
 _PACKAGES = ("algoliasearch.", "algolia_usertoken.")
 
 AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
 UserTokenIn = Literal["header", "parameter", "both"]
 OnMissingUserToken = Literal["ignore", "warn", "raise"]
+SearchesWithoutUser = Literal["count", "no_ab_test", "no_analytics"]
+_PARAMETERS_WITHOUT_USER: dict[str, dict[str, bool]] = {
+    "count": {},
+    "no_ab_test": {AB_TEST: False},
+    "no_analytics": {AB_TEST: False, "analytics": False},
+}
 
 
 class _IdentifiedOptions(RequestOptions):
@@ -70,6 +81,83 @@ class _IdentifiedOptions(RequestOptions):
         if name.startswith("__") or name == "_options":
             raise AttributeError(name)
         return getattr(self._options, name)
+
+
+class _Call:
+    """One request on its way out: what it says of its user by itself, and what is to be written on it."""
+
+    def __init__(self, verb: str, path: str, options: RequestOptions) -> None:
+        self.verb, self.path, self.options = verb, path, options
+        self.kind = search_kind(verb, path)
+        self.parameters: SearchParameters | None = None
+        # The values of our header, in whatever case, that are there already.
+        self.present = [value for name, value in options.headers.items() if name.lower() == _HEADER]
+        self.token: Any = None
+        self.config_token: Any = None
+        if self.present:
+            self.token, self.config_token = _own_and_config_token(self.present, options)
+        self.header: Any = self.token  # what the header is to say
+        self.client_ip: str | None = None
+        self.data = options.data
+
+    def read_parameters(self) -> None:
+        """Look for tokens in the parameters of a search."""
+        if self.kind is not None:
+            self.parameters = SearchParameters(self.kind, self.options, self.path)
+
+    def forward(self, client_ip: str) -> None:
+        """Forward an address, where that means anything and the caller does not forward another."""
+        if self.kind is not None and is_public_client_ip(client_ip) and not self._has_header(_FORWARDED_FOR):
+            self.client_ip = client_ip
+
+    def is_without_user(self) -> bool:
+        """Whether the request carries neither a token for each of its queries nor an address nor a key of a user."""
+        return (
+            self.header is None
+            and self.client_ip is None
+            and not self._has_header(_FORWARDED_FOR)
+            and not _names_user(next((key for name, key in self.options.headers.items() if name.lower() == _KEY), None))
+        )
+
+    def write_without_user(self, parameters: Mapping[str, bool]) -> None:
+        """Put parameters into each query that names nobody."""
+        if self.parameters is None:
+            self.read_parameters()
+        if self.parameters is not None:  # pragma: no branch - of a search there are some
+            self.data = self.parameters.write_without_user(parameters) or self.data
+
+    def outgoing_options(self) -> RequestOptions:
+        """The options with all of this on them; those that were given, where there is nothing to change."""
+        options, headers = self.options, self.options.headers
+        as_present = self.present == ([] if self.header is None else [self.header])
+        if as_present and self.client_ip is None and self.data is options.data:
+            return options
+        if self.present:
+            headers = {name: value for name, value in headers.items() if name.lower() != _HEADER}
+        else:
+            headers = headers.copy()
+        if self.header is not None:
+            headers[HEADER] = self.header
+        if self.client_ip is not None:
+            headers[FORWARDED_FOR] = self.client_ip
+        return _IdentifiedOptions(options, headers, self.data)
+
+    def _has_header(self, lower_name: str) -> bool:
+        return any(name.lower() == lower_name for name in self.options.headers)
+
+
+def _names_user(api_key: Any) -> bool:
+    """Whether an API key is a secured one that is bound to a user token.
+
+    https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
+    """
+    if not isinstance(api_key, str):
+        return False
+    try:
+        restrictions = base64.b64decode(api_key, validate=True)[_DIGITS_OF_SIGNATURE:].decode("utf-8", "replace")
+    except ValueError:
+        return False  # an ordinary key
+    return any(name == PARAMETER for name, _ in parse_qsl(restrictions))
 
 
 class _WarningText(str):
@@ -102,21 +190,24 @@ class _TokenAware:
         user_token_in: UserTokenIn = "header",
         on_missing_user_token: OnMissingUserToken = "ignore",
         forward_client_ip: bool = False,
+        searches_without_user: SearchesWithoutUser = "count",
     ) -> None:
         if not isinstance(token_provider, TokenProvider):
             raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
         _check_choice("user_token_in", user_token_in, UserTokenIn)
         _check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
+        _check_choice("searches_without_user", searches_without_user, SearchesWithoutUser)
         if not isinstance(forward_client_ip, bool):
             raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
         # Twice around one transporter does not pile up: the outer one decides.
         inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
-        if isinstance(inside, Transporter | TransporterSync):
-            leave_to_parent_in_a_fork(inside)
+        leave_to_parent_in_a_fork(inside)
         self.token_provider = token_provider
         self._user_token_in = user_token_in
         self._on_missing_user_token = on_missing_user_token
         self._forward_client_ip = forward_client_ip
+        self._header_only = user_token_in == "header" and not forward_client_ip
+        self._parameters_without_user = _PARAMETERS_WITHOUT_USER[searches_without_user]
         self._prepare_for_loop = what_prepares_for_loops(inside)
         if inside is not transporter:
             for name in ("request", "request_stream"):
@@ -130,70 +221,63 @@ class _TokenAware:
         other.token_provider = token_provider
         return other
 
-    def identified(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
+    def apply_identity(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
         """`options` with the identity of this call written on them; the given object is never changed.
 
         Raises:
             MissingUserTokenError: A search has no identity, under `on_missing_user_token="raise"`.
             InvalidUserTokenError: The call's own header is no string, or `resolve()` gave no identity.
         """
-        headers, data = options.headers, options.data
-        present: list[Any] = []  # the values of our header, in whatever case, that are there already
-        token: Any = None
-        config_token = parameters = client_ip = None
-        if not _UPSTREAM_HEADERS.issuperset(headers):  # a quick look: mostly there are no others
-            present = [value for name, value in headers.items() if name.lower() == _HEADER]
-            if present:
-                token, config_token = _own_and_config_token(present, options)
+        headers = options.headers
+        if not (self._header_only and _UPSTREAM_HEADERS.issuperset(headers)) or may_name_user(path, options):
+            return self._apply_all(_Call(verb, path, options))
+        # The ordinary call: nobody is named in it, and there is only a header to add.
+        identity = self.token_provider.identity()
+        if identity is None or identity.user_token is None or identity.opted_out:
+            return self._apply_all(_Call(verb, path, options), identity)
+        headers = headers.copy()
+        headers[HEADER] = identity.user_token
+        return _IdentifiedOptions(options, headers, options.data)
+
+    def _apply_all(self, call: _Call, *asked: Identity | None) -> RequestOptions:
+        """As `apply_identity`, whatever the call names; `asked` is what the provider has answered, if it was asked."""
+        if self._user_token_in != "header" or may_name_user(call.path, call.options):
+            call.read_parameters()
+        self._decide(call, *asked)
+        if call.parameters is not None:
+            self._follow_parameters(call, call.parameters)
+        if self._parameters_without_user and call.kind is not None and call.is_without_user():
+            call.write_without_user(self._parameters_without_user)
+        return call.outgoing_options()
+
+    def _decide(self, call: _Call, *asked: Identity | None) -> None:
+        """Who wins: the call itself, then the provider, then the config."""
+        if call.token is not None or (call.parameters is not None and call.parameters.complete):
+            return
+        (identity,) = asked or (self.token_provider.identity(),)
+        if identity is None:
+            call.token = call.config_token
+            if call.token is None and self._on_missing_user_token != "ignore":
+                self._report_missing(call.verb, call.path)
+        elif not identity.opted_out:
+            call.token = identity.user_token
+            if identity.client_ip is not None and (call.token is None or self._forward_client_ip):
+                call.forward(identity.client_ip)
+        call.header = call.token
+
+    def _follow_parameters(self, call: _Call, parameters: SearchParameters) -> None:
+        """Where the parameters name a user, the header does so too: two different tokens never leave in one request."""
         if (
             self._user_token_in != "header"
-            or (isinstance(data, str) and PARAMETER in data)  # a cheap look, before anything is parsed
-            or (options.query_parameters and PARAMETER in options.query_parameters)
-            or PARAMETER in path
+            and parameters.writable
+            and not parameters.complete
+            and is_user_token(call.token)
         ):
-            kind = search_kind(verb, path)
-            parameters = SearchParameters(kind, options, path) if kind else None
-
-        # Who wins: the call itself, then the provider, then the config.
-        if token is None and not (parameters and parameters.complete):
-            identity = self.token_provider.identity()
-            if identity is None:
-                token = config_token
-                if token is None and self._on_missing_user_token != "ignore":
-                    self._report_missing(verb, path)
-            elif not identity.opted_out:
-                token = identity.user_token
-                client_ip = identity.client_ip if token is None or self._forward_client_ip else None
-
-        # Where the parameters name a user, the header follows them, so that two different tokens never leave.
-        header = token
-        if parameters is not None:
-            if self._user_token_in != "header" and parameters.writable and is_user_token(token):
-                data = parameters.write(token) if not parameters.complete else data
-            if parameters.named:
-                header = parameters.single if is_user_token(parameters.single) else None
-            if self._user_token_in == "parameter" and parameters.written and header not in present:
-                header = None
-
-        if client_ip is not None and (
-            not is_public_client_ip(client_ip)
-            or search_kind(verb, path) is None
-            or any(name.lower() == _FORWARDED_FOR for name in headers)
-        ):
-            client_ip = None
-        if present:
-            if header is not None and present == [header] and client_ip is None and data is options.data:
-                return options
-            headers = {name: value for name, value in headers.items() if name.lower() != _HEADER}
-        elif header is None and client_ip is None and data is options.data:
-            return options
-        else:
-            headers = headers.copy()
-        if header is not None:
-            headers[HEADER] = header
-        if client_ip is not None:
-            headers[FORWARDED_FOR] = client_ip
-        return _IdentifiedOptions(options, headers, data)
+            call.data = parameters.write(call.token)
+        if parameters.named:
+            call.header = parameters.single if is_user_token(parameters.single) else None
+        if self._user_token_in == "parameter" and parameters.written and call.header not in call.present:
+            call.header = None
 
     # What is called here returns an awaitable or a response, an async or a plain iterator: the caller knows which.
     # Whose call it is, is decided when one of these is called. algoliasearch's async methods call it at their first
@@ -204,7 +288,7 @@ class _TokenAware:
         return self._transporter.request(
             verb=verb,
             path=path,
-            request_options=self.identified(verb, path, request_options),
+            request_options=self.apply_identity(verb, path, request_options),
             use_read_transporter=use_read_transporter,
         )
 
@@ -213,7 +297,7 @@ class _TokenAware:
         return self._transporter.request_stream(
             verb=verb,
             path=path,
-            request_options=self.identified(verb, path, request_options),
+            request_options=self.apply_identity(verb, path, request_options),
             use_read_transporter=use_read_transporter,
         )
 
@@ -223,7 +307,7 @@ class _TokenAware:
         return send(
             verb=verb,
             path=path,
-            request_options=self.identified(verb, path, request_options),
+            request_options=self.apply_identity(verb, path, request_options),
             use_read_transporter=use_read_transporter,
         )
 
@@ -270,7 +354,7 @@ class _TokenAware:
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._is_own(name):
             setattr(self._transporter, name, value)
-        elif getattr(value, "__self__", None) is self and value.__func__ is getattr(type(self), name, None):
+        elif getattr(value, "__self__", None) is self and getattr(value, "__func__", None) is getattr(type(self), name):
             # A method of ours is put back, by pytest's monkeypatch for one. In `__dict__` a view would take it over.
             self.__dict__.pop(name, None)
         else:
@@ -308,9 +392,6 @@ class _InsideValue(_Inside):
     def __set__(self, transporter: _TokenAware, value: Any) -> None:
         setattr(transporter._transporter, self._name, value)
 
-    def __delete__(self, transporter: _TokenAware) -> None:
-        delattr(transporter._transporter, self._name)
-
 
 _TokenAware._session = _InsideValue("_session")  # type: ignore[attr-defined]  # before respx, which patches the class
 for _name in {*dir(Transporter), *dir(TransporterSync)}:
@@ -329,6 +410,10 @@ class TokenAwareTransporter(_TokenAware, Transporter):
         on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"` it, `"warn"` with a
             `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
         forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
+        searches_without_user: What to do about a query that carries neither a token nor an address, and would count as
+            made by one user, the server: `"count"` it all the same; keep it out of A/B tests, `"no_ab_test"`
+            (`enableABTest: false`); or out of analytics too, `"no_analytics"` (and `analytics: false`). What the query
+            itself says about these wins. Exports and GET requests stay as they are.
 
     It serves every event loop, each with connections of its own; with algoliasearch alone, the second loop fails. They
     are closed when their loop ends. A forked child opens its own.
@@ -351,7 +436,7 @@ class TokenAwareTransporter(_TokenAware, Transporter):
         return inside.request(
             verb=verb,
             path=path,
-            request_options=self.identified(verb, path, request_options),
+            request_options=self.apply_identity(verb, path, request_options),
             use_read_transporter=use_read_transporter,
         )
 

@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"Any|Callable|Iterable|Mapping|Sequence|Self"),
     (r"py:.*", r"str|int|float|bool|bytes|dict|list|tuple|object|None|True|False|Exception"),
     (r"py:exc", r"ValueError|TypeError|LookupError|OSError|RuntimeError|UserWarning"),
-    (r"py:.*", r"(.*\.)?(F|Client|AnyTransporter|_Config)"),
+    (r"py:.*", r"(.*\.)?(F|Client|ClientOptions|InsightsClientOptions|AnyTransporter|_Config)"),
     (r"py:class", r"WSGI(Application|Environment)|(aiohttp|flask|celery|respx)\..*|Celery|Flask|MockRouter|Mocker"),
 ]
 

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events.model": {"errors", "identity", "events.plain"},
     "events.delivery": {"errors", "events.model"},
     "events": {"errors", "identity", "provider", "events.plain", "events.model", "events.delivery"},
-    "insights": {"errors", "identity", "provider", "events.model"},
+    "insights": {"errors", "identity", "provider", "events.model", "sessions"},
     "clients": {
         "errors",
         "identity",

@@ -937,6 +937,27 @@ class TestRequest:
             assert current_identity() == Identity("before")
         assert frame.identity == Identity("visitor", "user")
 
+    async def test_resumed_in_another_task_that_one_serves_it_meanwhile(self) -> None:
+        """As a middleware inside another does, where the application runs in a task of its own."""
+
+        async def serve() -> list[Identity | None]:
+            with frame.resumed():
+                seen = [await login_async("user"), frame.identity]
+                identity_scope("of-nobody-here").__exit__(None, None, None)
+                with frame.resumed():
+                    seen.append(await asyncio.to_thread(login, "in-a-thread"))
+            return [*seen, current_identity()]
+
+        with identity_scope("around") as around, request() as frame:
+            seen = await asyncio.create_task(serve())
+            assert seen == [Identity("visitor", "user")] * 2 + [Identity("visitor", "in-a-thread")] * 2
+            assert login(None) == frame.identity == Identity("visitor")
+            with identity_scope("inside"), frame.resumed():
+                assert current_identity() == Identity("inside")
+                set_authenticated_user_token("inside-too")
+                assert frame.identity == Identity("visitor")
+        assert around == Identity("around")
+
     def test_resumed_where_it_is_in_force_it_is_not_around_itself(self) -> None:
         """Who looked for the end of a scope that was opened elsewhere would never come to an end."""
         with identity_scope("around"), request() as frame:

@@ -209,11 +209,11 @@ def test_one_user_token_throughout(visitor: Visitor, received: LocalAlgolia) -> 
     assert received.mismatches() == []
 
 
-def test_until_the_visitor_chooses_there_is_only_their_address(visitor: Visitor, received: LocalAlgolia) -> None:
+def test_until_the_visitor_chooses_they_are_nobody(visitor: Visitor, received: LocalAlgolia) -> None:
     buy_something(visitor, "knife")
     visitor.open("/login")
     visitor.press("login-submit", user="jane")
-    assert visitor.who == ("", "", "IP address")
+    assert visitor.who == ("", "", "nobody")  # a loopback address is not a visitor's
     visitor.open_first_hit()
     visitor.press("add-to-cart")
     assert visitor.cookie is None
@@ -374,7 +374,7 @@ def test_an_app_of_our_own(shop: tuple[str, int], received: LocalAlgolia) -> Non
             assert {search.user_token for search in received.searches} == {"app-1234"}
         else:
             assert settings.json() == {"useCookie": False}
-            assert app.who == ("", "", "IP address")
+            assert app.who == ("", "", "nobody")
             assert {search.user_token for search in received.searches} == {None}
         app.http.headers["X-Algolia-UserToken"] = "not a token"
         app.open("/")

@@ -266,7 +266,7 @@ def test_repr_is_safe_to_log(identity: Identity, shown: str) -> None:
         ("2002:cb00:71{0}::1", "2002:cb00:7100::/40"),  # 6to4
         ("2002:cb00:71{0}:aa:bb:cc:dd:ee", "2002:cb00:7100::/40"),
         ("2001:0:4136:e378:8000:63bf:34ff:8e{0}", "2001:0:4136::/48"),  # Teredo, which turns each bit
-        ("::ffff:cb00:71{0}", "203.0.113.0/24"),  # mapped
+        ("::ffff:cb00:71{0}", "::/48"),  # mapped
         ("64:ff9b::cb00:71{0}", "64:ff9b::/48"),  # NAT64
         ("64:ff9b:1::cb00:71{0}", "64:ff9b:1::/48"),  # NAT64 of a network's own, with 96 bits before the address,
         ("64:ff9b:1:cb00:71:{0}00::", "64:ff9b:1::/48"),  # or with 48

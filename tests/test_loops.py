@@ -28,6 +28,7 @@ from waiting import PATIENCE
 
 from algolia_usertoken import (
     TokenAwareClient,
+    TokenAwareInsightsClient,
     TokenAwareTransporter,
     TokenProvider,
     identity_scope,
@@ -117,6 +118,28 @@ def test_the_transporter_that_was_given_keeps_its_class() -> None:
     assert (type(echo), type(plain)) == (EchoTransporter, Transporter)
 
 
+VIEWED = {"events": [{"eventType": "view", "eventName": "n", "index": "products", "objectIDs": ["1"]}]}
+
+
+def test_the_insights_client_serves_every_loop(algolia: LocalAlgolia) -> None:
+    client = TokenAwareInsightsClient(config=algolia.insights_config(), user_token="u")
+
+    in_three_loops(lambda: client.push_events(VIEWED))
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(client.push_events(VIEWED))
+        loop.close()
+
+    async def push_and_close() -> None:
+        async with client:
+            await client.with_identity("view").push_events(VIEWED)
+
+    asyncio.run(push_and_close())
+    in_three_loops(lambda: client.push_events(VIEWED))
+
+    assert [event.user_token for event in algolia.events] == ["u"] * 5 + ["view"] + ["u"] * 3
+
+
 class Logging(Transporter):
     """A subclass that leaves the session to algoliasearch."""
 
@@ -131,11 +154,11 @@ class OpensItsOwn(Transporter):
     """A subclass that opens its session itself, as one with a CA of its own would."""
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
-        def opened() -> ClientSession:
-            return ClientSession(headers={"x-own": "1"}, connector=TCPConnector())
+        def open_one() -> None:
+            if self._session is None:
+                self._session = ClientSession(headers={"x-own": "1"}, connector=TCPConnector())
 
-        if self._session is None:
-            self._session = opened()
+        open_one()
         return await super().request(*args, **kwargs)
 
 

@@ -8,7 +8,7 @@ from algoliasearch.http.base_config import BaseConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.verb import Verb
 
-from algolia_usertoken.search_request import SearchParameters, search_kind
+from algolia_usertoken.search_request import SEVERAL, SearchParameters, search_kind
 
 
 def options(data: Any = None, query_parameters: dict[str, Any] | None = None) -> RequestOptions:
@@ -103,11 +103,17 @@ def test_other_requests_are_no_searches(verb: str, path: str) -> None:
         ("query", {"params": "query=shoe&userToken=u"}, ["u"]),
         ("query", {"params": "userToken=u&query=shoe"}, ["u"]),
         ("query", {"params": "userToken=a%2Bb%3D"}, ["a+b="]),
-        ("query", {"params": "userToken=first&userToken=last"}, ["last"]),
+        ("query", {"params": "userToken=first&userToken=last"}, [SEVERAL]),
+        ("query", {"params": "userToken=same&userToken=same"}, ["same"]),
+        ("query", {"params": "userToken=&userToken=u"}, ["u"]),
+        ("query", {"params": "query=x&user%54oken=u"}, ["u"]),
+        ("query", {"params": "%75%73%65%72%54%6F%6B%65%6E=u"}, ["u"]),
         ("query", {"params": "userToken="}, [None]),
         ("query", {"params": "xuserToken=u&usertoken=v"}, [None]),
         ("query", {"params": 7}, [None]),
-        ("query", {"userToken": "field", "params": "userToken=string"}, ["field"]),
+        ("query", {"userToken": "field", "params": "userToken=string"}, [SEVERAL]),
+        ("query", {"userToken": "u", "params": "user%54oken=u"}, ["u"]),
+        ("query", {"userToken": "", "params": "userToken=u"}, ["u"]),
         ("query", {"userToken": 7}, [7]),
         ("query", {"query": "userToken", "filters": "userToken:u"}, [None]),
         ("query", {"other": {"userToken": "u"}}, [None]),
@@ -132,7 +138,8 @@ def test_other_requests_are_no_searches(verb: str, path: str) -> None:
         ("run", {"userToken": "u"}, [None]),
         ("run_facet_values", {"params": {"searchQuery": {"userToken": "u"}}}, ["u"]),
         ("run_facet_values", {"params": {"userToken": "u"}}, [None]),
-        ("run_facet_values", {}, []),
+        ("run_facet_values", {}, [None]),
+        ("run_facet_values", {"params": None}, []),
         ("get_query", None, []),
         ("get_browse", None, []),
         # What is no JSON object is for Algolia to judge.

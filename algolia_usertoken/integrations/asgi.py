@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..context import STATE_KEY
+from ..context import STATE_KEY, as_of_now
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
 
@@ -20,6 +20,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["IdentityMiddleware"]
 
+# Requests without a body, so that the server reads nothing on. A WebSocket has no method, and its connection serves no
+# other request.
+_HAVE_NO_BODY = frozenset({"GET", "HEAD", None})
 _SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the most frequent ones
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
@@ -119,6 +122,11 @@ class IdentityMiddleware:
         visit.path = scope.get("path")
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
+        if scope.get("method") not in _HAVE_NO_BODY:
+            # When a connection is read on, asyncio keeps the context in which the server said so, and calls the server
+            # in it from then on: uvicorn begins the next requests of the connection there, which behind a proxy are
+            # those of others. Here they have visits of their own, but what is outside of this middleware has none.
+            receive, send = as_of_now(receive), as_of_now(send)
         visit.enter()
         try:
             await self.app(scope, receive, self._sender(visit, send, scope))

@@ -16,8 +16,8 @@ from .received import (
     ReceivedEvent,
     ReceivedRequest,
     ReceivedSearch,
-    mismatch_in_event,
     mismatch_in_search,
+    mismatches_in_event,
 )
 
 PAGE = pathlib.Path(__file__).with_name("inspector.html")
@@ -168,10 +168,11 @@ class Inspector:
 
     def _take_event(self, event: ReceivedEvent, request: ReceivedRequest) -> None:
         self._events += 1
-        found = (
-            mismatch_in_event(event, query_id, self._answered.get(query_id), self._received.query_ids)
+        found = [
+            mismatch
             for query_id in event.query_ids
-        )
+            for mismatch in mismatches_in_event(event, query_id, self._answered.get(query_id), self._received.query_ids)
+        ]
         user = self._user(event.user_token, True)
         user.events += 1
         if event.authenticated_user_token is not None and len(user.logins) < MAX_VISITORS_PER_USER:
@@ -180,7 +181,7 @@ class Inspector:
         address = _first(request.headers.get("x-forwarded-for"))
         self._note(
             user,
-            [mismatch.explanation for mismatch in found if mismatch is not None],
+            [mismatch.explanation for mismatch in found],
             kind="event",
             at=event.received_at,
             what=f"{event.subtype or event.event_type} “{event.event_name}” in {event.index}",

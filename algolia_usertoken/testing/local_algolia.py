@@ -51,8 +51,8 @@ class LocalAlgolia:
 
     It stands in for the wire, not for relevance: searches match plain words and filters over the records and answer in
     the order in which those were saved; there are no typos, synonyms, rules or ranking, and settings are kept but not
-    interpreted. Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia: the same
-    fields, lengths and status codes, and one bad event refuses its batch.
+    interpreted. Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's
+    published specification: the same fields, lengths, status codes and texts, and one bad event refuses its batch.
 
     It binds the loopback interface only, speaks plain HTTP, runs in one daemon thread and keeps everything in memory:
     the records, and of what it receives the newest `max_received` requests, searches and events each (fewer if the
@@ -220,7 +220,11 @@ class LocalAlgolia:
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """Where searches and events disagree about who the user is; see `Mismatch` for the kinds. Empty is right."""
+        """
+        Where searches and events disagree about who the user is, or an event happened too long after its search.
+
+        See `Mismatch` for the kinds. Empty is right.
+        """
         return self._received.mismatches()
 
     def clear(self) -> None:

@@ -16,8 +16,14 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Generic, Literal, TypeVar
 
+from . import insights_rules
+
 Operation = Literal["search", "browse", "facets", "recommend"]
-MismatchKind = Literal["search_tokens_differ", "event_token_differs", "search_without_token", "unknown_query_id"]
+MismatchKind = Literal[
+    "search_tokens_differ", "event_token_differs", "search_without_token", "unknown_query_id", "event_too_late"
+]
+# How long after its search a click or a conversion still counts in Algolia's click analytics, in seconds.
+_COUNTED_FOR = 3600
 
 _E = TypeVar("_E")
 
@@ -93,18 +99,25 @@ class ReceivedEvent:
     @classmethod
     def of(cls, event: Mapping[str, Any], received_at: float) -> ReceivedEvent:
         """The entry for an event as it was sent; `received_at` in seconds since the epoch."""
-        named = [event.get("queryID"), *(item.get("queryID") for item in event.get("objectData", ()))]
+        fields = insights_rules.fields_of(event)
+        subtype = fields.get("eventSubtype")
         return cls(
             event=event,
-            index=event.get("index", ""),
-            event_name=event["eventName"],
-            event_type=event["eventType"],
-            subtype=event.get("eventSubtype"),
-            user_token=event["userToken"],
-            authenticated_user_token=event.get("authenticatedUserToken"),
-            query_ids=tuple(dict.fromkeys(query_id for query_id in named if query_id is not None)),
+            index=fields.get("index", ""),
+            event_name=fields["eventName"],
+            event_type=fields["eventType"],
+            subtype=subtype if isinstance(subtype, str) else None,  # on a click it may be anything
+            user_token=fields["userToken"],
+            authenticated_user_token=fields.get("authenticatedUserToken"),
+            query_ids=tuple(dict.fromkeys(insights_rules.query_ids_of(event))),
             received_at=received_at,
         )
+
+    @property
+    def _happened_at(self) -> float:
+        """In seconds since the epoch: the time that the event gives, else when it was received."""
+        timestamp = insights_rules.fields_of(self.event).get("timestamp")
+        return self.received_at if timestamp is None else timestamp / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,7 @@ class UserSummary:
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """
-    A disagreement about who the user is.
+    A disagreement between searches and events: about who the user is, or about the time.
 
     `kind` is one of
 
@@ -127,7 +140,9 @@ class Mismatch:
     - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
       (https://support.algolia.com/hc/en-us/articles/9671338778385);
     - `search_without_token`: an event names a search that had no token;
-    - `unknown_query_id`: an event names a search that this server never answered.
+    - `unknown_query_id`: an event names a search that this server never answered;
+    - `event_too_late`: a click or a conversion happened more than one hour after the search that it names, so that
+      Algolia's click analytics does not count it for that search.
     """
 
     kind: MismatchKind
@@ -306,9 +321,7 @@ class Received:
         found = [mismatch for search in searches if (mismatch := mismatch_in_search(search)) is not None]
         for event in events:
             for query_id in event.query_ids:
-                mismatch = mismatch_in_event(event, query_id, answered.get(query_id), self.query_ids)
-                if mismatch is not None:
-                    found.append(mismatch)
+                found += mismatches_in_event(event, query_id, answered.get(query_id), self.query_ids)
         return found
 
     def _both(self) -> tuple[list[ReceivedSearch], list[ReceivedEvent]]:
@@ -316,10 +329,33 @@ class Received:
             return self._searches.all(), self._events.all()
 
 
-def mismatch_in_event(
+def mismatches_in_event(
+    event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
+) -> list[Mismatch]:
+    """What does not fit between an event and the search with the queryID that it names, None being none known."""
+    found = (_wrong_user(event, query_id, search, query_ids), _too_late(event, search))
+    return [mismatch for mismatch in found if mismatch is not None]
+
+
+def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch | None:
+    """An event's own time counts, not that of its delivery, and views are not counted for a search at all."""
+    if search is None or event.event_type == "view" or event._happened_at - search.received_at <= _COUNTED_FOR:
+        return None
+    return Mismatch(
+        "event_too_late",
+        f"the event {event.event_name!r} of user token {_shown(event.user_token)} happened more than one hour "
+        f"after its search for {_shown(search.query)} in {search.index}; Algolia accepts it, but its click analytics "
+        "does not count it for that search. The timestamp must be the time at which the visitor acted, not the time "
+        "of sending; for a visitor who comes back later, search again and use the new queryID, or send "
+        "the event without a queryID",
+        search,
+        event,
+    )
+
+
+def _wrong_user(
     event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
 ) -> Mismatch | None:
-    """What does not fit between an event and the search with the queryID that it names, None being none known."""
     about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
     if search is None:
         # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.

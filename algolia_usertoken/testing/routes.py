@@ -23,6 +23,10 @@ JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
 
 _WRONG_KEY = "Invalid Application-ID or API key"
+_BAD_REQUEST = (
+    b"<html><head><title>400 Bad Request</title></head>"
+    b"<body>Error: Bad Request. Your client has issued a malformed or illegal request.</body></html>"
+)
 
 
 @dataclass(slots=True)
@@ -99,6 +103,8 @@ class Api:
         if not self._may(call):
             return as_error(401, "Invalid credentials") if insights else as_error(403, _WRONG_KEY)
         found = _find(call.method, call.path)
+        if found is None and call.path == "/1/events":
+            return as_error(405, "Method Not Allowed")
         if found is None:
             return as_error(404, f"Path not supported by this API: {call.method} {call.path[:200]}")
         handler, arguments = found
@@ -404,15 +410,15 @@ def delete_object(api: Api, call: Call, name: str, object_id: str) -> Reply:
 @_on("POST", "/1/events")
 def push_events(api: Api, call: Call) -> Reply:
     if len(call.body) > insights_rules.MAX_BODY_BYTES:
-        return as_error(413, "Request body too large: it must be smaller than 2 MB")
+        return as_error(413, "Request Entity Too Large")
     try:
         body = call.decoded()
     except ValueError:
-        return Reply(400, b"<html><head><title>400 Bad Request</title></head><body>Bad Request</body></html>", HTML)
+        return Reply(400, _BAD_REQUEST, HTML)
     wrong = insights_rules.refusal(body, call.received_at)
     if wrong is not None:
         return as_error(422, wrong)
-    of_users = (event for event in body["events"] if not insights_rules.is_usage_report(event))
+    of_users = (event for event in insights_rules.events_of(body) if not insights_rules.is_usage_report(event))
     call.events.extend(ReceivedEvent.of(event, call.received_at) for event in of_users)
     return as_json({"status": 200, "message": "OK"})
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from ..errors import DeliveryError
 from ..events import lifecycle
 from ..search_request import SearchParameters, search_kind
+from . import insights_rules
 from .api_keys import signed_in
 
 _PATIENCE = 2.0  # seconds that queued events are waited for
@@ -120,8 +121,8 @@ def _in_request(method: str, path: str, query_string: str, headers: Mapping[str,
 
 def _in_events(body: bytes) -> Iterator[Seen]:
     try:
-        events = json.loads(body)["events"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        events = insights_rules.events_of(json.loads(body))
+    except (ValueError, RecursionError):
         return
     if isinstance(events, list):
         yield from _in_batch(events)
@@ -134,7 +135,8 @@ def _in_batch(events: Iterable[Any]) -> Iterator[Seen]:
 
 
 def _in_event(event: Mapping[str, Any], where: str) -> Seen:
-    token, login = _text(event.get("userToken")), _text(event.get("authenticatedUserToken"))
+    fields = insights_rules.fields_of(event)
+    token, login = _text(fields.get("userToken")), _text(fields.get("authenticatedUserToken"))
     return Seen(token, login, "POST", _EVENTS, where if token else "no token")
 
 
@@ -159,7 +161,7 @@ def _in_received_search(search: Any) -> Iterator[Seen]:
 
 
 def _in_mapping(source: Mapping[str, Any]) -> Iterator[Seen]:
-    if "eventType" in source or "eventName" in source:
+    if insights_rules.fields_of(source).keys() & {"eventType", "eventName"}:
         yield _in_event(source, "userToken")
     elif isinstance(source.get("events"), list):
         yield from _in_batch(source["events"])

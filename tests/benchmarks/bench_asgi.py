@@ -60,6 +60,8 @@ async def seconds(app: Any, visitors: list[list[tuple[bytes, bytes]]], requests:
         await app(
             {
                 "type": "http",
+                "method": "GET",
+                "path": "/",
                 "scheme": "https",
                 "headers": list(headers),
                 "client": ("203.0.113.7", 50000),

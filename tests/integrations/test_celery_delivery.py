@@ -74,7 +74,7 @@ class TestWorker:
     def test_splits_a_batch_that_is_refused(self, worker_algolia: LocalAlgolia) -> None:
         worker_algolia.clear()
         events = [{**event(number), "userToken": "u"} for number in range(8)]
-        events[5]["colour"] = "red"  # refused by Algolia; the sender's door would not let it in
+        events[5]["eventName"] = ""  # refused by Algolia; the sender's door would not let it in
         body = delivering.delivery._body(events)
 
         delivering.delivery.deliver(Batch(events, body), None)

@@ -29,7 +29,7 @@ from algolia_usertoken import (
     pseudonymous_user_token,
     validate_user_token,
 )
-from algolia_usertoken.identity import as_identity, is_user_token
+from algolia_usertoken.identity import as_identity, is_public_client_ip, is_user_token
 from algolia_usertoken.integrations.visitor import VisitorRules
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -316,15 +316,16 @@ def server() -> Iterator[LocalAlgolia]:
 
 @few
 @given(tokens, addresses)
-def test_a_token_and_an_address_arrive_as_they_are(server: LocalAlgolia, token: str, address: str) -> None:
+def test_a_token_and_a_public_address_arrive_as_they_are(server: LocalAlgolia, token: str, address: str) -> None:
     async def search() -> None:
         async with TokenAwareClient.create_with_config(server.search_config(), forward_client_ip=True) as client:
             await client.search_single_index("products")
 
+    forwarded = address if is_public_client_ip(address) else None  # others say nothing to Algolia
     server.clear()
     with identity_scope(Identity(token, client_ip=address)):
         with TokenAwareClientSync.create_with_config(server.search_config(), forward_client_ip=True) as client:
             client.search_single_index("products")
         asyncio.run(search())
 
-    assert [(search.user_token_header, search.forwarded_for) for search in server.searches] == [(token, address)] * 2
+    assert [(search.user_token_header, search.forwarded_for) for search in server.searches] == [(token, forwarded)] * 2

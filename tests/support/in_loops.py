@@ -198,7 +198,7 @@ def a_client_that_is_dropped_and_never_closed(algolia: LocalAlgolia, client: Tok
 def a_search_when_the_loop_has_closed_its_generators(algolia: LocalAlgolia, client: TokenAwareClient) -> None:
     left: list[Any] = []
 
-    async def rows() -> AsyncIterator[int]:
+    async def rows(close: bool) -> AsyncIterator[int]:
         try:
             yield 1
         finally:
@@ -207,16 +207,20 @@ def a_search_when_the_loop_has_closed_its_generators(algolia: LocalAlgolia, clie
                     break
                 await asyncio.sleep(0)
             await search(client)
+            if close:
+                await client.close()
 
-    async def main() -> None:
+    async def main(close: bool) -> None:
         await search(client)
-        left.append(rows())
-        await anext(left[0])
+        left.append(rows(close))
+        await anext(left[-1])
 
-    asyncio.run(main())
+    asyncio.run(main(True))
+    assert open_sockets(algolia) == 0
+    asyncio.run(main(False))
     asyncio.run(client.close())
 
-    assert len(algolia.searches) == 2
+    assert len(algolia.searches) == 4
     assert open_sockets(algolia) == 0
 
 
@@ -307,6 +311,7 @@ def forked(algolia: LocalAlgolia, client: TokenAwareClient, before: Coroutine[An
             if not child:
                 status = 1
                 try:
+                    loop.run_until_complete(loop.shutdown_asyncgens())  # which closes nothing of the parent's
                     for _ in range(3):
                         asyncio.run(search(client, number))
                     run_bare(search(client, number))

@@ -18,18 +18,19 @@ routes = web.RouteTableDef()
 
 @routes.get("/{visitor}/async/{number}")
 async def in_handler(request: web.Request) -> web.Response:
-    return web.json_response(await shop.search_async(request.path[1:]))
+    return web.json_response(await shop.act_and_search_async(request.path[1:]))
 
 
 @routes.get("/{visitor}/thread/{number}")
 async def in_thread(request: web.Request) -> web.Response:
-    return web.json_response(await asyncio.to_thread(shop.search, request.path[1:]))
+    return web.json_response(await asyncio.to_thread(shop.act_and_search, request.path[1:]))
 
 
 @routes.get("/{visitor}/stream/{number}")
 async def in_stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
+    shop.act(request.path[1:])
     for _ in range(3):
         await shop.search_async(request.path[1:])
         await response.write(b".")
@@ -40,6 +41,7 @@ async def in_stream(request: web.Request) -> web.StreamResponse:
 @routes.get("/{visitor}/body/{number}")
 async def in_body(request: web.Request) -> web.Response:
     async def body() -> AsyncIterator[bytes]:
+        shop.act(request.path[1:])
         for _ in range(3):
             await shop.search_async(request.path[1:])
             yield b"."
@@ -49,6 +51,7 @@ async def in_body(request: web.Request) -> web.Response:
 
 @routes.get("/{visitor}/task/{number}")
 async def in_tasks(request: web.Request) -> web.Response:
+    shop.act(request.path[1:])
     await asyncio.gather(*(shop.search_async(request.path[1:]) for _ in range(2)))
     return web.json_response(shop.seen())
 
@@ -57,6 +60,7 @@ async def in_tasks(request: web.Request) -> web.Response:
 async def in_websocket(request: web.Request) -> web.StreamResponse:
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
+    shop.act(request.path[1:])
     async for _ in websocket:
         await websocket.send_json(await shop.search_async(request.path[1:]))
     return websocket
@@ -64,13 +68,13 @@ async def in_websocket(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/{visitor}/error/{number}")
 async def before_an_error(request: web.Request) -> web.Response:
-    await shop.search_async(request.path[1:])
+    await shop.act_and_search_async(request.path[1:])
     raise ZeroDivisionError
 
 
 @routes.get("/{visitor}/crash/{number}")
 async def before_a_crash(request: web.Request) -> web.Response:
-    await shop.search_async(request.path[1:])
+    await shop.act_and_search_async(request.path[1:])
     raise RuntimeError("a crash that is meant")
 
 

@@ -173,6 +173,78 @@ def test_an_event_of_a_forgotten_search(
     assert algolia.mismatches() == []
 
 
+HOUR = 3600 * 1000
+
+
+@pytest.mark.parametrize("fields", [{"eventType": "click", "positions": [1]}, {"eventType": "conversion"}])
+def test_an_event_more_than_one_hour_after_its_search(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync, fields: dict[str, Any]
+) -> None:
+    found = client.search_single_index("products", {"userToken": "u-1", "query": "hat", "clickAnalytics": True})
+    searched_at = int(algolia.searches[0].received_at * 1000)
+    event = view("u-1", queryID=found.query_id, **fields)
+
+    insights.push_events({"events": [{**event, "timestamp": searched_at + HOUR}]})
+    assert algolia.mismatches() == []
+    insights.push_events({"events": [{**event, "timestamp": searched_at + HOUR + 2}]})
+
+    (mismatch,) = algolia.mismatches()
+    assert mismatch.kind == "event_too_late"
+    assert (mismatch.search, mismatch.event) == (algolia.searches[0], algolia.events[1])
+    assert "more than one hour after its search for 'hat' in products" in mismatch.explanation
+
+
+def test_a_purchase_is_late_for_one_of_its_searches(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    searches = []
+    for _ in range(2):
+        searches.append(client.search_single_index("products", {"userToken": "u-1", "clickAnalytics": True}))
+        clock[0] += 3000
+    purchase = view(
+        "u-1",
+        eventSubtype="purchase",
+        objectIDs=["hat", "shoe"],
+        objectData=[{"queryID": search.query_id} for search in searches],
+    )
+
+    insights.push_events({"events": [purchase]})  # without a timestamp: now
+    clock[0] += 10 * 3600
+    insights.push_events({"events": [{**purchase, "timestamp": int((clock[0] - 11 * 3600) * 1000)}]})  # delivered late
+
+    assert [(mismatch.kind, mismatch.search) for mismatch in algolia.mismatches()] == [
+        ("event_too_late", algolia.searches[0])
+    ]
+
+
+def test_views_and_events_without_their_search_are_never_late(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    found = client.search_single_index("products", {"userToken": "u-1", "clickAnalytics": True})
+    later = int(time.time() * 1000) + 2 * HOUR
+    insights.push_events(
+        {
+            "events": [
+                view("u-1", eventType="view", queryID=found.query_id, timestamp=later),
+                view("u-1", timestamp=later),
+                view("u-1", queryID="message_1", timestamp=later),
+            ]
+        }
+    )
+    assert algolia.mismatches() == []
+
+
+def test_an_event_that_is_late_and_of_another_user_is_told_twice(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
+    found = client.search_single_index("products", {"userToken": "u-1", "clickAnalytics": True})
+    later = int(time.time() * 1000) + 2 * HOUR
+    insights.push_events({"events": [view("u-2", queryID=found.query_id, timestamp=later)]})
+    assert [mismatch.kind for mismatch in algolia.mismatches()] == ["event_token_differs", "event_too_late"]
+
+
 def test_a_search_with_two_tokens(ask: Ask, algolia: LocalAlgolia, client: SearchClientSync) -> None:
     ask("POST", QUERY, {"userToken": "u-2"}, {"X-Algolia-UserToken": "u-1"})
     key = client.generate_secured_api_key(algolia.api_key, {"userToken": "u-3"})
