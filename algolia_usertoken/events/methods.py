@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ..identity import Identity
-from .model import Event
+from .model import Amount, Event, ObjectData, ObjectID
 
 
 class EventMethods:
@@ -15,6 +15,9 @@ class EventMethods:
 
     Each returns True where the event was accepted, and False where it was refused at the door (invalid, nobody's, of a
     visitor who opted out) or dropped. More than 20 objects or filters become several events of at most 20.
+
+    Lists may be tuples, generators or other iterables, but no texts. Object ids may be ints and UUIDs, amounts
+    `Decimal`, the items of `object_data` models of pydantic, names lazy texts of Django, and numbers numpy's.
 
     Keywords on all:
         identity: Whose event it is; by default the provider's answer, now.
@@ -37,7 +40,7 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         positions: Iterable[int],
         query_id: str,
         *,
@@ -59,7 +62,7 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         *,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -77,7 +80,7 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         *,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -95,7 +98,7 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         *,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -118,7 +121,7 @@ class EventMethods:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A click on filters, each `facet:value`, URL-encoded."""
+        """A click on filters, each `facet:value`, its parts URL-encoded, or all of it: `brand%3AAcme`."""
         event: Event = {
             "eventType": "click",
             "eventName": event_name,
@@ -136,7 +139,7 @@ class EventMethods:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Filters were seen, each `facet:value`, URL-encoded."""
+        """Filters were seen; see `clicked_filters`."""
         event: Event = {
             "eventType": "view",
             "eventName": event_name,
@@ -154,7 +157,7 @@ class EventMethods:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A conversion under filters, each `facet:value`, URL-encoded."""
+        """A conversion under filters; see `clicked_filters`."""
         event: Event = {
             "eventType": "conversion",
             "eventName": event_name,
@@ -167,7 +170,7 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         query_id: str,
         *,
         identity: Identity | str | None = None,
@@ -187,17 +190,20 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         *,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
-        value: float | str | None = None,
+        object_data: Iterable[ObjectData] | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Objects that no search led to were put into the cart.
 
-        `object_data` has a price, discount and quantity per object; `value` is the total, in `currency` (ISO 4217).
+        `object_data` has a price (final: the discount is off already), discount and quantity per object; `value` is the
+        total, in `currency` (ISO 4217). Where there are more than 20 objects, and so several events, and each item has
+        a price and a quantity, the `value` of each event is the sum of its own, and the first also has what `value` has
+        beyond them all, as for shipping; else the first has all of it.
         """
         event: Event = {
             "eventType": "conversion",
@@ -213,11 +219,11 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         query_id: str,
         *,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
-        value: float | str | None = None,
+        object_data: Iterable[ObjectData] | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -238,10 +244,10 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
+        object_ids: Iterable[ObjectID],
         *,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
-        value: float | str | None = None,
+        object_data: Iterable[ObjectData] | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -261,17 +267,18 @@ class EventMethods:
         self,
         event_name: str,
         index_name: str,
-        object_ids: Iterable[str],
-        object_data: Iterable[Mapping[str, Any]],
+        object_ids: Iterable[ObjectID],
+        object_data: Iterable[ObjectData],
         *,
-        value: float | str | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Search results were bought. `object_data` has one item per object, each with its search's `queryID`.
+        """Search results were bought, and perhaps other things with them, in one transaction.
 
-        What no search led to belongs into an event of its own, see `purchased_object_ids`.
+        `object_data` has one item per object, with the `queryID` of the search that led to it, where one did: to one
+        object at least, else see `purchased_object_ids`. Only those with a `queryID` count as revenue of a search.
         """
         event: Event = {
             "eventType": "conversion",

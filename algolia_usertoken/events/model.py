@@ -16,7 +16,8 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
 
 from ..errors import InvalidEventError, InvalidUserTokenError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, validate_user_token
@@ -24,6 +25,18 @@ from . import plain
 
 Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
+ObjectID: TypeAlias = str | int | UUID
+Amount: TypeAlias = float | str | Decimal
+
+
+class Model(Protocol):
+    """A model of pydantic, as algoliasearch's own."""
+
+    def model_dump(self, *, by_alias: bool) -> dict[str, Any]:
+        """What it holds, by the names of the API."""
+
+
+ObjectData: TypeAlias = Mapping[str, Any] | Model
 
 MAX_OBJECTS = 20
 MAX_AGE = 30 * 24 * 60 * 60 * 1000  # milliseconds
@@ -31,8 +44,8 @@ _LIST_TYPES = (list, tuple)
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. One
-# whose letters are in another case is put right, as it may be read as the field, also where that is another type's.
+# The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. A
+# name whose letters are in another case is put right, as it may be read as the field, also if that is another type's.
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
 _OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
 _OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}

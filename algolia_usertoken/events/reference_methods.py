@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from ..errors import InvalidEventError
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider
-from .model import Event, as_list, check_same_length, of_event, quoted
+from .model import Amount, Event, ObjectData, as_list, check_same_length, of_event, quoted
 from .plain import mapping
 from .references import HitReference, is_old, token_of
 from .results import references_in
@@ -34,7 +34,7 @@ class ReferenceMethods:
         references: Sequence[HitReference],
         identity: Identity | str | None,
         timestamp: datetime | int | None,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
+        object_data: Iterable[ObjectData] | None = None,
     ) -> bool:
         raise NotImplementedError
 
@@ -100,8 +100,8 @@ class ReferenceMethods:
         self,
         event_name: str,
         *references: HitReference,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
-        value: float | str | None = None,
+        object_data: Iterable[ObjectData] | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -119,8 +119,8 @@ class ReferenceMethods:
         self,
         event_name: str,
         *references: HitReference,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
-        value: float | str | None = None,
+        object_data: Iterable[ObjectData] | None = None,
+        value: Amount | None = None,
         currency: str | None = None,
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
@@ -137,7 +137,7 @@ def events_after(
     event: Event,
     references: Sequence[HitReference],
     identity: Identity | None,
-    object_data: Iterable[Mapping[str, Any]] | None,
+    object_data: Iterable[ObjectData] | None,
 ) -> list[Event]:
     """`event` about the objects of `references`, once per index and query.
 
@@ -228,6 +228,6 @@ def _with_query_id(item: Any, query_id: str | None) -> Any:
     return own if query_id is None else {**own, "queryID": query_id}
 
 
-def _paid(value: float | str | None, currency: str | None) -> Event:
+def _paid(value: Amount | None, currency: str | None) -> Event:
     paid = {"value": value, "currency": currency}
     return {name: each for name, each in paid.items() if each is not None}

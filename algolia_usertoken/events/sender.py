@@ -20,7 +20,17 @@ from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
 from .methods import EventMethods
-from .model import Event, attribute, check_after_search, event_time, own_copy, share, split, unreadable
+from .model import (
+    Event,
+    ObjectData,
+    attribute,
+    check_after_search,
+    event_time,
+    own_copy,
+    share,
+    split,
+    unreadable,
+)
 from .reference_methods import ReferenceMethods, come_late, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
@@ -142,6 +152,9 @@ class EventSender(EventMethods, ReferenceMethods):
     ) -> bool:
         """Queue an Insights event, given as the API takes it (camelCase keys); what is None is left out.
 
+        Fields that such an event does not have pass, whatever they hold, as Algolia takes them. A name in snake case is
+        refused; one whose letters are in another case (`objectIds`) is put right.
+
         Args:
             event: The event; it is not changed. Its own `userToken` and `timestamp` win.
             identity: Whose event it is; by default the provider's answer, now.
@@ -205,7 +218,7 @@ class EventSender(EventMethods, ReferenceMethods):
         references: Sequence[HitReference],
         identity: Identity | str | None,
         timestamp: datetime | int | None,
-        object_data: Iterable[Mapping[str, Any]] | None = None,
+        object_data: Iterable[ObjectData] | None = None,
     ) -> bool:
         events = [event]
         failure: UserTokenError | None = None
