@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from algolia_usertoken import Identity, InvalidUserTokenError, browser, identity_scope
+from algolia_usertoken import Identity, InvalidUserTokenError, TokenProvider, browser, identity_scope
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 
@@ -98,3 +98,12 @@ class TestScript:
 
         assert script.__html__() == script
         assert isinstance(script, str)
+
+
+def test_a_provider_is_asked_so_that_the_page_knows_whom_its_resolve_finds() -> None:
+    provider = TokenProvider(resolve=lambda: "anonymous-1")
+
+    assert browser.settings(provider) == {"useCookie": True, "userToken": "anonymous-1"}
+    assert '"anonymous-1"' in browser.script(provider)
+    assert browser.settings(TokenProvider()) == browser.settings(Identity())
+    assert "userToken" not in browser.settings()

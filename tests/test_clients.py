@@ -1275,6 +1275,19 @@ def test_secured_api_key_works(algolia: LocalAlgolia, sync_client: TokenAwareCli
     assert users(algolia) == ["u"]
 
 
+async def test_transformation_options_of_an_async_view_leave_its_parent_alone(algolia: LocalAlgolia) -> None:
+    async with TokenAwareClient.create_with_config(algolia.search_config(), user_token="u-1") as client:
+        await client.set_transformation_options(transformation_options(algolia))
+        parents = client._ingestion_transporter
+        view = client.with_identity("u-2")
+
+        await view.set_transformation_options(transformation_options(algolia))
+
+        assert client._ingestion_transporter is parents
+        assert view._ingestion_transporter is not parents
+        await view._ingestion_transporter.close()
+
+
 def test_transformation_options_of_a_view_leave_its_parent_alone(algolia: LocalAlgolia) -> None:
     with TokenAwareClientSync.create_with_config(algolia.search_config(), user_token="u-1") as client:
         client.set_transformation_options(transformation_options(algolia))

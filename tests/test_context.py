@@ -24,7 +24,7 @@ from algolia_usertoken import (
     set_authenticated_user_token,
     set_user_token,
 )
-from algolia_usertoken.context import LOGGED_OUT, STATE_KEY, RequestFrame, current_request
+from algolia_usertoken.context import LOGGED_OUT, STATE_KEY, RequestFrame, as_of_now, current_request
 
 
 @pytest.fixture(autouse=True)
@@ -1063,3 +1063,61 @@ class TestLogout:
             assert in_a_thread(bound) == Identity("resolved")
             assert in_a_thread(bind(TokenProvider("nightly-report").identity)) == Identity()
             assert in_a_thread(bind(current_identity, self.resolving)) == Identity("resolved")
+
+
+async def test_the_request_ends_in_a_copy_of_its_context_too() -> None:
+    frame = RequestFrame(Identity("visitor"))
+    frame.enter()
+    copied = contextvars.copy_context()
+
+    def leave_after_a_login_in_a_thread() -> Identity | None:
+        login("user")
+        frame.leave()
+        return current_identity()
+
+    assert await asyncio.to_thread(copied.run, leave_after_a_login_in_a_thread) is None
+
+
+async def test_what_runs_as_of_now_sees_nobody_who_came_later() -> None:
+    async def who() -> Identity | None:
+        return current_identity()
+
+    before = as_of_now(who)
+    with identity_scope("visitor"):
+        assert await before() is None
+        assert current_identity() == Identity("visitor")
+
+
+def test_a_task_of_trio_that_sets_a_user_keeps_it_to_itself() -> None:
+    trio = pytest.importorskip("trio")
+    seen = {}
+
+    async def set_and_look(token: str) -> None:
+        set_user_token(token)
+        await trio.sleep(0)
+        identity = current_identity()
+        seen[token] = identity.user_token if identity is not None else None
+
+    async def serve() -> None:
+        with request() as frame:
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    nursery.start_soon(set_and_look, f"u-{number}")
+            assert frame.identity == Identity("visitor")
+            await trio.to_thread.run_sync(login, "user")
+            assert current_identity() == Identity("visitor", "user")
+
+    trio.run(serve)
+
+    assert seen == {f"u-{number}": f"u-{number}" for number in range(10)}
+
+
+def test_where_trio_is_loaded_but_does_not_run_a_thread_has_no_event_loop() -> None:
+    pytest.importorskip("trio")
+
+    def serve() -> RequestFrame:
+        with request() as frame:
+            contextvars.copy_context().run(login, "user")
+        return frame
+
+    assert contextvars.copy_context().run(serve).identity == Identity("visitor", "user")

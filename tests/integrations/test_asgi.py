@@ -315,3 +315,51 @@ class TestLitestar:
             answers = [(await client.get(path)).json() for path in ("/", "/async")]
 
         assert answers == [browser.settings(TOKEN)] * 2
+
+
+class Uninspectable:
+    """An application without a signature, as some that are written in C."""
+
+    __signature__ = "none"
+
+    async def __call__(self, *arguments: Any) -> None:
+        pass
+
+
+def test_an_application_that_does_not_say_what_it_takes_is_believed() -> None:
+    IdentityMiddleware(Uninspectable())
+
+
+async def test_what_the_server_does_while_it_reads_a_body_is_done_as_before_the_request() -> None:
+    seen: list[Identity | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(current_identity())
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> dict[str, Any]:
+        seen.append(current_identity())
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        seen.append(current_identity())
+
+    headers = [(b"cookie", f"_ALGOLIA={TOKEN}".encode())]
+    await IdentityMiddleware(app)({"type": "http", "method": "POST", "headers": headers}, receive, send)
+
+    assert seen == [Identity(TOKEN), None, None]
+
+
+async def test_an_address_that_the_outer_one_knows_stays_where_the_inner_one_gives_a_cookie() -> None:
+    seen: list[Identity | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(current_identity())
+
+    nested = IdentityMiddleware(IdentityMiddleware(app, set_cookie=True), client_ip=True)
+    await nested({"type": "http", "method": "GET", "headers": [], "client": ("203.0.113.7", 1)}, None, None)  # type: ignore[arg-type]
+
+    assert seen[0] is not None
+    assert seen[0].client_ip == "203.0.113.7"
+    assert str(seen[0].user_token).startswith("anonymous-")

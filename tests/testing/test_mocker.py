@@ -283,6 +283,16 @@ def test_what_a_route_lets_through_goes_out() -> None:
         assert [one.user_token for one in algolia.searches] == ["sync", "async", "async"]
 
 
+async def test_what_a_route_lets_through_goes_out_of_algoliasearchs_own_client_too() -> None:
+    with LocalAlgolia() as algolia, respx.mock(using="algolia") as router:
+        algolia.save_objects("products", [{"objectID": "1"}])
+        router.route(host="127.0.0.1").pass_through()
+        config = algolia.search_config()
+        async with SearchClient.create_with_config(config) as client:
+            assert (await search(client)).nb_hits == 1
+            assert (await search(client)).nb_hits == 1
+
+
 async def test_the_http_of_others_is_left_alone() -> None:
     with LocalAlgolia() as algolia, respx.mock(using="algolia", assert_all_called=False) as router:
         router.route().respond(500)
