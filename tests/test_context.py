@@ -1121,3 +1121,14 @@ def test_where_trio_is_loaded_but_does_not_run_a_thread_has_no_event_loop() -> N
         return frame
 
     assert contextvars.copy_context().run(serve).identity == Identity("visitor", "user")
+
+
+def test_a_program_without_trio_has_no_event_loop_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "trio", raising=False)
+
+    def serve() -> RequestFrame:
+        with request() as frame:
+            contextvars.copy_context().run(login, "user")
+        return frame
+
+    assert contextvars.copy_context().run(serve).identity == Identity("visitor", "user")

@@ -12,14 +12,23 @@ from urllib.parse import parse_qsl
 import pytest
 from algoliasearch.composition.client import CompositionClient, CompositionClientSync
 from algoliasearch.composition.config import CompositionConfig
+from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
+from algoliasearch.http.verb import Verb
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
 from algoliasearch.search.config import SearchConfig
 
-from algolia_usertoken import Identity, TokenAwareClientSync, TokenProvider, identity_scope, make_token_aware
+from algolia_usertoken import (
+    Identity,
+    TokenAwareClientSync,
+    TokenAwareTransporterSync,
+    TokenProvider,
+    identity_scope,
+    make_token_aware,
+)
 from algolia_usertoken.search_request import search_kind
 
 CLIENTS: dict[str, tuple[type[Any], type[Any], type[Any]]] = {
@@ -215,6 +224,18 @@ def test_nothing_is_added_where_a_secured_key_names_a_user() -> None:
 
     assert search({"query": "x"}, key=bound) == {"query": "x"}
     assert search({"query": "x"}, key=other) == {"query": "x", **NO_ANALYTICS}
+
+
+def test_a_request_without_a_key_is_nobodys_too() -> None:
+    config = SearchConfig("APP", "key")
+    transporter = TokenAwareTransporterSync(
+        EchoTransporterSync(config), TokenProvider(), searches_without_user="no_analytics"
+    )
+    answer = transporter.request(
+        Verb.POST, "/1/indexes/products/query", RequestOptions(config, data="{}", timeouts={"read": 1}), True
+    )
+
+    assert json.loads(answer.data) == NO_ANALYTICS
 
 
 def test_of_a_multi_query_those_that_name_nobody_are_left_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import itertools
 import logging
 import pickle
 import re
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -717,3 +718,58 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
         other.join()
         assert events.flush(20)
         assert len(delivery.events) == 1
+
+
+# -- Whatever is given -------------------------------------------------------------------------------------------------
+
+
+class Raises(Mapping[str, Any]):
+    """A mapping, and an iterable, that raises whatever is asked of it, with something personal in the error."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise ZeroDivisionError("jane@example.com")
+
+    def __iter__(self) -> Iterator[str]:
+        raise ZeroDivisionError("jane@example.com")
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Unreadable:
+    def __iter__(self) -> Iterator[str]:
+        raise ZeroDivisionError("jane@example.com")
+
+
+class BadTime(datetime):
+    """A time that cannot be read."""
+
+    def utcoffset(self) -> Any:
+        raise ZeroDivisionError("jane@example.com")
+
+
+VIEW = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": ["1"], "userToken": "u-1"}
+NOW = BadTime(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda events: events.send(Raises()),
+        lambda events: events.send(VIEW, timestamp=NOW),
+        lambda events: events.send({**VIEW, "objectIDs": Unreadable()}),
+        lambda events: events.send({**VIEW, "more": Raises()}),
+        lambda events: events.viewed_object_ids("Seen", "products", ["1"], identity="u-1", timestamp=NOW),
+        lambda events: events.viewed_object_ids("Seen", "products", Unreadable(), identity="u-1"),
+        lambda events: events.viewed_object_ids("Seen", "products", itertools.repeat("1"), identity="u-1"),
+        lambda events: events.added_to_cart_object_ids("A", "p", ["1"], object_data=[Raises()], identity="u-1"),
+        lambda events: events.clicked("C", HitReference(None, "products", "1"), identity="u-1", timestamp=NOW),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_refused_by_an_error_of_ours(delivery: MemoryDelivery, send: Any) -> None:
+    with EventSender(delivery=delivery, strict=True) as events:
+        with pytest.raises(InvalidEventError) as caught:
+            send(events)
+        assert "jane" not in str(caught.value)
+        assert caught.value.__cause__ is caught.value.__context__ is None
+        assert events.stats.accepted == 0

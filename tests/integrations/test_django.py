@@ -342,6 +342,7 @@ class TestSettings:
             ({7: True}, "unknown key; known are"),
             ({"CLIENT_IP": 1}, "client_ip must be True or False, not int"),
             ({"COOKIE": "a b"}, "cookie cannot be the name of a cookie"),
+            ({"OPTED_OUT": "jane@example.com"}, r"\['OPTED_OUT'\]: it does not look like the dotted path"),
             ({"OPTED_OUT": "shop_django.no_such_name"}, "OPTED_OUT.*no_such_name"),
             ({"SET_COOKIE": "no_such_module.name"}, "SET_COOKIE.*no_such_module"),
             ({"AUTHENTICATED_USER_TOKEN": "shop_django.HERE"}, "authenticated_user_token must be a function"),

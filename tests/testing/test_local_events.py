@@ -11,7 +11,7 @@ import pytest
 from algoliasearch.http.exceptions import RequestException
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 
-from algolia_usertoken.testing import LocalAlgolia, assert_same_identity
+from algolia_usertoken.testing import LocalAlgolia, assert_same_identity, insights_rules
 
 Ask = Callable[..., Any]
 QUERY_ID = "0123456789abcdef0123456789abcdef"
@@ -566,3 +566,8 @@ def test_deleting_a_user_token_erases_its_events(algolia: LocalAlgolia, insights
     insights.push_events({"events": [objects(userToken="a/b"), objects(userToken="c")]})
     assert insights.delete_user_token_with_http_info("a/b").status_code == 200
     assert [received.user_token for received in algolia.events] == ["c"]
+
+
+def test_what_is_no_object_has_no_events() -> None:
+    assert insights_rules.events_of([]) is None
+    assert insights_rules.events_of({"Events": [1]}) == [1]
