@@ -15,7 +15,6 @@ from algoliasearch.composition.config import CompositionConfig
 from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
-from algoliasearch.http.verb import Verb
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.search.client import SearchClient, SearchClientSync
@@ -231,11 +230,9 @@ def test_a_request_without_a_key_is_nobodys_too() -> None:
     transporter = TokenAwareTransporterSync(
         EchoTransporterSync(config), TokenProvider(), searches_without_user="no_analytics"
     )
-    answer = transporter.request(
-        Verb.POST, "/1/indexes/products/query", RequestOptions(config, data="{}", timeouts={"read": 1}), True
-    )
+    options = RequestOptions(config, data="{}")
 
-    assert json.loads(answer.data) == NO_ANALYTICS
+    assert json.loads(transporter.apply_identity("POST", "/1/indexes/products/query", options).data) == NO_ANALYTICS
 
 
 def test_of_a_multi_query_those_that_name_nobody_are_left_out() -> None:
