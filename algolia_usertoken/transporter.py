@@ -26,7 +26,7 @@ from typing_extensions import Self
 
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import Identity, is_public_client_ip, is_user_token
-from .provider import TokenProvider
+from .provider import TokenProvider, check_provider
 from .search_request import AB_TEST, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
@@ -192,8 +192,7 @@ class _TokenAware:
         forward_client_ip: bool = False,
         searches_without_user: SearchesWithoutUser = "count",
     ) -> None:
-        if not isinstance(token_provider, TokenProvider):
-            raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
+        check_provider(token_provider)
         _check_choice("user_token_in", user_token_in, UserTokenIn)
         _check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
         _check_choice("searches_without_user", searches_without_user, SearchesWithoutUser)
