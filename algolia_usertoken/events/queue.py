@@ -1,0 +1,411 @@
+"""The core of the sender, without I/O: what is taken and not settled, when to send what, and what has become of it.
+
+It has no thread, lock, clock, file or socket, draws no random number, and does not look into events. A driver tells it
+what has happened (events taken, an answer, the time, a flush) and does what it says next: `Take`, `Post`, `Wait`. The
+drivers are the threads of the sender (`worker.py`), a Celery worker (`integrations/celery.py`) and a simulation.
+
+How it decides:
+
+- Events are numbered by their place in the queue, so `flush` knows which came before it.
+- A group of events that gets no answer about itself is sent again after a pause, until its patience ends. The pause
+  holds for the way too: nobody sends meanwhile. After three failures of one group another one is tried; where that one
+  succeeds, the first has its pauses for itself; where it fails, nothing new is taken before something succeeds.
+- A refused group becomes suspects (`suspects.py`), which take turns with fresh events.
+- What is concluded (`Done`) counts only when the driver says that it has been reported: `settled`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+
+from . import retries
+from .in_flight import Action, Counts, Done, InFlight, Post, Take, Taken, Wait
+from .retries import Answer
+from .suspects import Event, Search, Suspect, Suspects
+
+FAILURES_BEFORE_ANOTHER = 3  # of one group, before another group is tried
+MOST_HELD = 64  # groups that were taken and wait for another attempt
+SHORTEST_BREAK_S = 0.1  # after an answer, also where a flush ends a pause
+
+
+class Core:
+    """See the module.
+
+    Args:
+        batch_size: Events per request.
+        batch_bytes: Bytes per request, those between the events not counted.
+        flush_interval: Seconds that an event waits for others to share its request.
+        max_retry_time: Seconds after which a group that gets no answer about itself is given up.
+        max_suspect_bytes: How much may be set aside before nothing new is taken.
+        site_of: The call site of an event.
+        size_of: The bytes of an event.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        flush_interval: float,
+        max_retry_time: float,
+        max_suspect_bytes: int,
+        site_of: Callable[[Event], Hashable],
+        size_of: Callable[[Event], int] = len,
+    ) -> None:
+        self.counts = Counts()
+        self.taken = 0  # events that have left the queue: the place of the next one
+        self.open = 0  # of those, the ones that are not settled
+        self._batch_size = batch_size
+        self._batch_bytes = batch_bytes
+        self._flush_interval = flush_interval
+        self._max_retry_time = max_retry_time
+        self._max_suspect_bytes = max_suspect_bytes
+        self._size_of = size_of
+        self._suspects = Suspects(site_of, size_of, most_events=batch_size, most_bytes=batch_bytes)
+        self._takens: deque[Taken] = deque()  # in the order of their places
+        self._taking = 0  # events that a driver takes out of the queue right now, at most
+        self._ready: deque[InFlight] = deque()  # fresh groups that were taken
+        self._again: list[InFlight] = []  # groups that wait for another attempt, the one that failed last is the last
+        self._on_their_way: set[InFlight] = set()
+        self._flush_to = 0  # the place of the first event that may wait
+        self._last_answer = -math.inf
+        self._way_until = -math.inf  # before then nobody sends
+        self._way_failures = 0  # in a row
+        self._failing: set[InFlight] = set()  # groups that have failed since something succeeded
+        self._turn = 0  # whose it is: fresh groups', suspects', groups' that have failed often
+
+    # What to do.
+
+    def next(self, now: float, waiting: int, since: float) -> Action:
+        """What to do now.
+
+        Args:
+            now: Monotonic seconds.
+            waiting: Events in the queue.
+            since: Since when the first of them waits.
+        """
+        if self._way_until > now:
+            return Wait(self._way_until)
+        impatient = self._due_again(now, most_failures=FAILURES_BEFORE_ANOTHER - 1)
+        if impatient is not None:
+            return self._post_again(impatient, now)
+        turns: list[Callable[[], Action | None]] = [
+            lambda: self._next_fresh(now, waiting, since),
+            lambda: self._next_suspects(now),
+            lambda: self._next_again(now),
+        ]
+        for turn in (self._turn, self._turn + 1, self._turn + 2):
+            action = turns[turn % 3]()
+            if action is not None:
+                self._turn = (turn + 1) % 3
+                return action
+        return Wait(self._next_time(now, waiting, since))
+
+    def took(
+        self,
+        events: Sequence[Event],
+        gone: int,
+        now: float,
+        since: float | None = None,
+        *,
+        attempts: int = 0,
+        first_sent: float | None = None,
+    ) -> None:
+        """These events have left the queue; `gone` others have left it otherwise, and are not ours any more.
+
+        Args:
+            events: The events.
+            gone: How many others.
+            now: Monotonic seconds.
+            since: Since when the first of them waits.
+            attempts: How often another process has sent them already.
+            first_sent: When it did so first, in the same seconds as `now`.
+        """
+        self._taking = 0
+        self.taken += gone
+        if not events:
+            return
+        taken = Taken(self.taken, len(events), now if since is None else since)
+        self._takens.append(taken)
+        self.taken += len(events)
+        self.open += len(events)
+        for part in self._parts(events):
+            group = InFlight(part, taken=taken)
+            group.attempts = group.backoff = attempts
+            group.first_sent = first_sent
+            self._ready.append(group)
+
+    def confirmed(self, group: InFlight, kept: Sequence[Event]) -> bool:
+        """Of a group on its way, these are still ours, and the others will be delivered by somebody else.
+
+        Returns:
+            Whether there is anything left to send.
+        """
+        if len(kept) == len(group.events):
+            return True
+        if not group.abandoned:
+            mine = set(map(id, kept))
+            if group.taken is not None:
+                self._settle_events(group.taken, len(group.events) - len(mine))
+            for suspect in group.suspects:
+                if id(suspect.event) not in mine:
+                    self._settle_events(suspect.taken, 1)
+            group.suspects = [suspect for suspect in group.suspects if id(suspect.event) in mine]
+            if group.search is not None:
+                group.search.suspects = list(group.suspects)
+        group.events = kept
+        if not kept:
+            self._leave(group)
+            if group.search is not None and not group.abandoned:
+                self._suspects.returned(group.search)
+        return bool(kept)
+
+    # What came of it.
+
+    def answered(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
+        """What came of sending `group`; `luck` is a random number in [0, 1)."""
+        self._last_answer = now
+        self._on_their_way.discard(group)
+        if group.abandoned:
+            self._failing.discard(group)
+            return []
+        if answer.kind in ("retry", "unauthorized"):
+            return self._failed(group, answer, now, luck)
+        self._leave(group)
+        if answer.kind == "fatal":
+            if group.search is not None:
+                self._suspects.returned(group.search)
+            return [Done("failed", group, answer.error)]
+        self._way_failures = 0
+        self._way_until = -math.inf
+        self._failing.clear()
+        if answer.kind == "delivered":
+            if group.search is None:
+                self._suspects.clear(group.events)
+            else:
+                self._suspects.accepted(group.search)
+            return [Done("delivered", group, None)]
+        return self._refused(group, answer.error, now)
+
+    def settled(self, done: Done) -> None:
+        """What `answered` or `give_up` has concluded was reported: now it counts."""
+        group, number = done.group, len(done.group.events)
+        if group.taken is not None:
+            self._settle_events(group.taken, number)
+        for suspect in group.suspects:
+            self._settle_events(suspect.taken, 1)
+        counts = self.counts
+        if done.outcome == "delivered":
+            counts.delivered += number
+        elif done.outcome == "rejected":
+            counts.rejected += number
+        else:
+            counts.failed += number
+
+    def written_off(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
+        """There will be no answer in time: as if `answer` had come; what comes later is not listened to."""
+        twin = InFlight(group.events, taken=group.taken, suspects=group.suspects, search=group.search)
+        twin.attempts, twin.backoff, twin.first_sent = group.attempts, group.backoff, group.first_sent
+        group.abandoned = True
+        self._leave(group)
+        return self.answered(twin, answer, now, luck)
+
+    def returned(self, group: InFlight, now: float) -> None:
+        """A group on its way was not sent after all, or it is not known: it will be, at once."""
+        self._on_their_way.discard(group)
+        if not group.abandoned:
+            group.until = now
+            self._again.append(group)
+
+    # Flush, close, and the end.
+
+    def flush(self, now: float, waiting: int) -> int:
+        """Wait for nothing any more: not for others to share a request, nor for a pause to end.
+
+        Returns:
+            The place up to which all must be settled for the flush to be done.
+        """
+        target = self.taken + self._taking + waiting
+        self._flush_to = max(self._flush_to, target)
+        soon = max(now, self._last_answer + SHORTEST_BREAK_S)
+        self._way_until = min(self._way_until, soon)
+        self._way_failures = 0
+        for group in self._again:
+            group.until = min(group.until, soon)
+            group.backoff = 0
+        for group in self._on_their_way:
+            group.backoff = 0
+        self._suspects.hurry()
+        return target
+
+    def is_settled(self, target: int, waiting: int) -> bool:
+        """Whether all up to `target` is settled."""
+        up_to = self._takens[0].first if self._takens else self.taken
+        return up_to >= target or not (waiting or self.open or self._taking)
+
+    def oldest(self, waiting: int, since: float) -> float | None:
+        """Since when the oldest event that is not settled waits."""
+        if self._takens:
+            return self._takens[0].since
+        return since if waiting else None
+
+    def give_up(self, rest: Sequence[Event]) -> InFlight:
+        """All that is not settled, `rest` of the queue included, as one group; what was on its way counts no more.
+
+        Concluded groups that are being reported are not in it.
+        """
+        if rest:
+            self.took(rest, 0, 0.0)
+        held = [*self._on_their_way, *self._again, *self._ready]
+        suspects = self._suspects.take_all()
+        for group in held:
+            group.abandoned = True
+            suspects += group.suspects
+            if group.search is not None:
+                suspects += group.search.rest
+            if group.taken is not None:
+                suspects += [Suspect(event, group.taken) for event in group.events]
+        self._on_their_way.clear()
+        self._again.clear()
+        self._ready.clear()
+        self._failing.clear()
+        return InFlight([suspect.event for suspect in suspects], suspects=suspects)
+
+    def let_go(self, group: InFlight) -> None:
+        """The events of a group that was given up are not settled, but no longer the core's: they wait elsewhere."""
+        for suspect in group.suspects:
+            self._settle_events(suspect.taken, 1)
+
+    @property
+    def held(self) -> list[InFlight]:
+        """Groups that were taken and are not on their way, in the order in which they would be sent."""
+        return [*sorted(self._again, key=lambda group: group.until), *self._ready]
+
+    # The inside.
+
+    def _next_fresh(self, now: float, waiting: int, since: float) -> Action | None:
+        at = self._fresh_at(now, waiting, since)
+        if at is None or at > now:
+            return None
+        if self._ready:
+            return self._post(self._ready.popleft(), now)
+        self._taking = self._batch_size
+        return Take(self._taking)
+
+    def _next_suspects(self, now: float) -> Action | None:
+        search = None if self._is_way_down else self._suspects.next(now)
+        if search is None:
+            return None
+        events = [suspect.event for suspect in search.suspects]
+        return self._post(InFlight(events, suspects=search.suspects, search=search), now)
+
+    def _next_again(self, now: float) -> Action | None:
+        group = self._due_again(now)
+        return None if group is None else self._post_again(group, now)
+
+    def _due_again(self, now: float, most_failures: float = math.inf) -> InFlight | None:
+        due = (group for group in self._again if group.until <= now and group.attempts <= most_failures)
+        return min(due, key=lambda group: group.until, default=None)
+
+    @property
+    def _is_way_down(self) -> bool:
+        """Whether several groups have failed, and none has succeeded since."""
+        return len(self._failing) > 1
+
+    def _fresh_at(self, now: float, waiting: int, since: float) -> float | None:
+        """When fresh events are to be sent; None: not before something happens."""
+        if not self._ready and (self._taking or not waiting):
+            return None
+        if self._is_way_down or any(group.attempts < FAILURES_BEFORE_ANOTHER for group in self._failing):
+            return None
+        if self._ready:
+            return now
+        if not self._may_take():
+            return None
+        if waiting >= self._batch_size or self.taken < self._flush_to:
+            return now
+        return since + self._flush_interval
+
+    def _may_take(self) -> bool:
+        return len(self._again) < MOST_HELD and self._suspects.bytes <= self._max_suspect_bytes
+
+    def _next_time(self, now: float, waiting: int, since: float) -> float:
+        times = [group.until for group in self._again]
+        fresh_at = self._fresh_at(now, waiting, since)
+        if fresh_at is not None:
+            times.append(fresh_at)
+        suspects_at = None if self._is_way_down else self._suspects.due_at(now)
+        if suspects_at is not None:
+            times.append(suspects_at)
+        return min(times, default=math.inf)
+
+    def _post_again(self, group: InFlight, now: float) -> Post:
+        self._again.remove(group)
+        return self._post(group, now)
+
+    def _post(self, group: InFlight, now: float) -> Post:
+        if group.first_sent is None:
+            group.first_sent = now
+        self.counts.requests += 1
+        self.counts.retries += group.attempts > 0
+        self._on_their_way.add(group)
+        return Post(group)
+
+    def _parts(self, events: Sequence[Event]) -> list[Sequence[Event]]:
+        """In parts that each fit into a request."""
+        if sum(map(self._size_of, events)) + len(events) <= self._batch_bytes:
+            return [events]
+        parts: list[list[Event]] = []
+        size = math.inf
+        for event in events:
+            size += self._size_of(event) + 1
+            if size > self._batch_bytes:
+                parts.append([])
+                size = self._size_of(event) + 1
+            parts[-1].append(event)
+        return list(parts)
+
+    def _failed(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
+        pause = retries.pause_s(answer, group.backoff, luck)
+        group.attempts += 1
+        group.backoff += 1
+        # One that fails alone, while others get through, has its pauses for itself.
+        alone = group.attempts > FAILURES_BEFORE_ANOTHER and not self._failing
+        if not alone:
+            self._failing.add(group)
+            self._way_until = now + retries.pause_s(answer, self._way_failures, luck)
+            self._way_failures += 1
+        assert group.first_sent is not None
+        if retries.is_over(group.first_sent, now, pause, self._max_retry_time):
+            self._leave(group)
+            if group.search is not None:
+                self._suspects.returned(group.search)
+            return [Done("failed", group, answer.error)]
+        group.until = now + pause
+        self._again.append(group)
+        return []
+
+    def _refused(self, group: InFlight, error: Exception | None, now: float) -> list[Done]:
+        if group.search is not None:
+            rejected = self._suspects.refused(group.search)
+        elif len(group.events) == 1:
+            return [Done("rejected", group, error)]
+        else:
+            self._suspects.add([Suspect(event, group.taken) for event in group.events], now)
+            return []
+        return [
+            Done("rejected", InFlight([one.event for one in suspects], suspects=suspects), error)
+            for suspects in rejected
+        ]
+
+    def _leave(self, group: InFlight) -> None:
+        self._on_their_way.discard(group)
+        self._failing.discard(group)
+
+    def _settle_events(self, taken: Taken, number: int) -> None:
+        taken.open -= number
+        self.open -= number
+        while self._takens and not self._takens[0].open:
+            self._takens.popleft()

@@ -1,0 +1,293 @@
+"""The bad among the good: events of refused requests, and how the bad ones are found with few more requests.
+
+A request is refused as a whole, for one bad event in it, and who knows which one is the receiver alone. This decides
+which of the suspects go into the next request, and what an answer says of them. It does no I/O and knows no time but
+what it is told.
+
+- Suspects wait in pools, one per call site: a mistake in a program makes all events of one call site bad, and those of
+  the others are not to wait for them.
+- From a pool so many are drawn as have an even chance of being good together. A drawn group that is refused is halved:
+  where the left half is accepted, the bad one is in the right half; where it is refused, nothing is known of the right
+  half any more, and it goes back. This is adaptive group testing (https://en.wikipedia.org/wiki/Group_testing).
+- Only an event that was refused alone is rejected, with one exception: where one after the other is refused alone,
+  drawn from all over the pool, and none is accepted, the rest of the pool is rejected with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+Event = Any  # never looked into here
+
+REFUSED_BEFORE_SPREAD = 8  # refusals in a row, after which a draw is spread over the pool: neighbours are bad together
+SINGLES_IF_NONE_ACCEPTED = 128  # events refused alone, in a row, after which the rest of a pool is given up
+SINGLES_IF_SOME_ACCEPTED = 1_024
+SINGLES_AFTER_CONCLUSION = 16
+PAUSE_AFTER_CONCLUSION_S = 2.0  # doubled with each further conclusion
+MOST_CONCLUSIONS = 5  # that lengthen the pause, to 64 seconds
+MOST_POOLS = 1_000  # whose history is kept
+MEMORY_PER_EVENT = 0.995  # how much an observation counts after one more event
+GOLDEN = 0.6180339887498949  # multiples of it, without their whole part, are spread evenly
+
+
+class Suspect(NamedTuple):
+    """An event of a refused request; `taken` is what it left the queue with, for whoever counts."""
+
+    event: Event
+    taken: Any
+
+
+class Search:
+    """A group of suspects that is to be sent, and what its answer will say of the others."""
+
+    __slots__ = ("drawn", "pool", "rest", "suspects")
+
+    def __init__(self, pool: Pool, suspects: list[Suspect], rest: list[Suspect], drawn: bool) -> None:
+        self.pool = pool
+        self.suspects = suspects
+        self.rest = rest  # the right half, if these are the left half of a group with a bad one in it
+        self.drawn = drawn  # from the pool, rather than part of a group that was refused
+
+
+class Pool:
+    """The suspects of one call site."""
+
+    __slots__ = (
+        "accepted",
+        "bad",
+        "conclusions",
+        "draw_size",
+        "draws",
+        "good",
+        "known_bad",
+        "on_their_way",
+        "refusals",
+        "singles",
+        "unknown",
+        "until",
+    )
+
+    def __init__(self, draw_size: int) -> None:
+        self.unknown: list[Suspect] = []
+        self.known_bad: list[list[Suspect]] = []  # groups with at least one bad event each
+        self.on_their_way = 0  # searches
+        self.draw_size = draw_size
+        self.draws = 0
+        self.good = self.bad = 0.0  # events seen lately
+        self.accepted = 0  # events, since there were no suspects
+        self.refusals = 0  # in a row
+        self.singles = 0  # refused alone, in a row
+        self.conclusions = 0  # how often the rest was given up, with nothing accepted since
+        self.until = 0.0  # when it may be drawn from
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.unknown or self.known_bad or self.on_their_way)
+
+    def observe(self, good: int, bad: int) -> None:
+        kept = MEMORY_PER_EVENT ** (good + bad)
+        self.good, self.bad = self.good * kept + good, self.bad * kept + bad
+
+    def limit(self) -> int:
+        """How many to draw: of so many, all are good in half of the cases, by what was seen lately."""
+        if not self.bad:
+            return self.draw_size
+        return max(1, min(self.draw_size, int(0.69 * (self.good + self.bad) / self.bad)))
+
+    def draw(self, limit: int) -> list[Suspect]:
+        """Take that many out of those of which nothing is known: the first ones, or from all over."""
+        self.draws += 1
+        if self.refusals < REFUSED_BEFORE_SPREAD or limit >= len(self.unknown):
+            drawn, self.unknown = self.unknown[:limit], self.unknown[limit:]
+            return drawn
+        size, start = len(self.unknown), self.draws * GOLDEN
+        positions = {int((start + i / limit) % 1.0 * size) for i in range(limit)}
+        drawn = [self.unknown[position] for position in sorted(positions)]
+        self.unknown = [suspect for position, suspect in enumerate(self.unknown) if position not in positions]
+        return drawn
+
+
+class Suspects:
+    """All pools of a sender.
+
+    Args:
+        site_of: The call site of an event; asked only while there are suspects.
+        size_of: The bytes of an event.
+        most_events, most_bytes: What a request may hold.
+    """
+
+    def __init__(
+        self,
+        site_of: Callable[[Event], Hashable],
+        size_of: Callable[[Event], int],
+        *,
+        most_events: int,
+        most_bytes: int,
+    ) -> None:
+        self._site_of = site_of
+        self._size_of = size_of
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._pools: dict[Hashable, Pool] = {}  # the last one used is the last
+        self.bytes = 0  # of the events of all pools, those on their way not counted
+
+    def add(self, refused: Sequence[Suspect], now: float) -> None:
+        """Events that were refused together."""
+        by_site: dict[Hashable, list[Suspect]] = {}
+        for suspect in refused:
+            by_site.setdefault(self._site_of(suspect.event), []).append(suspect)
+        for site, suspects in by_site.items():
+            alone = len(by_site) == 1
+            pool = self._pools.pop(site, None)
+            if pool is None:
+                pool = Pool(len(suspects))
+            elif pool.is_empty:
+                pool.draw_size = max(pool.draw_size, len(suspects))
+            if alone:  # all of them were just refused
+                pool.draw_size = max(1, min(pool.draw_size, len(suspects) // 2))
+            self._pools[site] = pool
+            if pool.conclusions and not pool.unknown:
+                pool.until = now + PAUSE_AFTER_CONCLUSION_S * 2 ** min(pool.conclusions, MOST_CONCLUSIONS)
+            self._wait_again(pool, suspects, first=False)
+        self._forget_idle_pools()
+
+    def next(self, now: float) -> Search | None:
+        """What to send next, if anything: of the pool that has the best prospects."""
+        pool = min(
+            (pool for pool in self._pools.values() if self._is_due(pool, now)),
+            key=lambda pool: pool.refusals,
+            default=None,
+        )
+        if pool is None:
+            return None
+        if pool.known_bad:
+            group = pool.known_bad.pop()
+            middle = (len(group) + 1) // 2
+            search = Search(pool, group[:middle], group[middle:], drawn=False)
+            self.bytes -= self._bytes_of(group)
+        else:
+            drawn = self._cut(pool, pool.draw(min(pool.limit(), self._most_events)))
+            search = Search(pool, drawn, [], drawn=True)
+            self.bytes -= self._bytes_of(drawn)
+        pool.on_their_way += 1
+        return search
+
+    def due_at(self, now: float) -> float | None:
+        """When there is something to send: None for never, if nothing happens."""
+        times = [max(now, pool.until) for pool in self._pools.values() if pool.known_bad or pool.unknown]
+        return min(times, default=None)
+
+    def hurry(self) -> None:
+        """Wait no longer for more of what is probably bad."""
+        for pool in self._pools.values():
+            pool.until = 0.0
+
+    def accepted(self, search: Search) -> None:
+        """The receiver has taken them."""
+        pool, number = search.pool, len(search.suspects)
+        pool.on_their_way -= 1
+        pool.refusals = pool.singles = pool.conclusions = 0
+        pool.accepted += number
+        pool.observe(number, 0)
+        if search.drawn:
+            pool.draw_size = min(self._most_events, max(pool.draw_size, number) * 2)
+        if search.rest:
+            self._know_bad(pool, search.rest)
+        self._end_episode(pool)
+
+    def refused(self, search: Search) -> list[list[Suspect]]:
+        """The receiver has refused them; returned are the groups that are rejected by that."""
+        pool, suspects = search.pool, search.suspects
+        pool.on_their_way -= 1
+        pool.refusals += 1
+        self._wait_again(pool, search.rest)
+        if search.drawn:
+            pool.draw_size = max(1, len(suspects) // 2)
+        if len(suspects) > 1:
+            self._know_bad(pool, suspects)
+            return []
+        pool.singles += 1
+        pool.observe(0, 1)
+        rejected = [suspects]
+        if pool.singles >= self._most_singles(pool):
+            rest = self._give_up(pool)
+            rejected += [rest] if rest else []
+        self._end_episode(pool)
+        return rejected
+
+    def returned(self, search: Search, *, unknown: Iterable[Suspect] = ()) -> None:
+        """Nothing was said of them: `unknown` and the rest of the group wait again, the others are gone."""
+        search.pool.on_their_way -= 1
+        self._wait_again(search.pool, [*unknown, *search.rest])
+        self._end_episode(search.pool)
+
+    def clear(self, events: Iterable[Event]) -> None:
+        """Events of these sites were accepted: whatever was wrong with them, is mended."""
+        if any(pool.conclusions for pool in self._pools.values()):
+            for site in {self._site_of(event) for event in events}:
+                if site in self._pools:
+                    self._pools[site].conclusions = 0
+                    self._pools[site].until = 0.0
+
+    def take_all(self) -> list[Suspect]:
+        """Take out all that wait."""
+        found = [suspect for pool in self._pools.values() for suspect in self._take_out(pool)]
+        self._pools.clear()
+        return found
+
+    def _is_due(self, pool: Pool, now: float) -> bool:
+        if pool.known_bad:
+            return True
+        return bool(pool.unknown) and (pool.until <= now or len(pool.unknown) >= self._most_events)
+
+    def _cut(self, pool: Pool, drawn: list[Suspect]) -> list[Suspect]:
+        """So many of them as fit into a request; the others wait again."""
+        size = 0
+        for number, suspect in enumerate(drawn):
+            size += self._size_of(suspect.event) + 1
+            if size > self._most_bytes and number:
+                pool.unknown[:0] = drawn[number:]
+                return drawn[:number]
+        return drawn
+
+    def _most_singles(self, pool: Pool) -> int:
+        if pool.accepted:
+            return SINGLES_IF_SOME_ACCEPTED
+        return SINGLES_AFTER_CONCLUSION if pool.conclusions else SINGLES_IF_NONE_ACCEPTED
+
+    def _give_up(self, pool: Pool) -> list[Suspect]:
+        pool.conclusions += 1
+        pool.singles = 0
+        return self._take_out(pool)
+
+    def _take_out(self, pool: Pool) -> list[Suspect]:
+        found = [suspect for group in pool.known_bad for suspect in group] + pool.unknown
+        self.bytes -= self._bytes_of(found)
+        pool.known_bad.clear()
+        pool.unknown = []
+        return found
+
+    def _wait_again(self, pool: Pool, suspects: list[Suspect], *, first: bool = True) -> None:
+        if first:
+            pool.unknown[:0] = suspects
+        else:
+            pool.unknown += suspects
+        self.bytes += self._bytes_of(suspects)
+
+    def _know_bad(self, pool: Pool, group: list[Suspect]) -> None:
+        pool.known_bad.append(group)
+        self.bytes += self._bytes_of(group)
+
+    def _end_episode(self, pool: Pool) -> None:
+        if pool.is_empty:
+            pool.accepted = pool.refusals = pool.singles = 0
+
+    def _forget_idle_pools(self) -> None:
+        if len(self._pools) > MOST_POOLS:
+            idle = [site for site, pool in self._pools.items() if pool.is_empty]
+            for site in idle[: len(self._pools) - MOST_POOLS]:
+                del self._pools[site]
+
+    def _bytes_of(self, suspects: Iterable[Suspect]) -> int:
+        return sum(self._size_of(suspect.event) for suspect in suspects)
