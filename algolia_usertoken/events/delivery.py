@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, unquote
@@ -34,7 +33,6 @@ MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
     """One request's worth of events.
 
@@ -42,8 +40,21 @@ class Batch:
     less than 2,000,000 bytes.
     """
 
-    events: Sequence[Event]
-    body: bytes
+    __slots__ = ("_events", "body")
+
+    def __init__(self, events: Sequence[Event] | None, body: bytes) -> None:
+        self._events = events
+        self.body = body
+
+    @property
+    def events(self) -> Sequence[Event]:
+        if self._events is None:
+            self._events = json.loads(self.body)["events"]
+        return self._events
+
+
+def batch_of(texts: Sequence[bytes]) -> Batch:
+    return Batch(None, b'{"events":[%b]}' % b",".join(texts))
 
 
 @runtime_checkable
