@@ -27,7 +27,7 @@ MOST_OF_ONE_CALL = 900  # rows; how many parameters a statement may have depends
 
 _ADD = "INSERT INTO events SELECT ?, ?, ?, CAST(? AS TEXT) WHERE (SELECT events FROM total) < ?"
 _RENEW = "INSERT OR REPLACE INTO owners (id, alive_until, boot, lease, pid) VALUES (?, ?, ?, ?, ?)"
-_NEXT_OWNER = "SELECT min(owner) FROM events WHERE owner > ? HAVING min(owner) IS NOT NULL LIMIT ?"
+_NEXT_OWNER = "SELECT owner FROM events WHERE owner > ? ORDER BY owner LIMIT ?"
 _NEXT_NUMBERS = "SELECT number FROM events WHERE owner = ? AND number > ? ORDER BY number LIMIT ?"
 
 
@@ -178,9 +178,9 @@ class Rows:
     def of_the_dead(self, now: float) -> Iterator[tuple[int, list[int]]]:
         """Each owner that is not alive and has events, with the numbers of as many as are moved at once."""
         alive = {owner for (owner,) in self.keeper.read(sqlite.ALIVE, (sqlite.BOOT, now, now))}
-        for owner in self._keys(_NEXT_OWNER, ()):
+        for owner in self._owners():
             numbers: list[int] = []
-            for number in self._keys(_NEXT_NUMBERS, (owner,)) if owner not in alive else ():
+            for number in self._numbers(owner) if owner not in alive else ():
                 if numbers and (len(numbers) == STEP or number >= numbers[0] + MOST_NUMBERS):
                     yield owner, numbers
                     numbers = []
@@ -233,27 +233,53 @@ class Rows:
         middle = len(numbers) // 2
         return self._piecemeal(action, numbers[:middle]) + self._piecemeal(action, numbers[middle:])
 
-    def _keys(self, sql: str, parameters: Sequence[int]) -> Iterator[int]:
-        """What `sql`, whose last two parameters are a key and a limit, finds beyond the key; around what is damaged."""
+    def _owners(self) -> Iterator[int]:
+        """Who has events; where the file is damaged, who may have some."""
+        after = 0
+        while True:
+            try:
+                found = self.keeper.read(_NEXT_OWNER, (after, 1))
+                if not found:
+                    return
+                ((after,),) = found
+                yield after
+            except OutboxError as error:
+                if not sqlite.is_damage(error):
+                    raise
+                beyond = self._beyond_damage(_NEXT_OWNER, (), after)
+                ((last,),) = self.keeper.read("SELECT max(seq) FROM sqlite_sequence WHERE name = 'owners'")
+                yield from range(after + 1, (last if beyond is None else min(beyond, last)) + 1)
+                if beyond is None:
+                    return
+                after = beyond
+
+    def _numbers(self, owner: int) -> Iterator[int]:
+        """The numbers of an owner's events; where the file is damaged, of those that can be found."""
         after, most = -1, STEP
         while True:
             try:
-                found = [key for (key,) in self.keeper.read(sql, (*parameters, after, most))]
+                found = [number for (number,) in self.keeper.read(_NEXT_NUMBERS, (owner, after, most))]
             except OutboxError as error:
                 if not sqlite.is_damage(error):
                     raise
                 if most > 1:
                     most //= 2
-                else:
-                    after, most = self._beyond_damage(sql, parameters, after, error), STEP
+                    continue
+                beyond = self._beyond_damage(_NEXT_NUMBERS, (owner,), after)
+                if beyond is None:
+                    return
+                after, most = beyond, STEP
                 continue
             if not found:
                 return
             yield from found
             after = found[-1]
 
-    def _beyond_damage(self, sql: str, parameters: Sequence[int], after: int, error: OutboxError) -> int:
-        """The first key beyond which something can be read again, or a little more."""
+    def _beyond_damage(self, sql: str, parameters: Sequence[int], after: int) -> int | None:
+        """The first key, or one a little later, beyond which `sql` can be run again; None: there is none.
+
+        The last two parameters of `sql` are a key and a limit.
+        """
 
         def readable(key: int) -> bool:
             with contextlib.suppress(OutboxError):
@@ -265,7 +291,7 @@ class Rows:
         while not readable(after + step):
             step *= 2
             if step > 1 << 61:
-                raise error  # all of it is damaged
+                return None
         low, high = after + step // 2, after + step
         while high - low > 1:
             middle = (low + high) // 2

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from collector import Collector
 from prelude import event
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery, OutboxError, SQLiteOutbox
 
