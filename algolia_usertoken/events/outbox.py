@@ -93,7 +93,7 @@ class SQLiteOutbox:
         self._numbers = itertools.count()
         self._adopted_numbers = itertools.count(_ADOPTED_FROM, MOST_NUMBERS)
         self._waiting: deque[int] = deque()  # numbers
-        self._reading: dict[int, list[int]] = {}  # what `take` returned and `took` has not been told, by thread
+        self._reading: dict[int, list[int]] = {}  # how many each `take` took, of which `took` has not told, by thread
         self._read = 0  # events that left `_waiting` and still count as waiting
         self._adopted = self._gone = 0
         self._settled: list[int] = []  # numbers of events that are still to be removed
@@ -132,10 +132,10 @@ class SQLiteOutbox:
             return len(self._waiting) + self._read
 
     def counts(self) -> tuple[int, int, int]:
-        """Of one moment: the events that wait (`len`), those adopted so far, and those that left `len` otherwise.
+        """Of one moment: the events that wait (`len`), those adopted so far, and those that are gone.
 
-        The last are what `take` did not find: others adopted them, or they are damaged. What `confirm` leaves out is
-        not among them: it had left `len` before, and who asks knows.
+        Gone are those that `take` did not find, as others adopted them, or as they are damaged; they leave `len` with
+        what it returned. What `confirm` leaves out is not among them: who asks knows.
         """
         with self._mutex:
             return len(self), self._adopted, self._gone
@@ -196,7 +196,7 @@ class SQLiteOutbox:
     # Out.
 
     def take(self, limit: int) -> list[bytes]:
-        """The first events that wait, to be delivered; after each call that returns, the same thread calls `took`.
+        """The first events that wait, to be delivered; after each call the same thread calls `took`.
 
         Events that Algolia takes no more, being older than 30 days by the time of day, come among themselves, for
         Algolia to judge: the clock may be wrong.
@@ -208,41 +208,44 @@ class SQLiteOutbox:
             OutboxError: The file can't be read; they still wait.
         """
         events: list[bytes] = []
-        while not events:
-            with self._mutex:
-                count = 0 if self._closed else min(limit, len(self._waiting))
-                self._read += count  # first: who looks in between finds too many rather than too few
-                numbers = [self._waiting.popleft() for _ in range(count)]
-                life = self._life
-            if not numbers:
-                break
-            try:
-                events = self._sorted_out(numbers, life)
-            except BaseException:
+        left = 0  # events that leave `len` with `took`: those returned, and those that are gone
+        try:
+            while not events:
                 with self._mutex:
-                    self._waiting.extendleft(reversed(numbers))
-                    self._read -= count
-                raise
-        reading = self._reading.setdefault(threading.get_ident(), [])
-        if events or reading[-1:] != [0]:
-            reading.append(len(events))
+                    count = 0 if self._closed else min(limit, len(self._waiting))
+                    self._read += count  # first: who looks in between finds too many rather than too few
+                    numbers = [self._waiting.popleft() for _ in range(count)]
+                    life = self._life
+                if not numbers:
+                    break
+                try:
+                    events, others = self._sorted_out(numbers, life)
+                except BaseException:
+                    others = numbers
+                    raise
+                finally:
+                    with self._mutex:
+                        self._waiting.extendleft(reversed(others))
+                        self._read -= len(others)
+                        left += count - len(others)
+        finally:
+            self._reading.setdefault(threading.get_ident(), []).append(left)
         if self._more_to_adopt and len(self._waiting) < limit:
             with contextlib.suppress(OutboxError):  # `keep` will try, and tell
                 self._adopt()
         return events
 
     def took(self) -> None:
-        """What `take` returned to this thread last is in the worker's books now."""
+        """What this thread's last `take` returned is in the worker's books now."""
         ident = threading.get_ident()
-        reading = self._reading.get(ident)
-        if reading:
-            with self._mutex:
-                self._read -= reading.pop()
+        with self._mutex:
+            reading = self._reading.get(ident, [0])
+            self._read -= reading.pop()
             if not reading:
                 self._reading.pop(ident, None)
 
-    def _sorted_out(self, numbers: list[int], life: int) -> list[bytes]:
-        """Of the events with these numbers, those that share a request; the others wait again, or are gone."""
+    def _sorted_out(self, numbers: list[int], life: int) -> tuple[list[bytes], list[int]]:
+        """Of the events with these numbers, those that share a request, and the numbers of those that wait again."""
         texts, unreadable = self.rows.read(self._owner, numbers)
         oldest = self.wall_clock() * 1000 - MAX_AGE_MS
         chosen: list[bytes] = []
@@ -261,16 +264,14 @@ class SQLiteOutbox:
             else:
                 others.append(number)
         with self._mutex:
-            self._read -= len(numbers) - len(chosen)
-            self._waiting.extendleft(reversed(others))
             self._gone += len(numbers) - len(chosen) - len(others)
             self._damaged += damaged
         self._troubles.say_of(unreadable, _UNREADABLE)
+        self._troubles.say_of(damaged, _NO_JSON)
         if damaged:
-            self._troubles.say_of(damaged, _NO_JSON)
             with contextlib.suppress(OutboxError):  # `keep` will try, and tell
                 self._set_aside()
-        return chosen
+        return chosen, others
 
     def put_back(self, events: Sequence[bytes]) -> None:
         """Have events that were taken wait again, before all others."""
@@ -428,11 +429,10 @@ class SQLiteOutbox:
             connection.close()
         sqlite.prepare(self.rows.keeper)
         with self._mutex:
-            lost = len(self._waiting)
-            self._gone += lost
-            for numbers in (self._waiting, self._settled, self._damaged):
-                numbers.clear()
+            self._settled.clear()
+            self._damaged.clear()
             self._owner, self._file, self._more_to_adopt = None, self.rows.identity(), False
+            lost = len(self)  # `take` will find that they are gone
         raise self._error(f"the file was removed or replaced while in use; {lost} events that waited in it are lost")
 
     def _error(self, what: str) -> OutboxError:

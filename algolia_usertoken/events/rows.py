@@ -12,6 +12,7 @@ import json
 import math
 import operator
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,7 +24,8 @@ from .sqlite import Connection
 STEP = 1_000  # rows that one statement moves or removes, which takes some milliseconds
 MOST_NUMBERS = 1 << 20  # between the first and the last of what is moved at once
 LOG_PATIENCE = 5.0  # seconds that somebody may read the same state of the file before that is said
-MOST_OF_ONE_CALL = 900  # rows; how many parameters a statement may have depends on how SQLite was built
+# Rows that are added at once: how many parameters a statement may have.
+MOST_OF_ONE_CALL = 32_000 if sqlite3.sqlite_version_info >= (3, 32) else 900  # https://www.sqlite.org/limits.html
 
 _ADD = "INSERT INTO events SELECT ?, ?, ?, CAST(? AS TEXT) WHERE (SELECT events FROM total) < ?"
 _RENEW = "INSERT OR REPLACE INTO owners (id, alive_until, boot, lease, pid) VALUES (?, ?, ?, ?, ?)"
@@ -344,7 +346,7 @@ class Rows:
 
 
 def _among(numbers: Sequence[int]) -> str:
-    """What SQL says of a number that is one of these; as text, see `MOST_OF_ONE_CALL`."""
+    """What SQL says of a number that is one of these; as text, for parameters may be too few."""
     if numbers[-1] - numbers[0] == len(numbers) - 1 and all(map(operator.lt, numbers, numbers[1:])):
         return f"BETWEEN {numbers[0]:d} AND {numbers[-1]:d}"
     return f"IN ({','.join(map(str, numbers))})"
