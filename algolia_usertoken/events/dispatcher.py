@@ -31,7 +31,7 @@ from ..errors import (
     raised,
 )
 from . import lifecycle
-from .delivery import MAX_BYTES, Batch, Delivery, without_values
+from .delivery import LONGEST_REQUEST_S, MAX_BYTES, Batch, Delivery, without_values
 from .model import Event, without_json_form, without_nones
 from .reporting import EventStats, Reporter
 
@@ -368,9 +368,8 @@ class Dispatcher:
                 self._requests += 1
                 self._retries += attempt > 0
             try:
-                return self._delivery.deliver(
-                    batch, None if deadline is None else max(0.0, deadline - time.monotonic())
-                )
+                left = LONGEST_REQUEST_S if deadline is None else deadline - time.monotonic()
+                return self._delivery.deliver(batch, max(0.0, min(left, LONGEST_REQUEST_S)))
             except UnauthorizedDeliveryError as error:
                 wait, last = _backoff(UNAUTHORIZED_BACKOFF, attempt), error
                 said = _said(error, batch.events)

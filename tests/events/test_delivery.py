@@ -58,7 +58,9 @@ def test_503_for_a_while(sender: Make, collector: Collector) -> None:
     assert 1 <= events.stats.retries <= 20
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 504, 302, DROP])
+@pytest.mark.parametrize(
+    "status", [302, 304, 402, 404, 405, 407, 408, 409, 410, 429, 451, 499, 500, 502, 504, 999, DROP]
+)
 @pytest.mark.usefixtures("quick")
 def test_what_passes_is_retried(sender: Make, collector: Collector, status: int) -> None:
     collector.answer(status, times=3, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
@@ -246,23 +248,6 @@ def test_an_html_413_for_a_single_event_rejects_it(
     assert events.stats[:5] == (3, 0, 3, 0, 0)
     assert sorted(errors.ids) == ["0", "1", "2"]
     assert HTML.decode() not in caplog.text
-
-
-@pytest.mark.parametrize("status", [402, 404, 405, 409, 410, 451])
-def test_any_other_4xx_gives_the_batch_up(sender: Make, collector: Collector, status: int) -> None:
-    collector.answer(status)
-    errors = Errors()
-    events = sender(on_error=errors)
-    send(events, range(10))
-    assert events.flush(30)
-    assert events.stats[:5] == (10, 0, 0, 10, 0)
-    [(error, failed)] = errors.calls
-    assert isinstance(error, DeliveryError)
-    assert str(status) in str(error)
-    assert len(failed) == 10
-    send(events, range(10, 20))
-    assert events.flush(30)
-    assert len(collector.counts) == 10
 
 
 def test_max_retry_time_gives_up_with_the_reason(sender: Make, collector: Collector) -> None:
@@ -532,7 +517,8 @@ def batch(*names: str) -> Batch:
         (408, RetryableDeliveryError),
         (429, RetryableDeliveryError),
         (503, RetryableDeliveryError),
-        (404, DeliveryError),
+        (302, RetryableDeliveryError),
+        (404, RetryableDeliveryError),
     ],
 )
 def test_a_status_is_one_error(collector: Collector, status: int, error: type[Exception]) -> None:
@@ -545,6 +531,74 @@ def test_a_status_is_one_error(collector: Collector, status: int, error: type[Ex
         assert raised.value.delay == 7.0
     assert len(collector.requests) == 1  # no retry, no sleep in here
     delivery.deliver(batch("1"), None)
+    delivery.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" \r\n", b"{}", b'{"status":200}', b"null", b"[1]", b"\xef\xbb\xbf{}", b'"\xff"']
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_success_is_empty_or_json(collector: Collector, status: int, body: bytes) -> None:
+    collector.answer(status, body=body)
+    delivery = InsightsDelivery(config(collector.port))
+    delivery.deliver(batch("1"), 5.0)
+    delivery.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>Please log in</html>", HTML, b"OK", b"{", b"{}{}", b"[" * 100_000, b"\x00", b"\x1f\x8b\x08"]
+)
+def test_a_page_with_status_200_is_no_delivery(collector: Collector, body: bytes) -> None:
+    # As a captive portal, or a proxy that wants somebody to log in, answers.
+    collector.answer(200, body=body, headers={"Content-Type": "text/html"})
+    delivery = InsightsDelivery(config(collector.port))
+    with pytest.raises(RetryableDeliveryError, match=r"^200: the answer is no JSON"):
+        delivery.deliver(batch("1"), 5.0)
+    delivery.deliver(batch("1"), 5.0)
+    delivery.close()
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (NESTED, "Told"),
+        (b'{"message": ' + NESTED + b"}", "Told"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "Told"),
+        (b'{"message": ["a", {"list": 1}]}', "Told"),
+        (b'{"message": null}', "Told"),
+        (b'["message"]', "Told"),
+        (b'"message"', "Told"),
+        (b'{"message": "\xff\xfe"}', "\ufffd\ufffd"),
+        (b'{"message": "' + b"x" * 800_000 + b'"}', "x" * 495),
+        (b"x" * 3_000_000, "Told"),
+        (b"\x00" * 100, "Told"),
+    ],
+    ids=[
+        "nested",
+        "nested message",
+        "nested objects",
+        "list",
+        "null",
+        "no object",
+        "text",
+        "no UTF-8",
+        "long",
+        "huge",
+        "zeros",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 503])
+def test_what_is_said_in_an_error_may_be_of_any_depth_size_and_encoding(
+    collector: Collector, status: int, body: bytes, said: str
+) -> None:
+    collector.answer(status, body=body, headers={"Content-Type": "application/json; charset=no-such"})
+    delivery = InsightsDelivery(config(collector.port))
+    with pytest.raises(BatchRejectedError if status == 400 else RetryableDeliveryError) as caught:
+        delivery.deliver(batch("1"), 5.0)
+    assert str(caught.value) == f"{status}: {said}"
     delivery.close()
 
 
