@@ -681,7 +681,7 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
     client.close()
     # Of each kind one was kept. Those that came second had nothing.
     assert sum(one is events for one in made) == sum(one is insights for one in made) == 1
-    assert all(one.stats.accepted == 0 and not one._dispatcher._threads for one in made if isinstance(one, SlowSender))
+    assert all(one.stats.accepted == 0 and not one._worker._threads for one in made if isinstance(one, SlowSender))
 
 
 FIRST_USE = """
@@ -1003,7 +1003,7 @@ def test_after_close_the_stats_tell_what_it_had_no_time_for(algolia: LocalAlgoli
     client = TokenAwareClientSync.create_with_config(
         algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
     )
-    client.events._dispatcher.close_timeout = 0
+    client.events._worker.close_timeout = 0
     algolia.fail_next(503, times=None)
     assert view_shoe(client)
     client.close()

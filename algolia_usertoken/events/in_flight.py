@@ -89,5 +89,6 @@ class Counts:
     delivered: int = 0
     rejected: int = 0
     failed: int = 0
+    gone: int = 0
     requests: int = 0
     retries: int = 0

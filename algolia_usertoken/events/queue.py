@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Sequence
 from . import retries
 from .in_flight import Action, Counts, Done, InFlight, Post, Take, Taken, Wait
 from .retries import Answer
-from .suspects import Event, Search, Suspect, Suspects
+from .suspects import Event, Suspect, Suspects
 
 FAILURES_BEFORE_ANOTHER = 3  # of one group, before another group is tried
 MOST_HELD = 64  # groups that were taken and wait for another attempt
@@ -125,6 +125,7 @@ class Core:
         """
         self._taking = 0
         self.taken += gone
+        self.counts.gone += gone
         if not events:
             return
         taken = Taken(self.taken, len(events), now if since is None else since)
@@ -146,6 +147,7 @@ class Core:
         if len(kept) == len(group.events):
             return True
         if not group.abandoned:
+            self.counts.gone += len(group.events) - len(kept)
             mine = set(map(id, kept))
             if group.taken is not None:
                 self._settle_events(group.taken, len(group.events) - len(mine))

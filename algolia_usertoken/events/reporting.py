@@ -27,29 +27,41 @@ OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 
 
 class EventStats(NamedTuple):
-    """What has become of the events so far; accepted = delivered + rejected + failed + queued, always.
+    """What has become of the events so far: accepted + adopted = delivered + rejected + failed + gone + queued, always.
+
+    The counts never fall.
 
     Attributes:
         accepted: Events that `send` or one of the twelve took.
+        adopted: Events that were taken over from a dead process, out of the outbox.
         delivered: Events that Algolia has.
-        rejected: Events that Algolia refused, or that have no JSON form.
+        rejected: Events that Algolia refused.
         failed: Events that were given up: no connection for too long, or no time left at `close`.
+        gone: Events that another process has taken over, out of the outbox.
         queued: Events that wait or are on their way.
         refused: Events that were not accepted, being invalid or nobody's.
-        dropped: Events that were not accepted, the queue being full or closed.
+        dropped: Events that were not accepted, the queue being full or closed, or the outbox busy.
         requests: Requests made.
         retries: Requests that repeated an earlier one.
+        oldest: Seconds that the oldest of the queued events has waited; None: none is queued.
+        last_success: When events were last delivered, in seconds since the epoch; None: not yet.
+        last_error: What the last attempt that failed said; None: none has.
     """
 
     accepted: int = 0
+    adopted: int = 0
     delivered: int = 0
     rejected: int = 0
     failed: int = 0
+    gone: int = 0
     queued: int = 0
     refused: int = 0
     dropped: int = 0
     requests: int = 0
     retries: int = 0
+    oldest: float | None = None
+    last_success: float | None = None
+    last_error: str | None = None
 
 
 class Counter:
@@ -58,6 +70,9 @@ class Counter:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._readings = 0
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
         self._lock = threading.RLock()
 
     def increment(self) -> None:
@@ -91,6 +106,12 @@ class Reporter:
         }
         self._reasons = 0
         self._said: set[str] = set()
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Where gevent has patched `threading` since they were made."""
+        self.refused.renew_lock()
+        self.dropped.renew_lock()
         self._thread = threading.local()
 
     def refuse(self, error: Exception, events: Sequence[Event]) -> None:

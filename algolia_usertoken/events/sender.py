@@ -16,9 +16,8 @@ from typing_extensions import Self
 from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError, raised
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider, one_provider
-from . import lifecycle
+from . import process
 from .delivery import Delivery, InsightsDelivery
-from .dispatcher import Dispatcher
 from .methods import EventMethods
 from .model import (
     Event,
@@ -34,6 +33,7 @@ from .model import (
 from .reference_methods import ReferenceMethods, come_late, events_after
 from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
+from .worker import Worker
 
 try:
     from .outbox import SQLiteOutbox
@@ -55,6 +55,7 @@ class EventSender(EventMethods, ReferenceMethods):
         delivery: Where to deliver to; by default the Insights API, over HTTP.
         outbox: Where to keep events on disk until Algolia has them; by default they wait in memory.
         max_queue_size: Events that may wait (batches on their way not counted); a further one is dropped.
+        max_queue_bytes: Bytes of JSON that may wait, likewise.
         batch_size: Events per request, 1 to 1000.
         flush_interval: Seconds that an event waits for others to share its request.
         concurrency: Threads that deliver at once, for slow links.
@@ -84,6 +85,7 @@ class EventSender(EventMethods, ReferenceMethods):
         delivery: Delivery | None = None,
         outbox: SQLiteOutbox | None = None,
         max_queue_size: int = 10_000,
+        max_queue_bytes: int = 67_108_864,
         batch_size: int = 1_000,
         flush_interval: float = 1.0,
         concurrency: int = 1,
@@ -94,6 +96,7 @@ class EventSender(EventMethods, ReferenceMethods):
         on_error: OnError | None = None,
     ) -> None:
         _check_number("max_queue_size", max_queue_size, 1, whole=True)
+        _check_number("max_queue_bytes", max_queue_bytes, 1, whole=True)
         _check_number("batch_size", batch_size, 1, 1000, whole=True)
         _check_number("flush_interval", flush_interval, 0)
         _check_number("concurrency", concurrency, 1, whole=True)
@@ -113,11 +116,12 @@ class EventSender(EventMethods, ReferenceMethods):
         self.close_timeout = close_timeout
         self._strict = strict
         self._reporter = Reporter(on_error)
-        self._dispatcher = Dispatcher(
+        self._worker = Worker(
             InsightsDelivery(config or _insights_config(app_id, api_key, region)) if delivery is None else delivery,
             self._reporter,
             outbox,
             max_queue_size=max_queue_size,
+            max_queue_bytes=max_queue_bytes,
             batch_size=batch_size,
             flush_interval=min(flush_interval, threading.TIMEOUT_MAX),
             concurrency=concurrency,
@@ -130,7 +134,7 @@ class EventSender(EventMethods, ReferenceMethods):
     @property
     def stats(self) -> EventStats:
         """The counts so far; they add up at every moment."""
-        return self._dispatcher.stats
+        return self._worker.stats
 
     def with_identity(self, identity: Identity | str | None) -> Self:
         """A view that sends as `identity` through the same queue; closing it closes nothing."""
@@ -181,7 +185,7 @@ class EventSender(EventMethods, ReferenceMethods):
             failure = unreadable(error)
         if failure is not None:
             return self._refuse(failure, event)
-        return attributed_event is not None and self._dispatcher.put(attributed_event)
+        return attributed_event is not None and self._worker.put(_enc(attributed_event))
 
     def _send_new(
         self,
@@ -210,7 +214,7 @@ class EventSender(EventMethods, ReferenceMethods):
             return self._refuse(failure, event)
         if parts is not None:
             return self._put_parts(parts)
-        return attributed_event is not None and self._dispatcher.put(attributed_event)
+        return attributed_event is not None and self._worker.put(_enc(attributed_event))
 
     def _send_references(
         self,
@@ -261,7 +265,7 @@ class EventSender(EventMethods, ReferenceMethods):
     def _put_parts(self, parts: Sequence[Event | None]) -> bool:
         # All were checked before the first is queued: half a purchase would be worse than none.
         events = [event for event in parts if event is not None]  # None: of who opted out
-        return len(events) == len(parts) and self._dispatcher.put_all(events)
+        return len(events) == len(parts) and self._worker.put_all([_enc(e) for e in events])
 
     def _refuse(self, error: UserTokenError, *events: Any) -> bool:
         if self._strict:
@@ -278,7 +282,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted before is settled, that is delivered, rejected or given up.
         """
-        return self._dispatcher.flush(_checked_timeout(timeout))
+        return self._worker.flush(_checked_timeout(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more events, deliver what is queued, and end; on a view, do nothing.
@@ -289,21 +293,21 @@ class EventSender(EventMethods, ReferenceMethods):
         Returns:
             True if everything that was accepted is settled.
         """
-        return True if self._parent is not None else self._dispatcher.close(_checked_timeout(timeout))
+        return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
     def _close_with_client(self) -> None:
         """Say of events that are dropped that the client is closed, to which this sender belongs."""
-        self._dispatcher.closed_owner = "client"
+        self._worker.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """`flush` for async code: the event loop goes on meanwhile."""
-        if self._dispatcher.asked_by_on_error():
+        if self._worker.asked_by_on_error():
             return self.flush(timeout)  # which does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """`close` for async code: the event loop goes on meanwhile."""
-        if self._dispatcher.asked_by_on_error():
+        if self._worker.asked_by_on_error():
             return self.close(timeout)
         return await _in_thread(self.close, timeout)
 
@@ -317,7 +321,7 @@ class EventSender(EventMethods, ReferenceMethods):
             ValueError: Not in the main thread, no such signal, one that has a handler written in C, or SIGKILL.
             TypeError: `signum` is no number.
         """
-        lifecycle.deliver_on_signal(self._dispatcher, signum)
+        process.deliver_on_signal(self._worker, signum)
 
     def __getstate__(self) -> Any:
         raise TypeError("an EventSender can't be pickled or copied: its queue belongs to this process; make a new one")
@@ -337,7 +341,7 @@ class EventSender(EventMethods, ReferenceMethods):
     def __del__(self) -> None:
         # A view keeps its sender alive, so this is the last one.
         if self.__dict__.get("_parent", self) is None:
-            self._dispatcher.orphan()
+            self._worker.orphan()
 
 
 def _insights_config(app_id: str | None, api_key: str | None, region: str | None) -> InsightsConfig:
@@ -396,3 +400,11 @@ def _checked_timeout(timeout: float | None) -> float | None:
 
 def _kind(thing: object) -> str:
     return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+
+
+def _enc(event: Event) -> bytes:
+    import json
+
+    from .model import without_nones
+
+    return json.dumps(without_nones(event), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from ..errors import DeliveryError
-from ..events import lifecycle
 from ..search_request import SearchParameters, search_kind
-from . import insights_rules
+from . import insights_rules, senders
 from .api_keys import signed_in
 
 _PATIENCE = 2.0  # seconds that queued events are waited for
@@ -25,18 +24,18 @@ _EVENTS = "/1/events"
 
 def settle() -> None:
     """Wait until the events that are queued have left, but not for long."""
-    lifecycle.flush_all(_PATIENCE)
+    senders.flush_all(_PATIENCE)
 
 
 @contextlib.contextmanager
 def events_end_here(where: str) -> Iterator[None]:
     """Wait for the events that are queued inside, but not for long; what has not left at the end never does."""
-    before = lifecycle.accepted()
+    before = senders.accepted()
     try:
         yield
     finally:
-        lifecycle.flush_all(_PATIENCE, before)
-        lifecycle.give_up_all(DeliveryError(f"not delivered when {where} ended"), before)
+        senders.flush_all(_PATIENCE, before)
+        senders.give_up_all(DeliveryError(f"not delivered when {where} ended"), before)
 
 
 class Seen(NamedTuple):

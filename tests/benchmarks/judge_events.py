@@ -316,7 +316,7 @@ def many(collector: Collector) -> tuple[bool, str]:
         for number in range(200):
             events = sender(flush_interval=60.0)
             send(events, [number])
-            references.append(weakref.ref(events._dispatcher))
+            references.append(weakref.ref(events._worker))
         del events
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and (threading.active_count() > 1 or any(one() for one in references)):

@@ -239,7 +239,7 @@ def test_a_click_on_an_answer_that_tells_no_page_has_no_positions(events: EventS
     assert events.clicked("Clicked", *references)
     assert events.converted("Bought", *references)
     assert events.flush()
-    sent = [(event.get("queryID"), event.get("positions")) for event in events._dispatcher._delivery.events]  # type: ignore[attr-defined]
+    sent = [(event.get("queryID"), event.get("positions")) for event in events._worker._delivery.events]  # type: ignore[attr-defined]
     assert sent == [(None, None), (QUERY_ID, None)]
 
 

@@ -239,7 +239,7 @@ def test_an_event_that_found_room_before_the_close_is_delivered(
     senders: Make, delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = senders(delivery=delivery)
-    dispatcher = events._dispatcher
+    dispatcher = events._worker
     flush = dispatcher.flush
     late = [{"eventType": "view", "eventName": "Late", "index": "i", "objectIDs": ["1"], "userToken": "u"}]
 
@@ -372,7 +372,7 @@ def test_200_senders_made_and_dropped(collector: Collector) -> None:
     for number in range(200):
         events = sender(collector.port, flush_interval=60.0)
         assert events.send(event(number))
-        references.append(weakref.ref(events._dispatcher))
+        references.append(weakref.ref(events._worker))
     del events
     assert collector.wait_for(200)
     gone = collector.wait_until(lambda: gc.collect() is not None and not any(reference() for reference in references))
@@ -395,7 +395,7 @@ def test_a_sender_that_is_dropped_while_its_thread_starts_goes(
     monkeypatch.setattr(Dispatcher, "_work", started)
     events = EventSender(delivery=delivery, user_token="u", flush_interval=60.0)
     assert events.send(event(1))
-    reference = weakref.ref(events._dispatcher)
+    reference = weakref.ref(events._worker)
     del events
     gc.collect()
     go.set()
@@ -407,7 +407,7 @@ def test_senders_that_never_sent_leave_nothing(collector: Collector) -> None:
     from prelude import sender
 
     before = set(threading.enumerate())  # some of which, of earlier tests, may end meanwhile
-    references = [weakref.ref(sender(collector.port)._dispatcher) for _ in range(200)]
+    references = [weakref.ref(sender(collector.port)._worker) for _ in range(200)]
     gc.collect()
     assert set(threading.enumerate()) <= before
     assert not any(reference() for reference in references)
@@ -476,7 +476,7 @@ def test_a_del_that_sends_during_gc(
 
 def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, delivery: MemoryDelivery) -> None:
     events = senders(delivery=delivery, batch_size=1)
-    dispatcher: Any = events._dispatcher
+    dispatcher: Any = events._worker
 
     class Sends:
         def __del__(self) -> None:
@@ -709,7 +709,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
         delivery.hang()
         other = threading.Thread(target=events.flush, args=(20,))
         other.start()
-        while events._dispatcher._inline_owner is None:
+        while events._worker._inline_owner is None:
             time.sleep(0.001)
 
         assert not events.flush(0.05)

@@ -1,4 +1,4 @@
-"""What happens to dispatchers when the process forks, exits or gets a signal."""
+"""What happens to the workers of senders when the process forks, exits or gets a signal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ..errors import DeliveryError
-    from .dispatcher import Dispatcher
 
-_dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-_orphans: set[Dispatcher] = set()  # nobody's any more, but not empty yet
+class Deliverer(Protocol):
+    """What this knows of a worker."""
+
+    close_timeout: float
+
+    def start_empty(self) -> None: ...  # in a forked child
+    def begin_exit(self) -> bool: ...  # whether there is anything to deliver
+    def finish_exit(self, timeout: float) -> None: ...
+    def flush(self, timeout: float | None) -> bool: ...
+    def drain(self, deadline: float) -> bool: ...
+    def be_late(self) -> None: ...
+
+
+_workers: weakref.WeakSet[Deliverer] = weakref.WeakSet()
+_orphans: set[Deliverer] = set()  # nobody's any more, but not empty yet
 
 # Whether the hook at exit has run, or will not run any more: the interpreter is on its way out when we are imported.
 _exited = not threading.main_thread().is_alive()
@@ -26,16 +36,16 @@ _exit_of_child_hooked = False
 _exit_took = 0.0  # seconds that the exit has spent on delivering so far
 
 
-def register(dispatcher: Dispatcher) -> None:
-    """See to it that `dispatcher` is emptied in a forked child, and delivered before the process exits."""
-    _dispatchers.add(dispatcher)
+def register(worker: Deliverer) -> None:
+    """See to it that `worker` is emptied in a forked child, and delivered before the process exits."""
+    _workers.add(worker)
     if _exited:
-        dispatcher.be_late()
+        worker.be_late()
 
 
-def keep(dispatcher: Dispatcher) -> None:
-    """Keep a dispatcher that nobody holds any more until the process exits."""
-    _orphans.add(dispatcher)
+def keep(worker: Deliverer) -> None:
+    """Keep a worker that nobody holds any more until the process exits."""
+    _orphans.add(worker)
 
 
 def hook_exit_of_child() -> None:
@@ -58,7 +68,7 @@ class _SignalHandler:
     """Delivers what several senders have queued, then does what would have been done without us."""
 
     def __init__(self, signum: int) -> None:
-        self.dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+        self.workers: weakref.WeakSet[Deliverer] = weakref.WeakSet()
         self._earlier = signal.getsignal(signum)
         if self._earlier is None:
             raise ValueError(
@@ -66,18 +76,18 @@ class _SignalHandler:
             )
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        _deliver_all(self.dispatchers, lambda dispatcher, timeout: dispatcher.flush(timeout))
+        _deliver_all(self.workers, lambda worker, timeout: worker.flush(timeout))
         if callable(self._earlier):
             self._earlier(signum, frame)
         elif self._earlier == signal.SIG_DFL:  # pragma: no cover - the process ends here, and so does the measuring
-            for dispatcher in list(_dispatchers):
-                if dispatcher.begin_exit():
-                    dispatcher.finish_exit(0)  # what is lost is reported
+            for worker in list(_workers):
+                if worker.begin_exit():
+                    worker.finish_exit(0)  # what is lost is reported
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
 
-def deliver_on_signal(dispatcher: Dispatcher, signum: int) -> None:
+def deliver_on_signal(worker: Deliverer, signum: int) -> None:
     """On `signum`, deliver, then do what would have been done without us."""
     if not isinstance(signum, int):
         raise TypeError(f"signum must be the number of a signal, not {type(signum).__name__}")
@@ -88,17 +98,17 @@ def deliver_on_signal(dispatcher: Dispatcher, signum: int) -> None:
             signal.signal(signum, handler)
         except OSError:  # SIGKILL
             raise ValueError(f"signum {signum} is of a signal that nobody can handle") from None
-    handler.dispatchers.add(dispatcher)
+    handler.workers.add(worker)
 
 
-def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, float], object]) -> None:
+def _deliver_all(workers: Iterable[Deliverer], wait: Callable[[Deliverer, float], object]) -> None:
     # All at once: several senders on a dead network take as long as the most patient, not the sum.
     start = time.monotonic()
-    for dispatcher in [dispatcher for dispatcher in list(dispatchers) if dispatcher.begin_exit()]:
-        wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
+    for worker in [worker for worker in list(workers) if worker.begin_exit()]:
+        wait(worker, max(0.0, start + worker.close_timeout - time.monotonic()))
 
 
-def drain_late(dispatcher: Dispatcher) -> bool:
+def drain_late(worker: Deliverer) -> bool:
     """Deliver what is sent after the hook at exit; False where there is no time for it.
 
     Only what is spent on delivering counts, of all senders together: other handlers of the exit may take their time.
@@ -106,53 +116,29 @@ def drain_late(dispatcher: Dispatcher) -> bool:
     global _exit_took
     start = time.monotonic()
     try:
-        return dispatcher.drain(start + max(0.0, dispatcher.close_timeout - _exit_took))
+        return worker.drain(start + max(0.0, worker.close_timeout - _exit_took))
     finally:
         _exit_took += time.monotonic() - start
 
 
-def accepted() -> dict[Dispatcher, int]:
-    """How many events each sender of this process has accepted so far."""
-    return {dispatcher: dispatcher.stats.accepted for dispatcher in list(_dispatchers)}
+def deliver_all() -> None:
+    """Deliver what all senders of this process have queued, at once, each within its `close_timeout`."""
+    _deliver_all(_workers, lambda worker, timeout: worker.flush(timeout))
 
 
-def flush_all(timeout: float, since: Mapping[Dispatcher, int] | None = None) -> None:
-    """Deliver what is queued, for tests: all senders at once, within `timeout` seconds.
-
-    With `since`, what `accepted` said a moment ago, only those senders that have accepted events meanwhile.
-    """
-    threads = [
-        threading.Thread(target=dispatcher.flush, args=(timeout,), daemon=True)
-        for dispatcher in _unsettled(since or {})
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout)
-
-
-def give_up_all(error: DeliveryError, since: Mapping[Dispatcher, int]) -> None:
-    """Deliver no more of what is queued, for tests; which senders', see `flush_all`."""
-    for dispatcher in _unsettled(since):
-        dispatcher.abandon(error)
-
-
-def _unsettled(since: Mapping[Dispatcher, int]) -> list[Dispatcher]:
-    return [
-        dispatcher
-        for dispatcher in list(_dispatchers)
-        if dispatcher.stats.queued and dispatcher.stats.accepted != since.get(dispatcher)
-    ]
+def workers() -> list[Deliverer]:
+    """Those of all senders of this process."""
+    return list(_workers)
 
 
 def _at_exit() -> None:
     global _exited, _exit_took
     _exited = True
     start = time.monotonic()
-    _deliver_all(_dispatchers, lambda dispatcher, timeout: dispatcher.finish_exit(timeout))
+    _deliver_all(_workers, lambda worker, timeout: worker.finish_exit(timeout))
     _exit_took += time.monotonic() - start
-    for dispatcher in list(_dispatchers):
-        dispatcher.be_late()
+    for worker in list(_workers):
+        worker.be_late()
 
 
 def _at_exit_of_pool_child(**_: Any) -> None:
@@ -164,8 +150,8 @@ def _after_fork_in_child() -> None:
     _exited = _exit_of_child_hooked = False
     _exit_took = 0.0
     _orphans.clear()
-    for dispatcher in list(_dispatchers):
-        dispatcher.start_empty()
+    for worker in list(_workers):
+        worker.start_empty()
 
 
 atexit.register(_at_exit)

@@ -1,0 +1,303 @@
+"""What every driver of the core shares: the queue of events, its door, and the core under one lock. No thread, no clock.
+
+`put` takes no lock, so that it may run in a `__del__`, in the middle of anything, this module included. Three rules
+keep an event from waiting for nothing:
+
+1. `idle` is set before every look at the queue: who appends after the look, notifies.
+2. `close` sets `closed` and `idle` before its last look: who appends after it, sees to the event itself.
+3. A thread marks itself gone before its last look: who appends after it, starts another one. (That is the driver's.)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
+
+from ..errors import OutboxError
+from .delivery import MAX_BYTES
+from .in_flight import Action, Done, InFlight, Take
+from .queue import Core
+from .retries import Answer
+
+_AROUND_EVENTS = len(b'{"events":[]}')
+
+
+class Waiting(Protocol):
+    """Where accepted events wait, each as its JSON text.
+
+    `append` and `len` are called without a lock. The others are called by one thread at a time, but for `confirm` and
+    `settle`.
+    """
+
+    def __len__(self) -> int: ...
+    def append(self, event: bytes, /) -> None: ...
+    def append_all(self, events: Sequence[bytes], /) -> None: ...
+    def take(self, limit: int) -> list[bytes]: ...
+    def took(self) -> None: ...
+    def put_back(self, events: Sequence[bytes]) -> None: ...
+    def confirm(self, events: Sequence[bytes]) -> Sequence[bytes]: ...
+    def settle(self, events: Sequence[bytes]) -> None: ...
+    def counts(self) -> tuple[int, int, int]: ...
+
+
+class MemoryQueue(deque[bytes]):
+    """Events that wait in memory."""
+
+    append_all = deque.extend
+
+    def take(self, limit: int) -> list[bytes]:
+        """The first events."""
+        return [self.popleft() for _ in range(min(limit, len(self)))]
+
+    def took(self) -> None:
+        """Nothing: what was taken is not here any more."""
+
+    def put_back(self, events: Sequence[bytes]) -> None:
+        """Have events wait again, before all others."""
+        self.extendleft(reversed(events))
+
+    def confirm(self, events: Sequence[bytes]) -> Sequence[bytes]:
+        """Nobody else has them."""
+        return events
+
+    def settle(self, events: Sequence[bytes]) -> None:
+        """Nothing: what was taken is not here any more."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """Events that wait, that were adopted, and that are gone."""
+        return len(self), 0, 0
+
+
+class Engine:
+    """The door, the queue and the core.
+
+    Args:
+        queue: Where events wait: in memory, or in an outbox.
+        max_queue_size, max_queue_bytes: How much may wait in memory; an outbox has a bound of its own.
+        batch_size, flush_interval, max_retry_time: See `Core`.
+        notify: Called without a lock where a driver has to look at the queue.
+        lock: A condition around a re-entrant lock: a signal handler or a `__del__` may come while this thread holds it.
+    """
+
+    def __init__(
+        self,
+        queue: Waiting,
+        *,
+        max_queue_size: int,
+        max_queue_bytes: int,
+        batch_size: int,
+        flush_interval: float,
+        max_retry_time: float,
+        notify: Callable[[], None],
+        lock: threading.Condition | None = None,
+    ) -> None:
+        self.queue = queue
+        self.in_memory = isinstance(queue, MemoryQueue)
+        self.lock = lock or threading.Condition(threading.RLock())
+        self.core = Core(
+            batch_size=batch_size,
+            batch_bytes=MAX_BYTES - _AROUND_EVENTS - 1,
+            flush_interval=flush_interval,
+            max_retry_time=max_retry_time,
+            max_suspect_bytes=max_queue_bytes,
+            site_of=site_of,
+        )
+        self.idle = True  # whether the next event has to notify
+        self.closing = self.closed = False
+        self.notify_every = batch_size
+        self._notify = notify
+        self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
+        self._max_queue_bytes = max_queue_bytes if self.in_memory else sys.maxsize
+        self._bytes_in = self._bytes_out = 0  # of events that were put, and of those that were taken
+        self._gone = 0
+        self._since = 0.0  # since when the first event in the queue waits
+        self._was_empty = True
+        self._marks: deque[tuple[int, float]] = deque()  # a place in the queue, and when it was filled
+
+    # In: called from anywhere, without a lock.
+
+    def put(self, event: bytes) -> bool:
+        """Queue an event; False: there is no room.
+
+        Raises:
+            OutboxError: The outbox cannot store it.
+        """
+        queue = self.queue
+        # Threads that do so at the same moment may pass the bounds by what each of them adds.
+        if len(queue) >= self._capacity or self._bytes_in - self._bytes_out >= self._max_queue_bytes:
+            return False
+        self._bytes_in += len(event)
+        queue.append(event)
+        if self.idle or not len(queue) % self.notify_every:
+            self._notify()
+        return True
+
+    def put_all(self, events: Sequence[bytes]) -> bool:
+        """Queue events that belong together, or none of them where there is no room for all.
+
+        Raises:
+            OutboxError: The outbox cannot store them.
+        """
+        size = sum(map(len, events))
+        if (
+            len(self.queue) + len(events) > self._capacity
+            or self._bytes_in - self._bytes_out + size > self._max_queue_bytes
+        ):
+            return False
+        self._bytes_in += size
+        self.queue.append_all(events)
+        self._notify()
+        return True
+
+    @property
+    def why_full(self) -> str:
+        """What to say where `put` found no room."""
+        if len(self.queue) >= self._max_queue_size:
+            return f"the queue is full ({self._max_queue_size} events)"
+        return f"the queue is full ({self._max_queue_bytes} bytes)"
+
+    def mark(self, now: float) -> None:
+        """For `notify` to say what time it is, so that it is known how long the events wait."""
+        self._marks.append((self.core.taken + len(self.queue), now))
+
+    # Out: what drivers do.
+
+    def next(self, now: float) -> Action:
+        """What to do now; what waits in memory is taken already, so a `Take` is of an outbox: `take_stored`."""
+        with self.lock:
+            self.idle = True  # before the look at the queue
+            waiting = len(self.queue)
+            action = self._core_next(now, waiting)
+            if isinstance(action, Take) and self.in_memory:
+                events = self.queue.take(action.limit)
+                self._bytes_out += sum(map(len, events))
+                self.core.took(events, 0, now, self._since)
+                self._look_at_marks()
+                action = self._core_next(now, len(self.queue))
+            self.idle = not waiting
+            return action
+
+    def take_stored(self, limit: int, now: float) -> None:
+        """Do the `Take` of an outbox, without the lock: to read the file may take a while.
+
+        Raises:
+            OutboxError: The file can't be read; the events still wait.
+        """
+        events: Sequence[bytes] = ()
+        try:
+            events = self.queue.take(limit)
+        finally:
+            with self.lock:
+                _, _, gone = self.queue.counts()
+                self.queue.took()
+                self.core.took(events, gone - self._gone, now, self._since)
+                self._gone = gone
+                self._look_at_marks()
+
+    def confirm(self, group: InFlight) -> bool:
+        """Whether any of the group is still ours to send; asked before each attempt.
+
+        Raises:
+            OutboxError: The file can't be read.
+        """
+        if self.in_memory:
+            return True
+        kept = self.queue.confirm(group.events)
+        with self.lock:
+            return self.core.confirmed(group, kept)
+
+    def answered(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
+        """What came of sending `group`; each `Done` is to be reported, then `settle`d."""
+        with self.lock:
+            return self.core.answered(group, answer, now, luck)
+
+    def settle(self, done: Done) -> None:
+        """The outcome was reported: from now on it counts.
+
+        Raises:
+            OutboxError: The events could not be removed from the file, and may be delivered again.
+        """
+        try:
+            self.queue.settle(done.group.events)
+        finally:
+            with self.lock:
+                self.core.settled(done)
+                self.lock.notify_all()
+
+    # Flush, close, and the end.
+
+    def flush(self, now: float) -> int | None:
+        """Hurry. Returns the place up to which all must be settled; None: all is."""
+        with self.lock:
+            target = self.core.flush(now, len(self.queue))
+            self.lock.notify_all()
+            return None if self.is_settled(target) else target
+
+    def is_settled(self, target: int) -> bool:
+        """Whether all up to `target` is settled; called with the lock."""
+        return self.core.is_settled(target, len(self.queue))
+
+    def begin_close(self) -> None:
+        """Take no more events."""
+        with self.lock:
+            self.closing, self._capacity = True, -1
+            self.lock.notify_all()
+
+    def close_if_empty(self) -> bool:
+        """Close, unless an event came in meanwhile: its sender may have found room before there was none."""
+        with self.lock:
+            self.closed = self.idle = True  # before the last look
+            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
+            return self.closed
+
+    def close_full(self) -> None:
+        """Close, whatever is left."""
+        with self.lock:
+            self.closed = self.idle = True
+            self.lock.notify_all()
+
+    def give_up(self) -> InFlight:
+        """Take out all that is not settled, but for what is being reported; in an outbox it waits for the next start."""
+        with self.lock:
+            rest = self.queue.take(len(self.queue)) if self.in_memory else ()
+            self._bytes_out += sum(map(len, rest))
+            group = self.core.give_up(rest)
+            if not self.in_memory:
+                self.queue.put_back(group.events)
+                self.core.let_go(group)
+                group = InFlight(())
+            self.lock.notify_all()
+            return group
+
+    def oldest(self) -> float | None:
+        """Since when the oldest event that is not settled waits; called with the lock."""
+        return self.core.oldest(len(self.queue), self._since)
+
+    def _core_next(self, now: float, waiting: int) -> Action:
+        if self._was_empty and waiting:
+            self._since = now
+        self._was_empty = not waiting
+        return self.core.next(now, waiting, self._since)
+
+    def _look_at_marks(self) -> None:
+        self._was_empty = not len(self.queue)
+        while self._marks and self._marks[0][0] <= self.core.taken:
+            self._since = self._marks.popleft()[1]
+        if self._was_empty:  # what was counted at the same moment by two threads, or not at all, goes no further
+            self._bytes_in = self._bytes_out
+
+
+def site_of(event: bytes) -> Hashable:
+    """The call site of an event, as far as it can be told from the event: events of one are bad for the same reason."""
+    try:
+        fields: dict[str, Any] = json.loads(event)
+        return fields.get("eventName"), fields.get("eventSubtype"), fields.get("index"), frozenset(fields)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+__all__ = ["Engine", "MemoryQueue", "OutboxError", "Waiting", "site_of"]
