@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transporter": {"errors", "identity", "provider", "search_request", "sessions"},
     "events.plain": set(),
     "events.model": {"errors", "identity", "events.plain"},
-    "events.delivery": {"errors", "events.model"},
+    "events.connections": set(),
+    "events.delivery": {"errors", "events.connections", "events.model"},
     "events": {"errors", "identity", "provider", "events.plain", "events.model", "events.delivery"},
     "insights": {"errors", "identity", "provider", "events.model", "sessions"},
     "clients": {
@@ -62,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser"},
-    "integrations.celery": {"errors", "identity", "context", "provider", "events.delivery"},
+    "integrations.celery": {"errors", "identity", "context", "provider", "events", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import netrc  # noqa: F401 - requests imports it at a first request, which is made in a thread
 import os
-import queue
 import re
 import threading
 import time
@@ -15,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, unquote
 
-import requests
 from algoliasearch.http.api_response import ApiResponse
 from algoliasearch.http.hosts import Host
 from algoliasearch.http.request_options import RequestOptions
@@ -23,38 +20,55 @@ from algoliasearch.http.retry import RetryOutcome, RetryStrategy
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
 from algoliasearch.insights.config import InsightsConfig
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of
+from .connections import Deadline, Session
 from .model import Event
 
 MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller
+LONGEST_REQUEST_S = 30.0
 
 
 class Batch:
-    """One request's worth of events.
+    """One request's worth of events, not to be changed.
 
-    `events` are 1 to 1000 events as dicts, not to be changed; `body` is the JSON text `{"events":[…]}` in UTF-8, of
-    less than 2,000,000 bytes.
+    Args:
+        events: 1 to 1000 events as dicts; None: they are read from `body`, when they are asked for.
+        body: The JSON text `{"events":[…]}` in UTF-8, of less than 2,000,000 bytes.
     """
 
-    __slots__ = ("_events", "body")
+    __slots__ = ("_body", "_events")
 
     def __init__(self, events: Sequence[Event] | None, body: bytes) -> None:
         self._events = events
-        self.body = body
+        self._body = body
 
     @property
     def events(self) -> Sequence[Event]:
+        """The events as dicts."""
         if self._events is None:
-            self._events = json.loads(self.body)["events"]
+            self._events = json.loads(self._body)["events"]
         return self._events
+
+    @property
+    def body(self) -> bytes:
+        """Their JSON text."""
+        return self._body
+
+    def __eq__(self, other: object) -> bool:
+        return self._body == other._body if isinstance(other, Batch) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._body)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self._body)} bytes>"
 
 
 def batch_of(texts: Sequence[bytes]) -> Batch:
-    return Batch(None, b'{"events":[%b]}' % b",".join(texts))
+    """A batch of events that are given as JSON texts."""
+    return Batch(None, b'{"events":[' + b",".join(texts) + b"]}")
 
 
 @runtime_checkable
@@ -64,11 +78,11 @@ class Delivery(Protocol):
     With `concurrency` above 1, `deliver` is called from several threads at once; after a fork, in another process.
     """
 
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
-        """Deliver `batch`, within about `timeout` seconds (None: as long as it takes).
+    def deliver(self, batch: Batch, timeout: float) -> None:
+        """Deliver `batch`, within `timeout` seconds, which are at most 30.
 
         Raises:
-            BatchRejectedError: Something in the batch is bad. It is split, until what is bad stands alone.
+            BatchRejectedError: Something in the batch is bad, which is to be found and left out.
             RetryableDeliveryError: Try again, after its `delay` or with exponential back-off. An `OSError` (which
                 connection errors and time-outs are) means the same.
             UnauthorizedDeliveryError: The key is not accepted; try again, slowly.
@@ -85,6 +99,11 @@ class InsightsDelivery:
     Hosts, proxies, user agent, time-outs and gzip are the config's. What a sender has no use for is switched off: that
     a host is left alone for 300 seconds after one error, and that a 429 is slept through inside the call.
 
+    A request ends within `timeout` seconds, at most 30, whatever becomes of it: the look-up of the host's name is in
+    them, the handshake, and an answer that comes byte by byte. Only the statuses 400, 413 and 422 speak of the events,
+    and 401 and 403 of the key. A 2xx is Algolia's if its body is empty or JSON. Everything else speaks of the way
+    there, and the batch may well be accepted later.
+
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
@@ -94,99 +113,70 @@ class InsightsDelivery:
         self._config.hosts = deepcopy(config.hosts)
         self._config.max_rate_limit_retries = 0
         self._request_options = RequestOptions(self._config)
-        self._local = threading.local()
+        self._pid = os.getpid()
+        self._idle: list[_InsightsTransporter] = []  # with their connections
+        self._closed = False
 
     def deliver(self, batch: Batch, timeout: float | None) -> None:
-        """Post `batch`; `timeout`, in seconds, bounds the config's own time-outs. Errors as in `Delivery`."""
+        """Post `batch`; `timeout` is in seconds, None: 30. Errors as in `Delivery`."""
         body: str | bytes = batch.body.decode() if self._config.compression_type else batch.body
-        options = self._request_options.merge(timeouts=self._timeouts(timeout))
+        seconds = LONGEST_REQUEST_S if timeout is None else min(LONGEST_REQUEST_S, timeout)
+        options = self._request_options.merge(timeouts=self._timeouts(seconds))
         options.data = body
         failure: DeliveryError
+        transporter = self._take()
+        transporter.deadline.set(seconds)
         try:
-            self._transporter().request(Verb.POST, "/1/events", options, False)
+            transporter.request(Verb.POST, "/1/events", options, False)
             return
         except DeliveryError as error:
             error.args = (without_values(str(error), batch.events)[:500], *error.args[1:])
             raise
-        except requests.RequestException as error:
-            failure = RetryableDeliveryError(f"no connection: {kind_of(error)}")
         except UnicodeError as error:  # of a header that can't be sent
             failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
+        except Exception as error:  # of requests, of urllib3, of those who patch them
+            over = transporter.deadline.is_over
+            failure = RetryableDeliveryError("timed out" if over else f"no connection: {kind_of(error)}")
+        finally:
+            self._give_back(transporter)
         raise failure  # not chained: those errors keep the request, and may quote its headers
 
     def close(self) -> None:
-        """Close the connection of this thread; those of others go with their threads."""
-        transporter = self._local.__dict__.pop("transporter", None)
-        if transporter is not None and self._local.pid == os.getpid():
-            transporter.close()
+        """Close the connections; those of requests that are being made, when they end."""
+        self._closed = True
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
 
-    def _transporter(self) -> TransporterSync:
+    def _take(self) -> _InsightsTransporter:
         # A transporter keeps the state of its request on itself, and a connection must not be shared with a fork.
-        local = self._local
-        if local.__dict__.get("pid") != os.getpid():
-            local.pid = os.getpid()
-            local.__dict__.pop("transporter", None)
-        if "transporter" not in local.__dict__:
-            local.transporter = _InsightsTransporter(self._config)
-        transporter: TransporterSync = local.transporter
-        return transporter
+        pid = os.getpid()
+        if self._pid != pid:
+            self._pid, self._idle = pid, []
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _InsightsTransporter(self._config)
 
-    def _timeouts(self, timeout: float | None) -> dict[str, int]:
+    def _give_back(self, transporter: _InsightsTransporter) -> None:
+        if self._closed:
+            transporter.close()
+        else:
+            self._idle.append(transporter)
+
+    def _timeouts(self, seconds: float) -> dict[str, int]:
         config = self._config
-        limit = None if timeout is None else max(1, int(timeout * 1000))
+        limit = max(1, int(seconds * 1000))
         timeouts = {"connect": config.connect_timeout, "write": config.write_timeout, "read": config.read_timeout}
-        return {name: value if limit is None else min(value, limit) for name, value in timeouts.items()}
+        return {name: min(value, limit) for name, value in timeouts.items()}
 
 
 class _InsightsTransporter(TransporterSync):
     def __init__(self, config: InsightsConfig) -> None:
         super().__init__(config)
         self._retry_strategy = _ErrorPerResponse()
-        # As algoliasearch makes it, but for redirects: where they lead, no event is taken.
-        session = requests.Session()
-        session.mount("https://", _Adapter(max_retries=Retry(connect=0)))
-        session.mount("http://", _Adapter())
-        session.max_redirects = 0
-        self._session = session
-
-
-class _Adapter(HTTPAdapter):
-    """Keeps connections without a lock: a fork could come while a thread holds it, and the child needs it to exit.
-
-    https://urllib3.readthedocs.io/en/stable/reference/urllib3.connectionpool.html#urllib3.connectionpool.ConnectionPool
-    """
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self._without_lock(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        known = proxy in self.proxy_manager
-        manager = super().proxy_manager_for(proxy, **options)
-        return manager if known else self._without_lock(manager)
-
-    def _without_lock(self, manager: Any) -> Any:
-        manager.pool_classes_by_scheme = {
-            scheme: type(pool.__name__, (pool,), {"QueueCls": _Connections})
-            for scheme, pool in manager.pool_classes_by_scheme.items()
-        }
-        return manager
-
-
-class _Connections:
-    """What urllib3 needs of a queue.LifoQueue, for the one thread that a transporter is used in."""
-
-    def __init__(self, maxsize: int) -> None:
-        self._connections: list[Any] = []
-
-    def put(self, connection: Any, block: bool = True) -> None:
-        self._connections.append(connection)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return self._connections.pop()
-        except IndexError:
-            raise queue.Empty from None
+        self.deadline = Deadline()
+        self._session = Session(self.deadline)
 
 
 class _ErrorPerResponse(RetryStrategy):
@@ -199,25 +189,31 @@ class _ErrorPerResponse(RetryStrategy):
         if response.is_timed_out_error:
             raise RetryableDeliveryError("timed out")
         status = response.status_code or 0
+        said = _json_of(response)
         if status // 100 == 2:
+            if said is _NO_JSON:  # a page to log in on, say
+                raise RetryableDeliveryError(f"{status}: the answer is no JSON, so it is not Algolia's")
             return RetryOutcome.SUCCESS
-        message = f"{status}: {_message_of(response)}"
+        # What Algolia says, where it answers in JSON; else the reason phrase.
+        message = said.get("message") if isinstance(said, dict) else None
+        message = f"{status}: {message if isinstance(message, str) else response.error_message}"[:2000]
         if status in (400, 413, 422):
             raise BatchRejectedError(message)
         if status in (401, 403):
             raise UnauthorizedDeliveryError(message)
-        if status in (408, 429) or status // 100 != 4:
-            raise RetryableDeliveryError(message, _retry_after(response))
-        raise DeliveryError(message)
+        raise RetryableDeliveryError(message, _retry_after(response))
 
 
-def _message_of(response: ApiResponse[Any]) -> str:
-    """What Algolia says, where it answers in JSON; else the reason phrase."""
+_NO_JSON = object()
+
+
+def _json_of(response: ApiResponse[Any]) -> Any:
+    """The value that an answer holds in JSON; None where it is empty."""
+    text = (response.data or "").strip("\ufeff \t\r\n")
     try:
-        message = json.loads(response.data or "")["message"]
-    except (ValueError, TypeError, KeyError):
-        message = response.error_message
-    return str(message)[:2000]
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return _NO_JSON
 
 
 # To the end, where it is cut off.
@@ -279,9 +275,9 @@ def _retry_after(response: ApiResponse[Any]) -> float | None:
         return float(value)
     try:
         date = parsedate_to_datetime(value)
+        return None if date.tzinfo is None else date.timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return None
-    return None if date.tzinfo is None else max(0.0, date.timestamp() - time.time())
 
 
 class MemoryDelivery:
@@ -306,14 +302,14 @@ class MemoryDelivery:
         self._failures += [error or RetryableDeliveryError("told to fail")] * times
 
     def hang(self) -> None:
-        """Answer no more, until `release()`."""
+        """Answer no more, until `release()`; what is being delivered meanwhile times out."""
         self._released.clear()
 
     def release(self) -> None:
         """Answer again, what hangs now included."""
         self._released.set()
 
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
+    def deliver(self, batch: Batch, timeout: float) -> None:
         """Keep `batch`, or do what `fail_next` or `hang` asked for. Raises what those say."""
         if not self._released.wait(timeout):
             raise RetryableDeliveryError("timed out")

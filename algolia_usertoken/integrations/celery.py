@@ -233,7 +233,7 @@ class CeleryDelivery:
     def _deliver_in_worker(self, task: Any, body: str) -> None:
         events = json.loads(body)["events"]
         try:
-            self._to_algolia().deliver(Batch(events, body.encode()), None)
+            self._to_algolia().deliver(Batch(events, body.encode()), 30.0)
         except BatchRejectedError as error:
             if len(events) == 1:
                 logger.warning("event rejected: %s", error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from collector import ACCEPT_AND_DROP, DROP, HTML, Answer, Collector
 from ports import free_port
-from prelude import Errors, adds_up, config, event, send
+from prelude import Errors, adds_up, config, event, send, settled
 from waiting import PATIENCE
 
 from algolia_usertoken import (
@@ -28,8 +28,8 @@ from algolia_usertoken import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
+from algolia_usertoken.events import retries
 from algolia_usertoken.events.delivery import without_values
-from algolia_usertoken.events.dispatcher import Dispatcher
 
 Make = Callable[..., EventSender]
 
@@ -37,15 +37,17 @@ Make = Callable[..., EventSender]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-offs short enough for a test."""
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.BACKOFF", (0.02, 0.2))
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.UNAUTHORIZED_BACKOFF", (0.1, 0.3))
+    monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_UNAUTHORIZED_S", 0.1)
+    monkeypatch.setattr(retries, "SHORTEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.3)
 
 
 def all_once(collector: Collector, events: EventSender, count: int) -> None:
     assert not collector.lost(range(count))
     assert not collector.twice
     assert not collector.errors
-    assert events.stats[:5] == (count, count, 0, 0, 0)
+    assert settled(events.stats) == (count, count, 0, 0, 0)
     assert events.stats.requests == len(collector.requests)
 
 
@@ -58,7 +60,9 @@ def test_503_for_a_while(sender: Make, collector: Collector) -> None:
     assert 1 <= events.stats.retries <= 20
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 504, 302, DROP])
+@pytest.mark.parametrize(
+    "status", [302, 304, 402, 404, 405, 407, 408, 409, 410, 429, 451, 499, 500, 502, 504, 999, DROP]
+)
 @pytest.mark.usefixtures("quick")
 def test_what_passes_is_retried(sender: Make, collector: Collector, status: int) -> None:
     collector.answer(status, times=3, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
@@ -97,36 +101,30 @@ def test_refused_connections_until_it_comes_up(senders: Make) -> None:
     assert events.stats.delivered == 1200
 
 
-def test_429_waits_as_long_as_it_was_asked_to(
-    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses, pause = [], Dispatcher._pause
-    monkeypatch.setattr(Dispatcher, "_pause", lambda self, wait, *rest: pauses.append(wait) or pause(self, wait, *rest))
-    collector.answer(429, headers={"Retry-After": "1"})
+def test_429_waits_as_long_as_it_was_asked_to(sender: Make, collector: Collector) -> None:
+    collector.answer(429, headers={"Retry-After": "2"})
     events = sender()
     send(events, range(10))
-    assert events.flush(30)
+    assert collector.wait_for(10)
     first, second = (request.time for request in collector.requests)
-    assert second - first >= 0.95
-    assert pauses == [1.0]
-    all_once(collector, events, 10)
-
-
-def test_a_retry_after_may_be_a_date(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(Dispatcher, "_pause", lambda self, wait, *rest: pauses.append(wait) or True)
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.MAX_RETRY_AFTER", 7200.0)
-    collector.answer(429, headers={"Retry-After": formatdate(time.time() + 3600, usegmt=True)})
-    events = sender(max_retry_time=7200.0)
-    send(events, range(10))
+    assert second - first >= 1.95
     assert events.flush(30)
-    assert len(pauses) == 1
-    assert 3600 - PATIENCE < pauses[0] <= 3600
     all_once(collector, events, 10)
+
+
+def test_a_retry_after_may_be_a_date(collector: Collector) -> None:
+    delivery = InsightsDelivery(config(collector.port))
+    for seconds in (3600, -3600):
+        collector.answer(429, headers={"Retry-After": formatdate(time.time() + seconds, usegmt=True)})
+        with pytest.raises(RetryableDeliveryError) as caught:
+            delivery.deliver(batch("1"), 5.0)
+        assert caught.value.delay is not None
+        assert seconds - PATIENCE < caught.value.delay <= seconds
+    delivery.close()
 
 
 def test_retry_after_has_a_cap(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.MAX_RETRY_AFTER", 0.5)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.5)
     collector.answer(429, headers={"Retry-After": "86400"})
     events = sender()
     send(events, range(10))
@@ -149,7 +147,7 @@ def test_retry_after_has_a_cap(sender: Make, collector: Collector, monkeypatch: 
 def test_a_strange_retry_after_stops_nothing(
     sender: Make, collector: Collector, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.MAX_RETRY_AFTER", 0.3)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.3)
     if not value.isascii():
         pytest.skip("no header of HTTP")
     collector.answer(429, headers={"Retry-After": value})
@@ -214,7 +212,7 @@ def test_3_poisoned_of_1000(sender: Make, collector: Collector, status: int) -> 
     events = sender(on_error=errors)
     send(events, range(1000))
     assert events.flush(30)
-    assert events.stats[:5] == (1000, 997, 3, 0, 0)
+    assert settled(events.stats) == (1000, 997, 3, 0, 0)
     assert collector.ids == {str(number) for number in range(1000)} - bad
     assert not collector.twice
     assert len(collector.requests) <= 80
@@ -232,7 +230,7 @@ def test_an_html_413_makes_smaller_batches(sender: Make, collector: Collector) -
     assert events.flush(30)
     assert not collector.lost(range(1000))
     assert not collector.twice
-    assert events.stats[:5] == (1000, 1000, 0, 0, 0)
+    assert settled(events.stats) == (1000, 1000, 0, 0, 0)
 
 
 def test_an_html_413_for_a_single_event_rejects_it(
@@ -243,26 +241,9 @@ def test_an_html_413_for_a_single_event_rejects_it(
     events = sender(on_error=errors)
     send(events, range(3))
     assert events.flush(30)
-    assert events.stats[:5] == (3, 0, 3, 0, 0)
+    assert settled(events.stats) == (3, 0, 3, 0, 0)
     assert sorted(errors.ids) == ["0", "1", "2"]
     assert HTML.decode() not in caplog.text
-
-
-@pytest.mark.parametrize("status", [402, 404, 405, 409, 410, 451])
-def test_any_other_4xx_gives_the_batch_up(sender: Make, collector: Collector, status: int) -> None:
-    collector.answer(status)
-    errors = Errors()
-    events = sender(on_error=errors)
-    send(events, range(10))
-    assert events.flush(30)
-    assert events.stats[:5] == (10, 0, 0, 10, 0)
-    [(error, failed)] = errors.calls
-    assert isinstance(error, DeliveryError)
-    assert str(status) in str(error)
-    assert len(failed) == 10
-    send(events, range(10, 20))
-    assert events.flush(30)
-    assert len(collector.counts) == 10
 
 
 def test_max_retry_time_gives_up_with_the_reason(sender: Make, collector: Collector) -> None:
@@ -276,7 +257,7 @@ def test_max_retry_time_gives_up_with_the_reason(sender: Make, collector: Collec
     assert "500" in str(error)
     assert isinstance(error.__cause__, RetryableDeliveryError)
     assert len(failed) == 10
-    assert events.stats[:5] == (10, 0, 0, 10, 0)
+    assert settled(events.stats) == (10, 0, 0, 10, 0)
 
 
 def test_a_slow_collector_costs_the_caller_nothing(sender: Make, collector: Collector) -> None:
@@ -318,7 +299,7 @@ def test_connections_that_close_right_after_each_answer_or_right_at_a_request(
     assert events.flush(30)
     assert not collector.lost(range(40))
     assert not collector.twice
-    assert events.stats[:5] == (40, 40, 0, 0, 0)
+    assert settled(events.stats) == (40, 40, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -328,7 +309,7 @@ def test_an_answer_that_is_lost_may_cost_a_duplicate_but_no_event(sender: Make, 
     send(events, range(10))
     assert events.flush(30)
     assert set(collector.counts.values()) == {2}
-    assert events.stats[:5] == (10, 10, 0, 0, 0)
+    assert settled(events.stats) == (10, 10, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +335,7 @@ def test_malformed_answers_end_in_a_retry_or_in_a_delivery(sender: Make, collect
     events = sender(delivery=delivery, on_error=errors)
     send(events, range(5))
     assert events.flush(30)
-    assert events.stats[:5] == (5, 5, 0, 0, 0)
+    assert settled(events.stats) == (5, 5, 0, 0, 0)
     assert not errors.calls
     assert not collector.lost(range(5))
 
@@ -452,7 +433,7 @@ def test_what_has_no_json_form_costs_its_neighbours_nothing(sender: Make, collec
         assert events.stats.delivered == 909
         return
     assert sorted(errors.ids) == sorted(NO_JSON)
-    assert events.stats[:5] == (909, 900, 9, 0, 0)
+    assert settled(events.stats) == (909, 900, 9, 0, 0)
     assert {type(error) for error, _ in errors.calls} == {InvalidEventError}
 
 
@@ -532,7 +513,8 @@ def batch(*names: str) -> Batch:
         (408, RetryableDeliveryError),
         (429, RetryableDeliveryError),
         (503, RetryableDeliveryError),
-        (404, DeliveryError),
+        (302, RetryableDeliveryError),
+        (404, RetryableDeliveryError),
     ],
 )
 def test_a_status_is_one_error(collector: Collector, status: int, error: type[Exception]) -> None:
@@ -545,6 +527,74 @@ def test_a_status_is_one_error(collector: Collector, status: int, error: type[Ex
         assert raised.value.delay == 7.0
     assert len(collector.requests) == 1  # no retry, no sleep in here
     delivery.deliver(batch("1"), None)
+    delivery.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" \r\n", b"{}", b'{"status":200}', b"null", b"[1]", b"\xef\xbb\xbf{}", b'"\xff"']
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_success_is_empty_or_json(collector: Collector, status: int, body: bytes) -> None:
+    collector.answer(status, body=body)
+    delivery = InsightsDelivery(config(collector.port))
+    delivery.deliver(batch("1"), 5.0)
+    delivery.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>Please log in</html>", HTML, b"OK", b"{", b"{}{}", b"[" * 100_000, b"\x00", b"\x1f\x8b\x08"]
+)
+def test_a_page_with_status_200_is_no_delivery(collector: Collector, body: bytes) -> None:
+    # As a captive portal, or a proxy that wants somebody to log in, answers.
+    collector.answer(200, body=body, headers={"Content-Type": "text/html"})
+    delivery = InsightsDelivery(config(collector.port))
+    with pytest.raises(RetryableDeliveryError, match=r"^200: the answer is no JSON"):
+        delivery.deliver(batch("1"), 5.0)
+    delivery.deliver(batch("1"), 5.0)
+    delivery.close()
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (NESTED, "Told"),
+        (b'{"message": ' + NESTED + b"}", "Told"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "Told"),
+        (b'{"message": ["a", {"list": 1}]}', "Told"),
+        (b'{"message": null}', "Told"),
+        (b'["message"]', "Told"),
+        (b'"message"', "Told"),
+        (b'{"message": "\xff\xfe"}', "\ufffd\ufffd"),
+        (b'{"message": "' + b"x" * 800_000 + b'"}', "x" * 495),
+        (b"x" * 3_000_000, "Told"),
+        (b"\x00" * 100, "Told"),
+    ],
+    ids=[
+        "nested",
+        "nested message",
+        "nested objects",
+        "list",
+        "null",
+        "no object",
+        "text",
+        "no UTF-8",
+        "long",
+        "huge",
+        "zeros",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 503])
+def test_what_is_said_in_an_error_may_be_of_any_depth_size_and_encoding(
+    collector: Collector, status: int, body: bytes, said: str
+) -> None:
+    collector.answer(status, body=body, headers={"Content-Type": "application/json; charset=no-such"})
+    delivery = InsightsDelivery(config(collector.port))
+    with pytest.raises(BatchRejectedError if status == 400 else RetryableDeliveryError) as caught:
+        delivery.deliver(batch("1"), 5.0)
+    assert str(caught.value) == f"{status}: {said}"
     delivery.close()
 
 
@@ -606,7 +656,7 @@ def test_a_memory_delivery_fails_and_hangs_as_told(senders: Make) -> None:
 def test_a_strange_delay_of_ones_own_delivery_kills_nothing(
     senders: Make, delay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.dispatcher.MAX_RETRY_AFTER", 0.3)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.3)
     delivery = MemoryDelivery()
     delivery.fail_next(RetryableDeliveryError("wait", delay))
     events = senders(delivery=delivery)
@@ -628,9 +678,9 @@ def test_other_errors_of_ones_own_delivery(senders: Make, error: Exception) -> N
     send(events, range(10))
     assert events.flush(30)
     if isinstance(error, OSError):
-        assert events.stats[:5] == (10, 10, 0, 0, 0)
+        assert settled(events.stats) == (10, 10, 0, 0, 0)
     else:
-        assert events.stats[:5] == (10, 0, 0, 10, 0)
+        assert settled(events.stats) == (10, 0, 0, 10, 0)
         assert [found for found, _ in errors.calls] == [error]
 
 

@@ -45,6 +45,11 @@ def adds_up(stats: Any) -> bool:
     return stats.accepted == stats.delivered + stats.rejected + stats.failed + stats.queued  # type: ignore[no-any-return]
 
 
+def settled(stats: Any) -> tuple[int, ...]:
+    """Accepted, delivered, rejected, failed, queued."""
+    return stats.accepted, stats.delivered, stats.rejected, stats.failed, stats.queued
+
+
 class Errors:
     """An `on_error` that remembers."""
 
