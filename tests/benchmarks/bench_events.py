@@ -10,7 +10,7 @@ hung        the call, five times as often as the queue has room, with a collecto
 
 Each measure of each sender runs in a fresh process. Each round takes all of them in turn, and the next in another
 order; a ratio is formed within a round, and what is printed is the median of the rounds. posthog, segment and
-confluent-kafka are always there, `--all` adds some more. `--svg` writes the pictures and the table of the documentation.
+confluent-kafka are always there, `--all` adds some more. `--svg` writes the pictures and the table of the docs.
 """
 
 from __future__ import annotations
