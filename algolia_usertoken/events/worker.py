@@ -512,9 +512,9 @@ class Worker:
             process.keep(self)
 
     def asked_by_on_error(self) -> bool:
-        """Whether the thread that would have to deliver is the one that asks for it."""
+        """Whether the thread that would have to deliver is the one that asks for it: in on_error, or in a `__del__`."""
         ident = threading.get_ident()
-        return self._reporter.telling and (ident in self._threads or ident == self._inline_owner)
+        return ident in self._threads or (self._reporter.telling and ident == self._inline_owner)
 
     def drain(self, deadline: float) -> bool:
         """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled."""
