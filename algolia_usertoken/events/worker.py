@@ -220,6 +220,7 @@ class Worker:
             with lock:
                 if self._lock is lock:
                     self._threads.pop(ident, None)
+                    self._engine.idle = True
                     if self._threads:
                         self._signal()  # the next one may have to end, too
                     lock.notify_all()
@@ -348,6 +349,12 @@ class Worker:
         except RuntimeError:  # the interpreter exits
             self._keeper = None
 
+    def _end_keeper(self, seconds: float) -> None:
+        """Wait until it has let go of the file."""
+        keeper = self._keeper
+        if keeper is not None and keeper is not threading.current_thread() and keeper.ident is not None:
+            keeper.join(_for_a_lock(seconds))
+
     def _keep(self) -> None:
         """Keep the lease on our events in the outbox, and take over those of dead processes."""
         assert self._outbox is not None
@@ -465,7 +472,7 @@ class Worker:
         if not done:
             self._engine.close_full()
             error = DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough")
-            bounded(lambda: self.abandon(error), deadline + GRACE_S - time.monotonic())
+            self.abandon(error, deadline + GRACE_S - time.monotonic())
         with self._lock:
             first, self._ended = not self._ended, True
             self._lock.notify_all()
@@ -475,6 +482,7 @@ class Worker:
                 bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
             finally:  # one of somebody's own may raise
                 if self._outbox is not None:
+                    self._end_keeper(deadline + GRACE_S - time.monotonic())
                     self._outbox.close()
                 self._reporter.finish()
         return done
@@ -491,7 +499,7 @@ class Worker:
         """Wait until what `begin_exit` found is settled, and give up what is not."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
-            bounded(lambda: self.abandon(self._exit_error()), deadline + GRACE_S - time.monotonic())
+            self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -538,14 +546,20 @@ class Worker:
                     self._wake.acquire(timeout=_for_a_lock(action.until - now))
             return True
         finally:
+            self._engine.idle = True  # nobody looks at the queue any more
             self._inline_owner = outer
             self._inline.release()
 
-    def abandon(self, error: DeliveryError) -> None:
-        """Count all that is not settled as failed; with an outbox it stays there, for the next start."""
+    def abandon(self, error: DeliveryError, seconds: float = math.inf) -> None:
+        """Count all that is not settled as failed, and tell so, which is waited for that long.
+
+        With an outbox it stays there, for the next start.
+        """
         group = self._engine.give_up()
         if group.events:
-            self._conclude(Done("failed", group, error))
+            # Not in the usual order: on_error may take its time, and who closes or exits has none.
+            self._engine.settle(Done("failed", group, error))
+            bounded(lambda: self._report("failed", error, group.events), seconds)
 
 
 class _Attempt:
@@ -570,11 +584,14 @@ def bounded(function: Callable[[], object], seconds: float) -> None:
 
     thread = threading.Thread(target=run, name="algolia-usertoken-bounded", daemon=True)
     try:
-        thread.start()
+        if seconds < math.inf:
+            thread.start()
     except RuntimeError:  # no thread can be started
+        seconds = math.inf
+    if seconds == math.inf:
         run()
     else:
-        thread.join(None if seconds == math.inf else _for_a_lock(max(0.05, seconds)))
+        thread.join(_for_a_lock(max(0.05, seconds)))
     for error in errors:
         raise error
 
