@@ -190,6 +190,10 @@ class Rows:
             if numbers:
                 yield owner, numbers
 
+    def counted(self) -> list[tuple[int, int]]:
+        """Who has events, and how many of them can be found, around what is damaged."""
+        return [(owner, count) for owner in self._owners() if (count := sum(1 for _ in self._numbers(owner)))]
+
     def move(
         self, dead: int, numbers: list[int], owner: int | None, first: int, now: float, moved: list[int]
     ) -> list[int]:
