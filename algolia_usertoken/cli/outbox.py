@@ -93,7 +93,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _status_as_text(status: Status) -> str:
     lines = [f"{status.waiting:>12,}  {_events(status.waiting)} wait in the file"]
     if status.oldest is not None:
-        lines[0] += f", the oldest since {_ago(status.oldest)}"
+        lines[0] += f", the oldest for {_ago(status.oldest)}"
     for owner in (owner for owner in status.owners if owner.alive):
         process = f"process {owner.pid}" if owner.pid else "a process"
         lines.append(f"{owner.events:>12,}    of {process}, which runs and delivers them")
