@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import SQLiteOutbox
 from algolia_usertoken.cli import main
+from algolia_usertoken.events.inspection import status_of
 from algolia_usertoken.testing import LocalAlgolia
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "outbox"]
@@ -238,14 +239,17 @@ class TestDrain:
         process = subprocess.Popen(
             [*COMMAND, "drain", path, "--host", "127.0.0.1:9"], stderr=subprocess.PIPE, text=True
         )
-        assert process.stderr is not None
-        time.sleep(1)
+        try:
+            wait_until(lambda: status_of(path).of_the_living == 2)
 
-        process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
 
-        _, err = process.communicate(timeout=PATIENCE)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
         assert process.returncode == 130
         assert "Traceback" not in err
+        assert status_of(path).waiting == 2
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no terminals of this kind")
     def test_shows_its_progress_on_a_terminal(
