@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 from ..errors import OutboxError
 
 BUSY_TIMEOUT = 0.25  # seconds that a call waits at most while another process writes
-BUSY_AGAIN = 0.01  # the same, after one has waited in vain
+BUSY_AGAIN = 0.025  # the same, after one has waited in vain
 SET_UP_TIMEOUT = 5.0  # the same, where the file is made or changed to this schema
 CLOSE_TIMEOUT = 0.25  # seconds that a close waits for a thread that is in the middle of a call
 LOG_LIMIT = 8 * 1024 * 1024  # bytes that the log (…-wal) keeps after a rush
