@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},
-    "cli": {"", "check", "demo", "testing"},
+    "cli": {"", "errors", "check", "demo", "events", "testing"},
     "__main__": {"cli"},
 }
 

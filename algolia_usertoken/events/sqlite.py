@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 from ..errors import OutboxError
 
 BUSY_TIMEOUT = 0.25  # seconds that a call waits at most while another process writes
-BUSY_AGAIN = 0.01  # the same, after one has waited in vain
+BUSY_AGAIN = 0.025  # the same, after one has waited in vain
 SET_UP_TIMEOUT = 5.0  # the same, where the file is made or changed to this schema
 CLOSE_TIMEOUT = 0.25  # seconds that a close waits for a thread that is in the middle of a call
 LOG_LIMIT = 8 * 1024 * 1024  # bytes that the log (…-wal) keeps after a rush
@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS damaged (
 );
 """
 # One statement, so that what it says is of one moment.
-_WHAT_FILE = """
+WHAT_FILE = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
        (SELECT count(*) FROM sqlite_master)
 """
@@ -176,7 +176,7 @@ class Connection:
         except sqlite3.Error as error:
             if self.fault is None and _is_locked(error):
                 return False, None
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
         finally:
             self.lock.release()
 
@@ -228,11 +228,12 @@ class Unusable(Connection):
         )
 
 
-def _explained(path: str, error: sqlite3.Error) -> OutboxError:
+def explained(path: str, error: sqlite3.Error) -> OutboxError:
+    """What an error of SQLite means."""
     what = str(error)
     if _is_locked(error):
         what = _LOCKED
-    elif _is_damage(error):
+    elif is_damage(error):
         what = f"the file is damaged ({what}); `algolia-usertoken outbox check` tells more"
     elif "unable to open" in what:
         try:
@@ -246,13 +247,11 @@ def _is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error) or "locking protocol" in str(error)
 
 
-def _is_damage(error: BaseException | None) -> bool:
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite says, in an error or in that which is behind ours, that the file is damaged."""
+    if isinstance(error, OutboxError):
+        error = error.__cause__
     return isinstance(error, sqlite3.DatabaseError) and ("malformed" in str(error) or "not a database" in str(error))
-
-
-def is_damage(error: OutboxError) -> bool:
-    """Whether SQLite says that the file is damaged."""
-    return _is_damage(error.__cause__)
 
 
 # The file and its schema.
@@ -284,7 +283,7 @@ def prepare(connection: Connection) -> None:
     """
     deadline = time.monotonic() + SET_UP_TIMEOUT
     _make(connection.path)
-    ((application_id, version, tables),) = connection.run(lambda it: it.execute(_WHAT_FILE).fetchall(), deadline)
+    ((application_id, version, tables),) = connection.run(lambda it: it.execute(WHAT_FILE).fetchall(), deadline)
     if application_id != APPLICATION_ID and (application_id or version or tables):
         raise OutboxError(f"outbox {connection.path}: the file is the database of another program")
     if version > SCHEMA_VERSION:
