@@ -17,7 +17,9 @@ from algoliasearch.insights.models import InsightsEvents
 from typing_extensions import Self, Unpack
 
 from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
-from .events.model import attributed, batch_copy, unreadable, without_nones
+from .events.given import batch_copy
+from .events.model import attributed, without_nones
+from .events.rules import unreadable
 from .identity import Identity
 from .provider import TokenProvider, one_provider
 from .sessions import look_after

@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of
-from .model import Event
+from .rules import Event
 
 MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller

@@ -32,8 +32,9 @@ from ..errors import (
 )
 from . import lifecycle
 from .delivery import MAX_BYTES, Batch, Delivery, without_values
-from .model import Event, without_json_form, without_nones
+from .model import without_json_form, without_nones
 from .reporting import EventStats, Reporter
+from .rules import Event
 
 if TYPE_CHECKING:
     from .outbox import SQLiteOutbox

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ..identity import Identity
-from .model import Amount, Event, ObjectData, ObjectID
+from .model import Amount, ObjectData, ObjectID
+from .rules import Event
 
 
 class EventMethods:

@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import OutboxError
-from .model import MAX_AGE, Event, without_json_form
+from .model import without_json_form
+from .rules import MAX_AGE_MS, Event
 
 BUSY_TIMEOUT = 5.0  # seconds to wait while another process writes
 CLOSE_TIMEOUT = 1.0  # the same, when closing
@@ -319,7 +320,7 @@ class SQLiteOutbox:
             if not self._keeper.write(_ADOPT, (self._owner, shift, dead, first, adopted[-1][0], now)):
                 continue
             for number, created_at in adopted:
-                too_old = created_at < now * 1000 - MAX_AGE
+                too_old = created_at < now * 1000 - MAX_AGE_MS
                 (self._too_old if too_old else self._waiting).append(number + shift)
             self._more_to_adopt |= len(found) == room or len(adopted) < len(found)
 

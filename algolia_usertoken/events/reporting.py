@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ..errors import traced
-from .model import Event
+from .rules import Event
 
 logger = logging.getLogger("algolia_usertoken.events")
 

@@ -19,21 +19,20 @@ from ..provider import TokenProvider, one_provider
 from . import lifecycle
 from .delivery import Delivery, InsightsDelivery
 from .dispatcher import Dispatcher
+from .given import own_copy
+from .hits.methods import ReferenceMethods, come_late, events_after
+from .hits.reference import HitReference
 from .methods import EventMethods
 from .model import (
-    Event,
     ObjectData,
     attribute,
     check_after_search,
     event_time,
-    own_copy,
     share,
     split,
-    unreadable,
 )
-from .reference_methods import ReferenceMethods, come_late, events_after
-from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
+from .rules import Event, unreadable
 
 try:
     from .outbox import SQLiteOutbox

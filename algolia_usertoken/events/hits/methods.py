@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import InvalidEventError
-from ..identity import Identity, as_identity
-from ..provider import TokenProvider
-from .model import Amount, Event, ObjectData, as_list, check_same_length, of_event, quoted
-from .plain import mapping
-from .references import HitReference, is_old, token_of
+from ...errors import InvalidEventError
+from ...identity import Identity, as_identity
+from ...provider import TokenProvider
+from ..given import as_list
+from ..model import Amount, ObjectData
+from ..plain import mapping
+from ..rules import Event, check_same_length, of_event, quoted
+from .reference import HitReference, is_old, token_of
 from .results import references_in
 
 

@@ -23,9 +23,9 @@ from algolia_usertoken import (
     TokenAwareClientSync,
     identity_scope,
 )
+from algolia_usertoken.events.hits.methods import ReferenceMethods
 from algolia_usertoken.events.methods import EventMethods
 from algolia_usertoken.events.model import Event
-from algolia_usertoken.events.reference_methods import ReferenceMethods
 from algolia_usertoken.testing import LocalAlgolia
 
 SECRET = "a secret of the shop"
