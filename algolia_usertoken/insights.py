@@ -18,8 +18,9 @@ from typing_extensions import Self, Unpack
 
 from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
 from .events.given import batch_copy
-from .events.model import attributed, without_nones
+from .events.model import attributed
 from .events.rules import unreadable
+from .events.text import without_nones
 from .identity import Identity
 from .provider import TokenProvider, one_provider
 from .sessions import look_after

@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events.rules": {"errors", "identity", "events.plain"},
     "events.given": {"errors", "events.plain", "events.rules"},
     "events.model": {"errors", "identity", "events.plain", "events.rules", "events.given"},
+    "events.text": {"errors", "identity", "events.rules"},
     "events.delivery": {"errors", "events.rules"},
     "events": {
         "errors",
@@ -47,9 +48,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.rules",
         "events.given",
         "events.model",
+        "events.text",
         "events.delivery",
     },
-    "insights": {"errors", "identity", "provider", "events.rules", "events.given", "events.model", "sessions"},
+    "insights": {
+        "errors",
+        "identity",
+        "provider",
+        "events.rules",
+        "events.given",
+        "events.model",
+        "events.text",
+        "sessions",
+    },
     "clients": {
         "errors",
         "identity",

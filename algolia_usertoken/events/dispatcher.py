@@ -19,12 +19,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import (
     BatchRejectedError,
     DeliveryError,
-    InvalidEventError,
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
     UserTokenError,
@@ -32,7 +31,6 @@ from ..errors import (
 )
 from . import lifecycle
 from .delivery import MAX_BYTES, Batch, Delivery, without_values
-from .model import without_json_form, without_nones
 from .reporting import EventStats, Reporter
 from .rules import Event
 
@@ -44,30 +42,28 @@ BACKOFF = (0.5, 30.0)  # seconds: the first and the longest wait before another 
 UNAUTHORIZED_BACKOFF = (2.0, 60.0)
 MAX_RETRY_AFTER = 60.0  # seconds that a receiver may ask us to wait
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
-
 
 class Queue(Protocol):
     """Where accepted events wait. `append` and `len` are called without a lock, the others under the dispatcher's."""
 
     def __len__(self) -> int: ...
-    def append(self, event: Event, /) -> None: ...
-    def take(self, limit: int) -> list[Event]: ...
-    def put_back(self, events: Sequence[Event]) -> None: ...
-    def settle(self, events: Sequence[Event]) -> None: ...
+    def append(self, event: bytes, /) -> None: ...
+    def take(self, limit: int) -> list[bytes]: ...
+    def put_back(self, events: Sequence[bytes]) -> None: ...
+    def settle(self, events: Sequence[bytes]) -> None: ...
     def gone(self) -> int: ...  # events that left it otherwise, as `take` found out
 
 
-class MemoryQueue(deque[Event]):
+class MemoryQueue(deque[bytes]):
     """Events that wait in memory."""
 
-    def take(self, limit: int) -> list[Event]:
+    def take(self, limit: int) -> list[bytes]:
         return [self.popleft() for _ in range(min(limit, len(self)))]
 
-    def put_back(self, events: Sequence[Event]) -> None:
+    def put_back(self, events: Sequence[bytes]) -> None:
         self.extendleft(reversed(events))
 
-    def settle(self, events: Sequence[Event]) -> None:
+    def settle(self, events: Sequence[bytes]) -> None:
         pass
 
     def gone(self) -> int:
@@ -79,14 +75,14 @@ class _Parcel:
 
     __slots__ = ("abandoned", "number", "parts", "settling")
 
-    def __init__(self, number: int, events: list[Event]) -> None:
+    def __init__(self, number: int, events: list[bytes]) -> None:
         self.number = number  # of its first event
         self.parts = [events]
         self.settling = 0  # events whose outcome is being reported
         self.abandoned = False
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[bytes]:
         return [event for part in reversed(self.parts) for event in part]
 
 
@@ -153,14 +149,14 @@ class Dispatcher:
 
     # In: called from anywhere, without a lock.
 
-    def put(self, event: Event) -> bool:
+    def put(self, event: bytes) -> bool:
         """Queue an event, or drop it where there is no room."""
         if len(self._queue) >= self._capacity:
             self._drop()
             return False
         return self._append(event)
 
-    def put_all(self, events: Sequence[Event]) -> bool:
+    def put_all(self, events: Sequence[bytes]) -> bool:
         """Queue events that belong together, or drop them all where there is no room for all."""
         if len(self._queue) + len(events) > self._capacity:
             for _ in events:
@@ -172,16 +168,13 @@ class Dispatcher:
         full = f"the queue is full ({self._capacity} events)"
         self._reporter.drop(f"the {self.closed_owner} is closed" if self._closing else full)
 
-    def _append(self, event: Event) -> bool:
+    def _append(self, event: bytes) -> bool:
         queue = self._queue
         try:
             queue.append(event)
         except DeliveryError as error:  # of an outbox
             self._reporter.drop(str(error))
-            self._reporter.tell(error, [event])
-            return False
-        except InvalidEventError as error:
-            self._reporter.refuse(error, [event])
+            self._reporter.tell(error, Parsed([event]))
             return False
         if self._idle or not len(queue) % self._notify_every:
             self._notify()
@@ -344,7 +337,7 @@ class Dispatcher:
             part = parcel.parts[-1]
             try:
                 self._post(_batch(part), parcel, deadline)
-            except (BatchRejectedError, InvalidEventError) as error:
+            except BatchRejectedError as error:
                 if len(part) > 1:
                     self._split(parcel, part)
                 else:
@@ -404,13 +397,13 @@ class Dispatcher:
             self._lock.wait_for(lambda: parcel.abandoned or self._closing != closing, seconds)
         return in_time and not parcel.abandoned
 
-    def _split(self, parcel: _Parcel, part: list[Event]) -> None:
+    def _split(self, parcel: _Parcel, part: list[bytes]) -> None:
         middle = len(part) // 2
         with self._lock:
             if not parcel.abandoned:  # pragma: no branch - close() may come between the answer and this
                 parcel.parts[-1:] = [part[middle:], part[:middle]]
 
-    def _settle(self, parcel: _Parcel, part: list[Event], outcome: str, error: Exception | None = None) -> None:
+    def _settle(self, parcel: _Parcel, part: list[bytes], outcome: str, error: Exception | None = None) -> None:
         with self._lock:
             if parcel.abandoned:
                 return
@@ -420,7 +413,7 @@ class Dispatcher:
         try:
             if error is not None:
                 # First: when flush returns, on_error has been told.
-                self._report(outcome, error, part, _said(error, part))
+                self._report(outcome, error, part, _said(error, Parsed(part)))
         finally:
             with self._lock:
                 try:
@@ -440,10 +433,10 @@ class Dispatcher:
         self._rejected += events if outcome == "rejected" else 0
         self._failed += events if outcome == "failed" else 0
 
-    def _report(self, outcome: str, error: Exception, events: list[Event], said: str) -> None:
+    def _report(self, outcome: str, error: Exception, events: Sequence[bytes], said: str) -> None:
         what = "event" if len(events) == 1 else f"{len(events)} events"
         self._reporter.log(outcome, f"{what} {outcome}: {said}", len(events))
-        self._reporter.tell(error, events)
+        self._reporter.tell(error, Parsed(events))
 
     # Flush, close, and the end of the process.
 
@@ -597,7 +590,7 @@ class Dispatcher:
     def abandon(self, error: DeliveryError) -> None:
         """Count all that is not settled as failed; with an outbox it stays there, for the next start."""
         with self._lock:
-            events: list[Event] = []
+            events: list[bytes] = []
             for parcel in list(self._parcels.values()):
                 parcel.abandoned = True
                 events += parcel.events
@@ -619,27 +612,38 @@ class Dispatcher:
             self._report("failed", error, events, str(error))
 
 
-def _batch(events: list[Event]) -> Batch:
+class Parsed(Sequence[Event]):
+    """Events that are parsed from their texts when somebody looks."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._texts = texts
+        self._events: list[Event] | None = None
+
+    def _parsed(self) -> list[Event]:
+        if self._events is None:
+            self._events = [json.loads(text) for text in self._texts]
+        return self._events
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._parsed()[key]
+
+    def __eq__(self, other: object) -> bool:
+        return self._parsed() == other
+
+
+def _batch(events: list[bytes]) -> Batch:
     """The events and their JSON text.
 
     Raises:
-        InvalidEventError: One of them has none.
         BatchRejectedError: It is too long.
     """
-    body, failure = b"", None
-    try:
-        text = _encode({"events": events})
-        if ":null" in text:
-            events = [without_nones(event) for event in events]
-            text = _encode({"events": events})
-        body = text.encode()
-    except Exception as error:
-        failure = without_json_form(events[0], error)
-    if failure is not None:  # not chained: the error of whoever failed may keep the text
-        raise failure
+    body = b'{"events":[%b]}' % b",".join(events)
     if len(body) >= MAX_BYTES:
         raise BatchRejectedError(f"the event has {len(body)} bytes, and a request must have less than {MAX_BYTES}")
-    return Batch(events, body)
+    return Batch(Parsed(events), body)
 
 
 def _said(error: Exception, events: Sequence[Event]) -> str:

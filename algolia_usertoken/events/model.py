@@ -5,7 +5,6 @@ The rules are for exact types. What breaks one is made plain once, and checked a
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -25,7 +24,6 @@ from .rules import (
     check_timestamp,
     check_user_token,
     invalid,
-    of_event,
     quoted,
     unreadable,
 )
@@ -45,7 +43,35 @@ ObjectData: TypeAlias = Mapping[str, Any] | Model
 
 _LISTS = ("objectIDs", "filters", "positions", "objectData")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
+
+
+def new_event(
+    event_type: str,
+    subtype: str | None,
+    name: Any,
+    index: Any,
+    field: str,
+    items: Any,
+    positions: Any,
+    query_id: Any,
+    object_data: Any,
+    value: Any,
+    currency: Any,
+    after_search: bool,
+) -> Event:
+    """An event with the fields of the API, as one of the twelve methods was called; they are those of `text.written`.
+
+    What an event after a search must have is there, even if it is None, and what is None otherwise is not.
+    """
+    event: Event = {"eventType": event_type, "eventName": name, "index": index, field: items}
+    if after_search and subtype == "purchase":
+        event["objectData"] = object_data
+    elif after_search:
+        event["queryID"] = query_id
+    if after_search and event_type == "click":
+        event["positions"] = positions
+    more = {"eventSubtype": subtype, "objectData": object_data, "value": value, "currency": currency}
+    return event | {name: each for name, each in more.items() if each is not None}
 
 
 def split(event: Event) -> list[Event]:
@@ -90,6 +116,13 @@ def share(value: Any, parts: list[Event]) -> None:
         part["value"] = its_own
 
 
+def names_search(object_data: Any) -> bool:
+    """Whether ordinary object data names a search for one object at least, as `check_after_search` wants it."""
+    return type(object_data) is list and any(
+        type(item) is dict and item.get("queryID") is not None for item in object_data
+    )
+
+
 def check_after_search(event: Event) -> None:
     """Check that an event after a search names the search.
 
@@ -121,7 +154,10 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         InvalidEventError: Algolia would refuse it; `field` says why.
         MissingUserTokenError: Neither the event nor `identity` says whose it is.
     """
-    return attribute(own_copy(event), identity, timestamp)
+    made = attribute(own_copy(event), identity, timestamp)
+    if made is not None and type(made.get("objectData")) is list:
+        made["objectData"] = [item.copy() if type(item) is dict else item for item in made["objectData"]]
+    return made
 
 
 def attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:
@@ -165,18 +201,6 @@ def _attribute(event: Event, identity: Identity | None, timestamp: int | None) -
     elif timestamp is not None:
         event["timestamp"] = timestamp
     check_content(event)
-    return event
-
-
-def without_nones(event: Event) -> Event:
-    """The event as it is sent: what is None was meant to be left out."""
-    event = {key: value for key, value in event.items() if value is not None}
-    data = event.get("objectData")
-    if isinstance(data, list | tuple):
-        event["objectData"] = [
-            {key: value for key, value in item.items() if value is not None} if isinstance(item, dict) else item
-            for item in data
-        ]
     return event
 
 
@@ -224,12 +248,3 @@ def event_time(timestamp: datetime | int | None) -> int:
     happened = milliseconds(timestamp)
     check_timestamp({"timestamp": happened})
     return happened
-
-
-def without_json_form(event: Event, error: Exception) -> InvalidEventError:
-    """What to raise for an event that could not be encoded.
-
-    The type of `error` is said, and for the usual one which type it met; of other texts none, as they quote the value.
-    """
-    met = _MET_BY_JSON.fullmatch(str(error)) if type(error) is TypeError else None
-    return InvalidEventError(f"the event has no JSON form: {met[0] if met else type(error).__name__}{of_event(event)}")

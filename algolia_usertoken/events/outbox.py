@@ -28,8 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import OutboxError
-from .model import without_json_form
-from .rules import MAX_AGE_MS, Event
+from .rules import MAX_AGE_MS
 
 BUSY_TIMEOUT = 5.0  # seconds to wait while another process writes
 CLOSE_TIMEOUT = 1.0  # the same, when closing
@@ -76,20 +75,22 @@ _MOST_NUMBERS = 1 << 20  # that one adoption may use up
 
 _T = TypeVar("_T")
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
+class StoredEvent(bytes):
+    """The text of an event from the file; `number` is its place there."""
 
-class StoredEvent(Event):
-    """An event from the file; `number` is its place there."""
+    number: int
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int, body: str) -> None:
+    @classmethod
+    def of(cls, number: int, body: str) -> StoredEvent:
         try:
-            super().__init__(json.loads(body))
-        except (ValueError, TypeError):  # somebody wrote into the file; refused by Algolia, it is reported
-            super().__init__(unreadable=body)
-        self.number = number
+            event = cls(body.encode() if isinstance(json.loads(body), dict) else b"")
+        except (ValueError, TypeError):
+            event = cls(b"")
+        if not event:  # somebody wrote into the file; refused by Algolia, it is reported
+            event = cls(json.dumps({"unreadable": str(body)}).encode())
+        event.number = number
+        return event
 
 
 class SQLiteOutbox:
@@ -172,35 +173,25 @@ class SQLiteOutbox:
         """Events of this process that wait."""
         return len(self._waiting)
 
-    def append(self, event: Event, /) -> None:
+    def append(self, event: bytes, /) -> None:
         """Store an event; it is on disk when this returns.
 
         Raises:
-            InvalidEventError: It has no JSON form.
             OutboxError: The outbox is full or closed, or the file can't be written.
         """
         if self._closed:
             raise self._error("it is closed")
         now = int(time.time() * 1000)
-        timestamp = event.get("timestamp")
+        timestamp = json.loads(event).get("timestamp")
         created_at = min(timestamp, now) if type(timestamp) is int else now
         number = next(self._numbers)
-        stored, failure = 0, None
-        try:
-            body = _encode(event)
-            owner = self._owner or self._register()
-            stored = self._appender.write(_APPEND, (owner, number, created_at, body, self.max_events))
-        except OutboxError:
-            raise
-        except Exception as error:
-            failure = without_json_form(event, error)
-        if failure is not None:  # not chained: the error of whoever failed may keep the event
-            raise failure
+        owner = self._owner or self._register()
+        stored = self._appender.write(_APPEND, (owner, number, created_at, event.decode(), self.max_events))
         if not stored:
             raise self._error(f"it is full ({self.max_events} events)")
         self._waiting.append(number)
 
-    def take(self, limit: int) -> list[Event]:
+    def take(self, limit: int) -> list[bytes]:
         """The first events that wait, to be delivered.
 
         Raises:
@@ -217,7 +208,7 @@ class SQLiteOutbox:
         except OutboxError:
             self._waiting.extendleft(reversed(numbers))
             raise
-        events: list[Event] = [StoredEvent(number, bodies[number]) for number in numbers if number in bodies]
+        events: list[bytes] = [StoredEvent.of(number, bodies[number]) for number in numbers if number in bodies]
         self._gone += len(numbers) - len(events)
         if self._more_to_adopt and len(self._waiting) < limit:
             with contextlib.suppress(OutboxError):  # `keep` will try, and tell
@@ -229,11 +220,11 @@ class SQLiteOutbox:
         gone, self._gone = self._gone, 0
         return gone
 
-    def put_back(self, events: Sequence[Event]) -> None:
+    def put_back(self, events: Sequence[bytes]) -> None:
         """Have events that were taken wait again, before all others."""
         self._waiting.extendleft(reversed(_numbers_of(events)))
 
-    def settle(self, events: Sequence[Event]) -> None:
+    def settle(self, events: Sequence[bytes]) -> None:
         """Remove events that were taken.
 
         Raises:
@@ -242,7 +233,7 @@ class SQLiteOutbox:
         self._settled += _numbers_of(events)
         self._delete_settled()
 
-    def keep(self) -> list[Event]:
+    def keep(self) -> list[bytes]:
         """Stay alive for the others, and adopt events whose owner is not; to be called every third of the lease.
 
         Returns:
@@ -283,7 +274,8 @@ class SQLiteOutbox:
         with self._appender.lock:
             if self._owner is None:
                 self._appender.write("INSERT INTO owners (alive_until) VALUES (?)", (time.time() + self.lease * 2 / 3,))
-                self._owner = self._appender.last_id
+                if self._owner is None:  # a __del__ may have sent meanwhile, and registered
+                    self._owner = self._appender.last_id
             return self._owner
 
     def _own_events(self, columns: str, numbers: Iterable[int]) -> list[tuple[Any, ...]]:
@@ -324,11 +316,11 @@ class SQLiteOutbox:
                 (self._too_old if too_old else self._waiting).append(number + shift)
             self._more_to_adopt |= len(found) == room or len(adopted) < len(found)
 
-    def _remove_too_old(self) -> list[Event]:
+    def _remove_too_old(self) -> list[bytes]:
         if not self._too_old:
             return []
-        events: list[Event] = [
-            StoredEvent(number, body) for number, body in self._own_events("number, body", self._too_old)
+        events: list[bytes] = [
+            StoredEvent.of(number, body) for number, body in self._own_events("number, body", self._too_old)
         ]
         self._delete(self._too_old)
         self._too_old.clear()
@@ -474,7 +466,7 @@ def _check_number(name: str, value: float, least: int, *, whole: bool = False) -
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
-def _numbers_of(events: Sequence[Event]) -> list[int]:
+def _numbers_of(events: Sequence[bytes]) -> list[int]:
     return [event.number for event in events if isinstance(event, StoredEvent)]
 
 

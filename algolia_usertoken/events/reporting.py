@@ -32,10 +32,10 @@ class EventStats(NamedTuple):
     Attributes:
         accepted: Events that `send` or one of the twelve took.
         delivered: Events that Algolia has.
-        rejected: Events that Algolia refused, or that have no JSON form.
+        rejected: Events that Algolia refused.
         failed: Events that were given up: no connection for too long, or no time left at `close`.
         queued: Events that wait or are on their way.
-        refused: Events that were not accepted, being invalid or nobody's.
+        refused: Events that were not accepted, being invalid, without a JSON form, or nobody's.
         dropped: Events that were not accepted, the queue being full or closed.
         requests: Requests made.
         retries: Requests that repeated an earlier one.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import signal
@@ -35,8 +36,13 @@ def event(name: int | str) -> dict[str, Any]:
     return {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
 
 
+def text_of(event: dict[str, Any]) -> bytes:
+    return json.dumps(event).encode()
+
+
 def names(events: Any) -> list[str]:
-    return [one["objectIDs"][0] for one in events]
+    parsed = [json.loads(one) if isinstance(one, bytes) else one for one in events]
+    return [one["objectIDs"][0] for one in parsed]
 
 
 @pytest.fixture
@@ -111,11 +117,11 @@ def test_events_come_in_order_and_stay_until_they_are_settled(
     outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
 ) -> None:
     for name in range(5):
-        outbox.append(event(name))
+        outbox.append(text_of(event(name)))
 
     first = outbox.take(3)
 
-    assert first == [event(0), event(1), event(2)]
+    assert first == [text_of(event(0)), text_of(event(1)), text_of(event(2))]
     assert len(outbox) == 2
     outbox.put_back(first[1:])
     assert names(outbox.take(10)) == ["1", "2", "3", "4"]
@@ -125,38 +131,20 @@ def test_events_come_in_order_and_stay_until_they_are_settled(
     assert sql("SELECT events FROM total") == [(2,)]
 
 
-@pytest.mark.parametrize(
-    "bad", [float("nan"), {1, 2}, object(), "\ud800", 10**5000], ids=lambda bad: type(bad).__name__
-)
-def test_what_has_no_json_form_is_refused(outbox: SQLiteOutbox, bad: Any) -> None:
-    with pytest.raises(InvalidEventError, match="no JSON form"):
-        outbox.append(event(1) | {"value": bad})
-
-    assert outbox.take(1) == []
-
-
-def test_a_cycle_has_no_json_form(outbox: SQLiteOutbox) -> None:
-    bad = event(1)
-    bad["objectData"] = [bad]
-
-    with pytest.raises(InvalidEventError, match="no JSON form"):
-        outbox.append(bad)
-
-
 def test_the_size_is_that_of_the_file(path: str, outbox: SQLiteOutbox) -> None:
     for name in range(6):
-        outbox.append(event(name))
+        outbox.append(text_of(event(name)))
     small = SQLiteOutbox(path, max_events=10)
     for name in range(4):
-        small.append(event(name))
+        small.append(text_of(event(name)))
 
     with pytest.raises(OutboxError, match=r"events\.db: it is full \(10 events\)"):
-        small.append(event("too many"))
+        small.append(text_of(event("too many")))
 
     outbox.settle(outbox.take(1))
-    small.append(event("one more"))
+    small.append(text_of(event("one more")))
     with pytest.raises(OutboxError, match="full"):
-        small.append(event("too many"))
+        small.append(text_of(event("too many")))
     small.close()
 
 
@@ -280,12 +268,12 @@ def test_a_file_that_is_locked_too_long(
     for connection in outbox.connections:
         connection.close()
     monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.2)
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
     taken = outbox.take(1)
     sql("BEGIN IMMEDIATE")
     started = time.monotonic()
 
-    for action in (lambda: outbox.append(event(2)), lambda: outbox.settle(taken), outbox.keep):
+    for action in (lambda: outbox.append(text_of(event(2))), lambda: outbox.settle(taken), outbox.keep):
         with pytest.raises(OutboxError, match="locked"):
             action()
     with pytest.raises(OutboxError, match="locked"):
@@ -293,7 +281,7 @@ def test_a_file_that_is_locked_too_long(
 
     assert time.monotonic() - started < 20
     sql("ROLLBACK")
-    outbox.append(event(3))
+    outbox.append(text_of(event(3)))
     assert names(outbox.take(9)) == ["3"]
     assert sql("SELECT count(*) FROM events") == [(2,)]
     outbox.keep()  # settles what could not be settled
@@ -354,20 +342,20 @@ def test_a_disk_that_is_full(path: str, run: Callable[..., Any], collector: Coll
 
 
 def test_what_is_no_event_any_more_is_delivered_to_be_refused(outbox: SQLiteOutbox, sql: Callable[..., Any]) -> None:
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
     sql("UPDATE events SET body = '[1'")
 
-    assert outbox.take(1) == [{"unreadable": "[1"}]
+    assert outbox.take(1) == [text_of({"unreadable": "[1"})]
 
 
 def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox) -> None:
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
 
     outbox.start_again()  # without what Python calls before a fork
 
     assert len(outbox) == 0
     with pytest.raises(OutboxError, match="make the sender after the fork"):
-        outbox.append(event(2))
+        outbox.append(text_of(event(2)))
     for connection in module._leaked:
         connection.close()
     module._leaked.clear()
@@ -427,8 +415,8 @@ def test_adopted_events_come_behind_ones_own(
     outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
 ) -> None:
     for name in "ab":
-        outbox.append(event(name))
-    sibling.append(event("c"))
+        outbox.append(text_of(event(name)))
+    sibling.append(text_of(event("c")))
     assert sibling.keep() == []
     assert len(sibling) == 1
     end_leases()
@@ -436,11 +424,11 @@ def test_adopted_events_come_behind_ones_own(
     sibling.keep()
 
     assert len(sibling) == 3
-    sibling.append(event("d"))
+    sibling.append(text_of(event("d")))
     assert names(sibling.take(9)) == ["c", "a", "b", "d"]
     # Who was taken for dead delivers none of them.
     assert len(outbox) == 2
-    outbox.append(event("e"))
+    outbox.append(text_of(event("e")))
     outbox.keep()
     assert names(outbox.take(9)) == ["e"]
     assert outbox.gone() == 2
@@ -450,7 +438,7 @@ def test_adopted_events_come_behind_ones_own(
 def test_what_was_taken_stays_taken_from_who_was_taken_for_dead(
     outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any], sql: Callable[..., list[Any]]
 ) -> None:
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
     taken = outbox.take(1)
     end_leases()
     sibling.keep()
@@ -464,7 +452,7 @@ def test_what_was_taken_stays_taken_from_who_was_taken_for_dead(
 def test_who_comes_back_in_time_keeps_its_events(
     outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
     end_leases()
     connection = sibling.connections[1]
     read = connection.read
@@ -489,7 +477,7 @@ def test_many_are_adopted_little_by_little(
     monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 10)
     monkeypatch.setattr(module, "_MOST_NUMBERS", 7)
     for name in range(100):
-        outbox.append(event(name))
+        outbox.append(text_of(event(name)))
     end_leases()
     delivery = MemoryDelivery()
 
@@ -522,7 +510,7 @@ def test_flush_does_not_wait_for_what_others_took_over(
 
 
 def test_without_threads_flush_adopts(path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any]) -> None:
-    outbox.append(event("left"))
+    outbox.append(text_of(event("left")))
     end_leases()
     delivery = MemoryDelivery()
     with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
@@ -538,7 +526,7 @@ def test_events_older_than_thirty_days_are_removed_and_reported(
 ) -> None:
     now = int(time.time() * 1000)
     for name, age in (("new", 0), ("old", 31 * DAY), ("nearly", 29 * DAY), ("older", 300 * DAY)):
-        outbox.append(event(name) | {"timestamp": now - age})
+        outbox.append(text_of(event(name) | {"timestamp": now - age}))
     end_leases()
     told: list[Any] = []
     delivery = MemoryDelivery()
@@ -727,7 +715,7 @@ def test_a_file_that_many_make_at_once(
         print("ready", flush=True)
         sys.stdin.readline()
         outbox = SQLiteOutbox(sys.argv[1])
-        outbox.append({})
+        outbox.append(b"{}")
         outbox.keep()
         outbox.close()
     """
@@ -965,13 +953,13 @@ def test_a_closed_outbox(path: str) -> None:
     outbox.close()
 
     with pytest.raises(OutboxError, match="it is closed"):
-        outbox.append(event(1))
+        outbox.append(text_of(event(1)))
     assert outbox.keep() == []
 
 
 def test_one_that_nobody_closed_closes_itself(path: str) -> None:
     outbox = SQLiteOutbox(path)
-    outbox.append(event(1))
+    outbox.append(text_of(event(1)))
     del outbox
     gc.collect()
 
@@ -984,7 +972,7 @@ def test_many_events_of_the_dead_are_adopted_bit_by_bit(path: str, monkeypatch: 
     for _ in range(2):
         dead = SQLiteOutbox(path)
         for name in range(10):
-            dead.append(event(name))
+            dead.append(text_of(event(name)))
         dead.close()
     heir = SQLiteOutbox(path)
 

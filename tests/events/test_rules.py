@@ -15,8 +15,8 @@ from algolia_usertoken.events import rules
 from algolia_usertoken.events.model import (
     attributed,
     check,
-    without_nones,
 )
+from algolia_usertoken.events.text import without_nones
 from algolia_usertoken.testing.insights_rules import refusal
 
 

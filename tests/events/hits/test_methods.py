@@ -540,13 +540,6 @@ def test_a_full_queue_drops_all_or_nothing(method: str) -> None:
         assert (events.stats.accepted, events.stats.dropped) == (3, 2)
 
 
-def test_base_class_sends_nothing() -> None:
-    with pytest.raises(NotImplementedError):
-        ReferenceMethods().clicked("Name", hit("1"))
-    with pytest.raises(NotImplementedError):
-        ReferenceMethods()._report_unattributed(InvalidEventError("x"))
-
-
 # -- The whole way, as Algolia sees it ---------------------------------------------------------------------------------
 
 
