@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         UserTokenError,
     )
     from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
+    from .events.hits.reference import HitReference
     from .events.outbox import SQLiteOutbox
-    from .events.references import HitReference
     from .events.reporting import EventStats
     from .events.sender import EventSender
     from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
@@ -43,7 +43,7 @@ _HOME = {
     "DeliveryError": "errors",
     "EventSender": "events.sender",
     "EventStats": "events.reporting",
-    "HitReference": "events.references",
+    "HitReference": "events.hits.reference",
     "Identity": "identity",
     "InsightsDelivery": "events.delivery",
     "InvalidClientIPError": "errors",

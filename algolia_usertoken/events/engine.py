@@ -1,6 +1,6 @@
-"""What every driver of the core shares: the queue of events, its door, and the core under one lock. No thread, no clock.
+"""What every driver of the core shares: the queue of events, its door, and the core under one lock.
 
-`put` takes no lock, so that it may run in a `__del__`, in the middle of anything, this module included. Three rules
+There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, in the middle of anything, this module included. Three rules
 keep an event from waiting for nothing:
 
 1. `idle` is set before every look at the queue: who appends after the look, notifies.
@@ -261,7 +261,7 @@ class Engine:
             self.lock.notify_all()
 
     def give_up(self) -> InFlight:
-        """Take out all that is not settled, but for what is being reported; in an outbox it waits for the next start."""
+        """Take out all that is not settled, but for what is being reported; an outbox keeps it."""
         with self.lock:
             rest = self.queue.take(len(self.queue)) if self.in_memory else ()
             self._bytes_out += sum(map(len, rest))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ..errors import traced
-from .model import Event
+from .rules import Event
 
 logger = logging.getLogger("algolia_usertoken.events")
 
@@ -39,7 +39,7 @@ class EventStats(NamedTuple):
         failed: Events that were given up: no connection for too long, or no time left at `close`.
         gone: Events that another process has taken over, out of the outbox.
         queued: Events that wait or are on their way.
-        refused: Events that were not accepted, being invalid or nobody's.
+        refused: Events that were not accepted, being invalid, without a JSON form, or nobody's.
         dropped: Events that were not accepted, the queue being full or closed, or the outbox busy.
         requests: Requests made.
         retries: Requests that repeated an earlier one.

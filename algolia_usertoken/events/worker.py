@@ -20,9 +20,9 @@ from . import process
 from .delivery import MAX_BYTES, Batch, Delivery, batch_of, without_values
 from .engine import Engine, MemoryQueue, Waiting
 from .in_flight import Done, InFlight, Post, Take, Wait
-from .model import Event
 from .reporting import EventStats, Reporter
 from .retries import Answer, answer_of
+from .rules import Event
 
 if TYPE_CHECKING:
     from .outbox import SQLiteOutbox
@@ -74,7 +74,7 @@ class Worker:
 
     def start_empty(self) -> None:
         """As new: no events, counts, threads, and locks that nobody holds."""
-        queue: Waiting = MemoryQueue() if self._outbox is None else self._outbox  # type: ignore[assignment]
+        queue: Waiting = MemoryQueue() if self._outbox is None else self._outbox
         self._engine = Engine(
             queue,
             max_queue_size=self._max_queue_size,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from ..identity import is_user_token
-from .references import HitReference
+from ...identity import is_user_token
+from .reference import HitReference
 
 
 def references_in(results: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:

@@ -19,7 +19,7 @@ from algolia_usertoken import (
     anonymous_user_token,
     pseudonymous_user_token,
 )
-from algolia_usertoken.events import references
+from algolia_usertoken.events.hits import reference as reference_module
 
 QUERY_ID = "0123456789abcdef" * 2
 SECRET = "a secret of the shop"
@@ -40,7 +40,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(references, "time", SimpleNamespace(time=clock.time))
+    monkeypatch.setattr(reference_module, "time", SimpleNamespace(time=clock.time))
     return clock
 
 
@@ -317,15 +317,15 @@ def test_max_age_is_seconds(max_age: Any, error: type[Exception]) -> None:
 
 def test_it_does_not_tell_whose_search_it_was() -> None:
     token = "anonymous-5c3f8f2e"
-    data = references._from_base64(reference(user_token=token).sign(SECRET)[1:])
+    data = reference_module._from_base64(reference(user_token=token).sign(SECRET)[1:])
 
     assert token.encode() not in data
     # Neither that two links are one user's, nor, without the secret, whether they are of somebody known.
     digests = {
-        references._from_base64(reference(user_token=token, **other).sign(SECRET)[1:])[5:13]
+        reference_module._from_base64(reference(user_token=token, **other).sign(SECRET)[1:])[5:13]
         for other in ({}, {"object_id": "1"}, {"position": 1}, {"query_id": "message_1"}, {"index_name": "other"})
     }
-    digests.add(references._from_base64(reference(user_token=token).sign("another secret")[1:])[5:13])
+    digests.add(reference_module._from_base64(reference(user_token=token).sign("another secret")[1:])[5:13])
     assert len(digests) == 6
 
 
@@ -346,11 +346,11 @@ def test_one_verified_can_be_signed_again(clock: Clock) -> None:
 
 def test_no_user_can_choose_an_id_that_gives_away_a_key() -> None:
     # A shop may make pseudonyms with the same secret; each is an HMAC of what may be the visitor's choice.
-    for label in (references._SIGNING_KEY, references._DIGEST_KEY):
+    for label in (reference_module._SIGNING_KEY, reference_module._DIGEST_KEY):
         for errors in ("strict", "surrogatepass"):
             with pytest.raises(UnicodeDecodeError):
                 label.decode("utf-8", errors)
-    assert references._SIGNING_KEY != references._DIGEST_KEY
-    assert pseudonymous_user_token("7", secret=SECRET, prefix="") == references._to_base64(
+    assert reference_module._SIGNING_KEY != reference_module._DIGEST_KEY
+    assert pseudonymous_user_token("7", secret=SECRET, prefix="") == reference_module._to_base64(
         hmac.digest(SECRET.encode(), b"7", "sha256")
     )

@@ -21,8 +21,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..errors import InvalidReferenceError
-from ..identity import Identity, as_identity, checked_user_token, key_of
+from ...errors import InvalidReferenceError
+from ...identity import Identity, as_identity, checked_user_token, key_of
 
 MAX_AGE = 30 * 24 * 60 * 60  # seconds
 COUNTED_FOR = 60 * 60 * 1000  # milliseconds after a search in which an event counts in click analytics

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import InvalidEventError
-from ..identity import Identity, as_identity
-from ..provider import TokenProvider
-from .model import Amount, Event, ObjectData, as_list, check_same_length, of_event, quoted
-from .plain import mapping
-from .references import HitReference, is_old, token_of
+from ...errors import InvalidEventError, UserTokenError
+from ...identity import Identity, as_identity
+from ..door import Door, texts_of
+from ..given import as_list
+from ..model import Amount, ObjectData, event_time, share, split
+from ..plain import mapping
+from ..rules import Event, check_same_length, of_event, quoted, unreadable
+from .reference import HitReference, is_old, token_of
 from .results import references_in
 
 
-class ReferenceMethods:
+class ReferenceMethods(Door):
     """Attribution across requests: `references` are made when somebody searches, and sent when something comes of it.
 
     `clicked`, `converted` and `added_to_cart` send one event per index and query, and `purchased` one per index. A
@@ -25,21 +27,6 @@ class ReferenceMethods:
     Algolia's click analytics count an event that happens within one hour of its search. A later one is sent all the
     same, and the first of them is logged.
     """
-
-    token_provider: TokenProvider
-
-    def _send_references(
-        self,
-        event: Event,
-        references: Sequence[HitReference],
-        identity: Identity | str | None,
-        timestamp: datetime | int | None,
-        object_data: Iterable[ObjectData] | None = None,
-    ) -> bool:
-        raise NotImplementedError
-
-    def _report_unattributed(self, error: InvalidEventError) -> None:
-        raise NotImplementedError
 
     def references(
         self, results: Any, index_name: str | None = None, *, identity: Identity | str | None = None
@@ -131,6 +118,42 @@ class ReferenceMethods:
         """
         event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "purchase"}
         return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
+
+    def _send_references(
+        self,
+        event: Event,
+        references: Sequence[HitReference],
+        identity: Identity | str | None,
+        timestamp: datetime | int | None,
+        object_data: Iterable[ObjectData] | None = None,
+    ) -> bool:
+        events = [event]
+        failure: UserTokenError | None = None
+        parts: list[bytes] = []
+        try:
+            who = self._provided() if identity is None else as_identity(identity)
+            now = event_time(timestamp)
+            events = events_after(event, references, who, object_data)
+            late = come_late(event, references, who, now)
+            unattributed = [part for each in events for part in split(each)]
+            if len(unattributed) > 1:
+                share(event.get("value"), unattributed)
+            parts = texts_of(unattributed, who, now)
+        except UserTokenError as error:
+            failure = error
+        except Exception as error:
+            failure = unreadable(error)
+        if failure is not None:
+            return self._refuse(failure, *events)
+        accepted = self._put_all(parts)
+        if accepted and late:
+            self._reporter.log_once(late)
+        return accepted
+
+    def _report_unattributed(self, error: InvalidEventError) -> None:
+        if self._strict:
+            raise error
+        self._reporter.log("unattributed", str(error))
 
 
 def events_after(

@@ -23,9 +23,9 @@ from algolia_usertoken import (
     TokenAwareClientSync,
     identity_scope,
 )
+from algolia_usertoken.events.hits.methods import ReferenceMethods
 from algolia_usertoken.events.methods import EventMethods
 from algolia_usertoken.events.model import Event
-from algolia_usertoken.events.reference_methods import ReferenceMethods
 from algolia_usertoken.testing import LocalAlgolia
 
 SECRET = "a secret of the shop"
@@ -538,13 +538,6 @@ def test_a_full_queue_drops_all_or_nothing(method: str) -> None:
         assert events.flush() is True
         assert send("Name", hit("1"), hit("2", A, index_name="hats")) is True
         assert (events.stats.accepted, events.stats.dropped) == (3, 2)
-
-
-def test_base_class_sends_nothing() -> None:
-    with pytest.raises(NotImplementedError):
-        ReferenceMethods().clicked("Name", hit("1"))
-    with pytest.raises(NotImplementedError):
-        ReferenceMethods()._report_unattributed(InvalidEventError("x"))
 
 
 # -- The whole way, as Algolia sees it ---------------------------------------------------------------------------------
