@@ -1,7 +1,7 @@
 """What every driver of the core shares: the queue of events, its door, and the core under one lock.
 
-There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, in the middle of anything, this module included. Three rules
-keep an event from waiting for nothing:
+There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, in the middle of
+anything, this module included. Three rules keep an event from waiting for nothing:
 
 1. `idle` is set before every look at the queue: who appends after the look, notifies.
 2. `close` sets `closed` and `idle` before its last look: who appends after it, sees to the event itself.
