@@ -324,7 +324,7 @@ def test_an_event_that_has_no_json_form(secret: str, outbox: bool, watch: Watch,
         data: dict[str, Any] = {"price": "1"}
         event = {**OF_PURCHASE, "objectIDs": [value], "objectData": [data], "algoliaSource": [value]}
         watch.call(sender.send, {**event, "objectIDs": [value if isinstance(bad, (Speaks, set)) else str(bad)]})
-        watch.call(sender._dispatcher.put, {**event, "userToken": "u", "colour": bad})  # changed after the check
+        watch.call(sender.send, {**event, "objectIDs": ["1"], "colour": bad})
         watch.call(sender.flush)
     watch.call(sender.close)
 

@@ -99,7 +99,7 @@ class Core:
         for turn in (self._turn, self._turn + 1, self._turn + 2):
             action = turns[turn % 3]()
             if action is not None:
-                self._turn = (turn + 1) % 3
+                self._turn = turn % 3 if isinstance(action, Take) else (turn + 1) % 3  # what is taken, is sent next
                 return action
         return Wait(self._next_time(now, waiting, since))
 

@@ -49,16 +49,16 @@ class EventStats(NamedTuple):
     """
 
     accepted: int = 0
-    adopted: int = 0
     delivered: int = 0
     rejected: int = 0
     failed: int = 0
-    gone: int = 0
     queued: int = 0
     refused: int = 0
     dropped: int = 0
     requests: int = 0
     retries: int = 0
+    adopted: int = 0
+    gone: int = 0
     oldest: float | None = None
     last_success: float | None = None
     last_error: str | None = None

@@ -185,7 +185,7 @@ class EventSender(EventMethods, ReferenceMethods):
             failure = unreadable(error)
         if failure is not None:
             return self._refuse(failure, event)
-        return attributed_event is not None and self._worker.put(_enc(attributed_event))
+        return attributed_event is not None and self._put(attributed_event)
 
     def _send_new(
         self,
@@ -214,7 +214,7 @@ class EventSender(EventMethods, ReferenceMethods):
             return self._refuse(failure, event)
         if parts is not None:
             return self._put_parts(parts)
-        return attributed_event is not None and self._worker.put(_enc(attributed_event))
+        return attributed_event is not None and self._put(attributed_event)
 
     def _send_references(
         self,
@@ -246,6 +246,13 @@ class EventSender(EventMethods, ReferenceMethods):
         if accepted and late:
             self._reporter.log_once(late)
         return accepted
+
+    def _put(self, event: Event) -> bool:
+        try:
+            text = _enc(event)
+        except Exception as error:
+            return self._refuse(InvalidEventError(f"no JSON form: {type(error).__name__}"), event)
+        return self._worker.put(text)
 
     def _provided(self) -> Identity | None:
         try:

@@ -67,8 +67,6 @@ class Worker:
         self._max_retry_time = max_retry_time
         self._background = background
         self._closing = self._ended = self._orphaned = self._late = False
-        self._last_success: float | None = None
-        self._last_error: str | None = None
         self.start_empty()
         process.register(self)
         if outbox is not None and background:
@@ -90,6 +88,8 @@ class Worker:
             self._engine.begin_close()
             self._engine.close_full()
         self._late = False  # the interpreter exits: no more threads, send at once
+        self._last_success: float | None = None
+        self._last_error: str | None = None
         self._reporter.start_empty()
         self._renew_locks()
 

@@ -9,8 +9,8 @@ memory      what a waiting event holds on to; every event has strings and a user
 hung        the call, five times as often as the queue has room, with a collector that never answers
 
 Each measure of each sender runs in a fresh process. Each round takes all of them in turn, and the next in another
-order; a ratio is formed within a round, and what is printed is the median of the rounds. posthog and segment are always
-there, `--all` adds some more. `--svg` writes the pictures and the table of the documentation.
+order; a ratio is formed within a round, and what is printed is the median of the rounds. posthog, segment and
+confluent-kafka are always there, `--all` adds some more. `--svg` writes the pictures and the table of the docs.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def throughput(name: str, port: int, number: int) -> dict[str, float]:
         sender.flush()
         seconds = time.perf_counter() - start
     after = counts(port)
-    arrived = after.events - before.events
+    # confluent-kafka has a broker of its own, and says itself whether all has arrived.
+    arrived = number * sender.arrived if hasattr(sender, "arrived") else after.events - before.events
     return {
         "events per second": number / seconds,
         "arrived": arrived,
@@ -202,6 +203,20 @@ def ratios(results: Results) -> dict[str, list[float]]:
     }
 
 
+def beside_kafka(results: Results) -> str:
+    """How the twelve compare with librdkafka, the highest reference there is."""
+
+    def of(measure: str, key: str) -> float:
+        pairs = zip(results[measure]["by name"], results[measure]["kafka"], strict=True)
+        return statistics.median(ours[key] / theirs[key] for ours, theirs in pairs)
+
+    return (
+        f"Beside confluent-kafka, fed with json.dumps and delivering to its built-in broker: a call of ours takes "
+        f"{of('enqueue', 'p50'):.2f} of the time of theirs, and the throughput is "
+        f"{of('throughput', 'events per second'):.2f} of theirs."
+    )
+
+
 def machine() -> dict[str, Any]:
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -240,6 +255,7 @@ def summary(results: Results, rounds: int, number: int, names: list[str]) -> str
     one, four = (middle["slow link"][name]["events per second"] for name in ("send", "four at once"))
     slow = f"Over a link that takes {SLOW_LINK * 1000:.0f} ms for an answer, one thread carries {one:,.0f} events/s"
     lines += ["", f"{slow}, and `concurrency=4` {four:,.0f}."]
+    lines += ["", beside_kafka(results)]
     versions = ", ".join(dict.fromkeys(SENDERS[name].version() for name in names))
     where = f"{here['cores']} cores, {here['python']}, {here['system']}"
     lines += ["", f"{rounds} rounds of {number:,} events on {where}: {versions}."]
@@ -258,7 +274,7 @@ def main() -> None:
     if arguments.one:
         measure, name, port, number = arguments.one
         measure_here(measure, name, int(port), int(number))
-    names = [*OURS, *RIVALS, *(OTHERS if arguments.all else ())]
+    names = [*OURS, *RIVALS, "kafka", *(OTHERS if arguments.all else ())]
     results = run(names, arguments.rounds, arguments.events)
     middle = medians(results)
     text = f"{table(names, middle)}\n\n{summary(results, arguments.rounds, arguments.events, names)}\n"

@@ -124,6 +124,31 @@ class Segment(Sender):
         self.client.flush()
 
 
+class ConfluentKafka(Sender):
+    """The highest reference there is: librdkafka, written in C, to its built-in broker, fed with JSON as ours is."""
+
+    label = "confluent-kafka, json.dumps"
+    distribution = "confluent-kafka"
+
+    def __init__(self, port: int, queue_size: int) -> None:
+        import json
+
+        from confluent_kafka import Producer
+
+        self.dumps = json.dumps
+        self.producer = Producer(
+            {"test.mock.num.brokers": 1, "queue.buffering.max.messages": queue_size + 1, "log_level": 0}
+        )
+        self.arrived = 0
+
+    def enqueue(self, user_token: str, properties: dict[str, Any]) -> None:
+        event = {"eventType": "click", "eventName": EVENT_NAME, "userToken": user_token, **properties}
+        self.producer.produce("events", self.dumps(event))
+
+    def flush(self) -> None:
+        self.arrived = -1 if self.producer.flush() else 1
+
+
 class OpenTelemetry(Sender):
     label = "opentelemetry (logs)"
     distribution = "opentelemetry-sdk"
@@ -197,6 +222,7 @@ SENDERS: dict[str, type[Sender]] = {
     "by name": OursByName,
     "posthog": PostHog,
     "segment": Segment,
+    "kafka": ConfluentKafka,
     "opentelemetry": OpenTelemetry,
     "snowplow": Snowplow,
     "amplitude": Amplitude,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "programs")]
 
 from collector import Collector  # noqa: E402 (a plain module beside this file, for the benchmarks, too)
+
+from algolia_usertoken import SQLiteOutbox  # noqa: E402
 
 
 class Finished(subprocess.CompletedProcess[str]):
@@ -76,3 +79,66 @@ def senders() -> Iterator[Callable[..., Any]]:
 def sender(senders: Callable[..., Any], collector: Collector) -> Callable[..., Any]:
     """Makes senders that lead to the collector."""
     return lambda **options: senders(collector.port, **options)
+
+
+# Outboxes.
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "events.db")
+
+
+@pytest.fixture
+def outbox(path: str) -> Iterator[SQLiteOutbox]:
+    outbox = SQLiteOutbox(path)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def sibling(path: str) -> Iterator[SQLiteOutbox]:
+    """Another owner of events in the same file."""
+    sibling = SQLiteOutbox(path)
+    yield sibling
+    sibling.close()
+
+
+@pytest.fixture
+def sql(path: str) -> Iterator[Callable[..., list[Any]]]:
+    """Runs a statement on the file."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield lambda statement, *parameters: connection.execute(statement, parameters).fetchall()
+    connection.close()
+
+
+@pytest.fixture
+def end_leases(sql: Callable[..., list[Any]]) -> Callable[[], Any]:
+    return lambda: sql("UPDATE owners SET alive_until = 0")
+
+
+@pytest.fixture
+def start(collector: Collector, path: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a program in a process of its own; arguments: the path, then the given ones."""
+    here = HERE
+    started = []
+
+    def start(program: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), path, *map(str, arguments)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(here / "programs"), str(here.parents[1])]),
+                "COLLECTOR_PORT": str(collector.port),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

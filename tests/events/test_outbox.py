@@ -1,33 +1,27 @@
-"""Events on disk: nothing that was accepted is lost, whatever happens to the process.
+"""Events on disk, as the worker sees them.
 
-`OUTBOX_KILLS=50` makes the test that kills processes do it that often.
+What a sender makes of it is tested in test_outbox_sender.py.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from collector import Collector
-from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery, OutboxError
+from algolia_usertoken import OutboxError
 from algolia_usertoken.events import outbox as module
+from algolia_usertoken.events import rows
 from algolia_usertoken.events.outbox import SQLiteOutbox
 
-KILLS = int(os.environ.get("OUTBOX_KILLS", "4"))
 DAY = 24 * 60 * 60 * 1000  # milliseconds
 
 
@@ -35,73 +29,26 @@ def event(name: int | str) -> dict[str, Any]:
     return {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
 
 
+def text(name: int | str, **more: Any) -> bytes:
+    """An event as the outbox takes it."""
+    return json.dumps(event(name) | more).encode()
+
+
 def names(events: Any) -> list[str]:
-    return [one["objectIDs"][0] for one in events]
+    return [(json.loads(one) if isinstance(one, bytes) else one)["objectIDs"][0] for one in events]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "events.db")
+def take(outbox: SQLiteOutbox, limit: int = 100) -> list[str]:
+    """The names of events that an outbox hands out, and is told to have."""
+    events = outbox.take(limit)
+    outbox.took()
+    return names(events)
 
 
-@pytest.fixture
-def outbox(path: str) -> Iterator[SQLiteOutbox]:
-    outbox = SQLiteOutbox(path)
-    yield outbox
-    outbox.close()
-
-
-@pytest.fixture
-def sibling(path: str) -> Iterator[SQLiteOutbox]:
-    """Another owner of events in the same file."""
-    sibling = SQLiteOutbox(path)
-    yield sibling
-    sibling.close()
-
-
-@pytest.fixture
-def sql(path: str) -> Iterator[Callable[..., list[Any]]]:
-    """Runs a statement on the file."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    yield lambda statement, *parameters: connection.execute(statement, parameters).fetchall()
-    connection.close()
-
-
-@pytest.fixture
-def end_leases(sql: Callable[..., list[Any]]) -> Callable[[], Any]:
-    return lambda: sql("UPDATE owners SET alive_until = 0")
-
-
-@pytest.fixture
-def start(collector: Collector, path: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a program in a process of its own; arguments: the path, then the given ones."""
-    here = Path(__file__).parent
-    started = []
-
-    def start(program: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(program), path, *map(str, arguments)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(here / "programs"), str(here.parents[1])]),
-                "COLLECTOR_PORT": str(collector.port),
-            },
-            stdout=subprocess.PIPE,
-            text=True,
-            **options,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def expect(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == line
+def later(outbox: SQLiteOutbox, seconds: float) -> None:
+    """Have the clock of an outbox say that so much time has passed since the machine was started."""
+    clock = outbox.clock
+    outbox.clock = lambda: clock() + seconds
 
 
 # One outbox.
@@ -111,77 +58,133 @@ def test_events_come_in_order_and_stay_until_they_are_settled(
     outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
 ) -> None:
     for name in range(5):
-        outbox.append(event(name))
+        outbox.append(text(name))
 
     first = outbox.take(3)
 
-    assert first == [event(0), event(1), event(2)]
+    assert first == [text(0), text(1), text(2)]
+    assert len(outbox) == 5
+    outbox.took()
     assert len(outbox) == 2
     outbox.put_back(first[1:])
-    assert names(outbox.take(10)) == ["1", "2", "3", "4"]
+    assert len(outbox) == 4
+    assert take(outbox) == ["1", "2", "3", "4"]
     assert sql("SELECT events FROM total") == [(5,)]
     outbox.settle(first)
-    assert names(map(eval, (body for (body,) in sql("SELECT body FROM events ORDER BY number")))) == ["3", "4"]
+    assert names(body.encode() for (body,) in sql("SELECT body FROM events ORDER BY number")) == ["3", "4"]
     assert sql("SELECT events FROM total") == [(2,)]
 
 
-@pytest.mark.parametrize(
-    "bad", [float("nan"), {1, 2}, object(), "\ud800", 10**5000], ids=lambda bad: type(bad).__name__
-)
-def test_what_has_no_json_form_is_refused(outbox: SQLiteOutbox, bad: Any) -> None:
-    with pytest.raises(InvalidEventError, match="no JSON form"):
-        outbox.append(event(1) | {"value": bad})
+def test_an_event_comes_back_as_the_bytes_it_was(outbox: SQLiteOutbox, sql: Callable[..., list[Any]]) -> None:
+    event = json.dumps({"eventName": "Gesehen: \u00e9 \U0001f600 \0 \" '"}, ensure_ascii=False).encode()
 
+    outbox.append(event)
+
+    assert outbox.take(1) == [event]
+    assert sql("SELECT typeof(body), json_extract(body, '$.eventName') FROM events") == [
+        ("text", json.loads(event)["eventName"].partition("\0")[0])
+    ]
+
+
+def test_what_take_returns_waits_until_each_thread_has_said_that_it_took_it(outbox: SQLiteOutbox) -> None:
+    for name in range(9):
+        outbox.append(text(name))
+
+    def take_and_go() -> None:
+        outbox.take(4)
+        outbox.take(2)
+        outbox.took()
+
+    thread = threading.Thread(target=take_and_go)
+    thread.start()
+    thread.join()
+    outbox.take(3)
+
+    assert outbox.counts() == (7, 0, 0)
+    outbox.took()
+    assert outbox.counts() == (4, 0, 0)
     assert outbox.take(1) == []
+    outbox.took()
+    outbox.took()
+    assert outbox.counts() == (4, 0, 0)
 
 
-def test_a_cycle_has_no_json_form(outbox: SQLiteOutbox) -> None:
-    bad = event(1)
-    bad["objectData"] = [bad]
+def test_as_many_events_as_one_call_may_make_are_stored_at_once(path: str, sql: Callable[..., list[Any]]) -> None:
+    outbox = SQLiteOutbox(path)
 
-    with pytest.raises(InvalidEventError, match="no JSON form"):
-        outbox.append(bad)
+    outbox.append_all([text(name) for name in range(rows.MOST_OF_ONE_CALL)])
+
+    assert sql("SELECT events FROM total") == [(rows.MOST_OF_ONE_CALL,)]
+    assert take(outbox, 3) == ["0", "1", "2"]
+    outbox.close()
+
+
+def test_the_counts_are_of_one_moment(path: str, end_leases: Callable[[], Any]) -> None:
+    first, second = SQLiteOutbox(path), SQLiteOutbox(path)
+    for name in range(2000):
+        first.append(text(name))
+    wrong: list[Any] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            waiting, adopted, gone = first.counts()
+            # What `take` found to be gone waits until `took`.
+            if not 0 <= waiting - (2000 + adopted - gone) <= 100:
+                wrong.append((waiting, adopted, gone))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for _ in range(10):
+        for one, other in ((first, second), (second, first)):
+            later(one, 60)
+            one.keep()
+            other.take(100)  # finds that they are gone
+            other.took()
+            later(other, 60)
+    done.set()
+    looker.join()
+
+    assert wrong == []
+    assert first.counts()[1] >= 9 * 2000
+    first.close()
+    second.close()
 
 
 def test_the_size_is_that_of_the_file(path: str, outbox: SQLiteOutbox) -> None:
     for name in range(6):
-        outbox.append(event(name))
+        outbox.append(text(name))
     small = SQLiteOutbox(path, max_events=10)
     for name in range(4):
-        small.append(event(name))
+        small.append(text(name))
 
     with pytest.raises(OutboxError, match=r"events\.db: it is full \(10 events\)"):
-        small.append(event("too many"))
+        small.append(text("too many"))
 
     outbox.settle(outbox.take(1))
-    small.append(event("one more"))
+    small.append(text("one more"))
     with pytest.raises(OutboxError, match="full"):
-        small.append(event("too many"))
+        small.append(text("too many"))
     small.close()
 
 
-def test_a_full_outbox_drops_and_tells(path: str) -> None:
-    told: list[Any] = []
-    delivery = MemoryDelivery()
-    delivery.hang()
-    sender = EventSender(
-        delivery=delivery,
-        outbox=SQLiteOutbox(path, max_events=10),
-        user_token="u",
-        on_error=lambda *what: told.append(what),
-        flush_interval=0,
-        batch_size=1,
-    )
+def test_the_events_of_one_call_are_stored_all_or_none(path: str, sql: Callable[..., list[Any]]) -> None:
+    outbox = SQLiteOutbox(path, max_events=10)
+    outbox.append_all([])
+    outbox.append_all([text(name) for name in range(6)])
 
-    accepted = [sender.send(event(name)) for name in range(12)]
+    with pytest.raises(OutboxError, match="no room for 5 events of one call"):
+        outbox.append_all([text(name) for name in range(6, 11)])
 
-    assert accepted == [True] * 10 + [False] * 2
-    delivery.release()
-    assert sender.close()
-    assert sorted(names(delivery.events), key=int) == [str(name) for name in range(10)]
-    stats = sender.stats
-    assert (stats.accepted, stats.delivered, stats.dropped) == (10, 10, 2)
-    assert [(type(error), len(events)) for error, events in told] == [(OutboxError, 1)] * 2
+    assert len(outbox) == 6
+    outbox.append_all([text(name) for name in range(6, 10)])
+    assert take(outbox) == [str(name) for name in range(10)]
+    assert sql("SELECT events FROM total") == [(10,)]
+    with pytest.raises(OutboxError, match=r"makes \d+ events, and \d+ are stored at once at most"):
+        outbox.append_all([text(1)] * (rows.MOST_OF_ONE_CALL + 1))
+    outbox.close()
+    with pytest.raises(OutboxError, match="it is closed"):
+        outbox.append_all([text(1)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -208,249 +211,53 @@ def test_wrong_arguments(tmp_path: Path, arguments: dict[str, Any], error: type[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_outbox_has_one_sender(path: str, outbox: SQLiteOutbox) -> None:
-    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u"):
-        with pytest.raises(ValueError, match="has a sender already"):
-            EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u")
-        with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u") as other:
-            assert other.send(event(1))
-    with pytest.raises(ValueError, match="is closed"):
-        EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u")
-    with pytest.raises(TypeError, match="pickled"):
-        outbox.__reduce_ex__(2)
-
-
-# Files that can't be used.
-
-
-@pytest.mark.parametrize("kind", ["garbage", "torn", "foreign", "newer", "directory", "no directory"])
-def test_a_file_that_is_no_outbox(path: str, kind: str) -> None:
-    if kind == "garbage":
-        Path(path).write_bytes(b"not a database" * 1000)
-    elif kind == "torn":
-        SQLiteOutbox(path).close()
-        content = Path(path).read_bytes()
-        Path(path).write_bytes(content[:100] + b"\xff" * (len(content) - 100))
-    elif kind == "directory":
-        Path(path).mkdir()
-    elif kind == "no directory":
-        path = path.replace("events.db", "missing/events.db")
-    else:
-        if kind == "newer":
-            SQLiteOutbox(path).close()
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 9" if kind == "newer" else "CREATE TABLE shop (id)")
-        connection.close()
-
-    message = {"newer": "newer version of algolia-usertoken", "foreign": "another program"}.get(kind, "")
-    with pytest.raises(OutboxError, match=rf"events\.db: .*{message}"):
-        SQLiteOutbox(path)
-
-
-def test_a_directory_that_cannot_be_written(tmp_path: Path, run: Callable[..., Any]) -> None:
-    program = """
-        import os, sys
-        from algolia_usertoken.errors import OutboxError
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        if os.getuid() == 0:
-            os.setegid(65534)
-            os.seteuid(65534)
-        for name in ("new.db", "old.db"):
-            try:
-                SQLiteOutbox(os.path.join(sys.argv[1], name))
-            except OutboxError as error:
-                print(error)
-    """
-    SQLiteOutbox(tmp_path / "old.db").close()
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o555)
-    try:
-        lines = run(program, str(tmp_path)).stdout.splitlines()
-    finally:
-        for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            directory.chmod(0o755)
-
-    assert [line.partition(": ")[0] for line in lines] == [f"outbox {tmp_path}/{name}.db" for name in ("new", "old")]
-
-
-def test_a_file_that_is_locked_too_long(
-    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for connection in outbox.connections:
-        connection.close()
-    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.2)
-    outbox.append(event(1))
-    taken = outbox.take(1)
-    sql("BEGIN IMMEDIATE")
-    started = time.monotonic()
-
-    for action in (lambda: outbox.append(event(2)), lambda: outbox.settle(taken), outbox.keep):
-        with pytest.raises(OutboxError, match="locked"):
-            action()
-    with pytest.raises(OutboxError, match="locked"):
-        SQLiteOutbox(path)
-
-    assert time.monotonic() - started < 20
-    sql("ROLLBACK")
-    outbox.append(event(3))
-    assert names(outbox.take(9)) == ["3"]
-    assert sql("SELECT count(*) FROM events") == [(2,)]
-    outbox.keep()  # settles what could not be settled
-    assert sql("SELECT count(*) FROM events") == [(1,)]
-
-
-def test_a_file_that_gets_corrupt(path: str) -> None:
-    told: list[Any] = []
-    delivery = MemoryDelivery()
-    outbox = SQLiteOutbox(path)
-    sender = EventSender(
-        delivery=delivery, outbox=outbox, user_token="u", on_error=lambda *what: told.append(what), flush_interval=60
-    )
-    assert sender.send(event(1))
-    for connection in outbox.connections:  # its cache would do for a while
-        connection.close()
-    content = Path(path).read_bytes()
-    Path(path).write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    started = time.monotonic()
-
-    assert not sender.send(event(2))
-
-    assert not sender.flush(0.5)
-    assert not sender.close(0.5)
-    assert time.monotonic() - started < 20
-    assert {type(error) for error, _ in told} == {OutboxError}
-    assert sender.stats.dropped == 1
-    assert (sender.stats.accepted, sender.stats.queued) == (1, 1)
-
-
-def test_a_disk_that_is_full(path: str, run: Callable[..., Any], collector: Collector) -> None:
-    program = """
-        import resource, sys, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, send, sender
-
-        told = []
-        outbox = SQLiteOutbox(sys.argv[1])
-        with sender(outbox=outbox, flush_interval=60, on_error=lambda *what: told.append(what)) as sender:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
-            started = time.monotonic()
-            few = send(sender, range(900))
-            dropped = sender.stats.dropped
-            assert 0 < few < 900 and few + dropped == 900, sender.stats
-            assert time.monotonic() - started < 20
-            assert {type(error).__name__ for error, events in told} == {"OutboxError"}, told[0]
-            assert sender.stats.accepted == few
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            assert send(sender, range(1000, 1100)) == 100
-            assert sender.flush(10)
-            assert sender.stats.delivered == few + 100
-            print(few)
-    """
-    few = int(run(program, path).stdout)
-
-    assert len(collector.counts) == few + 100
-    assert not collector.twice
-
-
-def test_what_is_no_event_any_more_is_delivered_to_be_refused(outbox: SQLiteOutbox, sql: Callable[..., Any]) -> None:
-    outbox.append(event(1))
-    sql("UPDATE events SET body = '[1'")
-
-    assert outbox.take(1) == [{"unreadable": "[1"}]
-
-
-def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox) -> None:
-    outbox.append(event(1))
-
-    outbox.start_again()  # without what Python calls before a fork
-
-    assert len(outbox) == 0
-    with pytest.raises(OutboxError, match="make the sender after the fork"):
-        outbox.append(event(2))
-    for connection in module._leaked:
-        connection.close()
-    module._leaked.clear()
-
-
 # Several owners.
 
 
-def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox) -> None:
-    before = set(threading.enumerate())
-    delivery = MemoryDelivery()
-    delivery.hang()
-    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0)
-    for name in range(20):
-        sender.send(event(name))
-
-    assert not sender.close(0.2)
-
-    assert sender.stats.queued == sender.stats.accepted == 20
-    assert not sender.send(event("late"))
-    assert not sender.flush(0.2)
-    delivery.release()
-    sibling.keep()
-    assert sorted(names(sibling.take(99)), key=int) == [str(name) for name in range(20)]
-    wait_until(lambda: not [one for one in set(threading.enumerate()) - before if "algolia" in one.name])
-
-
-def test_a_delivery_whose_close_raises_leaves_the_outbox_closed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    delivery = MemoryDelivery()
-    monkeypatch.setattr(delivery, "close", lambda: 1 / 0)
-    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u")
-    with pytest.raises(ZeroDivisionError):
-        sender.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM owners").fetchone() == (0,)
-    connection.close()
-
-
-def test_close_wakes_who_waits_in_flush(path: str) -> None:
-    delivery = MemoryDelivery()
-    delivery.hang()
-    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0)
-    sender.send(event(1))
-    answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(sender.flush()))
-    thread.start()
-    time.sleep(0.1)
-
-    sender.close(0.1)
-
-    thread.join(PATIENCE)
-    delivery.release()
-    assert answers == [False]
-
-
-def test_adopted_events_come_behind_ones_own(
-    outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
+def test_adopted_events_come_behind_ones_own_under_a_new_number(
+    outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any], sql: Callable[..., list[Any]]
 ) -> None:
     for name in "ab":
-        outbox.append(event(name))
-    sibling.append(event("c"))
-    assert sibling.keep() == []
-    assert len(sibling) == 1
+        outbox.append(text(name))
+    sibling.append(text("c"))
+    sibling.keep()
+    assert sibling.counts() == (1, 0, 0)
     end_leases()
 
     sibling.keep()
 
-    assert len(sibling) == 3
-    sibling.append(event("d"))
-    assert names(sibling.take(9)) == ["c", "a", "b", "d"]
+    assert sibling.counts() == (3, 2, 0)
+    sibling.append(text("d"))
+    assert take(sibling) == ["c", "a", "b", "d"]
+    assert min(number for (number,) in sql("SELECT number FROM events ORDER BY number DESC LIMIT 2")) > 1000
     # Who was taken for dead delivers none of them.
-    assert len(outbox) == 2
-    outbox.append(event("e"))
+    assert outbox.counts() == (2, 0, 0)
+    outbox.append(text("e"))
     outbox.keep()
-    assert names(outbox.take(9)) == ["e"]
-    assert outbox.gone() == 2
-    assert outbox.gone() == len(outbox) == 0
+    assert take(outbox) == ["e"]
+    assert outbox.counts() == (0, 0, 2)
+
+
+def test_what_is_adopted_away_and_back_is_no_longer_what_was_taken(outbox: SQLiteOutbox, sibling: SQLiteOutbox) -> None:
+    outbox.append(text(1))
+    taken = outbox.take(1)
+    outbox.took()
+    later(sibling, 100)
+    sibling.keep()
+    later(outbox, 200)
+    outbox.keep()
+
+    assert outbox.confirm(taken) == []
+
+    outbox.settle(taken)
+    assert outbox.counts() == (1, 1, 0)
+    assert take(outbox) == ["1"]
 
 
 def test_what_was_taken_stays_taken_from_who_was_taken_for_dead(
     outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any], sql: Callable[..., list[Any]]
 ) -> None:
-    outbox.append(event(1))
+    outbox.append(text(1))
     taken = outbox.take(1)
     end_leases()
     sibling.keep()
@@ -458,520 +265,260 @@ def test_what_was_taken_stays_taken_from_who_was_taken_for_dead(
     outbox.settle(taken)
 
     assert sql("SELECT events FROM total") == [(1,)]
-    assert names(sibling.take(1)) == ["1"]
+    assert take(sibling) == ["1"]
 
 
 def test_who_comes_back_in_time_keeps_its_events(
     outbox: SQLiteOutbox, sibling: SQLiteOutbox, end_leases: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox.append(event(1))
+    outbox.append(text(1))
     end_leases()
-    connection = sibling.connections[1]
-    read = connection.read
+    move = sibling.rows.move
 
-    def read_and_be_overtaken(statement: str, parameters: Any = ()) -> Any:
-        rows = read(statement, parameters)
-        if statement == module._DEAD_OWNERS:
-            assert rows
-            outbox.keep()
-        return rows
+    def move_and_be_overtaken(*arguments: Any) -> Any:
+        outbox.keep()
+        return move(*arguments)
 
-    monkeypatch.setattr(connection, "read", read_and_be_overtaken)
+    monkeypatch.setattr(sibling.rows, "move", move_and_be_overtaken)
     sibling.keep()
 
-    assert len(sibling) == 0
-    assert names(outbox.take(1)) == ["1"]
+    assert sibling.counts() == (0, 0, 0)
+    assert take(outbox) == ["1"]
+
+
+def test_of_two_that_adopt_at_once_each_event_is_one_s(
+    path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in range(20):
+        outbox.append(text(name))
+    end_leases()
+    monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 8)
+    first, second = SQLiteOutbox(path), SQLiteOutbox(path)
+    move = second.rows.move
+
+    def move_and_be_overtaken(*arguments: Any) -> Any:
+        first.keep()
+        return move(*arguments)
+
+    monkeypatch.setattr(second.rows, "move", move_and_be_overtaken)
+    second.keep()
+    monkeypatch.undo()
+    second.keep()
+
+    both = [take(first), take(second)]
+    assert sorted(both[0] + both[1], key=int) == [str(name) for name in range(20)]
+    assert [len(one) for one in both] == [first.counts()[1], second.counts()[1]]
+    first.close()
+    second.close()
 
 
 def test_many_are_adopted_little_by_little(
-    path: str, end_leases: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, outbox: SQLiteOutbox
+    path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 10)
-    monkeypatch.setattr(module, "_MOST_NUMBERS", 7)
+    monkeypatch.setattr(rows, "MOST_NUMBERS", 7)
     for name in range(100):
-        outbox.append(event(name))
+        outbox.append(text(name))
     end_leases()
-    delivery = MemoryDelivery()
+    heir = SQLiteOutbox(path)
+    heir.keep()
+    assert len(heir) == 10
 
-    with EventSender(
-        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=5
-    ) as sender:
-        wait_until(lambda: len(delivery.events) == 100)
-        assert sender.flush(30)
-        assert sender.stats.accepted == sender.stats.delivered == 100
+    adopted: list[str] = []
+    while some := take(heir, 5):
+        adopted += some
 
-    assert names(delivery.events) == [str(name) for name in range(100)]
-    outbox.take(100)
-    assert outbox.gone() == 100
+    assert adopted == [str(name) for name in range(100)]
+    assert heir.counts() == (0, 100, 0)
+    assert take(outbox) == []
+    assert outbox.counts() == (0, 0, 100)
+    heir.close()
 
 
-def test_flush_does_not_wait_for_what_others_took_over(
-    path: str, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
+# Clocks.
+
+
+def test_who_was_stopped_asks_what_is_still_its_own(outbox: SQLiteOutbox, sibling: SQLiteOutbox) -> None:
+    outbox.append(text("a"))
+    outbox.append(text("b"))
+    mine, lost = outbox.take(1), outbox.take(1)
+    now = outbox.clock()
+    outbox.clock = sibling.clock = lambda: now + 100
+    sibling.keep()  # both are the sibling's now
+    taken = sibling.take(1)
+    sibling.took()
+
+    # However soon the keeper's thread goes on after the stop.
+    outbox.keep()
+
+    assert outbox.confirm(mine + lost) == []
+    assert sibling.confirm(taken) == taken
+    outbox.append(text("c"))
+    assert take(outbox) == ["c"]
+
+
+def test_confirm_asks_the_file_only_once_where_nobody_has_taken_over(
+    outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delivery = MemoryDelivery()
-    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
-        for name in range(5):
-            sender.send(event(name))
-        wait_until(lambda: end_leases() == [] and sibling.keep() == [] and len(sibling) == 5)
-        sender.send(event("mine"))
+    outbox.append(text("a"))
+    taken = outbox.take(1)
+    later(outbox, 100)
+    assert outbox.confirm(taken) == taken
 
-        assert sender.flush(30)
+    monkeypatch.setattr(outbox.rows, "read", lambda *_: 1 / 0)
 
-        assert names(delivery.events) == ["mine"]
-        assert sender.stats.accepted == sender.stats.delivered == 1
+    assert outbox.confirm(taken) == taken
+    assert outbox.confirm([b"from elsewhere"]) == [b"from elsewhere"]
 
 
-def test_without_threads_flush_adopts(path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any]) -> None:
-    outbox.append(event("left"))
-    end_leases()
-    delivery = MemoryDelivery()
-    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
-        sender.send(event("mine"))
+def test_where_the_file_can_not_tell_what_was_taken_is_ones_own(outbox: SQLiteOutbox) -> None:
+    outbox.append(text("a"))
+    taken = outbox.take(1)
+    later(outbox, 100)
+    for connection in outbox.connections:
+        connection.fault = fail
 
-        assert sender.flush(30)
-
-        assert names(delivery.events) == ["mine", "left"]
+    assert outbox.confirm(taken) == taken
 
 
-def test_events_older_than_thirty_days_are_removed_and_reported(
-    path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any], sql: Callable[..., list[Any]]
+def fail(*_: Any) -> Any:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("seconds", [-5e8, -7200, 7200, 5e8])
+def test_a_jump_of_the_time_of_day_takes_nothing_from_anybody(
+    path: str, outbox: SQLiteOutbox, sibling: SQLiteOutbox, seconds: float
 ) -> None:
     now = int(time.time() * 1000)
-    for name, age in (("new", 0), ("old", 31 * DAY), ("nearly", 29 * DAY), ("older", 300 * DAY)):
-        outbox.append(event(name) | {"timestamp": now - age})
-    end_leases()
-    told: list[Any] = []
-    delivery = MemoryDelivery()
+    outbox.append(text("now", timestamp=now))
 
-    with EventSender(
-        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", on_error=lambda *what: told.append(what)
-    ) as sender:
-        wait_until(lambda: told)
-        assert sender.flush(30)
-        stats = sender.stats
+    for one in (outbox, sibling):
+        one.wall_clock = lambda: time.time() + seconds
+        one.keep()
 
-    assert names(delivery.events) == ["new", "nearly"]
-    assert [(names(events), "30 days" in str(error)) for error, events in told] == [(["old", "older"], True)]
-    assert (stats.accepted, stats.delivered, stats.failed, stats.queued) == (4, 2, 2, 0)
-    assert sql("SELECT events FROM total") == [(0,)]
+    assert sibling.counts() == (0, 0, 0)
+    assert take(outbox) == ["now"]
 
 
-def test_many_threads(path: str, sql: Callable[..., list[Any]]) -> None:
-    delivery = MemoryDelivery()
-    wrong: list[Any] = []
-    with EventSender(
-        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=50, concurrency=3
-    ) as sender:
-
-        def send(thread: int) -> None:
-            for number in range(250):
-                assert sender.send(event(f"{thread}-{number}"))
-                stats = sender.stats
-                if stats.accepted != stats.delivered + stats.rejected + stats.failed + stats.queued:
-                    wrong.append(stats)
-
-        threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sender.flush(10)
-        assert sender.stats.delivered == 2000
-
-    assert wrong == []
-    assert len(set(names(delivery.events))) == len(delivery.events) == 2000
-    assert sql("SELECT events FROM total") == [(0,)]
-
-
-def test_a_del_that_sends_during_gc(path: str) -> None:
-    delivery = MemoryDelivery()
-    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=20)
-
-    class Sends:
-        def __init__(self) -> None:
-            self.cycle = self
-
-        def __del__(self) -> None:
-            sender.send(event("from del"))
-
-    thresholds = gc.get_threshold()
-    gc.set_threshold(3, 2, 2)
-    try:
-        for name in range(300):
-            Sends()
-            assert sender.send(event(name))
-    finally:
-        gc.set_threshold(*thresholds)
-    gc.collect()
-    assert sender.close(10)
-
-    assert sender.stats.delivered == 600
-    assert names(delivery.events).count("from del") == 300
-
-
-# Processes.
-
-
-def test_a_signal_handler_that_flushes_is_not_what_it_waits_for(path: str, run: Callable[..., Any]) -> None:
-    program = """
-        import os, signal, sys, threading, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, sender
-
-        with sender(outbox=SQLiteOutbox(sys.argv[1])) as sender:
-            answers = []
-            def handler(*_):
-                answers.append(sender.flush(20))
-            signal.signal(signal.SIGUSR1, handler)
-            def interrupt():
-                for _ in range(15):
-                    time.sleep(0.03)
-                    os.kill(os.getpid(), signal.SIGUSR1)
-            thread = threading.Thread(target=interrupt)
-            thread.start()
-            while thread.is_alive():
-                sender.send(event(1))
-            assert answers and all(answers), answers
-    """
-    run(program, path)
-
-
-def test_a_forked_child_has_events_and_a_connection_of_its_own(
-    path: str, run: Callable[..., Any], collector: Collector
+def test_events_older_than_thirty_days_come_among_themselves_and_stay_in_order(
+    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
 ) -> None:
-    program = """
-        import os, sys, threading, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, send, sender
+    now = int(time.time() * 1000)
+    ages = {"new": 0, "old": 31 * DAY, "nearly": 29 * DAY, "older": 300 * DAY, "newest": -DAY}
+    for name, age in ages.items():
+        outbox.append(text(name, timestamp=now - age))
+    outbox.append(text("timeless"))
+    outbox.append(text("odd", timestamp="now"))
+    outbox.close()
+    heir = SQLiteOutbox(path)
+    heir.keep()
 
-        sender = sender(outbox=SQLiteOutbox(sys.argv[1]), flush_interval=0.2)
-        assert send(sender, range(200)) == 200
-        stop = threading.Event()
-        def go_on():
-            number = 10_000
-            while not stop.is_set():
-                assert sender.send(event(number))
-                number += 1
-            print(number, flush=True)
-        thread = threading.Thread(target=go_on)
-        thread.start()
-        for child in range(1, 9):
-            time.sleep(0.02)
-            pid = os.fork()
-            if not pid:
-                assert sender.stats.queued == 0
-                assert send(sender, range(child * 1000, child * 1000 + 100)) == 100
-                assert sender.flush(10)
-                assert sender.stats.delivered == 100
-                os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        stop.set()
-        thread.join()
-        assert sender.close(10)
-    """
-    last = int(run(program, path).stdout)
-
-    expected = [
-        *range(200),
-        *range(10_000, last),
-        *(n for child in range(1, 9) for n in range(child * 1000, child * 1000 + 100)),
-    ]
-    assert collector.counts == dict.fromkeys(map(str, expected), 1)
+    assert take(heir) == ["new", "nearly", "newest", "timeless", "odd"]
+    heir.append(text("mine", timestamp=now))
+    assert take(heir) == ["old", "older"]
+    assert take(heir) == ["mine"]
+    assert heir.counts() == (0, 7, 0)
+    assert sql("SELECT events FROM total") == [(8,)]
+    heir.close()
 
 
-def test_a_child_that_outlives_its_parent_loses_nothing(
-    path: str, run: Callable[..., Any], sql: Callable[..., list[Any]]
+@pytest.mark.parametrize(
+    ("change", "adopted"),
+    [
+        ("boot = 'the life before'", True),
+        ("boot = NULL", True),
+        # Of a system without a name for its lives: the clock has begun anew.
+        ("alive_until = alive_until + 10000", True),
+        ("alive_until = alive_until", False),
+    ],
+)
+def test_a_machine_that_was_started_anew_has_no_owner_that_is_alive(
+    change: str, adopted: bool, outbox: SQLiteOutbox, sibling: SQLiteOutbox, sql: Callable[..., list[Any]]
 ) -> None:
-    # With a connection that is open across the fork, the parent would take the log away from under the child.
-    program = """
-        import os, sys
-        from algolia_usertoken import MemoryDelivery
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, sender
+    outbox.append(text(1))
+    sql(f"UPDATE owners SET {change}")
 
-        delivery = MemoryDelivery()
-        delivery.hang()
-        sender = sender(delivery=delivery, outbox=SQLiteOutbox(sys.argv[1]), close_timeout=0)
-        assert sender.send(event("parent"))
-        read, write = os.pipe()
-        if not os.fork():
-            assert sender.send(event("child 1"))
-            os.write(write, b"x")
-            os.close(write)
-            while os.getppid() == int(sys.argv[2] if len(sys.argv) > 2 else os.environ["PARENT"]):
-                pass
-            assert sender.send(event("child 2"))
-            os._exit(0)
-        os.read(read, 1)
-        sender.close(0)
-    """
-    program = program.replace(
-        "        read, write", "        os.environ['PARENT'] = str(os.getpid())\n        read, write"
-    )
-    run(program, path)
+    sibling.keep()
 
-    wait_until(lambda: sql("SELECT events FROM total") == [(3,)])
-    assert sorted(eval(body)["objectIDs"][0] for (body,) in sql("SELECT body FROM events")) == [
-        "child 1",
-        "child 2",
-        "parent",
-    ]
+    assert len(sibling) == adopted
 
 
-def test_a_file_that_many_make_at_once(
-    start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
+# What is damaged.
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[1", b"", b"[]", b'"text"', b'{"a":NaN}', b"\xff{}", b'{"a":1} {"b":2}', b"\x00", b'{"a":"\xed\xa0\x80"}'],
+)
+def test_a_row_that_is_no_event_any_more_is_set_aside_and_told(
+    body: bytes, outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
 ) -> None:
-    program = """
-        import sys, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        print("ready", flush=True)
-        sys.stdin.readline()
-        outbox = SQLiteOutbox(sys.argv[1])
-        outbox.append({})
+    for name in range(3):
+        outbox.append(text(name))
+    sql("UPDATE events SET body = CAST(? AS TEXT) WHERE number = 1", body)
+
+    assert take(outbox) == ["0", "2"]
+
+    assert outbox.counts() == (0, 0, 1)
+    assert sql("SELECT CAST(body AS BLOB) FROM damaged") == [(body,)]
+    assert sql("SELECT count(*) FROM events") == [(2,)]
+    assert "1 events were no JSON any more, and are set aside" in str(outbox.trouble)
+    with pytest.raises(OutboxError, match="1 events were no JSON any more"):
         outbox.keep()
-        outbox.close()
-    """
-    processes = [start(program, stdin=subprocess.PIPE) for _ in range(6)]
-    for process in processes:
-        expect(process, "ready")
-
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-
-    assert [process.wait(PATIENCE) for process in processes] == [0] * 6
-    assert sql("SELECT events FROM total") == [(6,)]
+    outbox.keep()  # told once
 
 
-def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
-    path: str, run: Callable[..., Any], start: Callable[..., subprocess.Popen[str]], collector: Collector
-) -> None:
-    program = """
-        import sys, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import send, sender
+def test_what_can_not_be_set_aside_at_once_is_so_later(outbox: SQLiteOutbox, sql: Callable[..., list[Any]]) -> None:
+    outbox.append(text(1))
+    sql("UPDATE events SET body = '['")
+    sql("BEGIN IMMEDIATE")
+    assert take(outbox) == []
+    sql("ROLLBACK")
 
-        sender = sender(outbox=SQLiteOutbox(sys.argv[1], lease=1), close_timeout=0.3)
-        assert send(sender, range(int(sys.argv[2]))) == int(sys.argv[2])
-        if sys.argv[2] == "300":
-            sys.stdin.readline()
-        while sys.argv[2] == "0" and sender.stats.delivered < 300:
-            time.sleep(0.01)
-    """
-    collector.hang()
-    process = start(program, 300, stdin=subprocess.PIPE)
-    assert collector.wait_until(lambda: collector.held)
-    process.communicate("go\n", 60)
-    assert process.returncode == 0
-    collector.release()
-    # They were in flight, and nobody was there for the answer.
-    assert collector.wait_until(lambda: len(collector.requests) == collector.held)
-    assert collector.ids == set(map(str, range(300)))
-    collector.counts.clear()
+    with pytest.raises(OutboxError, match="no JSON"):
+        outbox.keep()
 
-    run(program, path, "0")
-
-    assert collector.counts == dict.fromkeys(map(str, range(300)), 1)
+    assert sql("SELECT body FROM damaged") == [("[",)]
 
 
-SENDS = """
-    import itertools, os, sys, time
-    from algolia_usertoken.events.outbox import SQLiteOutbox
-    from prelude import config, event, sender
-
-    path, name, accepted, lease, count = sys.argv[1:]
-    config = config()
-    config.headers["x-process"] = name
-    sender = sender(config=config, outbox=SQLiteOutbox(path, lease=float(lease)), flush_interval=0.05, batch_size=100)
-    accepted = os.open(accepted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in itertools.count() if count == "endless" else range(int(count)):
-        if sender.send(event(f"{name}-{number}")):
-            os.write(accepted, f"{name}-{number}\\n".encode())
-        if number % 10 == 9:
-            time.sleep(0.005)
-    print("sent", flush=True)
-    if count != "0":
-        time.sleep(3600)
-    sys.stdin.read()
-"""
-
-
-def test_kill_9_at_any_moment_loses_nothing(
-    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
-) -> None:
-    accepted = tmp_path / "accepted"
-    numbers = iter(range(1000))
-    killed = set()
-
-    def another() -> tuple[str, subprocess.Popen[str]]:
-        name = f"p{next(numbers)}"
-        return name, start(SENDS, name, accepted, 3, "endless")
-
-    collector.delay = 0.01
-    running = [another() for _ in range(4)]
-    wait_until(lambda: len({request.headers["x-process"] for request in collector.requests}) == 4)
-    for _ in range(KILLS):
-        time.sleep(random.uniform(0.01, 0.5))
-        name, process = running.pop(random.randrange(4))
-        process.kill()
-        process.wait()
-        killed.add(name)
-        running.append(another())
-    for name, process in running:
-        process.kill()
-        process.wait()
-        killed.add(name)
-    start(SENDS, "last", accepted, 3, 0, stdin=subprocess.PIPE)
-    wait_until(lambda: sql("SELECT events FROM total") == [(0,)])
-
-    promised = accepted.read_text().split()
-    assert len(promised) > 100 * KILLS
-    assert set(promised) - set(collector.counts) == set()
-    last_requests = {request.headers["x-process"]: request for request in collector.requests}
-    twice = collector.twice
-    for request in collector.requests:
-        again = twice.intersection(request.ids)
-        if again and request is not last_requests[request.headers["x-process"]]:
-            twice_later = {
-                one
-                for one in again
-                if any(one in other.ids for other in collector.requests if other.time > request.time)
-            }
-            assert not twice_later, f"{request.headers['x-process']} had settled them"
-    print(f"{KILLS} kills: {len(promised)} accepted, 0 lost, {len(twice)} twice, {len(collector.requests)} requests")
-
-
-def test_siblings_take_over_within_the_lease(
-    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
-) -> None:
-    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
-    expect(sibling, "sent")
-    collector.answer(503, seconds=1.0)
-    victim = start(SENDS, "victim", tmp_path / "accepted", 1.5, 50)
-    expect(victim, "sent")
-
-    victim.kill()
-    killed = time.monotonic()
-
-    assert collector.wait_for(50)
-    assert time.monotonic() - killed < 20
-    assert not collector.twice
-
-
-def test_who_is_stopped_for_longer_than_the_lease_leaves_what_waits(
-    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
-) -> None:
-    program = SENDS.replace("flush_interval=0.05", "flush_interval=1.5")
-    stopped = start(program, "stopped", tmp_path / "accepted", 1.5, 50)
-    expect(stopped, "sent")
-    stopped.send_signal(signal.SIGSTOP)
-    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
-    expect(sibling, "sent")
-    assert collector.wait_for(50)
-
-    stopped.send_signal(signal.SIGCONT)
-    time.sleep(1.5)
-
-    assert {request.headers["x-process"] for request in collector.requests} == {"sibling"}
-    assert not collector.twice
-
-
-# What the disk does to a sender.
-
-
-@pytest.fixture
-def errors() -> list[tuple[Exception, list[dict[str, Any]]]]:
-    return []
-
-
-@pytest.fixture
-def sender(path: str, errors: list[Any]) -> Iterator[EventSender]:
-    with EventSender(
-        delivery=MemoryDelivery(),
-        outbox=SQLiteOutbox(path),
-        user_token="u",
-        flush_interval=0.0,
-        on_error=lambda error, events: errors.append((error, list(events))),
-    ) as sender:
-        yield sender
-
-
-def fail(*_: Any, **__: Any) -> Any:
-    raise OutboxError("outbox: the disk is full")
-
-
-def test_an_event_without_a_json_form_is_refused(sender: EventSender, errors: list[Any]) -> None:
-    assert not sender.send(event("\ud800"))
-
-    assert sender.stats.refused == 1
-    assert isinstance(errors[0][0], InvalidEventError)
-
-
-def test_events_that_cannot_be_removed_from_the_file_are_delivered_all_the_same(
-    sender: EventSender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(SQLiteOutbox, "settle", fail)
-
-    assert sender.send(event(1))
-    assert sender.flush(20)
-
-    assert sender.stats.delivered == 1
-    wait_until(lambda: "the disk is full" in caplog.text)
-
-
-def test_a_lease_that_cannot_be_kept_is_reported(
-    sender: EventSender, errors: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(SQLiteOutbox, "keep", fail)
-
-    sender._dispatcher._keep_once(sender._dispatcher._outbox)
-
-    assert "the disk is full" in str(errors[0][0])
-    assert errors[0][1] == []
-
-
-def test_without_background_a_file_that_fails_is_said_and_flush_is_false(
-    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
-        sender.send(event(1))
-        with monkeypatch.context() as patch:
-            patch.setattr(SQLiteOutbox, "take", fail)
-            assert not sender.flush(1)
-        assert "the disk is full" in caplog.text
-        assert sender.flush(10)
-        assert sender.stats.delivered == 1
-
-
-def test_at_exit_there_may_be_no_thread_for_the_lease(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def no_thread(thread: threading.Thread) -> None:
-        if thread.name == "algolia-usertoken-outbox":
-            raise RuntimeError("can't create new thread at interpreter shutdown")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", no_thread)
-    delivery = MemoryDelivery()
-    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u") as sender:
-        assert sender.send(event(1))
-        assert sender.flush(20)
-    assert names(delivery.events) == ["1"]
+# Its end.
 
 
 def test_a_closed_outbox(path: str) -> None:
     outbox = SQLiteOutbox(path)
+    outbox.append(text(1))
     outbox.close()
 
     with pytest.raises(OutboxError, match="it is closed"):
-        outbox.append(event(1))
-    assert outbox.keep() == []
+        outbox.append(text(2))
+    outbox.keep()
+    assert take(outbox) == []
+    assert len(outbox) == 1
+    with pytest.raises(ValueError, match="is closed"):
+        outbox.attach()
+    with pytest.raises(TypeError, match="pickled"):
+        outbox.__reduce_ex__(2)
+
+
+def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox) -> None:
+    outbox = SQLiteOutbox(path)
+    outbox.append(text(1))
+    outbox.close()
+
+    sibling.keep()
+
+    assert take(sibling) == ["1"]
+
+
+def test_an_outbox_is_one_sender_s(outbox: SQLiteOutbox) -> None:
+    outbox.attach()
+    with pytest.raises(ValueError, match="has a sender already"):
+        outbox.attach()
 
 
 def test_one_that_nobody_closed_closes_itself(path: str) -> None:
     outbox = SQLiteOutbox(path)
-    outbox.append(event(1))
+    outbox.append(text(1))
     del outbox
     gc.collect()
 
@@ -979,39 +526,42 @@ def test_one_that_nobody_closed_closes_itself(path: str) -> None:
     assert not os.path.exists(f"{path}-wal")
 
 
-def test_many_events_of_the_dead_are_adopted_bit_by_bit(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 10)
-    for _ in range(2):
-        dead = SQLiteOutbox(path)
-        for name in range(10):
-            dead.append(event(name))
-        dead.close()
-    heir = SQLiteOutbox(path)
+def test_what_was_delivered_and_is_still_in_the_file_is_told_and_removed_later(
+    outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
+) -> None:
+    outbox.append(text(1))
+    taken = outbox.take(1)
+    outbox.took()
+    sql("BEGIN IMMEDIATE")
 
-    adopted = []
-    for _ in range(10):
-        heir.keep()
-        adopted += heir.take(100)
-    heir.close()
-
-    assert len(adopted) == 20
-
-
-def test_a_file_of_a_newer_version(path: str) -> None:
-    SQLiteOutbox(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {module.SCHEMA_VERSION + 1}")
-    connection.close()
-
-    with pytest.raises(OutboxError, match="newer version"):
-        SQLiteOutbox(path)
-
-
-def test_a_lock_that_stays(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.05)
-
-    def locked() -> None:
-        raise OutboxError("locked") from sqlite3.OperationalError("database is locked")
-
+    with pytest.raises(
+        OutboxError, match=r"locked.*1 events that were delivered .* the next start delivers them again"
+    ):
+        outbox.settle(taken)
     with pytest.raises(OutboxError, match="locked"):
-        module._patiently(locked)
+        outbox.keep()
+
+    sql("ROLLBACK")
+    outbox.keep()
+    assert sql("SELECT count(*) FROM events") == [(0,)]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_is_taken_away_is_told_and_made_anew(path: str, replaced: bool, outbox: SQLiteOutbox) -> None:
+    outbox.append(text("lost"))
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        os.unlink(name)
+    if replaced:
+        SQLiteOutbox(path).close()
+
+    with pytest.raises(OutboxError, match="removed or replaced while in use; 1 events"):
+        outbox.keep()
+
+    outbox.append(text("kept"))
+    assert take(outbox) == ["kept"]
+    assert outbox.counts() == (0, 0, 1)
+    outbox.close()
+    heir = SQLiteOutbox(path)
+    heir.keep()
+    assert take(heir) == ["kept"]
+    heir.close()

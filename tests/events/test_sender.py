@@ -35,7 +35,7 @@ from algolia_usertoken import (
     TokenProvider,
     identity_scope,
 )
-from algolia_usertoken.events.dispatcher import Dispatcher
+from algolia_usertoken.events.worker import Worker
 
 QUERY_ID = "43b15df305339e827f0ac0bdc5ebcaa7"
 Make = Callable[..., EventSender]
@@ -239,18 +239,18 @@ def test_an_event_that_found_room_before_the_close_is_delivered(
     senders: Make, delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = senders(delivery=delivery)
-    dispatcher = events._worker
-    flush = dispatcher.flush
-    late = [{"eventType": "view", "eventName": "Late", "index": "i", "objectIDs": ["1"], "userToken": "u"}]
+    worker = events._worker
+    flush = worker.flush
+    late = [b'{"eventType":"view","eventName":"Late","index":"i","objectIDs":["1"],"userToken":"u"}']
 
     def flush_and_then_queue(timeout: float | None = None) -> bool:
         done = flush(timeout)
         if late:
-            dispatcher._idle = False  # as a busy thread leaves it: nobody is woken
-            dispatcher._append(late.pop())
+            worker._engine.idle = False  # as a busy thread leaves it: nobody is woken
+            worker._engine.queue.append(late.pop())
         return done
 
-    monkeypatch.setattr(dispatcher, "flush", flush_and_then_queue)
+    monkeypatch.setattr(worker, "flush", flush_and_then_queue)
 
     assert events.close(PATIENCE) is True
     assert (events.stats.queued, events.stats.delivered) == (0, 1)
@@ -386,13 +386,13 @@ def test_200_senders_made_and_dropped(collector: Collector) -> None:
 def test_a_sender_that_is_dropped_while_its_thread_starts_goes(
     delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, work = threading.Event(), Dispatcher._work
+    go, work = threading.Event(), Worker._work
 
-    def started(dispatcher: Dispatcher) -> None:
+    def started(worker: Worker) -> None:
         assert go.wait(PATIENCE)
-        work(dispatcher)
+        work(worker)
 
-    monkeypatch.setattr(Dispatcher, "_work", started)
+    monkeypatch.setattr(Worker, "_work", started)
     events = EventSender(delivery=delivery, user_token="u", flush_interval=60.0)
     assert events.send(event(1))
     reference = weakref.ref(events._worker)
@@ -476,14 +476,14 @@ def test_a_del_that_sends_during_gc(
 
 def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, delivery: MemoryDelivery) -> None:
     events = senders(delivery=delivery, batch_size=1)
-    dispatcher: Any = events._worker
+    worker: Any = events._worker
 
     class Sends:
         def __del__(self) -> None:
             events.send(event("from del"))
             assert adds_up(events.stats)
 
-    for lock in (dispatcher._lock, dispatcher._inline, events._reporter.dropped._lock):
+    for lock in (worker._lock, worker._inline, events._reporter.dropped._lock):
         finished = threading.Event()
 
         def work(lock: Any = lock, finished: threading.Event = finished) -> None:
@@ -709,7 +709,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
         delivery.hang()
         other = threading.Thread(target=events.flush, args=(20,))
         other.start()
-        while events._worker._inline_owner is None:
+        while not any(events._worker._threads.values()):
             time.sleep(0.001)
 
         assert not events.flush(0.05)

@@ -188,8 +188,8 @@ def test_an_exit_after_the_thread_has_ended(run: Run, collector: Collector) -> N
         """
         import atexit, time
         from prelude import *
-        import algolia_usertoken.events.dispatcher as dispatcher
-        dispatcher.IDLE_TIME = 0.05
+        import algolia_usertoken.events.worker as worker
+        worker.IDLE_TIME_S = 0.05
         made = [sender(flush_interval=0.01, close_timeout=15.0) for _ in range(3)]
         for number, one in enumerate(made):
             send(one, range(number * 10, number * 10 + 5))

@@ -1,0 +1,596 @@
+"""A sender with an outbox: nothing that was accepted is lost, whatever happens to the process.
+
+`OUTBOX_KILLS=50` makes the test that kills processes do it that often.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collector import Collector
+from prelude import event
+from waiting import PATIENCE, wait_until
+
+from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery, OutboxError, SQLiteOutbox
+
+KILLS = int(os.environ.get("OUTBOX_KILLS", "4"))
+DAY = 24 * 60 * 60 * 1000  # milliseconds
+
+
+def names(events: Any) -> list[str]:
+    return [one["objectIDs"][0] for one in events]
+
+
+def expect(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == line
+
+
+def test_a_full_outbox_drops_and_tells(path: str) -> None:
+    told: list[Any] = []
+    delivery = MemoryDelivery()
+    delivery.hang()
+    sender = EventSender(
+        delivery=delivery,
+        outbox=SQLiteOutbox(path, max_events=10),
+        user_token="u",
+        on_error=lambda *what: told.append(what),
+        flush_interval=0,
+        batch_size=1,
+    )
+
+    accepted = [sender.send(event(name)) for name in range(12)]
+
+    assert accepted == [True] * 10 + [False] * 2
+    delivery.release()
+    assert sender.close()
+    assert sorted(names(delivery.events), key=int) == [str(name) for name in range(10)]
+    stats = sender.stats
+    assert (stats.accepted, stats.delivered, stats.dropped) == (10, 10, 2)
+    assert [(type(error), len(events)) for error, events in told] == [(OutboxError, 1)] * 2
+
+
+def test_one_outbox_has_one_sender(path: str, outbox: SQLiteOutbox) -> None:
+    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u"):
+        with pytest.raises(ValueError, match="has a sender already"):
+            EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u")
+        with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u") as other:
+            assert other.send(event(1))
+    with pytest.raises(ValueError, match="is closed"):
+        EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u")
+    with pytest.raises(TypeError, match="pickled"):
+        outbox.__reduce_ex__(2)
+
+
+def test_a_file_that_gets_corrupt(path: str) -> None:
+    told: list[Any] = []
+    delivery = MemoryDelivery()
+    outbox = SQLiteOutbox(path)
+    sender = EventSender(
+        delivery=delivery, outbox=outbox, user_token="u", on_error=lambda *what: told.append(what), flush_interval=60
+    )
+    assert sender.send(event(1))
+    for connection in outbox.connections:  # its cache would do for a while
+        connection.close()
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    started = time.monotonic()
+
+    assert not sender.send(event(2))
+
+    assert not sender.flush(0.5)
+    assert not sender.close(0.5)
+    assert time.monotonic() - started < 20
+    assert {type(error) for error, _ in told} == {OutboxError}
+    assert sender.stats.dropped == 1
+    assert (sender.stats.accepted, sender.stats.queued) == (1, 1)
+
+
+def test_a_disk_that_is_full(path: str, run: Callable[..., Any], collector: Collector) -> None:
+    program = """
+        import resource, sys, time
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        from prelude import event, send, sender
+
+        told = []
+        outbox = SQLiteOutbox(sys.argv[1])
+        with sender(outbox=outbox, flush_interval=60, on_error=lambda *what: told.append(what)) as sender:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+            started = time.monotonic()
+            few = send(sender, range(900))
+            dropped = sender.stats.dropped
+            assert 0 < few < 900 and few + dropped == 900, sender.stats
+            assert time.monotonic() - started < 20
+            assert {type(error).__name__ for error, events in told} == {"OutboxError"}, told[0]
+            assert sender.stats.accepted == few
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert send(sender, range(1000, 1100)) == 100
+            assert sender.flush(10)
+            assert sender.stats.delivered == few + 100
+            print(few)
+    """
+    few = int(run(program, path).stdout)
+
+    assert len(collector.counts) == few + 100
+    assert not collector.twice
+
+
+def test_what_is_left_at_close_is_free_at_once(path: str, sibling: SQLiteOutbox) -> None:
+    before = set(threading.enumerate())
+    delivery = MemoryDelivery()
+    delivery.hang()
+    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0)
+    for name in range(20):
+        sender.send(event(name))
+
+    assert not sender.close(0.2)
+
+    assert sender.stats.queued == sender.stats.accepted == 20
+    assert not sender.send(event("late"))
+    assert not sender.flush(0.2)
+    delivery.release()
+    sibling.keep()
+    assert sorted(names(sibling.take(99)), key=int) == [str(name) for name in range(20)]
+    wait_until(lambda: not [one for one in set(threading.enumerate()) - before if "algolia" in one.name])
+
+
+def test_a_delivery_whose_close_raises_leaves_the_outbox_closed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = MemoryDelivery()
+    monkeypatch.setattr(delivery, "close", lambda: 1 / 0)
+    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u")
+    with pytest.raises(ZeroDivisionError):
+        sender.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM owners").fetchone() == (0,)
+    connection.close()
+
+
+def test_close_wakes_who_waits_in_flush(path: str) -> None:
+    delivery = MemoryDelivery()
+    delivery.hang()
+    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0)
+    sender.send(event(1))
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(sender.flush()))
+    thread.start()
+    time.sleep(0.1)
+
+    sender.close(0.1)
+
+    thread.join(PATIENCE)
+    delivery.release()
+    assert answers == [False]
+
+
+def test_flush_does_not_wait_for_what_others_took_over(
+    path: str, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
+) -> None:
+    delivery = MemoryDelivery()
+    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
+        for name in range(5):
+            sender.send(event(name))
+        wait_until(lambda: end_leases() == [] and sibling.keep() == [] and len(sibling) == 5)
+        sender.send(event("mine"))
+
+        assert sender.flush(30)
+
+        assert names(delivery.events) == ["mine"]
+        assert sender.stats.accepted == sender.stats.delivered == 1
+
+
+def test_without_threads_flush_adopts(path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any]) -> None:
+    outbox.append(event("left"))
+    end_leases()
+    delivery = MemoryDelivery()
+    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
+        sender.send(event("mine"))
+
+        assert sender.flush(30)
+
+        assert names(delivery.events) == ["mine", "left"]
+
+
+def test_events_older_than_thirty_days_are_removed_and_reported(
+    path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any], sql: Callable[..., list[Any]]
+) -> None:
+    now = int(time.time() * 1000)
+    for name, age in (("new", 0), ("old", 31 * DAY), ("nearly", 29 * DAY), ("older", 300 * DAY)):
+        outbox.append(event(name) | {"timestamp": now - age})
+    end_leases()
+    told: list[Any] = []
+    delivery = MemoryDelivery()
+
+    with EventSender(
+        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", on_error=lambda *what: told.append(what)
+    ) as sender:
+        wait_until(lambda: told)
+        assert sender.flush(30)
+        stats = sender.stats
+
+    assert names(delivery.events) == ["new", "nearly"]
+    assert [(names(events), "30 days" in str(error)) for error, events in told] == [(["old", "older"], True)]
+    assert (stats.accepted, stats.delivered, stats.failed, stats.queued) == (4, 2, 2, 0)
+    assert sql("SELECT events FROM total") == [(0,)]
+
+
+def test_many_threads(path: str, sql: Callable[..., list[Any]]) -> None:
+    delivery = MemoryDelivery()
+    wrong: list[Any] = []
+    with EventSender(
+        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=50, concurrency=3
+    ) as sender:
+
+        def send(thread: int) -> None:
+            for number in range(250):
+                assert sender.send(event(f"{thread}-{number}"))
+                stats = sender.stats
+                if stats.accepted != stats.delivered + stats.rejected + stats.failed + stats.queued:
+                    wrong.append(stats)
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sender.flush(10)
+        assert sender.stats.delivered == 2000
+
+    assert wrong == []
+    assert len(set(names(delivery.events))) == len(delivery.events) == 2000
+    assert sql("SELECT events FROM total") == [(0,)]
+
+
+def test_a_del_that_sends_during_gc(path: str) -> None:
+    delivery = MemoryDelivery()
+    sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=20)
+
+    class Sends:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            sender.send(event("from del"))
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(3, 2, 2)
+    try:
+        for name in range(300):
+            Sends()
+            assert sender.send(event(name))
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert sender.close(10)
+
+    assert sender.stats.delivered == 600
+    assert names(delivery.events).count("from del") == 300
+
+
+def test_a_signal_handler_that_flushes_is_not_what_it_waits_for(path: str, run: Callable[..., Any]) -> None:
+    program = """
+        import os, signal, sys, threading, time
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        from prelude import event, sender
+
+        with sender(outbox=SQLiteOutbox(sys.argv[1])) as sender:
+            answers = []
+            def handler(*_):
+                answers.append(sender.flush(20))
+            signal.signal(signal.SIGUSR1, handler)
+            def interrupt():
+                for _ in range(15):
+                    time.sleep(0.03)
+                    os.kill(os.getpid(), signal.SIGUSR1)
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            while thread.is_alive():
+                sender.send(event(1))
+            assert answers and all(answers), answers
+    """
+    run(program, path)
+
+
+def test_a_forked_child_has_events_and_a_connection_of_its_own(
+    path: str, run: Callable[..., Any], collector: Collector
+) -> None:
+    program = """
+        import os, sys, threading, time
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        from prelude import event, send, sender
+
+        sender = sender(outbox=SQLiteOutbox(sys.argv[1]), flush_interval=0.2)
+        assert send(sender, range(200)) == 200
+        stop = threading.Event()
+        def go_on():
+            number = 10_000
+            while not stop.is_set():
+                assert sender.send(event(number))
+                number += 1
+            print(number, flush=True)
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        for child in range(1, 9):
+            time.sleep(0.02)
+            pid = os.fork()
+            if not pid:
+                assert sender.stats.queued == 0
+                assert send(sender, range(child * 1000, child * 1000 + 100)) == 100
+                assert sender.flush(10)
+                assert sender.stats.delivered == 100
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        stop.set()
+        thread.join()
+        assert sender.close(10)
+    """
+    last = int(run(program, path).stdout)
+
+    expected = [
+        *range(200),
+        *range(10_000, last),
+        *(n for child in range(1, 9) for n in range(child * 1000, child * 1000 + 100)),
+    ]
+    assert collector.counts == dict.fromkeys(map(str, expected), 1)
+
+
+def test_a_child_that_outlives_its_parent_loses_nothing(
+    path: str, run: Callable[..., Any], sql: Callable[..., list[Any]]
+) -> None:
+    # With a connection that is open across the fork, the parent would take the log away from under the child.
+    program = """
+        import os, sys
+        from algolia_usertoken import MemoryDelivery
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        from prelude import event, sender
+
+        delivery = MemoryDelivery()
+        delivery.hang()
+        sender = sender(delivery=delivery, outbox=SQLiteOutbox(sys.argv[1]), close_timeout=0)
+        assert sender.send(event("parent"))
+        read, write = os.pipe()
+        if not os.fork():
+            assert sender.send(event("child 1"))
+            os.write(write, b"x")
+            os.close(write)
+            while os.getppid() == int(sys.argv[2] if len(sys.argv) > 2 else os.environ["PARENT"]):
+                pass
+            assert sender.send(event("child 2"))
+            os._exit(0)
+        os.read(read, 1)
+        sender.close(0)
+    """
+    program = program.replace(
+        "        read, write", "        os.environ['PARENT'] = str(os.getpid())\n        read, write"
+    )
+    run(program, path)
+
+    wait_until(lambda: sql("SELECT events FROM total") == [(3,)])
+    assert sorted(eval(body)["objectIDs"][0] for (body,) in sql("SELECT body FROM events")) == [
+        "child 1",
+        "child 2",
+        "parent",
+    ]
+
+
+def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
+    path: str, run: Callable[..., Any], start: Callable[..., subprocess.Popen[str]], collector: Collector
+) -> None:
+    program = """
+        import sys, time
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        from prelude import send, sender
+
+        sender = sender(outbox=SQLiteOutbox(sys.argv[1], lease=1), close_timeout=0.3)
+        assert send(sender, range(int(sys.argv[2]))) == int(sys.argv[2])
+        if sys.argv[2] == "300":
+            sys.stdin.readline()
+        while sys.argv[2] == "0" and sender.stats.delivered < 300:
+            time.sleep(0.01)
+    """
+    collector.hang()
+    process = start(program, 300, stdin=subprocess.PIPE)
+    assert collector.wait_until(lambda: collector.held)
+    process.communicate("go\n", 60)
+    assert process.returncode == 0
+    collector.release()
+    # They were in flight, and nobody was there for the answer.
+    assert collector.wait_until(lambda: len(collector.requests) == collector.held)
+    assert collector.ids == set(map(str, range(300)))
+    collector.counts.clear()
+
+    run(program, path, "0")
+
+    assert collector.counts == dict.fromkeys(map(str, range(300)), 1)
+
+
+SENDS = """
+    import itertools, os, sys, time
+    from algolia_usertoken.events.outbox import SQLiteOutbox
+    from prelude import config, event, sender
+
+    path, name, accepted, lease, count = sys.argv[1:]
+    config = config()
+    config.headers["x-process"] = name
+    sender = sender(config=config, outbox=SQLiteOutbox(path, lease=float(lease)), flush_interval=0.05, batch_size=100)
+    accepted = os.open(accepted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in itertools.count() if count == "endless" else range(int(count)):
+        if sender.send(event(f"{name}-{number}")):
+            os.write(accepted, f"{name}-{number}\\n".encode())
+        if number % 10 == 9:
+            time.sleep(0.005)
+    print("sent", flush=True)
+    if count != "0":
+        time.sleep(3600)
+    sys.stdin.read()
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing(
+    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
+) -> None:
+    accepted = tmp_path / "accepted"
+    numbers = iter(range(1000))
+    killed = set()
+
+    def another() -> tuple[str, subprocess.Popen[str]]:
+        name = f"p{next(numbers)}"
+        return name, start(SENDS, name, accepted, 3, "endless")
+
+    collector.delay = 0.01
+    running = [another() for _ in range(4)]
+    wait_until(lambda: len({request.headers["x-process"] for request in collector.requests}) == 4)
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.01, 0.5))
+        name, process = running.pop(random.randrange(4))
+        process.kill()
+        process.wait()
+        killed.add(name)
+        running.append(another())
+    for name, process in running:
+        process.kill()
+        process.wait()
+        killed.add(name)
+    start(SENDS, "last", accepted, 3, 0, stdin=subprocess.PIPE)
+    wait_until(lambda: sql("SELECT events FROM total") == [(0,)])
+
+    promised = accepted.read_text().split()
+    assert len(promised) > 100 * KILLS
+    assert set(promised) - set(collector.counts) == set()
+    last_requests = {request.headers["x-process"]: request for request in collector.requests}
+    twice = collector.twice
+    for request in collector.requests:
+        again = twice.intersection(request.ids)
+        if again and request is not last_requests[request.headers["x-process"]]:
+            twice_later = {
+                one
+                for one in again
+                if any(one in other.ids for other in collector.requests if other.time > request.time)
+            }
+            assert not twice_later, f"{request.headers['x-process']} had settled them"
+    print(f"{KILLS} kills: {len(promised)} accepted, 0 lost, {len(twice)} twice, {len(collector.requests)} requests")
+
+
+def test_siblings_take_over_within_the_lease(
+    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
+    expect(sibling, "sent")
+    collector.answer(503, seconds=1.0)
+    victim = start(SENDS, "victim", tmp_path / "accepted", 1.5, 50)
+    expect(victim, "sent")
+
+    victim.kill()
+    killed = time.monotonic()
+
+    assert collector.wait_for(50)
+    assert time.monotonic() - killed < 20
+    assert not collector.twice
+
+
+def test_who_is_stopped_for_longer_than_the_lease_leaves_what_waits(
+    tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    program = SENDS.replace("flush_interval=0.05", "flush_interval=1.5")
+    stopped = start(program, "stopped", tmp_path / "accepted", 1.5, 50)
+    expect(stopped, "sent")
+    stopped.send_signal(signal.SIGSTOP)
+    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
+    expect(sibling, "sent")
+    assert collector.wait_for(50)
+
+    stopped.send_signal(signal.SIGCONT)
+    time.sleep(1.5)
+
+    assert {request.headers["x-process"] for request in collector.requests} == {"sibling"}
+    assert not collector.twice
+
+
+@pytest.fixture
+def errors() -> list[tuple[Exception, list[dict[str, Any]]]]:
+    return []
+
+
+@pytest.fixture
+def sender(path: str, errors: list[Any]) -> Iterator[EventSender]:
+    with EventSender(
+        delivery=MemoryDelivery(),
+        outbox=SQLiteOutbox(path),
+        user_token="u",
+        flush_interval=0.0,
+        on_error=lambda error, events: errors.append((error, list(events))),
+    ) as sender:
+        yield sender
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise OutboxError("outbox: the disk is full")
+
+
+def test_an_event_without_a_json_form_is_refused(sender: EventSender, errors: list[Any]) -> None:
+    assert not sender.send(event("\ud800"))
+
+    assert sender.stats.refused == 1
+    assert isinstance(errors[0][0], InvalidEventError)
+
+
+def test_events_that_cannot_be_removed_from_the_file_are_delivered_all_the_same(
+    sender: EventSender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(SQLiteOutbox, "settle", fail)
+
+    assert sender.send(event(1))
+    assert sender.flush(20)
+
+    assert sender.stats.delivered == 1
+    wait_until(lambda: "the disk is full" in caplog.text)
+
+
+def test_a_lease_that_cannot_be_kept_is_reported(
+    sender: EventSender, errors: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SQLiteOutbox, "keep", fail)
+
+    sender._dispatcher._keep_once(sender._dispatcher._outbox)
+
+    assert "the disk is full" in str(errors[0][0])
+    assert errors[0][1] == []
+
+
+def test_without_background_a_file_that_fails_is_said_and_flush_is_false(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", background=False) as sender:
+        sender.send(event(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLiteOutbox, "take", fail)
+            assert not sender.flush(1)
+        assert "the disk is full" in caplog.text
+        assert sender.flush(10)
+        assert sender.stats.delivered == 1
+
+
+def test_at_exit_there_may_be_no_thread_for_the_lease(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name == "algolia-usertoken-outbox":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    delivery = MemoryDelivery()
+    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u") as sender:
+        assert sender.send(event(1))
+        assert sender.flush(20)
+    assert names(delivery.events) == ["1"]

@@ -1,0 +1,557 @@
+"""The file of an outbox: what it is, how long a call waits for it, who may read it, and what a fork does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prelude import event
+from waiting import PATIENCE
+
+from algolia_usertoken import OutboxError, SQLiteOutbox
+from algolia_usertoken.events import sqlite
+
+# What today's release makes, with two events of an owner that is alive, and one of an owner that is not.
+SCHEMA_1 = """
+CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, alive_until REAL NOT NULL);
+CREATE TABLE events (
+    owner INTEGER NOT NULL, number INTEGER NOT NULL, created_at INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (owner, number)
+) WITHOUT ROWID;
+CREATE TABLE total (events INTEGER NOT NULL);
+INSERT INTO total VALUES (0);
+CREATE TRIGGER count_up AFTER INSERT ON events BEGIN UPDATE total SET events = events + 1; END;
+CREATE TRIGGER count_down AFTER DELETE ON events BEGIN UPDATE total SET events = events - 1; END;
+PRAGMA application_id = 0x416C6755;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+INSERT INTO owners VALUES (6, unixepoch() - 5), (7, unixepoch() + 20);
+INSERT INTO events VALUES (6, 0, 1, '{"objectIDs":["dead"]}'), (7, 0, 1, '{"objectIDs":["alive 1"]}'),
+    (7, 1, 1, '{"objectIDs":["alive 2"]}');
+"""
+
+
+def text(name: int | str) -> bytes:
+    return json.dumps(event(name)).encode()
+
+
+def names(events: list[bytes]) -> list[str]:
+    return [json.loads(one)["objectIDs"][0] for one in events]
+
+
+class Neighbour:
+    """Another process that has the file open, in the middle of a transaction, and is stopped there."""
+
+    def __init__(self, path: str, *statements: str) -> None:
+        program = f"""
+            import sqlite3, sys
+            connection = sqlite3.connect({path!r}, isolation_level=None)
+            for statement in {statements!r}:
+                connection.execute(statement).fetchone()
+            print("there", flush=True)
+            sys.stdin.readline()
+        """
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"there\n"
+        self.process.send_signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def neighbour(path: str) -> Iterator[Callable[..., Neighbour]]:
+    made: list[Neighbour] = []
+
+    def make(*statements: str) -> Neighbour:
+        made.append(Neighbour(path, *statements))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def took(action: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
+# A neighbour that is stopped in the middle of writing. What a call takes is at most 0.25 seconds; the tests allow for a
+# busy machine, and are far from what waiting for each other, or for 5 seconds, would take.
+
+
+def test_a_stopped_writer_costs_many_threads_that_append_at_once_a_moment(
+    outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour]
+) -> None:
+    outbox.append(text("before"))
+    writer = neighbour("BEGIN IMMEDIATE")
+    failed: list[str] = []
+    slowest: list[float] = []
+
+    def append() -> None:
+        for _ in range(5):
+            started = time.monotonic()
+            try:
+                outbox.append(text("meanwhile"))
+            except OutboxError as error:
+                failed.append(str(error))
+            slowest.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=append) for _ in range(8)]
+    all_of_it = took(lambda: [[thread.start() for thread in threads], [thread.join() for thread in threads]])
+
+    assert len(failed) == 40
+    assert all("the file is locked" in one for one in failed)
+    assert max(slowest) < 1
+    assert all_of_it < 2  # one wait, and then next to nothing
+    writer.end()
+    outbox.append(text("after"))
+    assert names(outbox.take(9)) == ["before", "after"]
+
+
+def test_one_deadline_holds_for_all_that_a_first_append_has_to_do(
+    outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlines: list[float | None] = []
+    write = sqlite.Connection.write
+
+    def noted(self: Any, sql: str, parameters: Any = (), deadline: float | None = None) -> Any:
+        deadlines.append(deadline)
+        return write(self, sql, parameters, deadline)
+
+    monkeypatch.setattr(sqlite.Connection, "write", noted)
+    outbox.append(text(1))
+
+    assert len(deadlines) == 2
+    assert deadlines[0] is not None
+    assert deadlines[0] == deadlines[1]
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_stopped_writer_keeps_nobody_from_reading_closing_and_starting(
+    path: str, outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour], statement: str
+) -> None:
+    outbox.append(text("before"))
+    neighbour(statement)
+
+    assert took(lambda: names(outbox.take(9)) == ["before"] or 1 / 0) < 2
+    with pytest.raises(OutboxError, match="locked"):
+        outbox.keep()
+    assert took(lambda: SQLiteOutbox(path).close()) < 2
+    assert took(outbox.close) < 2
+
+
+def test_a_stopped_writer_delays_no_fork(
+    path: str, run: Callable[..., Any], neighbour: Callable[..., Neighbour]
+) -> None:
+    SQLiteOutbox(path).close()
+    neighbour("BEGIN IMMEDIATE")
+    program = """
+        import os, sys, threading, time
+        from algolia_usertoken.errors import OutboxError
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        outbox = SQLiteOutbox(sys.argv[1])
+        stop = False
+        def append():
+            while not stop:
+                try:
+                    outbox.append(b"{}")
+                except OutboxError:
+                    pass
+        threads = [threading.Thread(target=append, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        slowest = 0
+        for _ in range(10):
+            started = time.monotonic()
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            slowest = max(slowest, time.monotonic() - started)
+            os.waitpid(pid, 0)
+        stop = True
+        print(slowest)
+        os._exit(0)
+    """
+
+    assert float(run(program, path).stdout) < 1.5
+
+
+def test_a_thread_in_the_middle_of_a_long_call_delays_a_fork_by_a_moment_and_the_child_says_so(
+    path: str, run: Callable[..., Any]
+) -> None:
+    program = """
+        import os, sys, threading, time
+        from algolia_usertoken.errors import OutboxError
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        outbox = SQLiteOutbox(sys.argv[1])
+        outbox.append(b"{}")
+        inside, go_on = threading.Event(), threading.Event()
+        def long_call(connection):
+            inside.set()
+            go_on.wait()
+        thread = threading.Thread(target=outbox.rows.keeper.run, args=(long_call,))
+        thread.start()
+        inside.wait()
+        started = time.monotonic()
+        pid = os.fork()
+        if not pid:
+            try:
+                outbox.append(b"{}")
+            except OutboxError as error:
+                assert "forked while the file was open" in str(error), error
+                os._exit(0)
+            os._exit(1)
+        assert time.monotonic() - started < 5
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        go_on.set()
+        thread.join()
+        outbox.append(b"{}")
+        assert len(outbox.take(9)) == 2
+    """
+    run(program, path)
+
+
+def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox: SQLiteOutbox) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def long_call(_: Any) -> None:
+        inside.set()
+        go_on.wait(PATIENCE)
+
+    thread = threading.Thread(target=outbox.rows.adder.run, args=(long_call,))
+    thread.start()
+    assert inside.wait(PATIENCE)
+
+    def append() -> None:
+        with pytest.raises(OutboxError, match="locked"):
+            outbox.append(text(1))
+
+    assert took(append) < 2
+    assert took(outbox.close) < 2
+    go_on.set()
+    thread.join()
+
+
+def test_an_injected_fault_does_not_wait(outbox: SQLiteOutbox) -> None:
+    def locked() -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    outbox.append(text(1))
+    for connection in outbox.connections:
+        connection.fault = locked
+    slept = threading.Event()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", lambda _: slept.set())
+        with pytest.raises(OutboxError, match="the file is locked"):
+            outbox.append(text(2))
+        with pytest.raises(OutboxError, match="the file is locked"):
+            outbox.keep()
+
+    assert not slept.is_set()
+
+
+# Files that can't be used.
+
+
+@pytest.mark.parametrize("kind", ["garbage", "torn", "truncated", "foreign", "newer", "directory", "no directory"])
+def test_a_file_that_is_no_outbox(path: str, kind: str) -> None:
+    if kind == "garbage":
+        Path(path).write_bytes(b"not a database" * 1000)
+    elif kind in ("torn", "truncated"):
+        SQLiteOutbox(path).close()
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[:100] + b"\xff" * (len(content) - 100) if kind == "torn" else content[:5000])
+    elif kind == "directory":
+        Path(path).mkdir()
+    elif kind == "no directory":
+        path = path.replace("events.db", "missing/events.db")
+    else:
+        if kind == "newer":
+            SQLiteOutbox(path).close()
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 9" if kind == "newer" else "CREATE TABLE shop (id)")
+        connection.close()
+
+    message = {
+        "newer": "newer version of algolia-usertoken",
+        "foreign": "another program",
+        "directory": "unable to open",
+        "no directory": "can't be made: No such file or directory",
+    }.get(kind, "the file is damaged")
+    with pytest.raises(OutboxError, match=rf"events\.db: .*{message}"):
+        SQLiteOutbox(path)
+
+
+@pytest.mark.parametrize("kind", ["all pages", "the first page", "truncated"])
+def test_a_file_that_gets_damaged_is_said_to_be_so_at_the_first_append(path: str, kind: str) -> None:
+    outbox = SQLiteOutbox(path)
+    for connection in outbox.connections:  # what it remembers of the file would do for a while
+        connection.close()
+    content = Path(path).read_bytes()
+    damaged = {
+        "all pages": content[:4096] + b"\xff" * (len(content) - 4096),
+        "the first page": b"\xff" * 4096 + content[4096:],
+        "truncated": content[: len(content) // 4096 // 2 * 4096],
+    }
+    Path(path).write_bytes(damaged[kind])
+
+    with pytest.raises(OutboxError, match=r"events\.db: the file is damaged \(.*`algolia-usertoken outbox check`"):
+        outbox.append(text(1))
+
+    assert took(outbox.close) < 2
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path, run: Callable[..., Any]) -> None:
+    program = """
+        import os, sys
+        from algolia_usertoken.errors import OutboxError
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        if os.getuid() == 0:
+            os.setegid(65534)
+            os.seteuid(65534)
+        for name in ("new.db", "old.db"):
+            try:
+                SQLiteOutbox(os.path.join(sys.argv[1], name))
+            except OutboxError as error:
+                print(error)
+    """
+    SQLiteOutbox(tmp_path / "old.db").close()
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o555)
+    try:
+        lines = run(program, str(tmp_path)).stdout.splitlines()
+    finally:
+        for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            directory.chmod(0o755)
+
+    assert [line.partition(": ")[0] for line in lines] == [f"outbox {tmp_path}/{name}.db" for name in ("new", "old")]
+
+
+def test_a_full_disk_drops_what_has_no_room_keeps_what_has_and_goes_on_when_there_is_some(
+    path: str, run: Callable[..., Any]
+) -> None:
+    program = """
+        import resource, sys
+        from algolia_usertoken.errors import OutboxError
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        def limit(most):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        outbox = SQLiteOutbox(sys.argv[1])
+        limit(500_000)
+        kept, refused = 0, set()
+        for number in range(900):
+            try:
+                outbox.append(b'{"number":%d}' % number)
+                kept += 1
+            except OutboxError as error:
+                refused.add(str(error))
+        assert 0 < kept < 900 and len(outbox) == kept
+        assert all("full" in one or "I/O" in one for one in refused), refused
+        taken = outbox.take(5)
+        outbox.took()
+        try:
+            outbox.settle(taken)
+        except OutboxError as error:
+            assert "5 events that were delivered or given up could not be removed" in str(error), error
+        else:
+            raise AssertionError("there was room")
+        limit(resource.RLIM_INFINITY)
+        outbox.keep()
+        outbox.append(b"{}")
+        assert len(outbox.take(1000)) == kept - 5 + 1
+        outbox.close()
+    """
+    run(program, path)
+
+
+# Who may read it.
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_a_file_that_is_made_is_its_owner_s_alone_whatever_the_umask(path: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        outbox = SQLiteOutbox(path)
+        outbox.append(text(1))
+        made = [path, f"{path}-wal", f"{path}-shm"]
+        modes = [stat.S_IMODE(os.stat(name).st_mode) for name in made]
+    finally:
+        os.umask(before)
+    outbox.close()
+
+    assert modes == [0o600] * 3
+
+
+def test_a_file_that_is_there_keeps_its_mode(path: str) -> None:
+    Path(path).touch()
+    os.chmod(path, 0o640)
+
+    outbox = SQLiteOutbox(path)
+    outbox.append(text(1))
+
+    assert {stat.S_IMODE(os.stat(f"{path}{end}").st_mode) for end in ("", "-wal", "-shm")} == {0o640}
+    outbox.close()
+
+
+def test_a_path_of_any_characters_and_one_through_a_link(tmp_path: Path) -> None:
+    odd = tmp_path / "a b%41?#é&mode=memory.db"
+    os.symlink(odd, tmp_path / "link.db")
+
+    outbox = SQLiteOutbox(tmp_path / "link.db")
+    outbox.append(text(1))
+    outbox.close()
+
+    assert stat.S_IMODE(os.stat(odd).st_mode) == 0o600
+    heir = SQLiteOutbox(odd)
+    heir.keep()
+    assert len(heir) == 1
+    heir.close()
+
+
+# Schemas.
+
+
+def test_a_file_of_schema_1_is_taken_over(path: str, sql: Callable[..., list[Any]]) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SCHEMA_1.replace("unixepoch()", str(time.time())))
+    connection.close()
+
+    outbox = SQLiteOutbox(path)
+    outbox.append(text("new"))
+    outbox.keep()
+
+    assert names(outbox.take(9)) == ["new", "dead"]
+    assert sql("SELECT user_version FROM pragma_user_version") == [(sqlite.SCHEMA_VERSION,)]
+    clock = outbox.clock
+    outbox.clock = lambda: clock() + 25  # the lease that the other had left has ended
+    outbox.keep()
+    assert names(outbox.take(9)) == ["alive 1", "alive 2"]
+    assert sql("SELECT events FROM total") == [(4,)]
+    outbox.close()
+
+
+def test_a_file_that_many_make_at_once(
+    start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
+) -> None:
+    program = """
+        import sys
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+        print("ready", flush=True)
+        sys.stdin.readline()
+        outbox = SQLiteOutbox(sys.argv[1])
+        outbox.append(b"{}")
+        outbox.keep()
+        outbox.close()
+    """
+    processes = [start(program, stdin=subprocess.PIPE) for _ in range(6)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+    assert [process.wait(PATIENCE) for process in processes] == [0] * 6
+    assert sql("SELECT events FROM total") == [(6,)]
+
+
+# Forks.
+
+
+def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox) -> None:
+    outbox.append(text(1))
+
+    outbox.start_again([one for one in outbox.connections if one.is_open])  # without what Python calls before a fork
+
+    assert len(outbox) == 0
+    with pytest.raises(OutboxError, match="make the sender after the fork"):
+        outbox.append(text(2))
+
+
+def test_children_and_their_parent_append_to_one_file_at_once(path: str, run: Callable[..., Any]) -> None:
+    program = """
+        import os, sys, threading
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        outbox = SQLiteOutbox(sys.argv[1])
+        stop = threading.Event()
+        def go_on():
+            while not stop.is_set():
+                outbox.append(b"{}")
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        children = []
+        for _ in range(8):
+            pid = os.fork()
+            if not pid:
+                assert len(outbox) == 0
+                for _ in range(100):
+                    outbox.append(b"{}")
+                assert len(outbox.take(1000)) == 100
+                outbox.close()
+                os._exit(0)
+            children.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 8
+        stop.set()
+        thread.join()
+        outbox.keep()
+        waiting = len(outbox)
+        assert outbox.counts() == (waiting, 800, 0), outbox.counts()
+        assert len(outbox.take(10**6)) == waiting
+    """
+    run(program, path)
+
+
+@pytest.mark.parametrize("handler", ["os.fork() or os._exit(0)", "outbox.append(b'{}')"])
+def test_a_signal_handler_in_the_middle_of_an_append(path: str, run: Callable[..., Any], handler: str) -> None:
+    program = f"""
+        import os, signal, sys, threading, time
+        from algolia_usertoken.events.outbox import SQLiteOutbox
+
+        outbox = SQLiteOutbox(sys.argv[1])
+        calls = []
+        def handle(*_):
+            calls.append(1)
+            {handler}
+        signal.signal(signal.SIGUSR1, handle)
+        def interrupt():
+            for _ in range(20):
+                time.sleep(0.02)
+                os.kill(os.getpid(), signal.SIGUSR1)
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        appended = 0
+        while thread.is_alive():
+            outbox.append(b"{{}}")
+            appended += 1
+        own = 0 if "fork" in {handler!r} else len(calls)
+        assert len(calls) > 5 and len(outbox) == appended + own, (calls, len(outbox), appended)
+    """
+    run(program, path)

@@ -1,0 +1,191 @@
+"""The bad among the good: how many requests it takes to find them, and that no good event is given up with them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+
+import pytest
+
+from algolia_usertoken.events.suspects import MOST_POOLS, Search, Suspect, Suspects
+
+Site = Callable[[int], Hashable]
+
+
+def suspects_of(site_of: Site = lambda event: 0, most_events: int = 1000, most_bytes: int = 2_000_000) -> Suspects:
+    return Suspects(site_of, lambda event: 300, most_events=most_events, most_bytes=most_bytes)
+
+
+def events_of(search: Search) -> list[int]:
+    return [suspect.event for suspect in search.suspects]
+
+
+def search_all(suspects: Suspects, bad: set[int], now: float = 0.0) -> tuple[list[int], list[list[int]], int]:
+    """What is accepted, the groups that are rejected, and the requests it takes."""
+    accepted: list[int] = []
+    rejected: list[list[int]] = []
+    requests = 0
+    while (search := suspects.next(now)) is not None:
+        requests += 1
+        if bad.isdisjoint(events_of(search)):
+            accepted += events_of(search)
+            suspects.accepted(search)
+        else:
+            rejected += [[suspect.event for suspect in group] for group in suspects.refused(search)]
+    return accepted, rejected, requests
+
+
+def add(suspects: Suspects, events: range, now: float = 0.0) -> None:
+    suspects.add([Suspect(event, None) for event in events], now)
+
+
+@pytest.mark.parametrize(
+    ("bad", "most"), [(1, 40), (10, 160), (50, 450), (250, 1_100), (500, 1_200), (900, 1_200), (1000, 200)]
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_each_bad_event_is_rejected_alone_and_each_good_one_accepted(bad: int, most: int, seed: int) -> None:
+    chosen = set(random.Random(seed).sample(range(1000), bad))
+    suspects = suspects_of()
+    add(suspects, range(1000))
+
+    accepted, rejected, requests = search_all(suspects, chosen)
+
+    assert sorted(accepted) == sorted(set(range(1000)) - chosen)
+    assert {event for group in rejected for event in group} == chosen
+    assert requests <= most
+    assert suspects.bytes == 0
+    assert suspects.next(0.0) is None
+
+
+def test_where_all_are_bad_the_rest_is_given_up_together() -> None:
+    suspects = suspects_of()
+    add(suspects, range(10_000))
+
+    accepted, rejected, requests = search_all(suspects, set(range(10_000)))
+
+    assert not accepted
+    assert sum(map(len, rejected)) == 10_000
+    assert max(map(len, rejected)) > 9_000
+    assert requests <= 200
+
+
+def test_1024_refusals_are_needed_where_something_was_accepted() -> None:
+    suspects = suspects_of()
+    add(suspects, range(3_000))
+    good = {0, 1}  # which the first draws, taken from the front, find
+
+    _, rejected, requests = search_all(suspects, set(range(3_000)) - good)
+
+    assert requests > 1_024
+    assert {event for group in rejected for event in group} == set(range(3_000)) - good
+
+
+def test_refusals_are_counted_all_over_the_pool_before_it_is_given_up() -> None:
+    # The first 900 are bad, as of one visitor; those behind them are good.
+    suspects = suspects_of()
+    add(suspects, range(1000))
+
+    accepted, _, _ = search_all(suspects, set(range(900)))
+
+    assert sorted(accepted) == list(range(900, 1000))
+
+
+def test_a_bad_call_site_does_not_cost_the_others_their_turn() -> None:
+    suspects = suspects_of(lambda event: event % 20)
+    add(suspects, range(1000))
+    bad = {event for event in range(1000) if event % 20 < 5}
+    first: list[int] = []
+    while len(first) < 750:
+        search = suspects.next(0.0)
+        assert search is not None
+        if bad.isdisjoint(events_of(search)):
+            first += events_of(search)
+            suspects.accepted(search)
+        else:
+            suspects.refused(search)
+
+    assert sorted(first) == sorted(set(range(1000)) - bad)
+
+
+def test_after_a_conclusion_the_site_waits_for_more_and_needs_16_refusals() -> None:
+    suspects = suspects_of()
+    add(suspects, range(1000))
+    search_all(suspects, set(range(1000)))
+    add(suspects, range(1000, 1100), now=10.0)
+
+    assert suspects.next(10.0) is None
+    due = suspects.due_at(10.0)
+    assert due is not None
+    assert due == pytest.approx(14.0)
+    _, rejected, requests = search_all(suspects, set(range(2000)), now=due)
+
+    assert sum(map(len, rejected)) == 100
+    assert requests < 40
+
+
+def test_hurry_ends_the_wait_after_a_conclusion() -> None:
+    suspects = suspects_of()
+    add(suspects, range(1000))
+    search_all(suspects, set(range(1000)))
+    add(suspects, range(1000, 1100), now=10.0)
+
+    suspects.hurry()
+
+    assert suspects.next(10.0) is not None
+
+
+def test_an_accepted_fresh_event_clears_its_site() -> None:
+    suspects = suspects_of()
+    add(suspects, range(1000))
+    search_all(suspects, set(range(1000)))
+    suspects.clear([5])
+    add(suspects, range(1000, 1100), now=10.0)
+
+    assert suspects.next(10.0) is not None
+
+
+def test_a_draw_fits_into_a_request() -> None:
+    suspects = suspects_of(most_bytes=3_100)
+    add(suspects, range(100))
+
+    search = suspects.next(0.0)
+
+    assert search is not None
+    assert len(search.suspects) == 10
+    assert suspects.bytes == 90 * 300
+
+
+def test_what_got_no_answer_waits_again_in_front_of_the_rest() -> None:
+    suspects = suspects_of()
+    add(suspects, range(8))
+    first = suspects.next(0.0)
+    assert first is not None
+    suspects.refused(first)
+    left = suspects.next(0.0)
+    assert left is not None
+    assert left.rest
+
+    suspects.returned(left, unknown=left.suspects)
+
+    accepted, rejected, _ = search_all(suspects, set())
+    assert sorted(accepted) == list(range(8))
+    assert not rejected
+
+
+def test_sites_that_nobody_can_number_are_forgotten() -> None:
+    suspects = suspects_of(lambda event: event)
+    for number in range(MOST_POOLS + 50):
+        add(suspects, range(2 * number, 2 * number + 2))
+        search_all(suspects, set())
+
+    assert len(suspects._pools) <= MOST_POOLS + 2
+
+
+def test_take_all_leaves_nothing() -> None:
+    suspects = suspects_of(lambda event: event % 3)
+    add(suspects, range(30))
+
+    assert sorted(suspect.event for suspect in suspects.take_all()) == list(range(30))
+    assert suspects.bytes == 0
+    assert suspects.next(0.0) is None
+    assert suspects.due_at(0.0) is None
