@@ -68,7 +68,7 @@ def worker(redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pytes
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def _worker(worker: StartWorker) -> Iterator[None]:
     with worker():
         yield
