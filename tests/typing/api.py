@@ -316,7 +316,7 @@ def on_error_alone(error: Exception) -> None:
 
 
 class MyDelivery:
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
+    def deliver(self, batch: Batch, timeout: float) -> None:
         assert_type(batch.events, Sequence[dict[str, Any]])
         assert_type(batch.body, bytes)
 
