@@ -61,7 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "clients",
     },
     "browser": {"identity", "context", "provider"},
-    "integrations": {"errors", "identity", "context", "provider", "browser"},
+    "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
+    "integrations.lifespan": {"events"},  # imported only where a sender exists
     "integrations.celery": {"errors", "identity", "context", "provider", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
     "demo": {"", "testing"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..errors import DeliveryError
     from .dispatcher import Dispatcher
+
+logger = logging.getLogger("algolia_usertoken.events")
 
 _dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 _orphans: set[Dispatcher] = set()  # nobody's any more, but not empty yet
@@ -96,6 +99,23 @@ def _deliver_all(dispatchers: Iterable[Dispatcher], wait: Callable[[Dispatcher, 
     start = time.monotonic()
     for dispatcher in [dispatcher for dispatcher in list(dispatchers) if dispatcher.begin_exit()]:
         wait(dispatcher, max(0.0, start + dispatcher.close_timeout - time.monotonic()))
+
+
+def deliver_all() -> None:
+    """Deliver what the senders of this process have queued, all at once, within the `close_timeout` of each.
+
+    They take further events. What there was no time for stays queued, which is logged.
+    """
+
+    def flush(dispatcher: Dispatcher, timeout: float) -> None:
+        if not dispatcher.flush(timeout):
+            logger.warning(
+                "%d events are not delivered yet, after the %g seconds of close_timeout",
+                dispatcher.stats.queued,
+                dispatcher.close_timeout,
+            )
+
+    _deliver_all(_dispatchers, flush)
 
 
 def drain_late(dispatcher: Dispatcher) -> bool:
