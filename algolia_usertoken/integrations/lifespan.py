@@ -31,9 +31,9 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 async def run_lifespan(app: Callable[..., Awaitable[None]], scope: Any, receive: Receive, send: Send) -> None:
     """Run the lifespan of `app`, and deliver what is queued before the server hears that the shutdown is done.
 
-    Without an announced shutdown there is nothing to deliver at. So this goes on for an application that has no lifespan
-    (it returns, or it raises before it took a message: servers then announce no shutdown), and for one that returns
-    before the shutdown. An error of an application that took a message is the server's to deal with.
+    For an application that has no lifespan (it returns, or it raises before it took a message), and for one that returns
+    before the shutdown, this goes on: otherwise the server might announce no shutdown. An error of an application that
+    took a message is the server's to deal with.
     """
     if _DELIVERS in scope:
         await app(scope, receive, send)
@@ -106,7 +106,7 @@ async def _deliver() -> None:
     await done.wait()
 
 
-def _event_of_the_loop() -> tuple[Any, Callable[[], None]]:
+def _event_of_the_loop() -> tuple[Any, Callable[[], object]]:
     """An event of asyncio's or trio's, whichever runs, and a function by which another thread sets it."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():

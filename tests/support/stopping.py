@@ -22,7 +22,7 @@ events = EventSender(
     flush_interval=600,
     close_timeout=float(os.environ.get("CLOSE_TIMEOUT", "60")),  # on a busy machine the usual 5 seconds may be too few
 )
-if "CLOSE_ON_SIGNAL" in os.environ:
+if os.environ.get("CLOSE_ON_SIGNAL"):
     events.close_on_signal(signal.SIGTERM)
 
 
