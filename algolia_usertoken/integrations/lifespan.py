@@ -31,9 +31,9 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 async def run_lifespan(app: Callable[..., Awaitable[None]], scope: Any, receive: Receive, send: Send) -> None:
     """Run the lifespan of `app`, and deliver what is queued before the server hears that the shutdown is done.
 
-    For an application that has no lifespan (it returns, or it raises before it took a message), and for one that returns
-    before the shutdown, this goes on: otherwise the server might announce no shutdown. An error of an application that
-    took a message is the server's to deal with.
+    For an application that has no lifespan (it returns, or it raises before it took a message), and for one that
+    returns before the shutdown, this goes on: otherwise the server might announce no shutdown. An error of an
+    application that took a message is the server's to deal with.
     """
     if _DELIVERS in scope:
         await app(scope, receive, send)

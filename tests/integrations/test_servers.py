@@ -148,8 +148,8 @@ def test_the_address_behind_a_proxy_is_the_one_that_the_server_knows(server: str
     assert said is (address == "None")
 
 
-# What the table under "When a server stops" in docs/deploying.md says: the commands, and how many processes answer before
-# the server is stopped. Before that, nobody delivers what is queued: it waits for ten minutes.
+# What the table under "When a server stops" in docs/deploying.md says: the commands, and how many processes answer
+# before the server is stopped. Until then nobody delivers what is queued: it waits for ten minutes.
 
 DJANGO = "stopping_django:asgi"
 UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker", "--workers", "2")
