@@ -11,8 +11,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import litestar
 import pytest
+import quart
 import trio
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, MemoryDelivery
@@ -321,6 +326,31 @@ async def test_where_no_thread_can_start_events_are_delivered_in_the_servers(
 
             patch.setattr(threading.Thread, "start", start)
             await server.run(IdentityMiddleware(has_one))
+
+    assert server.got == COMPLETE
+
+
+def quart_app() -> Any:
+    app = quart.Quart("shop")
+    app.asgi_app = IdentityMiddleware(app.asgi_app)
+    return app
+
+
+FRAMEWORKS: dict[str, Callable[[], Any]] = {
+    "Starlette": lambda: Starlette(middleware=[Middleware(IdentityMiddleware)]),
+    "FastAPI": lambda: FastAPI(middleware=[Middleware(IdentityMiddleware)]),
+    "Quart": quart_app,
+    "Litestar": lambda: IdentityMiddleware(litestar.Litestar()),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_frameworks_pass_the_lifespan_on_to_where_the_documentation_puts_the_middleware(
+    framework: str, events: EventSender, delivery: MemoryDelivery
+) -> None:
+    server = Server(delivery)
+
+    await server.run(FRAMEWORKS[framework]())
 
     assert server.got == COMPLETE
 

@@ -177,6 +177,12 @@ STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
     "gunicorn, sync": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2"), 2),
     "gunicorn, gthread": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--threads", "4"), 2),
     "gunicorn, gevent": (lambda port: serving.gunicorn("stopping:wsgi", port, "-k", "gevent", "--workers", "2"), 2),
+    "gunicorn, gevent, preload, patched first": (
+        lambda port: serving.gunicorn(
+            "stopping:wsgi", port, *("-c", "gunicorn_gevent.py", "-k", "gevent", "--workers", "2", "--preload")
+        ),
+        2,
+    ),
     "gunicorn, preload": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--preload"), 2),
     "gunicorn, max-requests": (
         lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--max-requests", "5"),
