@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # typing takes longer to import than all of this; type ch
 if TYPE_CHECKING:
     from typing import Any
 
-    from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
+    from .clients import EventOptions, TokenAwareClient, TokenAwareClientSync, make_token_aware
     from .context import current_identity, identity_scope, set_authenticated_user_token, set_user_token
     from .errors import (
         BatchRejectedError,
@@ -41,6 +41,7 @@ _HOME = {
     "BatchRejectedError": "errors",
     "Delivery": "events.delivery",
     "DeliveryError": "errors",
+    "EventOptions": "clients",
     "EventSender": "events.sender",
     "EventStats": "events.reporting",
     "HitReference": "events.hits.reference",
@@ -81,6 +82,7 @@ __all__ = [
     "BatchRejectedError",
     "Delivery",
     "DeliveryError",
+    "EventOptions",
     "EventSender",
     "EventStats",
     "HitReference",

@@ -473,8 +473,6 @@ def test_queued_events_leave_before_the_mock_ends(project: pytest.Pytester) -> N
     run(
         project,
         """
-from algolia_usertoken.events import lifecycle
-
 def test_one(algolia_mock):
     client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
 
