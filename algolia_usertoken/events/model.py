@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
@@ -70,13 +70,20 @@ _separators = re.compile(r"[_\- ]")
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
 _is_search = re.compile(r"[0-9a-f]{32}").fullmatch
-# A facet, what stands between (a colon, or the comparison of a rating menu, encoded or not), and a value.
-_is_filter = re.compile(r"(?!.*%(?![0-9a-fA-F]{2}))(?:[^:]+:.+|.+?(?:[<>]|%3[aceACE]).+)", re.DOTALL).fullmatch
+# A facet, what stands between (a colon, or the comparison of a rating menu), and a value: as they are, or encoded.
+_is_filter = re.compile(
+    r"""(?!.*%(?![0-9a-fA-F]{2}))(?:
+        [^:<>]+(?: : | [<>](?!=?\Z) ).+
+      | (?![:<>]|%3[aceACE]).+?(?: : | %3[aA] | (?:[<>]|%3[ceCE])(?!(?:=|%3[dD])?\Z) ).+
+    )""",
+    re.DOTALL | re.VERBOSE,
+).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 _MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
-_is_field_name = re.compile(r"[A-Za-z_]{1,40}").fullmatch
+_LONGEST_NAME = 40
+_is_field_name = re.compile(rf"[A-Za-z_]{{1,{_LONGEST_NAME}}}").fullmatch
 
 
 def split(event: Event) -> list[Event]:
@@ -311,8 +318,9 @@ def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | Non
         if field in renamed:
             raise _invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
         meant = None if field in spelled else near.get(_separators.sub("", key).lower())
-        if meant is not None:
-            raise _invalid(event, f"{prefix}{field_name(key) or meant}", f"is no field of an event: {meant} is meant")
+        if meant is not None:  # so its name is no more than this and separators
+            name = key if len(key) <= _LONGEST_NAME else meant
+            raise _invalid(event, f"{prefix}{name}", f"is no field of an event: {meant} is meant")
         renamed[field] = value
     return renamed
 
@@ -352,7 +360,7 @@ def _made_plain(event: Event) -> Event:
 
 def _plain_items(each: Any) -> Any:
     def plain_items(values: Any) -> Any:
-        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        if not plain.may_be_list(values):
             return values
         found = plain.items(values)
         return values if found is None else [each(value) for value in found]
@@ -570,7 +578,7 @@ def _if_decimal(amount: Any) -> str:
 
 def as_list(field: str, items: Any) -> list[Any]:
     """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
-    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+    if not plain.may_be_list(items):
         raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
     try:
         found = plain.items(items)

@@ -362,7 +362,8 @@ def test_texts_name_the_event_and_quote_nothing_else() -> None:
             event(objectIDs=..., object_ids=["1"]),
             "object_ids is no field of an event: objectIDs is meant",
         ),
-        (event(**{"object-ids": ["1"]}), "objectIDs is no field of an event: objectIDs is meant"),
+        (event(**{"object-ids": ["1"]}), "object-ids is no field of an event: objectIDs is meant"),
+        (event(**{"object" + "_" * 40 + "ids": ["1"]}), "objectIDs is no field of an event: objectIDs is meant"),
         (event(user_token="u"), "user_token is no field of an event: userToken is meant"),
         (event(Authenticated_User_Token="u"), None),
         (click(query_id=QUERY_ID), "query_id is no field of an event: queryID is meant"),
@@ -703,7 +704,7 @@ def test_split_takes_any_iterable_and_shares_no_list_with_its_caller() -> None:
 
 
 @pytest.mark.parametrize("field", ["objectIDs", "filters", "positions", "objectData"])
-@pytest.mark.parametrize("bad", [None, 7, "o-1", b"o-1", {"o-1": 1}])
+@pytest.mark.parametrize("bad", [None, 7, "o-1", b"o-1", bytearray(b"o-1"), memoryview(b"o-1"), {"o-1": 1}])
 def test_what_must_be_a_list_is_one(field: str, bad: Any) -> None:
     with pytest.raises(InvalidEventError, match=rf"^{field} must be a list, not ") as caught:
         split({"objectIDs": objects(1), field: bad} if field != "filters" else {"filters": bad})
