@@ -504,7 +504,9 @@ def test_what_instantsearch_reports_of_itself_is_no_event(ask: Ask, algolia: Loc
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/1/event"), ("POST", "/1/events/1"), ("GET", "/1/event")])
 def test_unknown_path(ask: Ask, method: str, path: str) -> None:
-    assert ask(method, path).status == 404
+    answer = ask(method, path)
+    assert (answer.status, answer.json["status"]) == (404, 404)
+    assert answer.json["message"].startswith("Path not supported by Insights REST API. Please have a look at [https://")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
