@@ -244,7 +244,7 @@ def _positions(fields: Mapping[str, Any]) -> None:
         _integer(position)
         if position < 1:
             raise _Invalid("Event of type click may only have strictly positive positions")
-    if len(positions) != len(fields.get("objectIDs", ())):
+    if not positions or len(positions) != len(fields.get("objectIDs", ())):
         raise _Invalid(_POSITIONS_RULE)
 
 
