@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidEventError, raised
@@ -13,6 +13,7 @@ from .rules import (
     CHECKED_OF_ANY,
     CHECKED_OF_PURCHASES,
     FIELDS,
+    LONGEST_NAME,
     OBJECT_DATA_FIELDS,
     OF_CONVERSIONS,
     Event,
@@ -112,8 +113,9 @@ def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | Non
         if field in renamed:
             raise invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
         meant = None if field in spelled else near.get(_separators.sub("", key).lower())
-        if meant is not None:
-            raise invalid(event, f"{prefix}{field_name(key) or meant}", f"is no field of an event: {meant} is meant")
+        if meant is not None:  # so its name is no more than this and separators
+            name = key if len(key) <= LONGEST_NAME else meant
+            raise invalid(event, f"{prefix}{name}", f"is no field of an event: {meant} is meant")
         renamed[field] = value
     return renamed
 
@@ -153,7 +155,7 @@ def made_plain(event: Event) -> Event:
 
 def _plain_items(each: Any) -> Any:
     def plain_items(values: Any) -> Any:
-        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        if not plain.may_be_list(values):
             return values
         found = plain.items(values)
         return values if found is None else [each(value) for value in found]
@@ -188,7 +190,7 @@ _PLAIN = {
 
 def as_list(field: str, items: Any) -> list[Any]:
     """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
-    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+    if not plain.may_be_list(items):
         raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
     try:
         found = plain.items(items)

@@ -56,13 +56,20 @@ SUBTYPES = ("addToCart", "purchase")  # of a conversion on objects
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
 _is_search = re.compile(r"[0-9a-f]{32}").fullmatch
-# A facet, what stands between (a colon, or the comparison of a rating menu, encoded or not), and a value.
-_is_filter = re.compile(r"(?!.*%(?![0-9a-fA-F]{2}))(?:[^:]+:.+|.+?(?:[<>]|%3[aceACE]).+)", re.DOTALL).fullmatch
+# A facet, what stands between (a colon, or the comparison of a rating menu), and a value: as they are, or encoded.
+_is_filter = re.compile(
+    r"""(?!.*%(?![0-9a-fA-F]{2}))(?:
+        [^:<>]+(?: : | [<>](?!=?\Z) ).+
+      | (?![:<>]|%3[aceACE]).+?(?: : | %3[aA] | (?:[<>]|%3[ceCE])(?!(?:=|%3[dD])?\Z) ).+
+    )""",
+    re.DOTALL | re.VERBOSE,
+).fullmatch
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 _quoted: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
-_is_field_name = re.compile(r"[A-Za-z_]{1,40}").fullmatch
+LONGEST_NAME = 40
+_is_field_name = re.compile(rf"[A-Za-z_]{{1,{LONGEST_NAME}}}").fullmatch
 
 
 def check_content(event: Event) -> None:

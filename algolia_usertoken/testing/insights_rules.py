@@ -56,7 +56,7 @@ _SEARCH_ID = re.compile(r"[0-9a-f]{32}")
 _QUERY_ID = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 # A facet and its value; InstantSearch's rating menu reports an attribute, a comparison and a number.
-_FILTER = re.compile(r"[^:]+:(?s:.+)|[^:<>=!]+(?:[<>]=?|!?=)-?[0-9]+(?:\.[0-9]+)?")
+_FILTER = re.compile(r"[^:<>]+(?::|[<>](?!=?\Z))(?s:.+)")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _NO_EVENTS = "No events to process"
@@ -244,7 +244,7 @@ def _positions(fields: Mapping[str, Any]) -> None:
         _integer(position)
         if position < 1:
             raise _Invalid("Event of type click may only have strictly positive positions")
-    if len(positions) != len(fields.get("objectIDs", ())):
+    if not positions or len(positions) != len(fields.get("objectIDs", ())):
         raise _Invalid(_POSITIONS_RULE)
 
 

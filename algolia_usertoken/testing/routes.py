@@ -23,6 +23,10 @@ JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
 
 _WRONG_KEY = "Invalid Application-ID or API key"
+_NO_COMMAND_OF_INSIGHTS = (
+    "Path not supported by Insights REST API. Please have a look at [https://www.algolia.com/doc/rest-api/insights/]"
+    "(https://www.algolia.com/doc/rest-api/insights) for the list of valid commands."
+)
 _BAD_REQUEST = (
     b"<html><head><title>400 Bad Request</title></head>"
     b"<body>Error: Bad Request. Your client has issued a malformed or illegal request.</body></html>"
@@ -99,12 +103,14 @@ class Api:
         self.received = received
 
     def answer(self, call: Call) -> Reply:
-        insights = call.path.startswith(("/1/events", "/1/usertokens/"))
+        insights = call.path.startswith(("/1/event", "/1/usertoken"))
         if not self._may(call):
             return as_error(401, "Invalid credentials") if insights else as_error(403, _WRONG_KEY)
         found = _find(call.method, call.path)
         if found is None and call.path == "/1/events":
             return as_error(405, "Method Not Allowed")
+        if found is None and insights:
+            return as_error(404, _NO_COMMAND_OF_INSIGHTS)
         if found is None:
             return as_error(404, f"Path not supported by this API: {call.method} {call.path[:200]}")
         handler, arguments = found

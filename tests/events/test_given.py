@@ -38,7 +38,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
             event(objectIDs=..., object_ids=["1"]),
             "object_ids is no field of an event: objectIDs is meant",
         ),
-        (event(**{"object-ids": ["1"]}), "objectIDs is no field of an event: objectIDs is meant"),
+        (event(**{"object-ids": ["1"]}), "object-ids is no field of an event: objectIDs is meant"),
         (event(user_token="u"), "user_token is no field of an event: userToken is meant"),
         (event(Authenticated_User_Token="u"), None),
         (click(query_id=QUERY_ID), "query_id is no field of an event: queryID is meant"),

@@ -177,7 +177,7 @@ def test_split_takes_any_iterable_and_shares_no_list_with_its_caller() -> None:
 
 
 @pytest.mark.parametrize("field", ["objectIDs", "filters", "positions", "objectData"])
-@pytest.mark.parametrize("bad", [None, 7, "o-1", b"o-1", {"o-1": 1}])
+@pytest.mark.parametrize("bad", [None, 7, "o-1", b"o-1", bytearray(b"o-1"), memoryview(b"o-1"), {"o-1": 1}])
 def test_what_must_be_a_list_is_one(field: str, bad: Any) -> None:
     with pytest.raises(InvalidEventError, match=rf"^{field} must be a list, not ") as caught:
         split({"objectIDs": objects(1), field: bad} if field != "filters" else {"filters": bad})

@@ -360,6 +360,18 @@ def test_the_door_and_the_stand_in_agree_on_any_changes(event: dict[str, Any]) -
     judge(event)
 
 
+FILTERS = st.lists(
+    st.sampled_from([*":<>=!%ab13A \n", "é", "%3A", "%3a", "%3C", "%3e", "%3D", "%25", "%21"]), max_size=6
+).map("".join)
+
+
+@many
+@given(FILTERS)
+def test_both_read_filters_alike(text: str) -> None:
+    event = row("view", filters=[text])
+    assert (of_the_door(event) is not None) == of_the_stand_in(event)
+
+
 @pytest.mark.parametrize(
     ("applies", "event"),
     [
