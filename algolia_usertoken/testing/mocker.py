@@ -35,9 +35,11 @@ except ImportError as error:
         f"mocking Algolia needs respx ({error}): pip install 'algolia-usertoken[testing]'", name=error.name
     ) from error
 
-from .received import Received
-from .records import Records
-from .routes import Api, Call
+from ..local_algolia.api import answer
+from ..local_algolia.application import Application
+from ..local_algolia.calls import Call
+from ..local_algolia.received import Received
+from ..local_algolia.records import Records
 
 # What a route may raise, and what the real library raises instead: the first that fits.
 _SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
@@ -131,7 +133,7 @@ class AlgoliaRouter(MockRouter):
         records_kept = Records(any_index=records is None)
         for index, objects in (records or {}).items():
             records_kept.add(index, objects)
-        self._api = Api("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
+        self._app = Application("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""
@@ -163,7 +165,7 @@ class AlgoliaRouter(MockRouter):
             client_ip="127.0.0.1",
             received_at=time.time(),
         )
-        reply = self._api.answer(call)
+        reply = answer(self._app, call)
         response = httpx.Response(reply.status, headers={"content-type": reply.content_type}, content=reply.body)
         self.record(request, response=response)
         return response

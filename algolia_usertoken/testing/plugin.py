@@ -225,7 +225,7 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRout
 @pytest.fixture
 def local_algolia(request: pytest.FixtureRequest) -> Iterator[testing.LocalAlgolia]:
     """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
-    from .local_algolia import LocalAlgolia
+    from ..local_algolia import LocalAlgolia
     from .seen import events_end_here
 
     with LocalAlgolia() as algolia, events_end_here("local_algolia"):

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from ..errors import DeliveryError
 from ..events import lifecycle
+from ..local_algolia import insights_rules
+from ..local_algolia.keys import signed_in
 from ..search_request import SearchParameters, search_kind
-from . import insights_rules
-from .api_keys import signed_in
 
 _PATIENCE = 2.0  # seconds that queued events are waited for
 _HEADER = "x-algolia-usertoken"

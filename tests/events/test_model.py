@@ -24,7 +24,7 @@ from algolia_usertoken.events.model import (
     split,
     without_nones,
 )
-from algolia_usertoken.testing.insights_rules import refusal
+from algolia_usertoken.local_algolia.insights_rules import refusal
 
 QUERY_ID = "0123456789abcdef" * 2
 OTHER_QUERY_ID = "f" * 32

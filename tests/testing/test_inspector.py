@@ -10,10 +10,10 @@ import pytest
 from algoliasearch.search.client import SearchClientSync
 from pipelining import pipeline
 
+from algolia_usertoken.local_algolia import inspector as module
+from algolia_usertoken.local_algolia.inspector import PAGE, Inspector
+from algolia_usertoken.local_algolia.received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
 from algolia_usertoken.testing import LocalAlgolia
-from algolia_usertoken.testing import inspector as module
-from algolia_usertoken.testing.inspector import PAGE, Inspector
-from algolia_usertoken.testing.received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
 
 from .conftest import Ask
 

@@ -136,7 +136,7 @@ def test_a_server_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr("algolia_usertoken.testing.server._Connections.accept_from", broken)
+        patch.setattr("algolia_usertoken.local_algolia.server._Connections.accept_from", broken)
         algolia = LocalAlgolia()
         with pytest.raises(RuntimeError, match="broken"):
             algolia.start()
@@ -161,7 +161,7 @@ class Reluctant(socket.socket):
 def test_connections_that_cannot_be_accepted_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     create = socket.create_server
     monkeypatch.setattr(
-        "algolia_usertoken.testing.local_algolia.socket.create_server",
+        "algolia_usertoken.local_algolia.stand_in.socket.create_server",
         lambda *arguments, **options: Reluctant(fileno=create(*arguments, **options).detach()),
     )
     with LocalAlgolia() as algolia, SearchClientSync.create_with_config(algolia.search_config()) as client:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from algolia_usertoken.testing.filters import FilterError, predicate
+from algolia_usertoken.local_algolia.filters import FilterError, predicate
 
 RECORD = {
     "a": "One Two",

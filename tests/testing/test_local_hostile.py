@@ -130,7 +130,7 @@ def test_a_huge_query(ask: Ask) -> None:
 
 
 def test_a_body_beyond_all_limits_is_refused(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.server._MAX_BODY_BYTES", 1_000)
+    monkeypatch.setattr("algolia_usertoken.local_algolia.server._MAX_BODY_BYTES", 1_000)
     answer = ask("POST", PATHS[0], b" " * 2_000)
     assert (answer.status, answer.json["status"]) == (413, 413)
     bomb = gzip.compress(b" " * 100_000)

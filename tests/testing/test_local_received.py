@@ -12,8 +12,8 @@ import pytest
 from algoliasearch.insights.client import InsightsClientSync
 from algoliasearch.search.client import SearchClientSync
 
+from algolia_usertoken.local_algolia.received import QueryIDs
 from algolia_usertoken.testing import LocalAlgolia, UserSummary
-from algolia_usertoken.testing.received import QueryIDs
 
 Ask = Callable[..., Any]
 QUERY = "/1/indexes/products/query"

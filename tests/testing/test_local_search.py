@@ -364,8 +364,8 @@ def test_bad_requests_in_a_list(ask: Ask, what: str, request_: Any) -> None:
 def test_texts_of_hits_are_not_kept_without_end(
     ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_LOOKS", 3)
-    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_TEXTS", 1)
+    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_LOOKS", 3)
+    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_TEXTS", 1)
     for query in ("blue", "red", "hat", "shoe", "shirt", "blue", "blue"):
         assert ask("POST", QUERY, {"query": query}).json["hits"][0]["_highlightResult"]
     kept = algolia._records.index("products").hit_texts

@@ -11,14 +11,8 @@ from http.cookies import CookieError, SimpleCookie
 from itertools import islice
 from typing import Any
 
-from .received import (
-    Received,
-    ReceivedEvent,
-    ReceivedRequest,
-    ReceivedSearch,
-    mismatch_in_search,
-    mismatches_in_event,
-)
+from .mismatches import mismatch_in_search, mismatches_in_event
+from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
 
 PAGE = pathlib.Path(__file__).with_name("inspector.html")
 

@@ -16,18 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from .errors import ApiError
+
 WORD = re.compile(r"\w+")
 
 to_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Refused(Exception):
-    """An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
 
 
 class Record:
@@ -126,13 +119,13 @@ class Records:
         self._tasks = count(1)
 
     def index(self, name: str) -> Index:
-        """An index that exists, or `Refused` with 404."""
+        """An index that exists, or `ApiError` with 404."""
         try:
             return self._indices[name]
         except KeyError:
             if self._any_index:
                 return Index()
-            raise Refused(404, f"Index {name} does not exist") from None
+            raise ApiError(404, f"Index {name} does not exist") from None
 
     def names(self) -> list[str]:
         with self.lock:
@@ -153,8 +146,8 @@ class Records:
                 if not isinstance(body, dict):
                     raise ValueError(f"number {place} must be an object, a dict, not {type(body).__name__}")
             return self.write(name, [{"action": "addObject", "body": body} for body in bodies])[1]
-        except Refused as refused:
-            raise ValueError(f"records: {refused.message}") from None
+        except ApiError as error:
+            raise ValueError(f"records: {error.message}") from None
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"records: {error}") from None
 
@@ -224,14 +217,14 @@ class Records:
         # Checked now, done later, so that a bad operation leaves no half of a batch behind.
         action, body = request.get("action"), request.get("body", {})
         if not isinstance(body, Mapping):
-            raise Refused(400, "requests: expected an object for the body attribute")
+            raise ApiError(400, "requests: expected an object for the body attribute")
         if action in ("delete", "clear"):
             return lambda name: self._drop(name) if action == "delete" else self._clear(name)
         if action == "addObject":
             object_id = object_id_of(body) if "objectID" in body else str(uuid.uuid4().int)
             return lambda name: self._save(name, object_id, body)
         if action not in ("updateObject", "partialUpdateObject", "partialUpdateObjectNoCreate", "deleteObject"):
-            raise Refused(400, f"requests: invalid action {str(action)[:40]!r}")
+            raise ApiError(400, f"requests: invalid action {str(action)[:40]!r}")
         named = object_id_of(body)
         if action == "updateObject":
             return lambda name: self._save(name, named, body)
@@ -276,10 +269,10 @@ class Records:
 
 
 def object_id_of(body: Mapping[str, Any]) -> str:
-    """The objectID of a record as a string (Algolia takes an integer too), or `Refused` with 400."""
+    """The objectID of a record as a string (Algolia takes an integer too), or `ApiError` with 400."""
     value = body.get("objectID")
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise Refused(400, "objectID: expected a non-empty string")
+        raise ApiError(400, "objectID: expected a non-empty string")
     return str(value)
 
 
@@ -349,6 +342,6 @@ def _check_changes(changes: Mapping[str, Any]) -> None:
             continue
         operation, value = change["_operation"], change.get("value")
         if not isinstance(operation, str) or operation not in _OPERATIONS:
-            raise Refused(400, f"{attribute}: invalid operation {str(operation)[:40]!r}")
+            raise ApiError(400, f"{attribute}: invalid operation {str(operation)[:40]!r}")
         if operation[:2] in ("In", "De") and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise Refused(400, f"{attribute}: {operation} needs a number")
+            raise ApiError(400, f"{attribute}: {operation} needs a number")

@@ -20,11 +20,13 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
+from .api import answer
+from .application import Application
+from .calls import Call, Reply, as_error
+from .errors import ApiError
 from .faults import Fault, Faults
 from .inspector import PAGE, Inspector
-from .received import Received, ReceivedRequest
-from .records import Refused
-from .routes import Api, Call, Reply, as_error
+from .received import ReceivedRequest
 
 # Larger than any body that Algolia takes, so that its own limits answer.
 _MAX_BODY_BYTES = 100_000_000
@@ -48,12 +50,11 @@ _log = logging.getLogger(__name__)
 class Server:
     """Serves from `start` to `stop`; each may be called once."""
 
-    def __init__(self, listening: socket.socket, api: Api, received: Received, faults: Faults) -> None:
+    def __init__(self, listening: socket.socket, app: Application, faults: Faults) -> None:
         self._listening = listening
-        self._api = api
-        self._received = received
+        self._app = app
         self._faults = faults
-        self._inspector = Inspector(received)
+        self._inspector = Inspector(app.received)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -119,8 +120,8 @@ class Server:
         path, _, query_string = _target(request).partition("?")
         try:
             body, refused = await _read(request), None
-        except Refused as error:
-            body, refused = b"", as_error(error.status, error.message)
+        except ApiError as error:
+            body, refused = b"", as_error(error)
         call = Call(
             method=request.method,
             path=path,
@@ -156,13 +157,13 @@ class Server:
             state = self._inspector.state(told.get("epoch"), int(number) if _NUMBER.fullmatch(number) else 0)
             return web.json_response(state, headers={"Cache-Control": "no-store"})
         if (method, path) == ("POST", "/inspector/clear"):
-            self._received.clear()
+            self._app.received.clear()
             self._inspector.forget()
             return web.json_response({})
         return web.Response(status=404)
 
     def _answer(self, call: Call, answered: bool = True) -> Reply:
-        reply = self._api.answer(call)
+        reply = answer(self._app, call)
         self._note(call, reply.status if answered else None)
         return reply
 
@@ -170,7 +171,7 @@ class Server:
         searches = call.searches
         if searches and status not in (200, None):
             searches = [replace(search, status=status, query_id=None) for search in searches]
-        self._received.add(
+        self._app.received.add(
             ReceivedRequest(
                 method=call.method,
                 path=call.path,
@@ -284,25 +285,25 @@ class _Connections(web.Server):
 
 
 async def _read(request: web.BaseRequest) -> bytes:
-    """The body, decompressed; `Refused` if it is too large or not what its encoding says."""
+    """The body, decompressed; `ApiError` if it is too large or not what its encoding says."""
     try:
         body: bytes = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise Refused(413, "Request body too large") from None
+        raise ApiError(413, "Request body too large") from None
     except (web.RequestPayloadError, asyncio.IncompleteReadError):  # pragma: no cover - it has gone, nobody is told
-        raise Refused(400, "The request body could not be read") from None
+        raise ApiError(400, "The request body could not be read") from None
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
         return body
     if encoding != "gzip":
-        raise Refused(400, "Content-Encoding: only gzip is understood")
+        raise ApiError(400, "Content-Encoding: only gzip is understood")
     try:
         # One byte more than allowed is enough to know, and no small body can grow beyond that.
         body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(_MAX_BODY_BYTES + 1)
     except (OSError, EOFError, zlib.error):
-        raise Refused(400, "Content-Encoding: the body is not gzip") from None
+        raise ApiError(400, "Content-Encoding: the body is not gzip") from None
     if len(body) > _MAX_BODY_BYTES:
-        raise Refused(413, "Request body too large")
+        raise ApiError(413, "Request body too large")
     return body
 
 

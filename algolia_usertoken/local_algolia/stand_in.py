@@ -20,17 +20,11 @@ from algoliasearch.search.config import SearchConfig
 from typing_extensions import Self
 
 from . import faults
+from .application import Application
 from .faults import Fault, Faults
-from .received import (
-    Mismatch,
-    Received,
-    ReceivedEvent,
-    ReceivedRequest,
-    ReceivedSearch,
-    UserSummary,
-)
+from .mismatches import Mismatch, mismatches_of
+from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
 from .records import Records
-from .routes import Api
 from .server import Server
 
 _Config = TypeVar("_Config", bound=BaseConfig)
@@ -97,7 +91,7 @@ class LocalAlgolia:
         self._records = Records()
         self._received = Received(max_received, _MAX_RECEIVED_BYTES)
         self._faults = Faults()
-        self._api = Api(app_id, api_key, self._records, self._received)
+        self._app = Application(app_id, api_key, self._records, self._received)
         self._server: Server | None = None
         self._lifecycle = threading.Lock()
 
@@ -109,7 +103,7 @@ class LocalAlgolia:
             if self._server is None:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
                 listening = socket.create_server((self.host, self._port), family=family, backlog=1024)
-                server = Server(listening, self._api, self._received, self._faults)
+                server = Server(listening, self._app, self._faults)
                 server.start()
                 self._port = listening.getsockname()[1]
                 self._server = server
@@ -225,7 +219,7 @@ class LocalAlgolia:
 
         See `Mismatch` for the kinds. Empty is right.
         """
-        return self._received.mismatches()
+        return mismatches_of(*self._received.both(), self._received.query_ids)
 
     def clear(self) -> None:
         """Forget what arrived. Records, settings and faults still to come stay."""

@@ -1,0 +1,18 @@
+"""What the stand-in has: one application of Algolia's, with its key, its indices, and what arrived for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .received import Received
+from .records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What those who answer a call may read and change. Any thread may, as its parts promise."""
+
+    app_id: str
+    api_key: str
+    records: Records
+    received: Received

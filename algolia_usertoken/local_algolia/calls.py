@@ -1,0 +1,116 @@
+"""One request to the stand-in and the answer to it, without the network: a `Call` goes in, a `Reply` comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .errors import ApiError
+from .received import ReceivedEvent, ReceivedSearch
+from .records import now, to_json
+
+JSON = "application/json; charset=UTF-8"
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, and what it turned out to ask or report."""
+
+    method: str
+    path: str
+    query_string: str
+    # Names in any case, as aiohttp's headers take them.
+    headers: Mapping[str, str]
+    body: bytes
+    client_ip: str
+    received_at: float
+    restrictions: Mapping[str, str] = field(default_factory=dict)
+    searches: list[ReceivedSearch] = field(default_factory=list)
+    events: list[ReceivedEvent] = field(default_factory=list)
+
+    def in_query(self, name: str) -> str | None:
+        """A parameter of the query string, its name in any case: browsers send the key there."""
+        if not self.query_string:
+            return None
+        for key, value in parse_qsl(self.query_string, keep_blank_values=True):
+            if key.lower() == name:
+                return value
+        return None
+
+    def named(self, name: str) -> str | None:
+        """A header, or where browsers put it, the parameter of the query string of that name."""
+        return self.headers.get(name) or self.in_query(name)
+
+    def decoded(self) -> Any:
+        """The body as JSON, an empty one as `{}`. Raises ValueError if it is none."""
+        if not self.body:
+            return {}
+        try:
+            # Decoded here, because json would guess at UTF-16 too.
+            return json.loads(self.body.decode(), parse_constant=_no_constant)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    def object(self) -> dict[str, Any]:
+        """The body as a JSON object, or `ApiError` with 400."""
+        try:
+            body = self.decoded()
+        except ValueError:
+            raise ApiError(400, "Invalid JSON in the request body") from None
+        if not isinstance(body, dict):
+            raise ApiError(400, "Expected a JSON object in the request body")
+        return body
+
+    def requests(self) -> list[Mapping[str, Any]]:
+        """The `requests` of a body that holds several, or `ApiError` with 400."""
+        requests = self.object().get("requests")
+        if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
+            raise ApiError(400, "requests: expected an array of objects")
+        return requests
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a call."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+
+
+def as_json(value: Any, status: int = 200) -> Reply:
+    return Reply(status, to_json(value).encode())
+
+
+def as_error(error: ApiError) -> Reply:
+    return as_json({"message": error.message, "status": error.status}, error.status)
+
+
+def updated(task: int) -> Reply:
+    return as_json({"updatedAt": now(), "taskID": task})
+
+
+def deleted(task: int) -> Reply:
+    return as_json({"deletedAt": now(), "taskID": task})
+
+
+def index_name(request: Mapping[str, Any]) -> str:
+    """The `indexName` of one of several requests, or `ApiError` with 400."""
+    name = request.get("indexName")
+    if not isinstance(name, str) or not name:
+        raise ApiError(400, "indexName: expected the name of an index")
+    return name
+
+
+def whole(text: str | None) -> int | None:
+    """A number of at most 15 digits in a query string, or None where there is none."""
+    return int(text) if text is not None and text.isdecimal() and len(text) < 16 else None
+
+
+def _no_constant(name: str) -> Any:
+    # Python reads NaN and Infinity; JSON has neither.
+    raise ValueError(f"{name} is not JSON")

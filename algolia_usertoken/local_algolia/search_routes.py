@@ -1,0 +1,115 @@
+"""The requests that search: https://www.algolia.com/doc/rest-api/search and recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from . import query
+from .application import Application
+from .calls import Call, Reply, index_name
+from .errors import ApiError
+from .facets import facet_hits
+from .parameters import is_true, merged_params
+from .received import Operation, ReceivedSearch
+from .recommend import recommend
+from .routes import on
+
+
+@on("POST", "/1/indexes/*/queries")
+def multi_search(app: Application, call: Call) -> Reply:
+    results = []
+    for request in call.requests():
+        name, params = index_name(request), merged_params(request)
+        if request.get("type") == "facet":
+            facet = request.get("facet")
+            if not isinstance(facet, str):
+                raise ApiError(400, "facet: expected a string")
+            results.append(_facet_hits(app, call, name, facet, params))
+        else:
+            results.append(_search(app, call, "search", name, params))
+    return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
+
+
+@on("POST", "/1/indexes/*/recommendations")
+def recommendations(app: Application, call: Call) -> Reply:
+    results = []
+    for request in call.requests():
+        name = index_name(request)
+        parameters = request.get("queryParameters")
+        params = parameters if isinstance(parameters, dict) else {}
+        query_id = _note(app, call, "recommend", name, params)
+        results.append(recommend(name, app.records.index(name), request, query_id))
+    return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
+
+
+@on("POST", "/1/indexes/{index}/query")
+def search_index(app: Application, call: Call, name: str) -> Reply:
+    return Reply(200, _search(app, call, "search", name, merged_params(call.object())).encode())
+
+
+@on("GET", "/1/indexes/{index}")
+def search_index_by_get(app: Application, call: Call, name: str) -> Reply:
+    params = dict(parse_qsl(call.query_string, keep_blank_values=True))
+    return Reply(200, _search(app, call, "search", name, params).encode())
+
+
+@on("POST", "/1/indexes/{index}/browse")
+def browse(app: Application, call: Call, name: str) -> Reply:
+    return Reply(200, _search(app, call, "browse", name, merged_params(call.object())).encode())
+
+
+@on("POST", "/1/indexes/{index}/facets/{facet}/query")
+def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
+    return Reply(200, _facet_hits(app, call, name, facet, merged_params(call.object())).encode())
+
+
+def _search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str:
+    query_id = _note(app, call, operation, name, params)
+    respond = query.search if operation == "search" else query.browse
+    return respond(name, app.records.index(name), params, query_id)
+
+
+def _facet_hits(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
+    _note(app, call, "facets", name, params)
+    return facet_hits(app.records.index(name), facet, params)
+
+
+def _note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
+    """Keep who searched. Returns the query id to answer with, if one was asked for."""
+    get = call.headers.get
+    in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")
+    if in_header is None:
+        in_header = call.in_query("x-algolia-usertoken")
+    if in_parameter is not None and not isinstance(in_parameter, str):
+        raise ApiError(400, "userToken: expected a string")
+    in_key = call.restrictions.get("userToken")
+    forwarded_for = get("x-forwarded-for")
+    forwarded = forwarded_for.split(",", 1)[0].strip() if forwarded_for else ""
+    token = in_parameter or in_header or in_key or None
+    words = params.get("query", "")
+    wants_id = operation != "facets" and is_true(params.get("clickAnalytics"))
+    query_id = app.received.query_ids.new() if wants_id else None
+    call.searches.append(
+        ReceivedSearch(
+            operation=operation,
+            index=name,
+            query=words if isinstance(words, str) else "",
+            params=params,
+            user_token_header=in_header,
+            user_token_parameter=in_parameter,
+            user_token_in_key=in_key,
+            forwarded_for=forwarded_for,
+            client_ip=call.client_ip,
+            cookie=get("cookie"),
+            user_token=token,
+            user=token or forwarded or call.client_ip,
+            query_id=query_id,
+            status=200,
+            method=call.method,
+            path=call.path,
+            received_at=call.received_at,
+        )
+    )
+    return query_id
