@@ -1,8 +1,9 @@
 """
-Which records a search keeps: `facetFilters`, `numericFilters` and `filters`, turned into one predicate.
+Which records a search keeps, and how high they score.
 
-The grammar is that of https://www.algolia.com/doc/guides/managing-results/refine-results/filtering, minus its
-restrictions on what may be combined: the stand-in takes any nesting.
+`filters` is a text with a grammar of its own (`filter_grammar`); `facetFilters`, `numericFilters`, `tagFilters` and
+`optionalFilters` are lists of conditions. All of them become ANDs of ORs.
+https://www.algolia.com/doc/guides/managing-results/refine-results/filtering
 """
 
 from __future__ import annotations
@@ -11,9 +12,14 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-Predicate = Callable[[Mapping[str, Any]], bool]
+from . import filter_grammar
+from .filter_grammar import SHOWN, FilterError, Term, checked_score
+
+Record = Mapping[str, Any]
+Predicate = Callable[[Record], bool]
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -23,20 +29,76 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
-_NUMBER = r"-?\d+(?:\.\d+)?"
-_NUMERIC = re.compile(rf"\s*(.+?)\s*(<=|>=|!=|=|<|>)\s*({_NUMBER})\s*")
-_RANGE = re.compile(rf"\s*(.+?)\s*:\s*({_NUMBER})\s+TO\s+({_NUMBER})\s*", re.IGNORECASE)
-_TOKEN = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|<=|>=|!=|[()<>=:]|[^\s()<>=!:"'][^\s()<>=!:]*)""")
-# Far beyond what anybody writes; a hostile one must not keep the server busy, nor break its stack.
-_DEEPEST = 50
-_LONGEST_CONDITION = 2_000
+_NEGATED = {"<": ">=", "<=": ">", "=": "!=", "!=": "=", ">=": "<", ">": "<="}
+# Algolia compares numbers to three decimals.
+_DECIMALS = 3
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_SIGN = re.compile(r"[<>]=?|!=|=")
+_RANGE = re.compile(r"(-?\d+(?:\.\d+)?) +TO +(-?\d+(?:\.\d+)?)", re.ASCII)
 
 
-class FilterError(ValueError):
-    """A filter that cannot be read; the message names the parameter."""
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition on a record. A comparison of numbers scores nothing; any other 1, unless it says otherwise."""
+
+    holds: Predicate
+    score: int
 
 
-def values_of(record: Mapping[str, Any], attribute: str) -> Iterator[Any]:
+Clauses = list[list[Condition]]
+
+
+class Filters:
+    """All the filters of one search."""
+
+    def __init__(self, clauses: Clauses, optional: Clauses, sum_of_scores: bool) -> None:
+        self._clauses = clauses
+        self._optional = optional
+        self._sum_of_scores = sum_of_scores
+        # Where every record that matches scores the same, nothing needs to be put in order.
+        self.ranks = bool(optional) or any(
+            len({condition.score for condition in clause}) > 1 or (sum_of_scores and len(clause) > 1)
+            for clause in clauses
+        )
+
+    @property
+    def predicate(self) -> Predicate | None:
+        """Whether a record matches, or None if all do."""
+        parts = [_any_of([condition.holds for condition in clause]) for clause in self._clauses]
+        if not parts:
+            return None
+        return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
+
+    def score(self, record: Record) -> int:
+        """
+        The score of a record that matches: the sum over all ANDs of the best in each OR.
+
+        With `sumOrFiltersScores` the scores in an OR are summed, too.
+        https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/filter-scoring
+        """
+        total = 0
+        for clause in (*self._clauses, *self._optional):
+            scores = [condition.score for condition in clause if condition.holds(record)]
+            total += sum(scores) if self._sum_of_scores else max(scores, default=0)
+        return total
+
+
+def read(params: Mapping[str, Any]) -> Filters:
+    """The filters of a search. Raises `FilterError`."""
+    clauses: Clauses = []
+    expression = params.get("filters")
+    if expression:
+        if not isinstance(expression, str):
+            raise FilterError("filters: expected a string")
+        if not expression.isspace():
+            clauses += [[_of_term(term) for term in terms] for terms in filter_grammar.parsed(expression)]
+    for name, condition in (("facetFilters", _facet), ("numericFilters", _numeric), ("tagFilters", _tag)):
+        clauses += _listed(params, name, condition)
+    sum_of_scores = params.get("sumOrFiltersScores")
+    return Filters(clauses, _listed(params, "optionalFilters", _facet), sum_of_scores in (True, "true"))
+
+
+def values_of(record: Record, attribute: str) -> Iterator[Any]:
     """The plain values of an attribute: of a list each one, and of `a.b` those of `b` in every `a`."""
     if attribute in record:
         yield from _flat(record[attribute])
@@ -56,23 +118,6 @@ def facet_value(value: Any) -> str | None:
     return None
 
 
-def predicate(params: Mapping[str, Any]) -> Predicate | None:
-    """One predicate for all filters of a search, or None if there are none. Raises `FilterError`."""
-    found: list[Predicate] = []
-    for name, condition in (("facetFilters", _facet_condition), ("numericFilters", _numeric_condition)):
-        value = _decoded(params.get(name))
-        if value:
-            found.append(_nested(name, value, condition))
-    expression = params.get("filters")
-    if expression:
-        if not isinstance(expression, str):
-            raise FilterError("filters: expected a string")
-        found.append(_Expression(expression).parsed())
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else _all_of(found)
-
-
 def _flat(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         for item in value:
@@ -81,51 +126,140 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _decoded(value: Any) -> Any:
-    # In a `params` string a list is JSON text.
-    if isinstance(value, str) and value.lstrip().startswith("["):
+# -- Lists of conditions ----------------------------------------------------------------------------------------------
+
+
+def _listed(params: Mapping[str, Any], name: str, condition: Callable[[str, str], Condition]) -> Clauses:
+    """`["a:1", ["b:1", "b:2"]]`: the outer list is AND, a list in it is OR. In a `params` string it is JSON text."""
+    value = params.get(name)
+    if not value:
+        return []
+    if isinstance(value, str):
+        value = _decoded(name, value)
+    if not isinstance(value, list):
+        raise FilterError(f"{name}: expected an array of strings, at most two arrays deep")
+    clauses = []
+    for item in value:
+        alternatives = item if isinstance(item, list) else [item]
+        if not all(isinstance(text, str) for text in alternatives):
+            raise FilterError(f"{name}: expected an array of strings, at most two arrays deep")
+        if alternatives:
+            clauses.append([condition(name, text) for text in alternatives])
+    return clauses
+
+
+def _decoded(name: str, text: str) -> Any:
+    if text.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return json.loads(text)
         except (ValueError, RecursionError):
-            return value
-    return value
+            raise FilterError(f"{name}: expected an array of strings, at most two arrays deep") from None
+    return _with_commas(text)
 
 
-def _all_of(parts: list[Predicate]) -> Predicate:
-    return lambda record: all(part(record) for part in parts)
+def _with_commas(text: str) -> list[str | list[str]]:
+    """The older form of a list: `a:1,(b:1,b:2)`, in which parentheses are OR."""
+    found: list[str | list[str]] = []
+    group: list[str] | None = None
+    for part in text.split(","):
+        part = part.strip()
+        if group is None and part.startswith("("):
+            group, part = [], part[1:]
+        if group is None:
+            if part:
+                found.append(part)
+            continue
+        ends = part.endswith(")")
+        group.append(part[:-1] if ends else part)
+        if ends:
+            found.append(group)
+            group = None
+    if group is not None:
+        found += group
+    return found
+
+
+def _facet(name: str, text: str) -> Condition:
+    """`attribute:value`; `-value` must not be there, and `\\-value` is a value that begins with a dash."""
+    text, score = _scored(name, text)
+    negative = text[:4].upper() == "NOT "
+    attribute, colon, value = (text[4:] if negative else text).strip().partition(":")
+    if name == "facetFilters" and attribute.startswith('"') and not attribute.endswith('"') and '":' in value:
+        # The name itself has a colon in it.
+        rest, colon, value = value.partition('":')
+        attribute = f'{attribute}:{rest}"'
+    if not colon or not attribute:
+        raise FilterError(f"{name}: expected attribute:value, got {text[:40]!r}")
+    value = value.strip()
+    if name == "facetFilters":
+        attribute, value = _unquoted(attribute.strip()), _unquoted(value)
+    denied, value = _dashed(value)
+    return Condition(has_value(attribute.strip(), value, negative != denied), score)
+
+
+def _tag(name: str, text: str) -> Condition:
+    text, score = _scored(name, text)
+    negative, tag = _dashed(text.strip())
+    return Condition(_tagged(tag, negative), score)
+
+
+def _numeric(name: str, text: str) -> Condition:
+    """`price > 10`, or `price:10 TO 20` with both ends."""
+    wrong = FilterError(f"Invalid syntax for numeric condition:{text[:SHOWN]}")
+    if sign := _SIGN.search(text):
+        attribute, number = text[: sign.start()].strip(), text[sign.end() :].strip()
+        if not attribute or not _NUMBER.fullmatch(number):
+            raise wrong
+        return Condition(_compares(attribute, sign[0], float(number)), 0)
+    attribute, _, ends = text.rpartition(":")
+    between = _RANGE.fullmatch(ends.strip())
+    if between is None or not attribute.strip():
+        raise wrong
+    return Condition(_within(attribute.strip(), float(between[1]), float(between[2])), 0)
+
+
+def _scored(name: str, text: str) -> tuple[str, int]:
+    """`color:red<score=2>` without its score, and the score."""
+    if not text.endswith(">"):
+        return text, 1
+    plain, marker, score = text[:-1].rpartition("<score=")
+    return (plain, checked_score(name, score)) if marker else (text, 1)
+
+
+def _dashed(value: str) -> tuple[bool, str]:
+    if value.startswith("-"):
+        return True, value[1:]
+    return False, value[1:] if value.startswith("\\-") else value
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+# -- Conditions -------------------------------------------------------------------------------------------------------
+
+
+def _of_term(term: Term) -> Condition:
+    if term.kind == "tag":
+        return Condition(_tagged(term.value, term.negative), term.score)
+    if term.kind == "facet":
+        return Condition(has_value(term.attribute, term.value, term.negative), term.score)
+    if term.sign == "TO":
+        return Condition(_within(term.attribute, term.low, term.high, term.negative), 0)
+    sign = _NEGATED[term.sign] if term.negative else term.sign
+    return Condition(_compares(term.attribute, sign, term.low), 0)
 
 
 def _any_of(parts: list[Predicate]) -> Predicate:
-    return lambda record: any(part(record) for part in parts)
+    return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
 
 
-def _nested(name: str, value: Any, condition: Callable[[str, str], Predicate], depth: int = 0) -> Predicate:
-    # The outer list is AND, a list in it is OR: ["a:1", ["b:1", "b:2"]].
-    if isinstance(value, str):
-        parts = [part for part in value.split(",") if part.strip()] if depth == 0 else [value]
-        return _all_of([condition(name, part) for part in parts])
-    if not isinstance(value, list) or depth > 2:
-        raise FilterError(f"{name}: expected an array of strings, at most two arrays deep")
-    inner = [_nested(name, item, condition, depth + 1) for item in value]
-    return _any_of(inner) if depth == 1 else _all_of(inner)
-
-
-def _facet_condition(name: str, text: str) -> Predicate:
-    negative = text[:4].upper() == "NOT "
-    attribute, colon, value = (text[4:] if negative else text).strip().partition(":")
-    if not colon or not attribute:
-        raise FilterError(f"{name}: expected attribute:value, got {text[:40]!r}")
-    if value.startswith("-"):
-        negative, value = not negative, value[1:]
-    elif value.startswith("\\-"):
-        value = value[1:]
-    return _has(attribute, value, negative)
-
-
-def _has(attribute: str, value: str, negative: bool = False) -> Predicate:
+def has_value(attribute: str, value: str, negative: bool = False) -> Predicate:
+    """Whether a record has this value of a facet, or with `negative` whether it has not."""
+    # Letters' case does not matter in the value of a facet, but in a tag it does.
     wanted = value.lower()
 
-    def holds(record: Mapping[str, Any]) -> bool:
+    def holds(record: Record) -> bool:
         for each in values_of(record, attribute):
             written = facet_value(each)
             if written is not None and written.lower() == wanted:
@@ -135,132 +269,21 @@ def _has(attribute: str, value: str, negative: bool = False) -> Predicate:
     return holds
 
 
-def _numeric_condition(name: str, text: str) -> Predicate:
-    if len(text) > _LONGEST_CONDITION:
-        raise FilterError(f"{name}: a condition has at most {_LONGEST_CONDITION} characters")
-    if between := _RANGE.fullmatch(text):
-        attribute, low, high = between.groups()
-        return _within(attribute, float(low), float(high))
-    if comparison := _NUMERIC.fullmatch(text):
-        attribute, sign, number = comparison.groups()
-        return _compares(attribute, sign, float(number))
-    raise FilterError(f"{name}: expected attribute, operator and number, got {text[:40]!r}")
+def _tagged(tag: str, negative: bool) -> Predicate:
+    return lambda record: any(each == tag for each in values_of(record, "_tags")) is not negative
 
 
-def _numbers(record: Mapping[str, Any], attribute: str) -> Iterator[float]:
+def _numbers(record: Record, attribute: str) -> Iterator[float]:
     for value in values_of(record, attribute):
-        if isinstance(value, (int, float)):
-            yield value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield round(value, _DECIMALS)
 
 
 def _compares(attribute: str, sign: str, number: float) -> Predicate:
-    compare = _COMPARISONS[sign]
+    compare, number = _COMPARISONS[sign], round(number, _DECIMALS)
     return lambda record: any(compare(value, number) for value in _numbers(record, attribute))
 
 
-def _within(attribute: str, low: float, high: float) -> Predicate:
-    return lambda record: any(low <= value <= high for value in _numbers(record, attribute))
-
-
-class _Expression:
-    """A `filters` string: AND, OR, NOT, parentheses, `attribute:value`, comparisons and ranges."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens = self._split(text)
-        self._at = 0
-        self._depth = 0
-
-    def parsed(self) -> Predicate:
-        result = self._any()
-        if self._at < len(self._tokens):
-            raise self._wrong()
-        return result
-
-    @staticmethod
-    def _split(text: str) -> list[str]:
-        tokens, at, text = [], 0, text.rstrip()
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise FilterError(f"filters: syntax error at character {at}")
-            tokens.append(match[1])
-            at = match.end()
-        return tokens
-
-    def _any(self) -> Predicate:
-        parts = [self._all()]
-        while self._take_word("OR"):
-            parts.append(self._all())
-        return parts[0] if len(parts) == 1 else _any_of(parts)
-
-    def _all(self) -> Predicate:
-        parts = [self._one()]
-        while self._take_word("AND"):
-            parts.append(self._one())
-        return parts[0] if len(parts) == 1 else _all_of(parts)
-
-    def _one(self) -> Predicate:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise FilterError("filters: nested too deeply")
-        try:
-            if self._take_word("NOT"):
-                denied = self._one()
-                return lambda record: not denied(record)
-            if self._take("("):
-                inner = self._any()
-                if not self._take(")"):
-                    raise self._wrong()
-                return inner
-            return self._condition()
-        finally:
-            self._depth -= 1
-
-    def _condition(self) -> Predicate:
-        attribute = self._operand()
-        sign = self._peek()
-        if sign in _COMPARISONS:
-            self._at += 1
-            return _compares(attribute, sign, self._number())
-        if not self._take(":"):
-            return _has("_tags", attribute)
-        value = self._operand()
-        if self._take_word("TO"):
-            try:
-                return _within(attribute, float(value), self._number())
-            except ValueError:
-                raise self._wrong() from None
-        return _has(attribute, value)
-
-    def _operand(self) -> str:
-        token = self._peek()
-        if not token or token in "():" or token in _COMPARISONS or token.upper() in {"AND", "OR", "NOT"}:
-            raise self._wrong()
-        self._at += 1
-        if token[0] in "\"'" and len(token) > 1:
-            return re.sub(r"\\(.)", r"\1", token[1:-1])
-        return token
-
-    def _number(self) -> float:
-        token = self._peek()
-        if not re.fullmatch(_NUMBER, token):
-            raise self._wrong()
-        self._at += 1
-        return float(token)
-
-    def _peek(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def _take(self, token: str) -> bool:
-        if self._peek() != token:
-            return False
-        self._at += 1
-        return True
-
-    def _take_word(self, word: str) -> bool:
-        return self._take(word) or self._take(word.lower())
-
-    def _wrong(self) -> FilterError:
-        return FilterError(
-            f"filters: did not expect {self._peek()[:40]!r}" if self._peek() else "filters: it ends early"
-        )
+def _within(attribute: str, low: float, high: float, negative: bool = False) -> Predicate:
+    # A record without the number is neither in the range nor outside of it.
+    return lambda record: any((low <= value <= high) is not negative for value in _numbers(record, attribute))

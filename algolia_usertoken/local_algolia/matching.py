@@ -1,4 +1,4 @@
-"""Which records a search finds: those that have all its words and pass its filters."""
+"""Which records a search finds: those that have all its words and pass its filters, those with the best score first."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import ApiError
-from .filters import FilterError, Predicate, predicate
+from .filter_grammar import FilterError
+from .filters import Filters, read
 from .records import Index, Record
+
+
+def filters_of(params: Mapping[str, Any]) -> Filters:
+    """The filters of a search, or `ApiError` with 400 and Algolia's words."""
+    try:
+        return read(params)
+    except FilterError as error:
+        raise ApiError(400, str(error)) from None
 
 
 def matching_records(index: Index, words: Sequence[str], params: Mapping[str, Any]) -> list[Record]:
     """The records with all of `words`, the last one also as the beginning of a word, that pass the filters."""
-    try:
-        wanted: Predicate | None = predicate(params)
-    except FilterError as error:
-        raise ApiError(400, str(error)) from None
+    filters = filters_of(params)
+    wanted = filters.predicate
     found = index.having(words)
-    return found if wanted is None else [record for record in found if wanted(record.data)]
+    if wanted is not None:
+        found = [record for record in found if wanted(record.data)]
+    if filters.ranks:
+        # Records of the same score stay in their order.
+        found.sort(key=lambda record: -filters.score(record.data))
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import ApiError
 from .facets import counted, ranked
-from .filters import predicate
+from .filters import has_value
 from .hits import plain_hit
 from .matching import matching_records
 from .parameters import MAX_HITS_PER_PAGE, integer_of, text_of, words_of
@@ -35,8 +35,8 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
         )
     else:
         if facet and request.get("facetValue") is not None:
-            wanted = predicate({"facetFilters": [[f"{facet}:{request['facetValue']}"]]})
-            matching = [record for record in matching if wanted is None or wanted(record.data)]
+            wanted = has_value(facet, str(request["facetValue"]))
+            matching = [record for record in matching if wanted(record.data)]
         others = [record for record in matching if record.object_id != request.get("objectID")]
         hits = ",".join(
             f'{plain_hit(record, parameters)[:-1]},"_score":{max(100 - at, 1)}}}'
