@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import event_routes, log_routes, record_routes, search_routes  # noqa: F401 - they write into the table
+from . import event_routes, log_routes, record_routes, rule_routes, search_routes  # noqa: F401 - they write into the table
 from .application import Application
 from .calls import Call, Reply, as_error, whole
 from .errors import ApiError

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from .errors import ApiError
+from .index import now, to_json
 from .received import ReceivedEvent, ReceivedSearch
-from .records import now, to_json
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
@@ -63,6 +63,16 @@ class Call:
             raise ApiError(400, "Invalid JSON in the request body") from None
         if not isinstance(body, dict):
             raise ApiError(400, "Expected a JSON object in the request body")
+        return body
+
+    def array(self) -> list[dict[str, Any]]:
+        """The body as a JSON array of objects, or `ApiError` with 400."""
+        try:
+            body = self.decoded()
+        except ValueError:
+            raise ApiError(400, "Invalid JSON in the request body") from None
+        if not isinstance(body, list) or not all(isinstance(each, dict) for each in body):
+            raise ApiError(400, "Expected an array of JSON objects in the request body")
         return body
 
     def requests(self) -> list[Mapping[str, Any]]:

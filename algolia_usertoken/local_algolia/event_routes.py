@@ -6,8 +6,8 @@ from . import insights_rules
 from .application import Application
 from .calls import HTML, Call, Reply, as_json
 from .errors import ApiError
+from .index import now
 from .received import ReceivedEvent
-from .records import now
 from .routes import on
 
 _BAD_REQUEST = (

@@ -8,9 +8,9 @@ from typing import Any
 
 from .filters import facet_value, values_of
 from .hits import Marker, has_words
+from .index import Index, Record, to_json
 from .matching import matching_records
 from .parameters import MAX_HITS_PER_PAGE, integer_of, names_of, text_of, words_of
-from .records import Index, Record, to_json
 
 
 def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:

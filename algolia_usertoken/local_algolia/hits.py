@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from .index import WORD, Index, Record, to_json, with_attributes
 from .parameters import names_of, text_of
-from .records import WORD, Index, Record, to_json, with_attributes
 
 # How many texts of hits are kept for one way to show them, and for how many ways.
 _MOST_TEXTS = 200

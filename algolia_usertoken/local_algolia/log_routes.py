@@ -7,8 +7,8 @@ from typing import Any
 from .application import Application
 from .calls import Call, Reply, as_json, whole
 from .errors import ApiError
+from .index import written
 from .received import ReceivedRequest
-from .records import written
 from .routes import on
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from .errors import ApiError
 from .filter_grammar import FilterError
 from .filters import Filters, read
-from .records import Index, Record
+from .index import Index, Record
 
 
 def filters_of(params: Mapping[str, Any]) -> Filters:

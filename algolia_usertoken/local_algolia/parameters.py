@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote_plus
 
 from .errors import ApiError
-from .records import WORD, to_json
+from .index import WORD, to_json
 
 MAX_HITS_PER_PAGE = 1000
 # Algolia reads no more of a query than this.

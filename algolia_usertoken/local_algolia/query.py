@@ -15,9 +15,9 @@ from typing import Any
 from .errors import ApiError
 from .facets import facets_of
 from .hits import hits_of, plain_hit
+from .index import Index, to_json
 from .matching import matching_records
 from .parameters import MAX_HITS_PER_PAGE, as_url, integer_of, text_of, words_of
-from .records import Index, to_json
 
 # `paginationLimitedTo`, of which 1000 is the default.
 _REACHABLE = 1000

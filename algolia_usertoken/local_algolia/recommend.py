@@ -9,9 +9,9 @@ from .errors import ApiError
 from .facets import counted, ranked
 from .filters import has_value
 from .hits import plain_hit
+from .index import Index, to_json
 from .matching import matching_records
 from .parameters import MAX_HITS_PER_PAGE, integer_of, text_of, words_of
-from .records import Index, to_json
 
 
 def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str | None) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from .application import Application
 from .calls import Call, Reply, as_json, deleted, index_name, updated, whole
 from .errors import ApiError
+from .index import now
 from .matching import matching_records
-from .parameters import merged_params
-from .records import now, object_id_of
+from .parameters import is_true, merged_params
+from .records import object_id_of
 from .routes import on
 
 
@@ -73,8 +74,7 @@ def get_settings(app: Application, call: Call, name: str) -> Reply:
 
 @on("PUT", "/1/indexes/{index}/settings")
 def set_settings(app: Application, call: Call, name: str) -> Reply:
-    app.records.settings(name, call.object())
-    return updated(app.records.task())
+    return updated(app.records.set_settings(name, call.object(), is_true(call.in_query("forwardtoreplicas"))))
 
 
 @on("GET", "/1/indexes/{index}/task/{task}")
@@ -99,13 +99,15 @@ def list_indices(app: Application, call: Call) -> Reply:
             {
                 "name": name,
                 "createdAt": index.created_at,
-                "updatedAt": index.updated_at,
+                "updatedAt": index.contents.updated_at,
                 "entries": len(index.records),
                 "dataSize": size,
                 "fileSize": size,
                 "lastBuildTimeS": 0,
                 "numberOfPendingTasks": 0,
                 "pendingTask": False,
+                **({} if index.primary is None else {"primary": index.primary}),
+                **({"replicas": index.replicas} if index.replicas else {}),
             }
         )
     page, per_page = whole(call.in_query("page")), whole(call.in_query("hitsperpage")) or 100

@@ -1,5 +1,5 @@
 """
-The indices of the stand-in: records, settings and tasks, and the words of each record, indexed when it is saved.
+The indices of the stand-in, by name: their records, settings, replicas and tasks.
 
 Everything is in memory and done at once, so that a task is published as soon as its number is known.
 """
@@ -7,105 +7,14 @@ Everything is in memory and done at once, so that a task is published as soon as
 from __future__ import annotations
 
 import json
-import re
 import threading
-import time
 import uuid
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from .errors import ApiError
-
-WORD = re.compile(r"\w+")
-
-to_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Record:
-    """One record, with what a search needs of it prepared."""
-
-    __slots__ = ("data", "json", "object_id", "position", "words")
-
-    def __init__(self, object_id: str, data: Mapping[str, Any], position: int) -> None:
-        self.object_id = object_id
-        self.data = {**data, "objectID": object_id}
-        self.json = to_json(self.data)
-        self.position = position
-        self.words = frozenset(word for text in texts(self.data) for word in WORD.findall(text.lower()))
-
-
-class Index:
-    """The records of one index, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
-        self.settings: dict[str, Any] = {}
-        self.created_at = self.updated_at = now()
-        # Kept by searches: the texts of hits by objectID, for each way to show them. Every change empties it.
-        self.hit_texts: dict[tuple[Any, ...], dict[str, str]] = {}
-        self._at: dict[int, Record] = {}
-        self._having: dict[str, set[int]] = {}
-        self._dictionary: list[str] | None = None
-        self._positions = count()
-
-    def save(self, object_id: str, data: Mapping[str, Any]) -> None:
-        old = self.records.get(object_id)
-        record = Record(object_id, data, next(self._positions) if old is None else old.position)
-        if old is not None:
-            self._forget_words(old)
-        self.records[object_id] = self._at[record.position] = record
-        for word in record.words:
-            self._having.setdefault(word, set()).add(record.position)
-        self._changed()
-
-    def delete(self, object_id: str) -> None:
-        record = self.records.pop(object_id, None)
-        if record is not None:
-            del self._at[record.position]
-            self._forget_words(record)
-            self._changed()
-
-    def clear(self) -> None:
-        self.records.clear()
-        self._at.clear()
-        self._having.clear()
-        self._changed()
-
-    def having(self, words: Sequence[str]) -> list[Record]:
-        """The records that have all the words, the last one also as the beginning of a word."""
-        if not words:
-            return list(self.records.values())
-        found = self._beginning_with(words[-1])
-        for word in words[:-1]:
-            found = found & self._having.get(word, set())
-            if not found:
-                break
-        return [self._at[position] for position in sorted(found)]
-
-    def _beginning_with(self, prefix: str) -> set[int]:
-        if self._dictionary is None:
-            self._dictionary = sorted(self._having)
-        found: set[int] = set()
-        for at in range(bisect_left(self._dictionary, prefix), len(self._dictionary)):
-            word = self._dictionary[at]
-            if not word.startswith(prefix):
-                break
-            found |= self._having[word]
-        return found
-
-    def _forget_words(self, record: Record) -> None:
-        for word in record.words:
-            having = self._having[word]
-            having.discard(record.position)
-            if not having:
-                del self._having[word]
-
-    def _changed(self) -> None:
-        self._dictionary = None
-        self.hit_texts.clear()
-        self.updated_at = now()
+from .index import Contents, Index, replica_name, with_attributes
 
 
 class Records:
@@ -160,12 +69,12 @@ class Records:
         with self.lock:
             steps = [self._step(request) for request in requests]
             if not steps:
-                self._made(name)
+                self.made(name)
             return self.task(), [object_id for step in steps for object_id in step(name)]
 
     def partial(self, name: str, object_id: str, changes: Mapping[str, Any], create: bool) -> int:
         with self.lock:
-            self._change(self._made(name), object_id, changes, create)
+            self._change(self._writable(name), object_id, changes, create)
             return self.task()
 
     def get(self, name: str, object_id: str, attributes: Iterable[str] | None = None) -> dict[str, Any] | None:
@@ -174,44 +83,118 @@ class Records:
             record = self.index(name).records.get(object_id)
         return None if record is None else with_attributes(record.data, attributes)
 
-    def settings(self, name: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The settings, after the changes. A change makes the index if there is none."""
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings of an index, with Algolia's defaults, or `ApiError` with 404."""
         with self.lock:
-            if changes is None:
-                return dict(self.index(name).settings)
-            index = self._made(name)
-            index.settings.update(changes)
-            return dict(index.settings)
+            index = self._indices.get(name)
+            if index is None and not self._any_index:
+                raise ApiError(404, "Index does not exist")
+            own = {} if index is None else index.settings
+            primary = {} if index is None or index.primary is None else {"primary": index.primary}
+            return {**_DEFAULT_SETTINGS, **own, **primary}
 
-    def copy(self, source: str, destination: str, scope: Sequence[str] | None, move: bool) -> int:
-        """Copy or move; with a scope only what it names. A source that does not exist changes nothing."""
+    def set_settings(self, name: str, changes: Mapping[str, Any], to_replicas: bool = False) -> int:
+        """Change settings; None is a setting's default again. This makes the index if there is none."""
         with self.lock:
-            old = self._indices.get(source)
-            if old is not None and source != destination:
-                new = self._made(destination)
-                if not scope or "settings" in scope:
-                    new.settings = dict(old.settings)
-                if not scope:
-                    new.clear()
-                    for record in list(old.records.values()):
-                        new.save(record.object_id, record.data)
-                if move:
-                    del self._indices[source]
+            index = self.made(name)
+            before = index.replicas
+            after = (
+                self._checked_replicas(name, index, changes.get("replicas") or []) if "replicas" in changes else before
+            )
+            alone = {key: value for key, value in changes.items() if key not in ("primary", "version")}
+            _set(index, alone)
+            self._replicate(name, index, before, after)
+            if to_replicas:
+                for replica in self.with_replicas(name)[1:]:
+                    _set(replica, {key: value for key, value in alone.items() if key != "replicas"})
             return self.task()
 
-    def delete_index(self, name: str) -> int:
+    def with_replicas(self, name: str, replicas: bool = True) -> list[Index]:
+        """An index, made if there is none, and where `replicas` is true its replicas."""
+        index = self.made(name)
+        return [index, *(self._indices[each] for each in index.replicas)] if replicas else [index]
+
+    def copy(self, source: str, destination: str, scope: Sequence[str] | None, move: bool) -> int:
+        """
+        Copy or move, everything or only what a scope names.
+
+        A copy of an index that does not exist is an empty one, and to move it does nothing. The replicas of an index
+        that is moved onto have its new records.
+        """
         with self.lock:
-            self._indices.pop(name, None)
+            old = self._indices.get(source, None if move else Index())
+            if old is not None and source != destination:
+                self._copy(old, destination, scope, move)
+                if move:
+                    self.delete_index(source)
+            return self.task()
+
+    def _copy(self, old: Index, destination: str, scope: Sequence[str] | None, move: bool) -> None:
+        new = self.made(destination)
+        if not scope:
+            self._writable(destination)
+            if new.replicas and not move:
+                raise ApiError(400, f"destination: {destination} has replicas, and cannot be copied to")
+        new.copy_beside(old, scope or ("settings", "rules", "synonyms"))
+        if not scope:
+            contents = old.contents if move and old.primary is None else old.contents.copy()
+            for index in self.with_replicas(destination):
+                index.contents = contents
+
+    def _checked_replicas(self, name: str, index: Index, wanted: Any) -> list[str]:
+        if not isinstance(wanted, list) or not all(isinstance(each, str) and each for each in wanted):
+            raise ApiError(400, "replicas: expected an array of names of indices")
+        names = [replica_name(each) for each in wanted]
+        if index.primary is not None and names:
+            raise ApiError(400, f"replicas: {name} is itself a replica of {index.primary}")
+        for each in names:
+            other = self._indices.get(each)
+            if each == name or (other is not None and (other.replicas or other.primary not in (None, name))):
+                raise ApiError(400, f"replicas: {each} cannot be a replica of {name}")
+        return names
+
+    def _replicate(self, name: str, index: Index, before: list[str], after: list[str]) -> None:
+        for each in set(before) - set(after):
+            self._release(self._indices[each])
+        for each in after:
+            replica = self._indices.get(each)
+            if replica is None:
+                replica = self._indices[each] = Index()
+                replica.copy_beside(index, ("settings",))
+            replica.contents, replica.primary = index.contents, name
+
+    @staticmethod
+    def _release(replica: Index) -> None:
+        replica.contents, replica.primary = replica.contents.copy(), None
+
+    def delete_index(self, name: str) -> int:
+        """Delete an index. What were its replicas are indices of their own from now on."""
+        with self.lock:
+            index = self._indices.pop(name, None)
+            if index is not None:
+                for each in index.replicas:
+                    self._release(self._indices[each])
+                primary = self._indices.get(index.primary or "")
+                if primary is not None:
+                    kept = [each for each in primary.settings["replicas"] if replica_name(each) != name]
+                    primary.settings["replicas"] = kept
             return self.task()
 
     def task(self) -> int:
         return next(self._tasks)
 
-    def _made(self, name: str) -> Index:
+    def made(self, name: str) -> Index:
+        """An index, which is made if there is none."""
         index = self._indices.get(name)
         if index is None:
             index = self._indices[name] = Index()
         return index
+
+    def _writable(self, name: str) -> Contents:
+        index = self.made(name)
+        if index.primary is not None:
+            raise ApiError(403, f"{name} is a replica: write to its primary, {index.primary}")
+        return index.contents
 
     def _step(self, request: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
         # Checked now, done later, so that a bad operation leaves no half of a batch behind.
@@ -234,29 +217,29 @@ class Records:
         return lambda name: self._partial(name, named, body, action == "partialUpdateObject")
 
     def _save(self, name: str, object_id: str, body: Mapping[str, Any]) -> Iterator[str]:
-        self._made(name).save(object_id, body)
+        self._writable(name).save(object_id, body)
         yield object_id
 
     def _delete(self, name: str, object_id: str) -> Iterator[str]:
-        self._made(name).delete(object_id)
+        self._writable(name).delete(object_id)
         yield object_id
 
     def _partial(self, name: str, object_id: str, body: Mapping[str, Any], create: bool) -> Iterator[str]:
-        self._change(self._made(name), object_id, body, create)
+        self._change(self._writable(name), object_id, body, create)
         yield object_id
 
     def _drop(self, name: str) -> Iterator[str]:
-        self._indices.pop(name, None)
+        self.delete_index(name)
         yield from ()
 
     def _clear(self, name: str) -> Iterator[str]:
-        self._made(name).clear()
+        self._writable(name).clear()
         yield from ()
 
     @staticmethod
-    def _change(index: Index, object_id: str, changes: Mapping[str, Any], create: bool) -> None:
+    def _change(contents: Contents, object_id: str, changes: Mapping[str, Any], create: bool) -> None:
         _check_changes(changes)
-        old = index.records.get(object_id)
+        old = contents.records.get(object_id)
         if old is None and not create:
             return
         data = {} if old is None else dict(old.data)
@@ -265,7 +248,34 @@ class Records:
                 data[attribute] = _OPERATIONS[change["_operation"]](data.get(attribute), change.get("value"))
             else:
                 data[attribute] = change
-        index.save(object_id, data)
+        contents.save(object_id, data)
+
+
+# https://www.algolia.com/doc/rest-api/search/get-settings
+_DEFAULT_SETTINGS: dict[str, Any] = {
+    "minWordSizefor1Typo": 4,
+    "minWordSizefor2Typos": 8,
+    "hitsPerPage": 20,
+    "maxValuesPerFacet": 100,
+    "version": 2,
+    "paginationLimitedTo": 1000,
+    "exactOnSingleWordQuery": "attribute",
+    "ranking": ["typo", "geo", "words", "filters", "proximity", "attribute", "exact", "custom"],
+    "separatorsToIndex": "",
+    "removeWordsIfNoResults": "none",
+    "queryType": "prefixLast",
+    "highlightPreTag": "<em>",
+    "highlightPostTag": "</em>",
+    "alternativesAsExact": ["ignorePlurals", "singleWordSynonym"],
+}
+
+
+def _set(index: Index, changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            index.settings.pop(name, None)
+        else:
+            index.settings[name] = value
 
 
 def object_id_of(body: Mapping[str, Any]) -> str:
@@ -274,46 +284,6 @@ def object_id_of(body: Mapping[str, Any]) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise ApiError(400, "objectID: expected a non-empty string")
     return str(value)
-
-
-def with_attributes(data: Mapping[str, Any], attributes: Iterable[str] | None) -> dict[str, Any]:
-    """The record with the attributes asked for, and its objectID always; `-name` leaves one out."""
-    if attributes is None:
-        return dict(data)
-    wanted = set(attributes)
-    left_out = {name[1:] for name in wanted if name.startswith("-")}
-    if "*" in wanted or (left_out and len(left_out) == len(wanted)):
-        return {name: value for name, value in data.items() if name not in left_out}
-    return {name: value for name, value in data.items() if name in wanted or name == "objectID"}
-
-
-def texts(data: Mapping[str, Any]) -> Iterator[str]:
-    """All text of a record, numbers written out; neither the objectID nor names that begin with `_`."""
-    for name, value in data.items():
-        if name != "objectID" and not name.startswith("_"):
-            yield from _texts(value)
-
-
-def now() -> str:
-    """The time as Algolia writes it, in UTC."""
-    return written(time.time())
-
-
-def written(seconds: float) -> str:
-    """A time in seconds since the epoch, as Algolia writes it, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + ".000Z"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield str(value)
-    elif isinstance(value, Mapping):
-        yield from texts(value)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
 
 
 def _number(value: Any) -> Any:
