@@ -9,13 +9,13 @@ from typing import Any
 from .filters import facet_value, values_of
 from .hits import Marker, has_words
 from .index import Index, Record, to_json
-from .matching import matching_records
+from .matching import filters_of, matching_records
 from .parameters import MAX_HITS_PER_PAGE, integer_of, names_of, text_of, words_of
 
 
 def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
     """The JSON text of a response to a search for the values of a facet."""
-    matching = matching_records(index, words_of(text_of(params, "query")), params)
+    matching = matching_records(index, words_of(text_of(params, "query")), filters_of(params))
     wanted = text_of(params, "facetQuery")
     words = words_of(wanted)
     limit = integer_of(params, "maxFacetHits", 10, 1, 100)
@@ -39,7 +39,7 @@ def facets_of(index: Index, matching: Iterable[Record], params: Mapping[str, Any
     for name in names:
         counts = counted(matching, name)
         if counts:
-            facets[name] = dict(ranked(counts)[:most])
+            facets[name] = dict(ranked(counts, text_of(params, "sortFacetValuesBy"))[:most])
         numbers = [
             value
             for record in matching
@@ -60,5 +60,8 @@ def counted(matching: Iterable[Record], facet: str) -> Counter[str]:
     return counts
 
 
-def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+def ranked(counts: Mapping[str, int], by: str = "count") -> list[tuple[str, int]]:
+    """The values and their numbers: the most frequent first, or with `by` of "alpha" in the order of the alphabet."""
+    if by == "alpha":
+        return sorted(counts.items())
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal
 
@@ -155,15 +155,48 @@ def replica_name(text: str) -> str:
     return text[len("virtual(") : -1] if text.startswith("virtual(") and text.endswith(")") else text
 
 
-def with_attributes(data: Mapping[str, Any], attributes: Iterable[str] | None) -> dict[str, Any]:
-    """The record with the attributes asked for, and its objectID always; `-name` leaves one out."""
-    if attributes is None:
-        return dict(data)
-    wanted = set(attributes)
-    left_out = {name[1:] for name in wanted if name.startswith("-")}
-    if "*" in wanted or (left_out and len(left_out) == len(wanted)):
-        return {name: value for name, value in data.items() if name not in left_out}
-    return {name: value for name, value in data.items() if name in wanted or name == "objectID"}
+def with_attributes(
+    data: Mapping[str, Any], attributes: Iterable[str] | None, never: Collection[str] = ()
+) -> dict[str, Any]:
+    """
+    The record with the attributes asked for, and its objectID always; `-name` leaves one out, and so does `never`.
+
+    `maker.city` is an attribute inside another one.
+    """
+    wanted = {"*"} if attributes is None else set(attributes)
+    left_out = {name[1:] for name in wanted if name.startswith("-")} | {*never}
+    if "*" not in wanted and not all(name.startswith("-") for name in wanted):
+        data = {name: part for name, value in data.items() for part in _part(name, value, wanted | {"objectID"})}
+    elif not wanted:
+        data = {"objectID": data["objectID"]}
+    if left_out:
+        data = {name: part for name, value in data.items() for part in _rest(name, value, left_out)}
+    return dict(data)
+
+
+def _part(path: str, value: Any, wanted: Collection[str]) -> Iterator[Any]:
+    """What of a value is asked for, if anything is."""
+    if path in wanted:
+        yield value
+    elif any(name.startswith(f"{path}.") for name in wanted):
+        if isinstance(value, Mapping):
+            inner = {name: part for name, each in value.items() for part in _part(f"{path}.{name}", each, wanted)}
+            if inner:
+                yield inner
+        elif isinstance(value, list):
+            yield [part for each in value for part in _part(path, each, wanted)]
+
+
+def _rest(path: str, value: Any, left_out: Collection[str]) -> Iterator[Any]:
+    """What of a value is not left out, if anything is not."""
+    if path in left_out and path != "objectID":
+        return
+    if isinstance(value, Mapping) and any(name.startswith(f"{path}.") for name in left_out):
+        yield {name: part for name, each in value.items() for part in _rest(f"{path}.{name}", each, left_out)}
+    elif isinstance(value, list):
+        yield [part for each in value for part in _rest(path, each, left_out)]
+    else:
+        yield value
 
 
 def texts(data: Mapping[str, Any]) -> Iterator[str]:

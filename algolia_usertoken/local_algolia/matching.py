@@ -19,9 +19,8 @@ def filters_of(params: Mapping[str, Any]) -> Filters:
         raise ApiError(400, str(error)) from None
 
 
-def matching_records(index: Index, words: Sequence[str], params: Mapping[str, Any]) -> list[Record]:
+def matching_records(index: Index, words: Sequence[str], filters: Filters) -> list[Record]:
     """The records with all of `words`, the last one also as the beginning of a word, that pass the filters."""
-    filters = filters_of(params)
     wanted = filters.predicate
     found = index.having(words)
     if wanted is not None:

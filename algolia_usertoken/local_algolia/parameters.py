@@ -13,6 +13,20 @@ from .index import WORD, to_json
 MAX_HITS_PER_PAGE = 1000
 # Algolia reads no more of a query than this.
 _LONGEST_QUERY = 512
+# The settings that a search reads. https://www.algolia.com/doc/api-reference/settings-api-parameters
+_ALSO_SETTINGS = (
+    "attributesToHighlight",
+    "attributesToRetrieve",
+    "attributesToSnippet",
+    "highlightPostTag",
+    "highlightPreTag",
+    "hitsPerPage",
+    "maxValuesPerFacet",
+    "responseFields",
+    "snippetEllipsisText",
+    "sortFacetValuesBy",
+    "unretrievableAttributes",
+)
 
 
 def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +43,12 @@ def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = dict(parse_qsl(params.removeprefix("?"), keep_blank_values=True))
     merged.update((name, value) for name, value in body.items() if name != "params")
     return merged
+
+
+def with_settings(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a search; what it does not say, and its index has a setting for, is as in that setting."""
+    added = {name: settings[name] for name in _ALSO_SETTINGS if name in settings and params.get(name) is None}
+    return {**params, **added} if added else params
 
 
 def is_true(value: Any) -> bool:

@@ -10,27 +10,54 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ApiError
 from .facets import facets_of
-from .hits import hits_of, plain_hit
-from .index import Index, to_json
-from .matching import matching_records
-from .parameters import MAX_HITS_PER_PAGE, as_url, integer_of, text_of, words_of
+from .filters import Filters
+from .hits import Look, hits_of
+from .index import Index, Record, to_json
+from .matching import filters_of, matching_records
+from .parameters import (
+    MAX_HITS_PER_PAGE,
+    as_url,
+    integer_of,
+    is_true,
+    names_of,
+    text_of,
+    with_settings,
+    words_of,
+)
 
 # `paginationLimitedTo`, of which 1000 is the default.
 _REACHABLE = 1000
+_FOR_EXPORTS = ("attributesToRetrieve", "unretrievableAttributes")
 _EXHAUSTIVE = {"facetsCount": True, "nbHits": True, "typo": True}
 
 
-def search(name: str, index: Index, params: Mapping[str, Any], query_id: str | None) -> str:
-    """The JSON text of a response to one search."""
+class Answer(NamedTuple):
+    """The JSON text of a response, how many records were found, and how many hits are in it."""
+
+    text: str
+    nb_hits: int
+    hits: int
+    hits_per_page: int
+
+
+def search(name: str, index: Index, given: Mapping[str, Any], query_id: str | None) -> Answer:
+    """The response to one search."""
+    params = with_settings(given, index.settings) if index.settings else given
     query = text_of(params, "query")
     words = words_of(query)
-    matching = matching_records(index, words, params)
-    start, length, paging = _paging(index, params, len(matching))
-    hits = hits_of(index, matching[start : start + length], words, params)
+    filters = filters_of(params)
+    matching = matching_records(index, words, filters)
+    start, length, paging = _paging(params, len(matching))
+    shown = matching[start : start + length]
+    look = Look.of(words, params)
+    if is_true(params.get("getRankingInfo")):
+        hits = ",".join(_ranked(look.hit(record), record, filters) for record in shown)
+    else:
+        hits = hits_of(index, shown, look)
     rest = {
         "nbHits": len(matching),
         **paging,
@@ -40,51 +67,96 @@ def search(name: str, index: Index, params: Mapping[str, Any], query_id: str | N
         "exhaustiveTypo": True,
         "exhaustive": _EXHAUSTIVE,
         "query": query,
-        "params": as_url(params),
+        "params": as_url(given),
         "index": name,
         "processingTimeMS": 1,
         "serverTimeMS": 1,
     }
-    if query_id is not None:
-        rest["queryID"] = query_id
-    return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
+    text = _as_asked(hits, rest, names_of(params, "responseFields"), query_id)
+    return Answer(text, len(matching), len(shown), paging.get("hitsPerPage", length))
 
 
-def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | None) -> str:
-    """The JSON text of one page of a browse; a `cursor` in it leads to the next."""
+def not_processed(name: str, index: Index, given: Mapping[str, Any]) -> str:
+    """The response to a search that was not needed, because others before it found enough."""
+    params = with_settings(given, index.settings)
+    rest: dict[str, Any] = {
+        **_paging(params, 0)[2],
+        "nbHits": 0,
+        "exhaustiveNbHits": True,
+        "query": text_of(params, "query"),
+        "params": as_url(given),
+        "index": name,
+        "processed": False,
+        "processingTimeMS": 1,
+    }
+    return f'{{"hits":[],{to_json(rest)[1:]}'
+
+
+def browse(name: str, index: Index, given: Mapping[str, Any], query_id: str | None) -> Answer:
+    """One page of a browse; a `cursor` in it leads to the next."""
     start = 0
-    cursor = params.get("cursor")
+    cursor = given.get("cursor")
     if cursor is not None:
         start, earlier = _opened(cursor)
-        params = {**earlier, **{name: value for name, value in params.items() if name != "cursor"}}
+        given = {**earlier, **{name: value for name, value in given.items() if name != "cursor"}}
+    # Of the settings only what can be retrieved is looked at: a browse is an export.
+    params = with_settings(given, {name: index.settings[name] for name in _FOR_EXPORTS if name in index.settings})
     query = text_of(params, "query")
-    matching = matching_records(index, words_of(query), params)
+    matching = matching_records(index, words_of(query), filters_of(params))
     length = integer_of(params, "hitsPerPage", 1000, 1, MAX_HITS_PER_PAGE)
-    hits = ",".join(plain_hit(record, params) for record in matching[start : start + length])
+    shown = matching[start : start + length]
+    look = Look.of((), params)
     rest: dict[str, Any] = {
         "page": start // length,
         "nbHits": len(matching),
         "nbPages": -(-len(matching) // length),
         "hitsPerPage": length,
         "query": query,
-        "params": as_url(params),
+        "params": as_url(given),
         "processingTimeMS": 1,
     }
     if start + length < len(matching):
-        rest["cursor"] = _cursor(start + length, params)
+        rest["cursor"] = _cursor(start + length, given)
     if query_id is not None:
         rest["queryID"] = query_id
-    return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
+    hits = ",".join(map(look.plain, shown))
+    return Answer(f'{{"hits":[{hits}],{to_json(rest)[1:]}', len(matching), len(shown), length)
 
 
-def _paging(index: Index, params: Mapping[str, Any], found: int) -> tuple[int, int, dict[str, int]]:
+def _as_asked(hits: str, rest: dict[str, Any], fields: list[str] | None, query_id: str | None) -> str:
+    """The response with the fields that are asked for; who asks for a queryID otherwise gets it in any case."""
+    if fields is not None and "*" not in fields:
+        rest = {name: value for name, value in rest.items() if name in fields}
+    if query_id is not None:
+        rest["queryID"] = query_id
+    if fields is not None and "hits" not in fields and "*" not in fields:
+        return to_json(rest)
+    return f'{{"hits":[{hits}],{to_json(rest)[1:]}' if rest else f'{{"hits":[{hits}]}}'
+
+
+def _ranked(hit: str, record: Record, filters: Filters) -> str:
+    """A hit with its `_rankingInfo`, of which only the score of the filters is more than a place holder."""
+    info = {
+        "nbTypos": 0,
+        "firstMatchedWord": 0,
+        "proximityDistance": 0,
+        "userScore": record.position + 1,
+        "geoDistance": 0,
+        "geoPrecision": 1,
+        "nbExactWords": 0,
+        "words": 0,
+        "filters": filters.score(record.data),
+    }
+    return f'{hit[:-1]},"_rankingInfo":{to_json(info)}}}'
+
+
+def _paging(params: Mapping[str, Any], found: int) -> tuple[int, int, dict[str, int]]:
     if params.get("offset") is not None or params.get("length") is not None:
         offset = integer_of(params, "offset", 0, 0)
         length = integer_of(params, "length", 20, 0, MAX_HITS_PER_PAGE)
         return offset, length, {"offset": offset, "length": length}
     page = integer_of(params, "page", 0, 0)
-    default = index.settings.get("hitsPerPage")
-    per_page = integer_of(params, "hitsPerPage", default if isinstance(default, int) else 20, 0, MAX_HITS_PER_PAGE)
+    per_page = integer_of(params, "hitsPerPage", 20, 0, MAX_HITS_PER_PAGE)
     pages = -(-min(found, _REACHABLE) // per_page) if per_page else 0
     start = page * per_page
     length = max(min(per_page, _REACHABLE - start), 0)

@@ -49,6 +49,8 @@ class ReceivedSearch:
     is, for Algolia refuses none of a search. `user` is whom analytics would count: the token, else the first address
     of X-Forwarded-For, else the peer's (https://www.algolia.com/doc/guides/sending-events/concepts/usertoken).
     `query_id` is the one answered with, or None without `clickAnalytics`. `received_at` is in seconds since the epoch.
+    `nb_hits` is how many records were found, or None where that is not said: of facet values, and of a search that
+    was refused.
     """
 
     operation: Operation
@@ -68,6 +70,7 @@ class ReceivedSearch:
     method: str
     path: str
     received_at: float
+    nb_hits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any
 from .errors import ApiError
 from .facets import counted, ranked
 from .filters import has_value
-from .hits import plain_hit
+from .hits import Look
 from .index import Index, to_json
-from .matching import matching_records
-from .parameters import MAX_HITS_PER_PAGE, integer_of, text_of, words_of
+from .matching import filters_of, matching_records
+from .parameters import MAX_HITS_PER_PAGE, integer_of, text_of, with_settings, words_of
 
 
 def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str | None) -> str:
@@ -26,7 +26,7 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
     if not isinstance(parameters, Mapping):
         raise ApiError(400, "queryParameters: expected an object")
     limit = integer_of(request, "maxRecommendations", 30, 1, MAX_HITS_PER_PAGE)
-    matching = matching_records(index, words_of(text_of(parameters, "query")), parameters)
+    matching = matching_records(index, words_of(text_of(parameters, "query")), filters_of(parameters))
     facet = text_of(request, "facetName")
     if request.get("model") == "trending-facets":
         hits = ",".join(
@@ -37,10 +37,10 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
         if facet and request.get("facetValue") is not None:
             wanted = has_value(facet, str(request["facetValue"]))
             matching = [record for record in matching if wanted(record.data)]
+        look = Look.of((), with_settings(parameters, index.settings))
         others = [record for record in matching if record.object_id != request.get("objectID")]
         hits = ",".join(
-            f'{plain_hit(record, parameters)[:-1]},"_score":{max(100 - at, 1)}}}'
-            for at, record in enumerate(others[:limit])
+            f'{look.plain(record)[:-1]},"_score":{max(100 - at, 1)}}}' for at, record in enumerate(others[:limit])
         )
     rest: dict[str, Any] = {
         "nbHits": len(matching),

@@ -9,7 +9,7 @@ from .application import Application
 from .calls import Call, Reply, as_json, deleted, index_name, updated, whole
 from .errors import ApiError
 from .index import now
-from .matching import matching_records
+from .matching import filters_of, matching_records
 from .parameters import is_true, merged_params
 from .records import object_id_of
 from .routes import on
@@ -49,7 +49,7 @@ def clear(app: Application, call: Call, name: str) -> Reply:
 
 @on("POST", "/1/indexes/{index}/deleteByQuery")
 def delete_by_query(app: Application, call: Call, name: str) -> Reply:
-    matching = matching_records(app.records.index(name), (), merged_params(call.object()))
+    matching = matching_records(app.records.index(name), (), filters_of(merged_params(call.object())))
     gone = [{"action": "deleteObject", "body": {"objectID": record.object_id}} for record in matching]
     return updated(app.records.write(name, gone)[0])
 

@@ -80,8 +80,10 @@ class Records:
     def get(self, name: str, object_id: str, attributes: Iterable[str] | None = None) -> dict[str, Any] | None:
         """The record, or None. `attributes` of None, or with "*", means all of them."""
         with self.lock:
-            record = self.index(name).records.get(object_id)
-        return None if record is None else with_attributes(record.data, attributes)
+            index = self.index(name)
+            record = index.records.get(object_id)
+            never = index.settings.get("unretrievableAttributes") or ()
+            return None if record is None else with_attributes(record.data, attributes, never)
 
     def settings(self, name: str) -> dict[str, Any]:
         """The settings of an index, with Algolia's defaults, or `ApiError` with 404."""

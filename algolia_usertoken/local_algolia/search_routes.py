@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,10 +17,16 @@ from .received import Operation, ReceivedSearch
 from .recommend import recommend
 from .routes import on
 
+_STRATEGIES = (None, "none", "stopIfEnoughMatches")
+
 
 @on("POST", "/1/indexes/*/queries")
 def multi_search(app: Application, call: Call) -> Reply:
+    strategy = call.object().get("strategy")
+    if strategy not in _STRATEGIES:
+        raise ApiError(400, f"strategy: expected one of {', '.join(each for each in _STRATEGIES if each)}")
     results = []
+    found, wanted = 0, None
     for request in call.requests():
         name, params = index_name(request), merged_params(request)
         if request.get("type") == "facet":
@@ -27,8 +34,13 @@ def multi_search(app: Application, call: Call) -> Reply:
             if not isinstance(facet, str):
                 raise ApiError(400, "facet: expected a string")
             results.append(_facet_hits(app, call, name, facet, params))
+        elif wanted is not None and found >= wanted:
+            results.append(query.not_processed(name, app.records.index(name), params))
         else:
-            results.append(_search(app, call, "search", name, params))
+            answer = search(app, call, "search", name, params)
+            results.append(answer.text)
+            if strategy == "stopIfEnoughMatches":
+                found, wanted = found + answer.hits, answer.hits_per_page
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
@@ -39,25 +51,25 @@ def recommendations(app: Application, call: Call) -> Reply:
         name = index_name(request)
         parameters = request.get("queryParameters")
         params = parameters if isinstance(parameters, dict) else {}
-        query_id = _note(app, call, "recommend", name, params)
+        query_id = note(app, call, "recommend", name, params)
         results.append(recommend(name, app.records.index(name), request, query_id))
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
 @on("POST", "/1/indexes/{index}/query")
 def search_index(app: Application, call: Call, name: str) -> Reply:
-    return Reply(200, _search(app, call, "search", name, merged_params(call.object())).encode())
+    return Reply(200, search(app, call, "search", name, merged_params(call.object())).text.encode())
 
 
 @on("GET", "/1/indexes/{index}")
 def search_index_by_get(app: Application, call: Call, name: str) -> Reply:
     params = dict(parse_qsl(call.query_string, keep_blank_values=True))
-    return Reply(200, _search(app, call, "search", name, params).encode())
+    return Reply(200, search(app, call, "search", name, params).text.encode())
 
 
 @on("POST", "/1/indexes/{index}/browse")
 def browse(app: Application, call: Call, name: str) -> Reply:
-    return Reply(200, _search(app, call, "browse", name, merged_params(call.object())).encode())
+    return Reply(200, search(app, call, "browse", name, merged_params(call.object())).text.encode())
 
 
 @on("POST", "/1/indexes/{index}/facets/{facet}/query")
@@ -65,18 +77,21 @@ def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
     return Reply(200, _facet_hits(app, call, name, facet, merged_params(call.object())).encode())
 
 
-def _search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str:
-    query_id = _note(app, call, operation, name, params)
+def search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> query.Answer:
+    """Carry out a search or a browse, and keep who asked for it."""
+    query_id = note(app, call, operation, name, params)
     respond = query.search if operation == "search" else query.browse
-    return respond(name, app.records.index(name), params, query_id)
+    answer = respond(name, app.records.index(name), params, query_id)
+    call.searches[-1] = replace(call.searches[-1], nb_hits=answer.nb_hits)
+    return answer
 
 
 def _facet_hits(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
-    _note(app, call, "facets", name, params)
+    note(app, call, "facets", name, params)
     return facet_hits(app.records.index(name), facet, params)
 
 
-def _note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
+def note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
     """Keep who searched. Returns the query id to answer with, if one was asked for."""
     get = call.headers.get
     in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")
