@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import event_routes, log_routes, record_routes, rule_routes, search_routes  # noqa: F401 - they write into the table
+from . import (  # noqa: F401 - they write into the table
+    absent,
+    analytics_routes,
+    composition_routes,
+    event_routes,
+    log_routes,
+    personalization_routes,
+    record_routes,
+    rule_routes,
+    search_routes,
+)
 from .application import Application
 from .calls import Call, Reply, as_error, whole
 from .errors import ApiError
@@ -50,4 +60,4 @@ def _route(call: Call) -> tuple[Handler, list[str]]:
         return found
     if call.path == "/1/events":
         raise ApiError(405, "Method Not Allowed")
-    raise ApiError(404, f"Path not supported by this API: {call.method} {call.path[:200]}")
+    raise ApiError(404, absent.answer_to(call.method, call.path))

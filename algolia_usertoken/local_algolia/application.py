@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from .received import Received
 from .records import Records
@@ -16,3 +17,7 @@ class Application:
     api_key: str
     records: Records
     received: Received
+    # By objectID, as they were saved.
+    compositions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # The strategy of Personalization, or nothing.
+    strategy: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,6 @@ from . import insights_rules
 from .application import Application
 from .calls import HTML, Call, Reply, as_json
 from .errors import ApiError
-from .index import now
 from .received import ReceivedEvent
 from .routes import on
 
@@ -36,9 +35,3 @@ def push_events(app: Application, call: Call) -> Reply:
 def delete_user_token(app: Application, call: Call, token: str) -> Reply:
     app.received.forget_user(token)
     return Reply(200, b"")
-
-
-@on("DELETE", "/1/profiles/{token}")
-def delete_user_profile(app: Application, call: Call, token: str) -> Reply:
-    """There are no profiles here to delete, https://www.algolia.com/doc/rest-api/personalization/delete-user-profile."""
-    return as_json({"userToken": token, "deletedUntil": now()})

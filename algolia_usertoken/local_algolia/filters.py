@@ -84,13 +84,18 @@ class Filters:
 
 
 def read(params: Mapping[str, Any]) -> Filters:
-    """The filters of a search. Raises `FilterError`."""
+    """
+    The filters of a search. Raises `FilterError`.
+
+    Where several texts must all hold, because more than one party gave one, `filters` is a tuple of them: joined to one
+    text they could mean something else, and no request can bring a tuple.
+    """
     clauses: Clauses = []
-    expression = params.get("filters")
-    if expression:
-        if not isinstance(expression, str):
+    expressions = params.get("filters")
+    for expression in expressions if isinstance(expressions, tuple) else (expressions,):
+        if expression and not isinstance(expression, str):
             raise FilterError("filters: expected a string")
-        if not expression.isspace():
+        if expression and not expression.isspace():
             clauses += [[_of_term(term) for term in terms] for terms in filter_grammar.parsed(expression)]
     for name, condition in (("facetFilters", _facet), ("numericFilters", _numeric), ("tagFilters", _tag)):
         clauses += _listed(params, name, condition)

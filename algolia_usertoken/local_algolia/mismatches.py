@@ -13,7 +13,7 @@ MismatchKind = Literal[
     "search_tokens_differ", "event_token_differs", "search_without_token", "unknown_query_id", "event_too_late"
 ]
 # How long after its search a click or a conversion still counts in Algolia's click analytics, in seconds.
-_COUNTED_FOR = 3600
+COUNTED_FOR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def mismatches_in_event(
 
 def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch | None:
     """An event's own time counts, not that of its delivery, and views are not counted for a search at all."""
-    if search is None or event.event_type == "view" or _happened_at(event) - search.received_at <= _COUNTED_FOR:
+    if search is None or event.event_type == "view" or happened_at(event) - search.received_at <= COUNTED_FOR:
         return None
     return Mismatch(
         "event_too_late",
@@ -131,7 +131,7 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
-def _happened_at(event: ReceivedEvent) -> float:
+def happened_at(event: ReceivedEvent) -> float:
     """In seconds since the epoch: the time that the event gives, else when it was received."""
     timestamp = insights_rules.fields_of(event.event).get("timestamp")
     return event.received_at if timestamp is None else timestamp / 1000

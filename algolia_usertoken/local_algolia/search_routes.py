@@ -33,7 +33,7 @@ def multi_search(app: Application, call: Call) -> Reply:
             facet = request.get("facet")
             if not isinstance(facet, str):
                 raise ApiError(400, "facet: expected a string")
-            results.append(_facet_hits(app, call, name, facet, params))
+            results.append(facet_hits_of(app, call, name, facet, params))
         elif wanted is not None and found >= wanted:
             results.append(query.not_processed(name, app.records.index(name), params))
         else:
@@ -74,7 +74,7 @@ def browse(app: Application, call: Call, name: str) -> Reply:
 
 @on("POST", "/1/indexes/{index}/facets/{facet}/query")
 def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
-    return Reply(200, _facet_hits(app, call, name, facet, merged_params(call.object())).encode())
+    return Reply(200, facet_hits_of(app, call, name, facet, merged_params(call.object())).encode())
 
 
 def search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> query.Answer:
@@ -86,7 +86,7 @@ def search(app: Application, call: Call, operation: Operation, name: str, params
     return answer
 
 
-def _facet_hits(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
+def facet_hits_of(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
     note(app, call, "facets", name, params)
     return facet_hits(app.records.index(name), facet, params)
 
