@@ -7,7 +7,7 @@ from .application import Application
 from .calls import Call, Reply, as_error, whole
 from .errors import ApiError
 from .keys import restrictions
-from .routes import Handler, find
+from .routes import Route, find
 
 _WRONG_KEY = "Invalid Application-ID or API key"
 
@@ -16,11 +16,13 @@ def answer(app: Application, call: Call) -> Reply:
     """Answer one call. What it asked or reported is noted on it."""
     try:
         _check_key(app, call)
-        handler, arguments = _route(call)
+        route, arguments = _route(call)
         with app.records.lock:
-            return handler(app, call, *arguments)
+            return route.handler(app, call, *arguments)
     except ApiError as error:
         return as_error(error)
+    except RecursionError:  # in a text inside the body that is JSON itself
+        return as_error(ApiError(400, "The request is nested too deeply"))
 
 
 def _check_key(app: Application, call: Call) -> None:
@@ -44,7 +46,7 @@ def _may(app: Application, call: Call) -> bool:
     return until is None or until >= call.received_at
 
 
-def _route(call: Call) -> tuple[Handler, list[str]]:
+def _route(call: Call) -> tuple[Route, list[str]]:
     found = find(call.method, call.path)
     if found is not None:
         return found

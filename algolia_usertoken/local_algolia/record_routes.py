@@ -14,7 +14,7 @@ from .records import now, object_id_of
 from .routes import on
 
 
-@on("POST", "/1/indexes/*/batch")
+@on("POST", "/1/indexes/*/batch", records=True)
 def multi_batch(app: Application, call: Call) -> Reply:
     by_index: dict[str, list[Mapping[str, Any]]] = {}
     for request in call.requests():
@@ -26,7 +26,7 @@ def multi_batch(app: Application, call: Call) -> Reply:
     return as_json({"taskID": tasks, "objectIDs": object_ids})
 
 
-@on("POST", "/1/indexes/*/objects")
+@on("POST", "/1/indexes/*/objects", for_pages=True)
 def get_objects(app: Application, call: Call) -> Reply:
     found = [
         app.records.get(index_name(request), object_id_of(request), request.get("attributesToRetrieve"))
@@ -35,7 +35,7 @@ def get_objects(app: Application, call: Call) -> Reply:
     return as_json({"results": found})
 
 
-@on("POST", "/1/indexes/{index}/batch")
+@on("POST", "/1/indexes/{index}/batch", records=True)
 def batch(app: Application, call: Call, name: str) -> Reply:
     task, object_ids = app.records.write(name, call.requests())
     return as_json({"taskID": task, "objectIDs": object_ids})
@@ -115,7 +115,7 @@ def list_indices(app: Application, call: Call) -> Reply:
     return as_json({"items": items[start : start + per_page], "nbPages": -(-len(items) // per_page)})
 
 
-@on("POST", "/1/indexes/{index}")
+@on("POST", "/1/indexes/{index}", records=True)
 def add_object(app: Application, call: Call, name: str) -> Reply:
     body = {key: value for key, value in call.object().items() if key != "objectID"}
     task, (object_id,) = app.records.write(name, [{"action": "addObject", "body": body}])
@@ -127,14 +127,14 @@ def delete_index(app: Application, call: Call, name: str) -> Reply:
     return deleted(app.records.delete_index(name))
 
 
-@on("POST", "/1/indexes/{index}/{object}/partial")
+@on("POST", "/1/indexes/{index}/{object}/partial", records=True)
 def partial_update(app: Application, call: Call, name: str, object_id: str) -> Reply:
     create = (call.in_query("createifnotexists") or "true").lower() != "false"
     task = app.records.partial(name, object_id, call.object(), create)
     return as_json({"updatedAt": now(), "taskID": task, "objectID": object_id})
 
 
-@on("GET", "/1/indexes/{index}/{object}")
+@on("GET", "/1/indexes/{index}/{object}", for_pages=True)
 def get_object(app: Application, call: Call, name: str, object_id: str) -> Reply:
     wanted = call.in_query("attributestoretrieve")
     found = app.records.get(name, object_id, None if wanted is None else wanted.split(","))
@@ -143,7 +143,7 @@ def get_object(app: Application, call: Call, name: str, object_id: str) -> Reply
     return as_json(found)
 
 
-@on("PUT", "/1/indexes/{index}/{object}")
+@on("PUT", "/1/indexes/{index}/{object}", records=True)
 def save_object(app: Application, call: Call, name: str, object_id: str) -> Reply:
     body = {**call.object(), "objectID": object_id}
     task, _ = app.records.write(name, [{"action": "updateObject", "body": body}])

@@ -17,7 +17,7 @@ from .recommend import recommend
 from .routes import on
 
 
-@on("POST", "/1/indexes/*/queries")
+@on("POST", "/1/indexes/*/queries", for_pages=True)
 def multi_search(app: Application, call: Call) -> Reply:
     results = []
     for request in call.requests():
@@ -32,7 +32,7 @@ def multi_search(app: Application, call: Call) -> Reply:
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
-@on("POST", "/1/indexes/*/recommendations")
+@on("POST", "/1/indexes/*/recommendations", for_pages=True)
 def recommendations(app: Application, call: Call) -> Reply:
     results = []
     for request in call.requests():
@@ -44,23 +44,23 @@ def recommendations(app: Application, call: Call) -> Reply:
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
-@on("POST", "/1/indexes/{index}/query")
+@on("POST", "/1/indexes/{index}/query", for_pages=True)
 def search_index(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, _search(app, call, "search", name, merged_params(call.object())).encode())
 
 
-@on("GET", "/1/indexes/{index}")
+@on("GET", "/1/indexes/{index}", for_pages=True)
 def search_index_by_get(app: Application, call: Call, name: str) -> Reply:
     params = dict(parse_qsl(call.query_string, keep_blank_values=True))
     return Reply(200, _search(app, call, "search", name, params).encode())
 
 
-@on("POST", "/1/indexes/{index}/browse")
+@on("POST", "/1/indexes/{index}/browse", for_pages=True)
 def browse(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, _search(app, call, "browse", name, merged_params(call.object())).encode())
 
 
-@on("POST", "/1/indexes/{index}/facets/{facet}/query")
+@on("POST", "/1/indexes/{index}/facets/{facet}/query", for_pages=True)
 def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
     return Reply(200, _facet_hits(app, call, name, facet, merged_params(call.object())).encode())
 
