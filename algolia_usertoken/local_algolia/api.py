@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from . import event_routes, log_routes, record_routes, search_routes  # noqa: F401 - they write into the table
+from . import event_routes, key_routes, log_routes, record_routes, search_routes  # noqa: F401 - they write into the table
 from .application import Application
-from .calls import Call, Reply, as_error, whole
+from .calls import Call, Reply, as_error
 from .errors import ApiError
-from .keys import restrictions
 from .routes import Route, find
-
-_WRONG_KEY = "Invalid Application-ID or API key"
 
 
 def answer(app: Application, call: Call) -> Reply:
@@ -17,6 +14,10 @@ def answer(app: Application, call: Call) -> Reply:
     try:
         _check_key(app, call)
         route, arguments = _route(call)
+        if route.acl is not None:
+            call.grant.check_acl(route.acl)
+        if route.names_index:
+            call.grant.check_index(arguments[0])
         with app.records.lock:
             return route.handler(app, call, *arguments)
     except ApiError as error:
@@ -26,24 +27,15 @@ def answer(app: Application, call: Call) -> Reply:
 
 
 def _check_key(app: Application, call: Call) -> None:
-    if not _may(app, call):
-        if call.path.startswith(("/1/events", "/1/usertokens/")):
-            raise ApiError(401, "Invalid credentials")
-        raise ApiError(403, _WRONG_KEY)
-
-
-def _may(app: Application, call: Call) -> bool:
     key = call.named("x-algolia-api-key")
-    if call.named("x-algolia-application-id") != app.app_id or not key:
-        return False
-    if key == app.api_key:
-        return True
-    restricted = restrictions(key, app.api_key)
-    if restricted is None:
-        return False
-    call.restrictions = restricted
-    until = whole(restricted.get("validUntil"))
-    return until is None or until >= call.received_at
+    try:
+        if call.named("x-algolia-application-id") != app.app_id or not key:
+            raise ApiError(403, "Invalid Application-ID or API key")
+        call.grant = app.keys.grant(key, call.received_at)
+    except ApiError:
+        if call.path.startswith(("/1/events", "/1/usertokens/")):
+            raise ApiError(401, "Invalid credentials") from None
+        raise
 
 
 def _route(call: Call) -> tuple[Route, list[str]]:

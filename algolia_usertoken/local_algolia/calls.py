@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from .errors import ApiError
+from .keys import Grant
 from .received import ReceivedEvent, ReceivedSearch
 from .records import now, to_json
 
@@ -40,7 +41,7 @@ class Call:
     body: bytes
     client_ip: str
     received_at: float
-    restrictions: Mapping[str, str] = field(default_factory=dict)
+    grant: Grant = field(default_factory=Grant)
     searches: list[ReceivedSearch] = field(default_factory=list)
     events: list[ReceivedEvent] = field(default_factory=list)
 

@@ -32,13 +32,13 @@ def push_events(app: Application, call: Call) -> Reply:
     return as_json({"status": 200, "message": "OK"})
 
 
-@on("DELETE", "/1/usertokens/{token}")
+@on("DELETE", "/1/usertokens/{token}", acl="deleteObject")
 def delete_user_token(app: Application, call: Call, token: str) -> Reply:
     app.received.forget_user(token)
     return Reply(200, b"")
 
 
-@on("DELETE", "/1/profiles/{token}")
+@on("DELETE", "/1/profiles/{token}", acl="recommendation")
 def delete_user_profile(app: Application, call: Call, token: str) -> Reply:
     """There are no profiles here to delete, https://www.algolia.com/doc/rest-api/personalization/delete-user-profile."""
     return as_json({"userToken": token, "deletedUntil": now()})

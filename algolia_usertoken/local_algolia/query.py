@@ -15,7 +15,7 @@ from typing import Any
 from .errors import ApiError
 from .facets import facets_of
 from .hits import hits_of, plain_hit
-from .matching import matching_records
+from .matching import matching_records, restricted
 from .parameters import MAX_HITS_PER_PAGE, as_url, integer_of, text_of, words_of
 from .records import Index, to_json
 
@@ -50,13 +50,14 @@ def search(name: str, index: Index, params: Mapping[str, Any], query_id: str | N
     return f'{{"hits":[{hits}],{to_json(rest)[1:]}'
 
 
-def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | None) -> str:
+def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | None, by_key: Mapping[str, str]) -> str:
     """The JSON text of one page of a browse; a `cursor` in it leads to the next."""
     start = 0
     cursor = params.get("cursor")
     if cursor is not None:
         start, earlier = _opened(cursor)
         params = {**earlier, **{name: value for name, value in params.items() if name != "cursor"}}
+    asked, params = params, restricted(params, by_key)
     query = text_of(params, "query")
     matching = matching_records(index, words_of(query), params)
     length = integer_of(params, "hitsPerPage", 1000, 1, MAX_HITS_PER_PAGE)
@@ -71,7 +72,7 @@ def browse(name: str, index: Index, params: Mapping[str, Any], query_id: str | N
         "processingTimeMS": 1,
     }
     if start + length < len(matching):
-        rest["cursor"] = _cursor(start + length, params)
+        rest["cursor"] = _cursor(start + length, asked)
     if query_id is not None:
         rest["queryID"] = query_id
     return f'{{"hits":[{hits}],{to_json(rest)[1:]}'

@@ -25,18 +25,27 @@ class Route:
     One line of the table.
 
     `for_pages`: a page of another site may ask this, as it may ask Algolia. `max_bytes`: how large a body may be.
+    `acl`: the permission that the key must have, None for any key.
     """
 
     segments: tuple[str | None, ...]
     handler: Handler
     for_pages: bool
     max_bytes: int
+    acl: str | None
+
+    @property
+    def names_index(self) -> bool:
+        """Whether the first argument is the name of an index."""
+        return self.segments[:4] == ("", "1", "indexes", None)
 
 
 _by_size: dict[tuple[str, int], list[Route]] = {}
 
 
-def on(method: str, path: str, *, for_pages: bool = False, records: bool = False) -> Callable[[Handler], Handler]:
+def on(
+    method: str, path: str, *, for_pages: bool = False, records: bool = False, acl: str | None = ""
+) -> Callable[[Handler], Handler]:
     """
     Write a function into the table.
 
@@ -45,11 +54,15 @@ def on(method: str, path: str, *, for_pages: bool = False, records: bool = False
         path: a segment of it in braces is an argument of the function; the first path that fits is taken.
         for_pages: whether pages of other sites may ask this, as what searches and what sends events.
         records: whether the body brings records, and may be large.
+        acl: the permission that the key must have; None for any key. By default "search" for what pages may ask,
+            "settings" for what is read besides, and "editSettings" for what is changed.
     """
+    if acl == "":
+        acl = "search" if for_pages else "settings" if method == "GET" else "editSettings"
     segments = tuple(None if segment.startswith("{") else segment for segment in path.split("/"))
 
     def register(handler: Handler) -> Handler:
-        route = Route(segments, handler, for_pages, _RECORDS_BYTES if records else _OTHER_BYTES)
+        route = Route(segments, handler, for_pages, _RECORDS_BYTES if records else _OTHER_BYTES, acl)
         _by_size.setdefault((method, len(segments)), []).append(route)
         return handler
 

@@ -11,6 +11,7 @@ from .application import Application
 from .calls import Call, Reply, index_name
 from .errors import ApiError
 from .facets import facet_hits
+from .matching import restricted
 from .parameters import is_true, merged_params
 from .received import Operation, ReceivedSearch
 from .recommend import recommend
@@ -37,9 +38,11 @@ def recommendations(app: Application, call: Call) -> Reply:
     results = []
     for request in call.requests():
         name = index_name(request)
-        parameters = request.get("queryParameters")
-        params = parameters if isinstance(parameters, dict) else {}
+        params = {} if request.get("queryParameters") is None else request["queryParameters"]
+        if not isinstance(params, dict):
+            raise ApiError(400, "queryParameters: expected an object")
         query_id = _note(app, call, "recommend", name, params)
+        request = {**request, "queryParameters": restricted(params, call.grant.params)}
         results.append(recommend(name, app.records.index(name), request, query_id))
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
@@ -55,7 +58,7 @@ def search_index_by_get(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, _search(app, call, "search", name, params).encode())
 
 
-@on("POST", "/1/indexes/{index}/browse", for_pages=True)
+@on("POST", "/1/indexes/{index}/browse", for_pages=True, acl="browse")
 def browse(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, _search(app, call, "browse", name, merged_params(call.object())).encode())
 
@@ -67,29 +70,32 @@ def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
 
 def _search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str:
     query_id = _note(app, call, operation, name, params)
-    respond = query.search if operation == "search" else query.browse
-    return respond(name, app.records.index(name), params, query_id)
+    index = app.records.index(name)
+    if operation == "browse":
+        return query.browse(name, index, params, query_id, call.grant.params)
+    return query.search(name, index, restricted(params, call.grant.params), query_id)
 
 
 def _facet_hits(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
     _note(app, call, "facets", name, params)
-    return facet_hits(app.records.index(name), facet, params)
+    return facet_hits(app.records.index(name), facet, restricted(params, call.grant.params))
 
 
 def _note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
     """Keep who searched. Returns the query id to answer with, if one was asked for."""
+    call.grant.check_index(name)
     get = call.headers.get
     in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")
     if in_header is None:
         in_header = call.in_query("x-algolia-usertoken")
     if in_parameter is not None and not isinstance(in_parameter, str):
         raise ApiError(400, "userToken: expected a string")
-    in_key = call.restrictions.get("userToken")
+    in_key = call.grant.user_token
     forwarded_for = get("x-forwarded-for")
     forwarded = forwarded_for.split(",", 1)[0].strip() if forwarded_for else ""
     token = in_parameter or in_header or in_key or None
     words = params.get("query", "")
-    wants_id = operation != "facets" and is_true(params.get("clickAnalytics"))
+    wants_id = operation != "facets" and is_true({**params, **call.grant.params}.get("clickAnalytics"))
     query_id = app.received.query_ids.new() if wants_id else None
     call.searches.append(
         ReceivedSearch(

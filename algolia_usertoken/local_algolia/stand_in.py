@@ -23,6 +23,7 @@ from . import faults
 from .access import Access, checked_hosts
 from .application import Application
 from .faults import Fault, Faults
+from .keys import Keys
 from .mismatches import Mismatch, mismatches_of
 from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
 from .records import Records
@@ -56,8 +57,9 @@ class LocalAlgolia:
 
     Args:
         app_id: the application id that clients must send.
-        api_key: the API key that clients must send. Secured API keys made from it are taken too; of their
-            restrictions `userToken` and `validUntil` are looked at.
+        api_key: the API key that clients must send, which allows everything. Taken as well are keys that are added with
+            it (`client.add_api_key`), and secured API keys made from any of these, which restrict as Algolia's do:
+            `filters`, `restrictIndices`, `validUntil`, `userToken` and search parameters, but not `restrictSources`.
         host: a loopback address, or "localhost".
         port: 0 for a free one, chosen by `start`.
         max_received: at least 1.
@@ -97,7 +99,7 @@ class LocalAlgolia:
         self._records = Records()
         self._received = Received(max_received, _MAX_RECEIVED_BYTES)
         self._faults = Faults()
-        self._app = Application(app_id, api_key, self._records, self._received)
+        self._app = Application(app_id, Keys(api_key), self._records, self._received)
         self._server: Server | None = None
         self._lifecycle = threading.Lock()
 

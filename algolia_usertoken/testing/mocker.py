@@ -38,6 +38,7 @@ from ..local_algolia.api import answer
 from ..local_algolia.application import Application
 from ..local_algolia.calls import Call, as_error, decompressed
 from ..local_algolia.errors import ApiError
+from ..local_algolia.keys import Keys
 from ..local_algolia.received import Received
 from ..local_algolia.records import Records
 from ..local_algolia.routes import max_bytes
@@ -134,7 +135,7 @@ class AlgoliaRouter(MockRouter):
         records_kept = Records(any_index=records is None)
         for index, objects in (records or {}).items():
             records_kept.add(index, objects)
-        self._app = Application("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
+        self._app = Application("algolia", Keys("mock"), records_kept, Received(max_entries=0, max_bytes=0))
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""
