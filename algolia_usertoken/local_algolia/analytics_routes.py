@@ -33,31 +33,31 @@ def _daily(figure: Figure, app: Application, call: Call) -> Reply:
 
 
 for _path, _figure in _DAILY.items():
-    on("GET", _path)(partial(_daily, _figure))
+    on("GET", _path, acl="analytics")(partial(_daily, _figure))
 
 
-@on("GET", "/2/clicks/positions")
+@on("GET", "/2/clicks/positions", acl="analytics")
 def positions(app: Application, call: Call) -> Reply:
     return as_json(analytics.click_positions(_in_period(app, call)))
 
 
-@on("GET", "/2/searches")
+@on("GET", "/2/searches", acl="analytics")
 def top_searches(app: Application, call: Call) -> Reply:
     with_clicks = call.in_query("clickanalytics") == "true"
     return _page(call, analytics.top_searches(_in_period(app, call), with_clicks))
 
 
-@on("GET", "/2/searches/noResults")
+@on("GET", "/2/searches/noResults", acl="analytics")
 def without_results(app: Application, call: Call) -> Reply:
     return _page(call, analytics.searches_without_results(_in_period(app, call)))
 
 
-@on("GET", "/2/searches/noClicks")
+@on("GET", "/2/searches/noClicks", acl="analytics")
 def without_clicks(app: Application, call: Call) -> Reply:
     return _page(call, analytics.searches_without_clicks(_in_period(app, call)))
 
 
-@on("GET", "/2/status")
+@on("GET", "/2/status", acl="analytics")
 def status(app: Application, call: Call) -> Reply:
     return as_json({"updatedAt": now()})
 

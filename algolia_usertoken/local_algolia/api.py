@@ -7,6 +7,7 @@ from . import (  # noqa: F401 - they write into the table
     analytics_routes,
     composition_routes,
     event_routes,
+    key_routes,
     log_routes,
     personalization_routes,
     record_routes,
@@ -14,47 +15,41 @@ from . import (  # noqa: F401 - they write into the table
     search_routes,
 )
 from .application import Application
-from .calls import Call, Reply, as_error, whole
+from .calls import Call, Reply, as_error
 from .errors import ApiError
-from .keys import restrictions
-from .routes import Handler, find
-
-_WRONG_KEY = "Invalid Application-ID or API key"
+from .routes import Route, find
 
 
 def answer(app: Application, call: Call) -> Reply:
     """Answer one call. What it asked or reported is noted on it."""
     try:
         _check_key(app, call)
-        handler, arguments = _route(call)
+        route, arguments = _route(call)
+        if route.acl is not None:
+            call.grant.check_acl(route.acl)
+        if route.names_index:
+            call.grant.check_index(arguments[0])
         with app.records.lock:
-            return handler(app, call, *arguments)
+            return route.handler(app, call, *arguments)
     except ApiError as error:
         return as_error(error)
+    except RecursionError:  # in a text inside the body that is JSON itself
+        return as_error(ApiError(400, "The request is nested too deeply"))
 
 
 def _check_key(app: Application, call: Call) -> None:
-    if not _may(app, call):
-        if call.path.startswith(("/1/events", "/1/usertokens/")):
-            raise ApiError(401, "Invalid credentials")
-        raise ApiError(403, _WRONG_KEY)
-
-
-def _may(app: Application, call: Call) -> bool:
     key = call.named("x-algolia-api-key")
-    if call.named("x-algolia-application-id") != app.app_id or not key:
-        return False
-    if key == app.api_key:
-        return True
-    restricted = restrictions(key, app.api_key)
-    if restricted is None:
-        return False
-    call.restrictions = restricted
-    until = whole(restricted.get("validUntil"))
-    return until is None or until >= call.received_at
+    try:
+        if call.named("x-algolia-application-id") != app.app_id or not key:
+            raise ApiError(403, "Invalid Application-ID or API key")
+        call.grant = app.keys.grant(key, call.received_at)
+    except ApiError:
+        if call.path.startswith(("/1/events", "/1/usertokens/")):
+            raise ApiError(401, "Invalid credentials") from None
+        raise
 
 
-def _route(call: Call) -> tuple[Handler, list[str]]:
+def _route(call: Call) -> tuple[Route, list[str]]:
     found = find(call.method, call.path)
     if found is not None:
         return found

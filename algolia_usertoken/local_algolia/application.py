@@ -1,10 +1,11 @@
-"""What the stand-in has: one application of Algolia's, with its key, its indices, and what arrived for it."""
+"""What the stand-in has: one application of Algolia's, with its keys, its indices, and what arrived for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from .keys import Keys
 from .received import Received
 from .records import Records
 
@@ -14,7 +15,7 @@ class Application:
     """What those who answer a call may read and change. Any thread may, as its parts promise."""
 
     app_id: str
-    api_key: str
+    keys: Keys
     records: Records
     received: Received
     # By objectID, as they were saved.

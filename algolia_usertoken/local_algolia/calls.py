@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
+import io
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +15,18 @@ from urllib.parse import parse_qsl
 
 from .errors import ApiError
 from .index import now, to_json
+from .keys import Grant
 from .received import ReceivedEvent, ReceivedSearch
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
+
+# Far beyond what anybody sends; what is deeper than Python's stack would be an error in the middle of things.
+_DEEPEST = 100
+# What stands between two of them takes 20 bytes in a batch of the smallest records; in memory each takes 100 and more.
+_MOST_VALUES = 3_000_000
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_without_strings = functools.partial(re.compile(rb'"[^"]*"').sub, b"")
 
 
 @dataclass(slots=True)
@@ -28,7 +41,7 @@ class Call:
     body: bytes
     client_ip: str
     received_at: float
-    restrictions: Mapping[str, str] = field(default_factory=dict)
+    grant: Grant = field(default_factory=Grant)
     searches: list[ReceivedSearch] = field(default_factory=list)
     events: list[ReceivedEvent] = field(default_factory=list)
 
@@ -46,11 +59,18 @@ class Call:
         return self.headers.get(name) or self.in_query(name)
 
     def decoded(self) -> Any:
-        """The body as JSON, an empty one as `{}`. Raises ValueError if it is none."""
+        """
+        The body as JSON, an empty one as `{}`.
+
+        Raises:
+            ValueError: it is no JSON.
+            ApiError: it is nested too deeply, or has too many objects in it.
+        """
         if not self.body:
             return {}
+        _check_nesting(self.body)
+        # Decoded here, because json would guess at UTF-16 too.
         try:
-            # Decoded here, because json would guess at UTF-16 too.
             return json.loads(self.body.decode(), parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deeply") from None
@@ -92,6 +112,21 @@ class Reply:
     content_type: str = JSON
 
 
+def decompressed(body: bytes, encoding: str, most: int) -> bytes:
+    """A body as it was before it was sent; `ApiError` if it has more than `most` bytes or is not what it says."""
+    if encoding.lower() == "gzip":
+        try:
+            # One byte more than allowed is enough to know, and no small body can grow beyond that.
+            body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(most + 1)
+        except (OSError, EOFError, zlib.error):
+            raise ApiError(400, "Content-Encoding: the body is not gzip") from None
+    elif encoding.lower() != "identity":
+        raise ApiError(400, "Content-Encoding: only gzip is understood")
+    if len(body) > most:
+        raise ApiError(413, "Request Entity Too Large")
+    return body
+
+
 def as_json(value: Any, status: int = 200) -> Reply:
     return Reply(status, to_json(value).encode())
 
@@ -124,3 +159,20 @@ def whole(text: str | None) -> int | None:
 def _no_constant(name: str) -> Any:
     # Python reads NaN and Infinity; JSON has neither.
     raise ValueError(f"{name} is not JSON")
+
+
+def _check_nesting(body: bytes) -> None:
+    """`ApiError` where JSON is nested too deeply, or holds too many objects and arrays; in linear time."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return
+    without_escapes = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = _without_strings(without_escapes.translate(None, _NO_BRACKETS))
+    if len(brackets) > 2 * _MOST_VALUES:
+        raise ApiError(413, "Request Entity Too Large")
+    for _ in range(_DEEPEST):
+        inside_out = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inside_out) == len(brackets):
+            return  # nothing is left, or what is no JSON
+        brackets = inside_out
+    if brackets:
+        raise ApiError(400, "The request body is nested too deeply")

@@ -29,7 +29,7 @@ class _Source(NamedTuple):
     params: Mapping[str, Any]
 
 
-@on("POST", "/1/compositions/{composition}/run")
+@on("POST", "/1/compositions/{composition}/run", for_pages=True)
 def run(app: Application, call: Call, composition: str) -> Reply:
     body = call.object()
     asked = _object(body, "params")
@@ -43,7 +43,7 @@ def run(app: Application, call: Call, composition: str) -> Reply:
     return Reply(200, f'{{"compositions":{compositions},"results":[{",".join(results)}]}}'.encode())
 
 
-@on("POST", "/1/compositions/{composition}/facets/{facet}/query")
+@on("POST", "/1/compositions/{composition}/facets/{facet}/query", for_pages=True)
 def facet_values(app: Application, call: Call, composition: str, facet: str) -> Reply:
     asked = _object(call.object(), "params")
     results = []
@@ -112,7 +112,7 @@ def batch(app: Application, call: Call) -> Reply:
     return as_json({"taskID": {name: app.records.task() for name in changes}})
 
 
-@on("GET", "/1/compositions/{composition}/task/{task}")
+@on("GET", "/1/compositions/{composition}/task/{task}", acl=None)
 def get_task(app: Application, call: Call, composition: str, task: str) -> Reply:
     return get_app_task(app, call, task)
 

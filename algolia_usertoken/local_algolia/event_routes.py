@@ -15,7 +15,7 @@ _BAD_REQUEST = (
 )
 
 
-@on("POST", "/1/events")
+@on("POST", "/1/events", for_pages=True)
 def push_events(app: Application, call: Call) -> Reply:
     if len(call.body) > insights_rules.MAX_BODY_BYTES:
         raise ApiError(413, "Request Entity Too Large")
@@ -31,7 +31,7 @@ def push_events(app: Application, call: Call) -> Reply:
     return as_json({"status": 200, "message": "OK"})
 
 
-@on("DELETE", "/1/usertokens/{token}")
+@on("DELETE", "/1/usertokens/{token}", acl="deleteObject")
 def delete_user_token(app: Application, call: Call, token: str) -> Reply:
     app.received.forget_user(token)
     return Reply(200, b"")

@@ -6,17 +6,14 @@ from typing import Any
 
 from .application import Application
 from .calls import Call, Reply, as_json, whole
-from .errors import ApiError
 from .index import written
 from .received import ReceivedRequest
 from .routes import on
 
 
-@on("GET", "/1/logs")
+@on("GET", "/1/logs", acl="logs")
 def logs(app: Application, call: Call) -> Reply:
     """The newest requests of the Search API first, https://www.algolia.com/doc/rest-api/search/get-logs."""
-    if call.restrictions:
-        raise ApiError(403, "Method not allowed with this API key")
     offset, length = whole(call.in_query("offset")) or 0, whole(call.in_query("length")) or 10
     kept = [request for request in reversed(app.received.requests()) if request.path.startswith("/1/indexes")]
     return as_json({"logs": [_log_entry(request) for request in kept[offset : offset + length]]})

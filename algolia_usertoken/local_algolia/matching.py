@@ -29,3 +29,9 @@ def matching_records(index: Index, words: Sequence[str], filters: Filters) -> li
         # Records of the same score stay in their order.
         found.sort(key=lambda record: -filters.score(record.data))
     return found
+
+
+def passes(record: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Whether one record passes the filters."""
+    wanted = filters_of(params).predicate
+    return wanted is None or wanted(record)

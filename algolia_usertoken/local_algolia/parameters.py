@@ -109,6 +109,8 @@ def as_url(params: Mapping[str, Any]) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):  # filters of several parties
+        return " AND ".join(f"({text})" for text in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else to_json(value)

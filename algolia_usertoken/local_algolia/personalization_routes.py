@@ -18,7 +18,7 @@ _FIELDS: dict[str, type] = {"eventsScoring": list, "facetsScoring": list, "perso
 _NONE: dict[str, Any] = {"eventsScoring": [], "facetsScoring": [], "personalizationImpact": 0}
 
 
-@on("GET", "/1/profiles/personalization/{token}")
+@on("GET", "/1/profiles/personalization/{token}", acl="recommendation")
 def get_profile(app: Application, call: Call, token: str) -> Reply:
     """The profile of a user who sent events; it has no scores, for those are Algolia's to compute."""
     last = max((event.received_at for event in app.received.events() if event.user_token == token), default=None)
@@ -27,17 +27,17 @@ def get_profile(app: Application, call: Call, token: str) -> Reply:
     return as_json({"userToken": token, "lastEventAt": written(last), "scores": {}})
 
 
-@on("DELETE", "/1/profiles/{token}")
+@on("DELETE", "/1/profiles/{token}", acl="recommendation")
 def delete_profile(app: Application, call: Call, token: str) -> Reply:
     return as_json({"userToken": token, "deletedUntil": now()})
 
 
-@on("GET", "/1/strategies/personalization")
+@on("GET", "/1/strategies/personalization", acl="recommendation")
 def get_strategy(app: Application, call: Call) -> Reply:
     return as_json({**_NONE, **app.strategy})
 
 
-@on("POST", "/1/strategies/personalization")
+@on("POST", "/1/strategies/personalization", acl="recommendation")
 def set_strategy(app: Application, call: Call) -> Reply:
     body = call.object()
     for name, kind in _FIELDS.items():

@@ -17,6 +17,7 @@ from .facets import facets_of
 from .filters import Filters
 from .hits import Look, hits_of
 from .index import Index, Record, to_json
+from .keys import with_restrictions
 from .matching import filters_of, matching_records
 from .parameters import (
     MAX_HITS_PER_PAGE,
@@ -92,15 +93,18 @@ def not_processed(name: str, index: Index, given: Mapping[str, Any]) -> str:
     return f'{{"hits":[],{to_json(rest)[1:]}'
 
 
-def browse(name: str, index: Index, given: Mapping[str, Any], query_id: str | None) -> Answer:
-    """One page of a browse; a `cursor` in it leads to the next."""
+def browse(
+    name: str, index: Index, given: Mapping[str, Any], query_id: str | None, by_key: Mapping[str, Any]
+) -> Answer:
+    """One page of a browse; a `cursor` in it leads to the next, and does not hold what the key restricts."""
     start = 0
     cursor = given.get("cursor")
     if cursor is not None:
         start, earlier = _opened(cursor)
         given = {**earlier, **{name: value for name, value in given.items() if name != "cursor"}}
+    params = with_restrictions(given, by_key)
     # Of the settings only what can be retrieved is looked at: a browse is an export.
-    params = with_settings(given, {name: index.settings[name] for name in _FOR_EXPORTS if name in index.settings})
+    params = with_settings(params, {name: index.settings[name] for name in _FOR_EXPORTS if name in index.settings})
     query = text_of(params, "query")
     matching = matching_records(index, words_of(query), filters_of(params))
     length = integer_of(params, "hitsPerPage", 1000, 1, MAX_HITS_PER_PAGE)

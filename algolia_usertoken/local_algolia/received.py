@@ -38,6 +38,12 @@ class ReceivedRequest:
     client_ip: str
     received_at: float
 
+    @property
+    def _size(self) -> int:
+        """About how many bytes came over the wire."""
+        in_headers = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.body) + len(self.path) + len(self.query_string) + in_headers
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSearch:
@@ -195,7 +201,7 @@ class Received:
         events: Sequence[ReceivedEvent] = (),
     ) -> None:
         """A request, with what it asked or reported, at once: whoever sees one of them sees them all."""
-        size = len(request.body)
+        size = request._size
         share = size // (len(searches) or len(events) or 1)
         with self._lock:
             self._arrived += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import ApiError
 from .facets import counted, ranked
 from .filters import has_value
 from .hits import Look
@@ -20,11 +19,7 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
 
     `trending-facets` answers with the most frequent values of the facet instead.
     """
-    parameters = request.get("queryParameters")
-    if parameters is None:
-        parameters = {}
-    if not isinstance(parameters, Mapping):
-        raise ApiError(400, "queryParameters: expected an object")
+    parameters = request["queryParameters"]
     limit = integer_of(request, "maxRecommendations", 30, 1, MAX_HITS_PER_PAGE)
     matching = matching_records(index, words_of(text_of(parameters, "query")), filters_of(parameters))
     facet = text_of(request, "facetName")

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 from .errors import ApiError
-from .index import Contents, Index, replica_name, with_attributes
+from .index import Contents, Index, replica_name
 
 
 class Records:
@@ -76,14 +76,6 @@ class Records:
         with self.lock:
             self._change(self._writable(name), object_id, changes, create)
             return self.task()
-
-    def get(self, name: str, object_id: str, attributes: Iterable[str] | None = None) -> dict[str, Any] | None:
-        """The record, or None. `attributes` of None, or with "*", means all of them."""
-        with self.lock:
-            index = self.index(name)
-            record = index.records.get(object_id)
-            never = index.settings.get("unretrievableAttributes") or ()
-            return None if record is None else with_attributes(record.data, attributes, never)
 
     def settings(self, name: str) -> dict[str, Any]:
         """The settings of an index, with Algolia's defaults, or `ApiError` with 404."""

@@ -127,7 +127,7 @@ for _kind in (_RULES, _SYNONYMS):
     _path = f"/1/indexes/{{index}}/{_kind.name}"
     on("POST", f"{_path}/batch")(partial(_save_all, _kind))
     on("POST", f"{_path}/clear")(partial(_clear, _kind))
-    on("POST", f"{_path}/search")(partial(_search, _kind))
+    on("POST", f"{_path}/search", acl="settings")(partial(_search, _kind))
     on("GET", f"{_path}/{{object}}")(partial(_get, _kind))
     on("PUT", f"{_path}/{{object}}")(partial(_save, _kind))
     on("DELETE", f"{_path}/{{object}}")(partial(_delete, _kind))

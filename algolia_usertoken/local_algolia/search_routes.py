@@ -12,6 +12,7 @@ from .application import Application
 from .calls import Call, Reply, index_name
 from .errors import ApiError
 from .facets import facet_hits
+from .keys import with_restrictions
 from .parameters import is_true, merged_params
 from .received import Operation, ReceivedSearch
 from .recommend import recommend
@@ -20,7 +21,7 @@ from .routes import on
 _STRATEGIES = (None, "none", "stopIfEnoughMatches")
 
 
-@on("POST", "/1/indexes/*/queries")
+@on("POST", "/1/indexes/*/queries", for_pages=True)
 def multi_search(app: Application, call: Call) -> Reply:
     strategy = call.object().get("strategy")
     if strategy not in _STRATEGIES:
@@ -44,35 +45,37 @@ def multi_search(app: Application, call: Call) -> Reply:
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
-@on("POST", "/1/indexes/*/recommendations")
+@on("POST", "/1/indexes/*/recommendations", for_pages=True)
 def recommendations(app: Application, call: Call) -> Reply:
     results = []
     for request in call.requests():
         name = index_name(request)
-        parameters = request.get("queryParameters")
-        params = parameters if isinstance(parameters, dict) else {}
+        params = {} if request.get("queryParameters") is None else request["queryParameters"]
+        if not isinstance(params, dict):
+            raise ApiError(400, "queryParameters: expected an object")
         query_id = note(app, call, "recommend", name, params)
+        request = {**request, "queryParameters": with_restrictions(params, call.grant.params)}
         results.append(recommend(name, app.records.index(name), request, query_id))
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
 
 
-@on("POST", "/1/indexes/{index}/query")
+@on("POST", "/1/indexes/{index}/query", for_pages=True)
 def search_index(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, search(app, call, "search", name, merged_params(call.object())).text.encode())
 
 
-@on("GET", "/1/indexes/{index}")
+@on("GET", "/1/indexes/{index}", for_pages=True)
 def search_index_by_get(app: Application, call: Call, name: str) -> Reply:
     params = dict(parse_qsl(call.query_string, keep_blank_values=True))
     return Reply(200, search(app, call, "search", name, params).text.encode())
 
 
-@on("POST", "/1/indexes/{index}/browse")
+@on("POST", "/1/indexes/{index}/browse", for_pages=True, acl="browse")
 def browse(app: Application, call: Call, name: str) -> Reply:
     return Reply(200, search(app, call, "browse", name, merged_params(call.object())).text.encode())
 
 
-@on("POST", "/1/indexes/{index}/facets/{facet}/query")
+@on("POST", "/1/indexes/{index}/facets/{facet}/query", for_pages=True)
 def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
     return Reply(200, facet_hits_of(app, call, name, facet, merged_params(call.object())).encode())
 
@@ -80,31 +83,36 @@ def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
 def search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> query.Answer:
     """Carry out a search or a browse, and keep who asked for it."""
     query_id = note(app, call, operation, name, params)
-    respond = query.search if operation == "search" else query.browse
-    answer = respond(name, app.records.index(name), params, query_id)
+    index = app.records.index(name)
+    if operation == "browse":
+        answer = query.browse(name, index, params, query_id, call.grant.params)
+    else:
+        answer = query.search(name, index, with_restrictions(params, call.grant.params), query_id)
     call.searches[-1] = replace(call.searches[-1], nb_hits=answer.nb_hits)
     return answer
 
 
 def facet_hits_of(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
+    """The values of a facet; who asked for them is kept."""
     note(app, call, "facets", name, params)
-    return facet_hits(app.records.index(name), facet, params)
+    return facet_hits(app.records.index(name), facet, with_restrictions(params, call.grant.params))
 
 
 def note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
     """Keep who searched. Returns the query id to answer with, if one was asked for."""
+    call.grant.check_index(name)
     get = call.headers.get
     in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")
     if in_header is None:
         in_header = call.in_query("x-algolia-usertoken")
     if in_parameter is not None and not isinstance(in_parameter, str):
         raise ApiError(400, "userToken: expected a string")
-    in_key = call.restrictions.get("userToken")
+    in_key = call.grant.user_token
     forwarded_for = get("x-forwarded-for")
     forwarded = forwarded_for.split(",", 1)[0].strip() if forwarded_for else ""
     token = in_parameter or in_header or in_key or None
     words = params.get("query", "")
-    wants_id = operation != "facets" and is_true(params.get("clickAnalytics"))
+    wants_id = operation != "facets" and is_true({**params, **call.grant.params}.get("clickAnalytics"))
     query_id = app.received.query_ids.new() if wants_id else None
     call.searches.append(
         ReceivedSearch(

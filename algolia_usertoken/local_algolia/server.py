@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import io
 import logging
 import os
 import re
 import socket
 import threading
 import time
-import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,16 +18,16 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
+from .access import Access
 from .api import answer
 from .application import Application
-from .calls import Call, Reply, as_error
+from .calls import Call, Reply, as_error, decompressed
 from .errors import ApiError
 from .faults import Fault, Faults
 from .inspector import PAGE, Inspector
 from .received import ReceivedRequest
+from .routes import find, max_bytes
 
-# Larger than any body that Algolia takes, so that its own limits answer.
-_MAX_BODY_BYTES = 100_000_000
 _GRACE_SECONDS = 0.05
 
 # A page of another origin may call Algolia; so may it call the stand-in.
@@ -42,6 +40,12 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# For who asks with curl whether anybody is there.
+_SENTENCE = """\
+This is LocalAlgolia, a stand-in for Algolia with the application id {app_id}.
+Open this address in a browser to see who searches and clicks; GET /inspector/state is the same as JSON.
+"""
+
 _NUMBER = re.compile("[0-9]{1,15}")
 
 _log = logging.getLogger(__name__)
@@ -50,10 +54,11 @@ _log = logging.getLogger(__name__)
 class Server:
     """Serves from `start` to `stop`; each may be called once."""
 
-    def __init__(self, listening: socket.socket, app: Application, faults: Faults) -> None:
+    def __init__(self, listening: socket.socket, app: Application, faults: Faults, access: Access) -> None:
         self._listening = listening
         self._app = app
         self._faults = faults
+        self._access = access
         self._inspector = Inspector(app.received)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -114,26 +119,35 @@ class Server:
         self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
     ) -> web.BaseRequest:
         assert self._loop is not None
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=_MAX_BODY_BYTES)
+        most = max_bytes(message.method, _target(message.path).partition("?")[0])
+        # Of one byte more aiohttp takes note; some of its versions refuse a body that has just as many as allowed.
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=most + 1)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path, _, query_string = _target(request).partition("?")
-        try:
-            body, refused = await _read(request), None
-        except ApiError as error:
-            body, refused = b"", as_error(error)
+        path, _, query_string = _target(request.raw_path).partition("?")
         call = Call(
             method=request.method,
             path=path,
             query_string=query_string,
             headers=request.headers,
-            body=body,
+            body=b"",
             client_ip=request.remote or "",
             received_at=time.time(),
         )
+        try:
+            self._check_sender(request, call)
+        except ApiError as error:
+            if not path.startswith("/inspector/"):
+                self._note(call, error.status)
+            return _response(as_error(error), headers={})  # the page that asked may not even read the refusal
         # A browser that is led here sees the inspector; no client of Algolia asks for a page.
         if path.startswith("/inspector/") or (path == "/" and "text/html" in request.headers.get("accept", "")):
             return self._inspect(call.method, path, query_string)
+        refused = None
+        try:
+            call.body = await _read(request, max_bytes(call.method, path))
+        except ApiError as error:
+            refused = error
         if call.method == "OPTIONS":
             # No fault here: the one that was asked for is for the request that follows.
             self._note(call, 200)
@@ -143,8 +157,21 @@ class Server:
             return await self._go_wrong(request, call, fault)
         if refused is not None:
             self._note(call, refused.status)
-            return _response(refused)
+            return _response(as_error(refused))
+        if path == "/" and call.method in ("GET", "HEAD") and call.named("x-algolia-application-id") is None:
+            self._note(call, 200)
+            return web.Response(text=_SENTENCE.format(app_id=self._app.app_id))
         return _response(self._answer(call))
+
+    def _check_sender(self, request: web.BaseRequest, call: Call) -> None:
+        named = _authority(request.raw_path)
+        self._access.check_host([*request.headers.getall("host", ()), *([named] if named is not None else [])])
+        if call.path.startswith("/inspector/"):
+            self._access.check_same_origin(call.headers)
+            return
+        found = find(call.method, call.path)
+        if found is not None and not found[0].for_pages:
+            self._access.check_site(call.headers)
 
     def _inspect(self, method: str, path: str, query_string: str) -> web.Response:
         if (method, path) == ("GET", "/"):
@@ -284,41 +311,37 @@ class _Connections(web.Server):
                 await asyncio.wait_for(self._none_left.wait(), _GRACE_SECONDS)
 
 
-async def _read(request: web.BaseRequest) -> bytes:
-    """The body, decompressed; `ApiError` if it is too large or not what its encoding says."""
+async def _read(request: web.BaseRequest, most: int) -> bytes:
+    """The body, decompressed, of at most so many bytes before and after; `ApiError` if it is too large or broken."""
     try:
         body: bytes = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, "Request body too large") from None
+        raise ApiError(413, "Request Entity Too Large") from None
     except (web.RequestPayloadError, asyncio.IncompleteReadError):  # pragma: no cover - it has gone, nobody is told
         raise ApiError(400, "The request body could not be read") from None
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        raise ApiError(400, "Content-Encoding: only gzip is understood")
-    try:
-        # One byte more than allowed is enough to know, and no small body can grow beyond that.
-        body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(_MAX_BODY_BYTES + 1)
-    except (OSError, EOFError, zlib.error):
-        raise ApiError(400, "Content-Encoding: the body is not gzip") from None
-    if len(body) > _MAX_BODY_BYTES:
-        raise ApiError(413, "Request body too large")
-    return body
+    return decompressed(body, request.headers.get("content-encoding", "identity"), most)
 
 
-def _target(request: web.BaseRequest) -> str:
-    # A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
-    target: str = request.raw_path
-    if target.startswith("http://"):
-        slash = target.find("/", len("http://"))
-        return "/" if slash < 0 else target[slash:]
-    return target
+# A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
+_whole_url = re.compile(r"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 
 
-def _response(reply: Reply) -> web.Response:
-    headers = {"Content-Type": reply.content_type, **_CORS}
-    return web.Response(status=reply.status, body=reply.body, headers=headers)
+def _target(raw_path: str) -> str:
+    """The path and the query string of what a request asks for."""
+    whole = _whole_url(raw_path)
+    if whole is None:
+        return raw_path
+    return whole[2] if whole[2].startswith("/") else f"/{whole[2]}"
+
+
+def _authority(raw_path: str) -> str | None:
+    """The host and port in what a request asks for, if they are named there."""
+    whole = _whole_url(raw_path)
+    return None if whole is None else whole[1]
+
+
+def _response(reply: Reply, headers: Mapping[str, str] = _CORS) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type, **headers})
 
 
 def _preflight(request: web.BaseRequest) -> web.Response:

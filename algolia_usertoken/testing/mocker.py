@@ -8,7 +8,6 @@ else goes where it always went. This is the only module that imports httpx and r
 
 from __future__ import annotations
 
-import gzip
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
@@ -37,9 +36,12 @@ except ImportError as error:
 
 from ..local_algolia.api import answer
 from ..local_algolia.application import Application
-from ..local_algolia.calls import Call
+from ..local_algolia.calls import Call, as_error, decompressed
+from ..local_algolia.errors import ApiError
+from ..local_algolia.keys import Keys
 from ..local_algolia.received import Received
 from ..local_algolia.records import Records
+from ..local_algolia.routes import max_bytes
 
 # What a route may raise, and what the real library raises instead: the first that fits.
 _SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
@@ -133,7 +135,7 @@ class AlgoliaRouter(MockRouter):
         records_kept = Records(any_index=records is None)
         for index, objects in (records or {}).items():
             records_kept.add(index, objects)
-        self._app = Application("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
+        self._app = Application("algolia", Keys("mock"), records_kept, Received(max_entries=0, max_bytes=0))
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""
@@ -155,17 +157,21 @@ class AlgoliaRouter(MockRouter):
 
     def _own_answer(self, request: httpx.Request) -> httpx.Response:
         path, _, query_string = request.url.raw_path.decode().partition("?")
-        in_gzip = request.headers.get("content-encoding") == "gzip"
         call = Call(
             method=request.method,
             path=path,
             query_string=query_string,
             headers={**request.headers, "x-algolia-application-id": "algolia", "x-algolia-api-key": "mock"},
-            body=gzip.decompress(request.content) if in_gzip else request.content,
+            body=b"",
             client_ip="127.0.0.1",
             received_at=time.time(),
         )
-        reply = answer(self._app, call)
+        encoding = request.headers.get("content-encoding", "identity")
+        try:
+            call.body = decompressed(request.content, encoding, max_bytes(call.method, path))
+            reply = answer(self._app, call)
+        except ApiError as error:
+            reply = as_error(error)
         response = httpx.Response(reply.status, headers={"content-type": reply.content_type}, content=reply.body)
         self.record(request, response=response)
         return response

@@ -4,11 +4,13 @@ import json
 import re
 import threading
 import time
+import urllib.request
 from typing import Any
 
 import pytest
 from algoliasearch.search.client import SearchClientSync
 from pipelining import pipeline
+from waiting import PATIENCE
 
 from algolia_usertoken.local_algolia import inspector as module
 from algolia_usertoken.local_algolia.inspector import PAGE, Inspector
@@ -514,6 +516,13 @@ class TestThePage:
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
         assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
         assert ask("GET", "/", headers={"Accept": "*/*"}).status == 404
+
+    def test_curl_gets_a_sentence(self, algolia: LocalAlgolia) -> None:
+        with urllib.request.urlopen(algolia.url, timeout=PATIENCE) as answer:
+            text = answer.read().decode()
+
+        assert "LocalAlgolia, a stand-in for Algolia with the application id LOCALALGOLIA" in text
+        assert "/inspector/state" in text
 
     def test_it_is_one_file_that_loads_nothing(self) -> None:
         page = PAGE.read_text(encoding="utf-8")

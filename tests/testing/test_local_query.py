@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from algoliasearch.search.client import SearchClientSync
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -118,3 +119,25 @@ def test_a_search_that_is_refused_has_no_number_of_hits(ask: Ask, algolia: Local
     ask("POST", QUERY, {"filters": "AND"})
     ask("POST", QUERY, {"query": "nothing"})
     assert [search.nb_hits for search in algolia.searches] == [None, 0]
+
+
+@pytest.mark.parametrize(
+    ("by_key", "asked", "found"),
+    [
+        ("brand:Acme AND price > 5", "sizes:S OR price:90.5", ["shirt"]),
+        ("brand:Acme OR brand:None", "sizes:M OR price:90.5", ["shirt", "hat"]),
+        ("(brand:Acme AND price > 5)", "sizes:S OR sizes:M", ["shirt", "hat"]),
+        ("price > 15", "brand:Acme<score=2> OR sizes:S<score=3>", ["shirt"]),
+    ],
+)
+def test_filters_of_a_key_and_of_its_search_both_hold_whatever_their_form(
+    ask: Ask, client: SearchClientSync, algolia: LocalAlgolia, by_key: str, asked: str, found: list[str]
+) -> None:
+    key = client.generate_secured_api_key(algolia.api_key, {"filters": by_key})
+    assert key is not None
+    headers = {"x-algolia-api-key": key}
+    answer = ask("POST", QUERY, {"filters": asked}, headers)
+    assert (answer.status, ids(answer.json)) == (200, found)
+    assert ids(ask("POST", "/1/indexes/products/browse", {"filters": asked}, headers).json) == found
+    refused = ask("POST", QUERY, {"filters": "brand:Acme) OR (price > 0"}, headers)
+    assert (refused.status, refused.json["message"][:26]) == (400, "filters: Unexpected token ")

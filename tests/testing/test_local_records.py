@@ -349,3 +349,22 @@ def test_replicas_that_cannot_be_are_refused(ask: Ask, index: str, replicas: Any
     answer = ask("PUT", f"/1/indexes/{index}/settings", {"replicas": replicas})
     assert (answer.status, answer.json["message"][:9]) == (400, "replicas:")
     assert ask("GET", "/1/indexes/products/settings").json["replicas"] == ["cheapest"]
+
+
+@pytest.mark.parametrize("object_id", ["o-1", "a/b c", 7])
+def test_however_a_record_is_saved_its_object_id_replaces(client: SearchClientSync, object_id: Any) -> None:
+    one = {"objectID": object_id, "name": "first"}
+    saves = [
+        lambda body: client.save_object("p", body),
+        lambda body: client.add_or_update_object("p", str(object_id), body),
+        lambda body: client.save_objects("p", [body]),
+        lambda body: client.batch("p", {"requests": [{"action": "addObject", "body": body}]}),
+        lambda body: client.batch("p", {"requests": [{"action": "updateObject", "body": body}]}),
+        lambda body: client.multiple_batch({"requests": [{"action": "addObject", "indexName": "p", "body": body}]}),
+    ]
+    for number, save in enumerate(saves):
+        save({**one, "name": f"number {number}"})
+
+        found = client.search_single_index("p", {"query": ""})
+        assert [(hit.object_id, hit.name) for hit in found.hits] == [(str(object_id), f"number {number}")]
+    assert client.save_object("p", one).object_id == str(object_id)
