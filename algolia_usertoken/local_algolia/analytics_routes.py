@@ -10,6 +10,7 @@ from .application import Application
 from .calls import Call, Reply, as_json, whole
 from .errors import ApiError
 from .index import now
+from .parameters import is_true
 from .routes import on
 
 _MOST = 1_000
@@ -43,7 +44,7 @@ def positions(app: Application, call: Call) -> Reply:
 
 @on("GET", "/2/searches", acl="analytics")
 def top_searches(app: Application, call: Call) -> Reply:
-    with_clicks = call.in_query("clickanalytics") == "true"
+    with_clicks = is_true(call.in_query("clickanalytics"))
     return _page(call, analytics.top_searches(_in_period(app, call), with_clicks))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import filter_grammar
 from .filter_grammar import SHOWN, FilterError, Term, checked_score
+from .parameters import is_true
 
 Record = Mapping[str, Any]
 Predicate = Callable[[Record], bool]
@@ -99,8 +100,8 @@ def read(params: Mapping[str, Any]) -> Filters:
             clauses += [[_of_term(term) for term in terms] for terms in filter_grammar.parsed(expression)]
     for name, condition in (("facetFilters", _facet), ("numericFilters", _numeric), ("tagFilters", _tag)):
         clauses += _listed(params, name, condition)
-    sum_of_scores = params.get("sumOrFiltersScores")
-    return Filters(clauses, _listed(params, "optionalFilters", _facet), sum_of_scores in (True, "true"))
+    sum_of_scores = is_true(params.get("sumOrFiltersScores"))
+    return Filters(clauses, _listed(params, "optionalFilters", _facet), sum_of_scores)
 
 
 def values_of(record: Record, attribute: str) -> Iterator[Any]:

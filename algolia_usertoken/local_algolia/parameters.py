@@ -52,8 +52,8 @@ def with_settings(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Map
 
 
 def is_true(value: Any) -> bool:
-    """Whether a parameter is on: `true`, or `"true"` as in a `params` string."""
-    return value is True or (isinstance(value, str) and value.lower() == "true")
+    """Whether a parameter is on: `true` or 1, or as in a query string `"true"` or `"1"`, which some clients send."""
+    return value is True or value == 1 or (isinstance(value, str) and value.lower() in ("true", "1"))
 
 
 def text_of(params: Mapping[str, Any], name: str) -> str:

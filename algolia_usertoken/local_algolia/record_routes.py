@@ -143,7 +143,7 @@ def delete_index(app: Application, call: Call, name: str) -> Reply:
 
 @on("POST", "/1/indexes/{index}/{object}/partial", records=True, acl="addObject")
 def partial_update(app: Application, call: Call, name: str, object_id: str) -> Reply:
-    create = (call.in_query("createifnotexists") or "true").lower() != "false"
+    create = is_true(call.in_query("createifnotexists") or "true")
     task = app.records.partial(name, object_id, call.object(), create)
     return as_json({"updatedAt": now(), "taskID": task, "objectID": object_id})
 

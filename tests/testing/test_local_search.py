@@ -71,6 +71,8 @@ async def test_async_client_gets_the_same(algolia: LocalAlgolia, client: SearchC
         ({"clickAnalytics": True}, True),
         ({"params": "clickAnalytics=true"}, True),
         ({"clickAnalytics": "true"}, True),
+        ({"params": "clickAnalytics=1"}, True),
+        ({"clickAnalytics": 0}, False),
         ({"clickAnalytics": False}, False),
         ({"params": "clickAnalytics=false"}, False),
         ({}, False),
