@@ -15,7 +15,7 @@ from .application import Application
 from .calls import Call, Reply, as_json, deleted, updated
 from .errors import ApiError
 from .index import Index, KeptKind, now, to_json
-from .parameters import MAX_HITS_PER_PAGE, integer_of, is_true, text_of
+from .parameters import MAX_HITS_PER_PAGE, integer_of, is_true, names_of, text_of
 from .records import object_id_of
 from .routes import on
 
@@ -89,8 +89,8 @@ def _search(kind: _Kind, app: Application, call: Call, name: str) -> Reply:
     """A page of those that have the words; of an index that does not exist, an empty one."""
     body = call.object()
     kept = app.records.index(name).kept[kind.name] if name in app.records.names() else {}
-    words, types = text_of(body, "query").lower(), text_of(body, "type").lower().split(",")
-    found = [each for each in kept.values() if words in to_json(each).lower() and _fits(each, body, {*types} - {""})]
+    words, types = text_of(body, "query").lower(), {each.lower() for each in names_of(body, "type") or ()}
+    found = [each for each in kept.values() if words in to_json(each).lower() and _fits(each, body, types)]
     page, per_page = integer_of(body, "page", 0, 0), integer_of(body, "hitsPerPage", 20, 1, MAX_HITS_PER_PAGE)
     return as_json(
         {

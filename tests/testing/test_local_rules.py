@@ -104,6 +104,22 @@ def test_rules_are_searched_by_what_they_say(ask: Ask, wanted: dict[str, Any], f
     assert [hit["objectID"] for hit in hits] == found
 
 
+@pytest.mark.parametrize(
+    ("types", "found"),
+    [
+        ("synonym", ["other"]),
+        ("altcorrection1,synonym", ["street", "other"]),
+        (["altCorrection1"], ["street"]),
+        ([], ["street", "other"]),
+        ("placeholder", []),
+    ],
+)
+def test_synonyms_are_searched_by_their_types(ask: Ask, types: Any, found: list[str]) -> None:
+    ask("POST", "/1/indexes/products/synonyms/batch", [SYNONYM, OTHERS["synonyms"]])
+    hits = ask("POST", "/1/indexes/products/synonyms/search", {"type": types}).json["hits"]
+    assert [hit["objectID"] for hit in hits] == found
+
+
 @pytest.mark.parametrize("forward", [True, False])
 def test_changes_reach_replicas_only_when_they_are_forwarded(ask: Ask, kind: str, forward: bool) -> None:
     ask("PUT", "/1/indexes/products/settings", {"replicas": ["cheapest"]})
