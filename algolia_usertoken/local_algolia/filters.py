@@ -91,6 +91,8 @@ def read(params: Mapping[str, Any]) -> Filters:
     Where several texts must all hold, because more than one party gave one, `filters` is a tuple of them: joined to one
     text they could mean something else, and no request can bring a tuple.
     """
+    if params.keys().isdisjoint(_PARAMETERS):
+        return _NONE
     clauses: Clauses = []
     expressions = params.get("filters")
     for expression in expressions if isinstance(expressions, tuple) else (expressions,):
@@ -102,6 +104,10 @@ def read(params: Mapping[str, Any]) -> Filters:
         clauses += _listed(params, name, condition)
     sum_of_scores = is_true(params.get("sumOrFiltersScores"))
     return Filters(clauses, _listed(params, "optionalFilters", _facet), sum_of_scores)
+
+
+_PARAMETERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "optionalFilters"})
+_NONE = Filters([], [], False)
 
 
 def values_of(record: Record, attribute: str) -> Iterator[Any]:

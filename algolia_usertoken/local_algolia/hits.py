@@ -114,6 +114,8 @@ class Look(NamedTuple):
     @classmethod
     def of(cls, words: tuple[str, ...], params: Mapping[str, Any]) -> Look:
         """What a search says of it; its settings are among its parameters."""
+        if params.keys().isdisjoint(_PARAMETERS):
+            return _PLAIN._replace(words=words)
         return cls(
             words,
             text_of(params, "highlightPreTag") or "<em>",
@@ -153,6 +155,20 @@ class Look(NamedTuple):
             for name, value in data.items()
             if name != "objectID" and not name.startswith("_") and (found := result(value)) is not None
         }
+
+
+_PARAMETERS = frozenset(
+    {
+        "highlightPreTag",
+        "highlightPostTag",
+        "attributesToRetrieve",
+        "attributesToHighlight",
+        "attributesToSnippet",
+        "snippetEllipsisText",
+        "unretrievableAttributes",
+    }
+)
+_PLAIN = Look((), "<em>", "</em>", None, None, (), "…", ())
 
 
 def hits_of(index: Index, records: Iterable[Record], look: Look) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -53,7 +52,7 @@ def recommendations(app: Application, call: Call) -> Reply:
         params = {} if request.get("queryParameters") is None else request["queryParameters"]
         if not isinstance(params, dict):
             raise ApiError(400, "queryParameters: expected an object")
-        query_id = note(app, call, "recommend", name, params)
+        query_id = _note(app, call, "recommend", name, params)
         request = {**request, "queryParameters": with_restrictions(params, call.grant.params)}
         results.append(recommend(name, app.records.index(name), request, query_id))
     return Reply(200, f'{{"results":[{",".join(results)}]}}'.encode())
@@ -82,24 +81,36 @@ def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
 
 def search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> query.Answer:
     """Carry out a search or a browse, and keep who asked for it."""
-    query_id = note(app, call, operation, name, params)
-    index = app.records.index(name)
-    if operation == "browse":
-        answer = query.browse(name, index, params, query_id, call.grant.params)
-    else:
-        answer = query.search(name, index, with_restrictions(params, call.grant.params), query_id)
-    call.searches[-1] = replace(call.searches[-1], nb_hits=answer.nb_hits)
-    return answer
+    asked = _asked(app, call, operation, name, params)
+    nb_hits = None
+    try:
+        index = app.records.index(name)
+        if operation == "browse":
+            answer = query.browse(name, index, params, asked["query_id"], call.grant.params)
+        else:
+            answer = query.search(name, index, with_restrictions(params, call.grant.params), asked["query_id"])
+        nb_hits = answer.nb_hits
+        return answer
+    finally:
+        call.searches.append(ReceivedSearch(**asked, nb_hits=nb_hits))
 
 
 def facet_hits_of(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
     """The values of a facet; who asked for them is kept."""
-    note(app, call, "facets", name, params)
+    _note(app, call, "facets", name, params)
     return facet_hits(app.records.index(name), facet, with_restrictions(params, call.grant.params))
 
 
-def note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
-    """Keep who searched. Returns the query id to answer with, if one was asked for."""
+def _note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
+    """Keep who asked. Returns the query id to answer with, if one was asked for."""
+    asked = _asked(app, call, operation, name, params)
+    call.searches.append(ReceivedSearch(**asked))
+    query_id: str | None = asked["query_id"]
+    return query_id
+
+
+def _asked(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a search before it is carried out, as the fields of a `ReceivedSearch`."""
     call.grant.check_index(name)
     get = call.headers.get
     in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")
@@ -112,27 +123,24 @@ def note(app: Application, call: Call, operation: Operation, name: str, params: 
     forwarded = forwarded_for.split(",", 1)[0].strip() if forwarded_for else ""
     token = in_parameter or in_header or in_key or None
     words = params.get("query", "")
-    wants_id = operation != "facets" and is_true({**params, **call.grant.params}.get("clickAnalytics"))
+    wants_id = operation != "facets" and is_true(call.grant.params.get("clickAnalytics", params.get("clickAnalytics")))
     query_id = app.received.query_ids.new() if wants_id else None
-    call.searches.append(
-        ReceivedSearch(
-            operation=operation,
-            index=name,
-            query=words if isinstance(words, str) else "",
-            params=params,
-            user_token_header=in_header,
-            user_token_parameter=in_parameter,
-            user_token_in_key=in_key,
-            forwarded_for=forwarded_for,
-            client_ip=call.client_ip,
-            cookie=get("cookie"),
-            user_token=token,
-            user=token or forwarded or call.client_ip,
-            query_id=query_id,
-            status=200,
-            method=call.method,
-            path=call.path,
-            received_at=call.received_at,
-        )
-    )
-    return query_id
+    return {
+        "operation": operation,
+        "index": name,
+        "query": words if isinstance(words, str) else "",
+        "params": params,
+        "user_token_header": in_header,
+        "user_token_parameter": in_parameter,
+        "user_token_in_key": in_key,
+        "forwarded_for": forwarded_for,
+        "client_ip": call.client_ip,
+        "cookie": get("cookie"),
+        "user_token": token,
+        "user": token or forwarded or call.client_ip,
+        "query_id": query_id,
+        "status": 200,
+        "method": call.method,
+        "path": call.path,
+        "received_at": call.received_at,
+    }
