@@ -7,7 +7,7 @@ It imports nothing else of this package, so that neither can borrow a mistake of
 - the wire: `server`, `calls`, `api`, `keys`, `errors`, and the table `routes`, into which the `…_routes` write;
 - what is kept: `application`, `records`;
 - how it searches: `query`, `parameters`, `matching`, `filters`, `facets`, `hits`, `recommend`;
-- what arrived: `received`, `mismatches`, `inspector`;
+- what arrived: `received`, `mismatches`, `hints`, `inspector`;
 - `insights_rules`: which events Algolia takes.
 
 Importing this package costs nothing: its names are loaded when they are first used. They are public as those of
@@ -20,13 +20,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .hints import Hint
     from .mismatches import Mismatch
     from .received import ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
     from .stand_in import LocalAlgolia
 
-__all__ = ["LocalAlgolia", "Mismatch", "ReceivedEvent", "ReceivedRequest", "ReceivedSearch", "UserSummary"]
+__all__ = ["Hint", "LocalAlgolia", "Mismatch", "ReceivedEvent", "ReceivedRequest", "ReceivedSearch", "UserSummary"]
 
 _HOME = {
+    "Hint": "hints",
     "LocalAlgolia": "stand_in",
     "Mismatch": "mismatches",
     "ReceivedEvent": "received",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,8 +11,19 @@ from . import insights_rules
 from .received import QueryIDs, ReceivedEvent, ReceivedSearch
 
 MismatchKind = Literal[
-    "search_tokens_differ", "event_token_differs", "search_without_token", "unknown_query_id", "event_too_late"
+    "search_tokens_differ",
+    "placeholder_token",
+    "invalid_token",
+    "event_token_differs",
+    "search_without_token",
+    "unknown_query_id",
+    "event_too_late",
 ]
+# What programs write where they have no token, in letters of any case. As a token it makes one user of many visitors.
+_PLACEHOLDERS = frozenset({"null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown"})
+# https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+_is_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
+_foreign = re.compile(r"[^a-zA-Z0-9_=/+-]").search
 # How long after its search a click or a conversion still counts in Algolia's click analytics, in seconds.
 COUNTED_FOR = 3600
 
@@ -24,6 +36,10 @@ class Mismatch:
     `kind` is one of
 
     - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
+    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `None` or `guest`, which many
+      visitors share;
+    - `invalid_token`: a search carries a token that Algolia's rule refuses (letters, digits and `_=/+-`, at most 128),
+      such as an e-mail address; events with it would be refused, so that they can never be the same user's;
     - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
       (https://support.algolia.com/hc/en-us/articles/9671338778385);
     - `search_without_token`: an event names a search that had no token;
@@ -44,8 +60,9 @@ def mismatches_of(
     """All that does not fit, that of the searches first; `query_ids` knows which were ever given."""
     searches = list(searches)
     answered = {search.query_id: search for search in searches if search.query_id is not None}
-    found = [mismatch for search in searches if (mismatch := mismatch_in_search(search)) is not None]
+    found = [mismatch for search in searches for mismatch in mismatches_in_search(search)]
     for event in events:
+        found += mismatches_in_event_alone(event)
         for query_id in event.query_ids:
             found += mismatches_in_event(event, query_id, answered.get(query_id), query_ids)
     return found
@@ -108,23 +125,63 @@ def _wrong_user(
     return None
 
 
-def mismatch_in_search(search: ReceivedSearch) -> Mismatch | None:
-    """Where one search names several users."""
+def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
+    """What does not fit in one search by itself: several users, a placeholder, a token that is none."""
     tokens = {
         "the header X-Algolia-UserToken": search.user_token_header,
         "the parameter userToken": search.user_token_parameter,
         "the secured API key": search.user_token_in_key,
     }
     said = {place: token for place, token in tokens.items() if token}
-    if len(set(said.values())) < 2:
-        return None
-    return Mismatch(
-        "search_tokens_differ",
-        f"a search for {_shown(search.query)} in {search.index} names several users: "
-        + ", ".join(f"{place} says {_shown(token)}" for place, token in said.items()),
-        search,
-        None,
-    )
+    about = f"a search for {_shown(search.query)} in {search.index}"
+    found = []
+    if len(set(said.values())) > 1:
+        places = ", ".join(f"{place} says {_shown(token)}" for place, token in said.items())
+        explanation = f"{about} names several users: {places}"
+        found.append(Mismatch("search_tokens_differ", explanation, search, None))
+    for token in dict.fromkeys(said.values()):
+        if token.lower() in _PLACEHOLDERS:
+            explanation = f"{about} carries the user token {_shown(token)}{_PLACEHOLDER_MEANS}"
+            found.append(Mismatch("placeholder_token", explanation, search, None))
+        elif not _is_token(token):
+            explanation = (
+                f"{about} carries a user token that Algolia's rule forbids: {_wrong_with(token)}{_INVALID_MEANS}"
+            )
+            found.append(Mismatch("invalid_token", explanation, search, None))
+    return found
+
+
+def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
+    """What does not fit in one event, whatever it came of: a placeholder."""
+    tokens = {"user token": event.user_token, "authenticated user token": event.authenticated_user_token}
+    return [
+        Mismatch(
+            "placeholder_token",
+            f"the event {event.event_name!r} carries the {name} {_shown(token)}{_PLACEHOLDER_MEANS}",
+            None,
+            event,
+        )
+        for name, token in tokens.items()
+        if token is not None and token.lower() in _PLACEHOLDERS
+    ]
+
+
+_PLACEHOLDER_MEANS = (
+    ", a placeholder for a token that was not there: all visitors who have none count as this one user. Send no token "
+    "until there is one; look for str(None), for a template's or a page's variable that is not set, and for a default"
+)
+_INVALID_MEANS = (
+    ". Events with it are refused, so that no click is ever this search's, and it may be personal data. Send a "
+    "pseudonymous token: pseudonymous_user_token() makes one of an id or an e-mail address"
+)
+
+
+def _wrong_with(token: str) -> str:
+    """What is wrong with a token, without quoting it: it may be somebody's address."""
+    wrong = _foreign(token)
+    if wrong is None:
+        return f"it has {len(token)} characters, and at most 128 are allowed"
+    return f"it ({len(token)} characters) has {wrong[0]!a} at position {wrong.start() + 1}"
 
 
 def _shown(text: str) -> str:

@@ -17,6 +17,9 @@ from typing import Any, Generic, Literal, TypeVar
 from . import insights_rules
 
 Operation = Literal["search", "browse", "facets", "recommend"]
+# How many erased user tokens are remembered for who has not seen all that came before.
+_MAX_ERASED = 10_000
+
 _E = TypeVar("_E")
 
 
@@ -193,6 +196,7 @@ class Received:
         self._searches: _Newest[ReceivedSearch] = _Newest(max_entries, max_bytes)
         self._events: _Newest[ReceivedEvent] = _Newest(max_entries, max_bytes)
         self._arrived = 0
+        self._erased: dict[str, int] = {}
 
     def add(
         self,
@@ -215,6 +219,15 @@ class Received:
         """Erase the events of a user token, as `DELETE /1/usertokens/{userToken}` does."""
         with self._lock:
             self._events.keep(lambda event: event.user_token != user_token)
+            self._erased.pop(user_token, None)
+            self._erased[user_token] = self._arrived
+            if len(self._erased) > _MAX_ERASED:
+                del self._erased[next(iter(self._erased))]
+
+    def erased_since(self, number: int) -> list[tuple[int, str]]:
+        """The user tokens erased after the request of that number, each with the number of the last request before."""
+        with self._lock:
+            return [(at, token) for token, at in self._erased.items() if at > number]
 
     def arrived(self) -> int:
         """The number of the newest request: how many ever arrived."""
@@ -248,6 +261,7 @@ class Received:
         with self._lock:
             for kept in (self._requests, self._searches, self._events):
                 kept.keep(lambda _: False)
+            self._erased.clear()
 
     def requests(self) -> list[ReceivedRequest]:
         with self._lock:

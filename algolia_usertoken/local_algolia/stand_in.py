@@ -23,6 +23,7 @@ from . import faults
 from .access import Access, checked_hosts
 from .application import Application
 from .faults import Fault, Faults
+from .hints import Hint, hints_of
 from .keys import Keys
 from .mismatches import Mismatch, mismatches_of
 from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
@@ -223,11 +224,19 @@ class LocalAlgolia:
 
     def mismatches(self) -> list[Mismatch]:
         """
-        Where searches and events disagree about who the user is, or an event happened too long after its search.
+        Where searches and events disagree about who the user is, name none that can be, or an event came too late.
 
         See `Mismatch` for the kinds. Empty is right.
         """
         return mismatches_of(*self._received.both(), self._received.query_ids)
+
+    def hints(self) -> list[Hint]:
+        """
+        What is legitimate and worth knowing all the same, each once; no assertion looks at it.
+
+        See `Hint` for the kinds.
+        """
+        return hints_of(*self._received.both())
 
     def clear(self) -> None:
         """Forget what arrived. Records, settings and faults still to come stay."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..local_algolia import (
+        Hint,
         LocalAlgolia,
         Mismatch,
         ReceivedEvent,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlgoliaMocker",
     "AlgoliaRouter",
+    "Hint",
     "LocalAlgolia",
     "Mismatch",
     "ReceivedEvent",
@@ -38,6 +40,7 @@ __all__ = [
 _HOME = {
     "AlgoliaMocker": ".mocker",
     "AlgoliaRouter": ".mocker",
+    "Hint": "..local_algolia",
     "LocalAlgolia": "..local_algolia",
     "Mismatch": "..local_algolia",
     "ReceivedEvent": "..local_algolia",
