@@ -5,9 +5,9 @@ It imports nothing else of this package, so that neither can borrow a mistake of
 
 - `stand_in`: `LocalAlgolia` itself; `faults`: what it can be told to do wrong;
 - the wire: `server`, `calls`, `api`, `keys`, `errors`, and the table `routes`, into which the `…_routes` write;
-- what is kept: `application`, `records`;
-- how it searches: `query`, `parameters`, `matching`, `filters`, `facets`, `hits`, `recommend`;
-- what arrived: `received`, `mismatches`, `hints`, `inspector`;
+- what is kept: `application`, `records`, `index`; what is `absent`;
+- how it searches: `query`, `parameters`, `matching`, `filter_grammar`, `filters`, `facets`, `hits`, `recommend`;
+- what arrived: `received`, `mismatches`, `hints`, `inspector`, `analytics`;
 - `insights_rules`: which events Algolia takes.
 
 Importing this package costs nothing: its names are loaded when they are first used. They are public as those of

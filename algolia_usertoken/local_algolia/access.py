@@ -7,6 +7,7 @@ name of its own by DNS (rebinding), and then read the answers: that is what the 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -91,6 +92,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
+@functools.lru_cache(maxsize=256)  # every request names a host
 def _is_loopback(name: str) -> bool:
     address = _address(name)
     # Some versions of Python take ::ffff:127.0.0.1 for loopback, too.

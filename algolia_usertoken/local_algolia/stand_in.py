@@ -47,9 +47,10 @@ class LocalAlgolia:
             assert algolia.searches[0].user == "user-1"
 
     It stands in for the wire, not for relevance: searches match plain words and filters over the records and answer in
-    the order in which those were saved; there are no typos, synonyms, rules or ranking, and settings are kept but not
-    interpreted. Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's
-    published specification: the same fields, lengths, status codes and texts, and one bad event refuses its batch.
+    the order in which those were saved, or in that of the filters' scores; there are no typos and no ranking besides.
+    Rules and synonyms are kept but change nothing, and only those settings are read that say what a response holds.
+    Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's published specification:
+    the same fields, lengths, status codes and texts, and one bad event refuses its batch.
 
     It binds the loopback interface only, speaks plain HTTP, runs in one daemon thread and keeps everything in memory:
     the records, and of what it receives the newest `max_received` requests, searches and events each (fewer if the
