@@ -90,6 +90,7 @@ class Records:
     def set_settings(self, name: str, changes: Mapping[str, Any], to_replicas: bool = False) -> int:
         """Change settings; None is a setting's default again. This makes the index if there is none."""
         with self.lock:
+            _check_settings(changes)
             index = self.made(name)
             before = index.replicas
             after = (
@@ -135,9 +136,9 @@ class Records:
             for index in self.with_replicas(destination):
                 index.contents = contents
 
-    def _checked_replicas(self, name: str, index: Index, wanted: Any) -> list[str]:
-        if not isinstance(wanted, list) or not all(isinstance(each, str) and each for each in wanted):
-            raise ApiError(400, "replicas: expected an array of names of indices")
+    def _checked_replicas(self, name: str, index: Index, wanted: list[str]) -> list[str]:
+        if not all(wanted):
+            raise ApiError(400, "replicas: expected names of indices")
         names = [replica_name(each) for each in wanted]
         if index.primary is not None and names:
             raise ApiError(400, f"replicas: {name} is itself a replica of {index.primary}")
@@ -262,6 +263,33 @@ _DEFAULT_SETTINGS: dict[str, Any] = {
     "highlightPostTag": "</em>",
     "alternativesAsExact": ["ignorePlurals", "singleWordSynonym"],
 }
+
+
+# Those that a search reads.
+_LISTS = (
+    "attributesForFaceting",
+    "attributesToHighlight",
+    "attributesToRetrieve",
+    "attributesToSnippet",
+    "replicas",
+    "responseFields",
+    "unretrievableAttributes",
+)
+_TEXTS = ("highlightPostTag", "highlightPreTag", "snippetEllipsisText", "sortFacetValuesBy")
+_NUMBERS = ("hitsPerPage", "maxValuesPerFacet")
+
+
+def _check_settings(changes: Mapping[str, Any]) -> None:
+    """`ApiError` with 400 where a setting is not of its type; None is for each of them."""
+    for name, value in changes.items():
+        if value is None:
+            continue
+        if name in _LISTS and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            raise ApiError(400, f"{name}: expected an array of strings")
+        if name in _TEXTS and not isinstance(value, str):
+            raise ApiError(400, f"{name}: expected a string")
+        if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise ApiError(400, f"{name}: expected an integer, at least 0")
 
 
 def _set(index: Index, changes: Mapping[str, Any]) -> None:

@@ -38,6 +38,11 @@ class _Kind:
 def _check_rule(rule: Mapping[str, Any]) -> None:
     if not isinstance(rule.get("consequence"), dict):
         raise ApiError(400, "consequence: expected an object")
+    conditions = rule.get("conditions")
+    if conditions is not None and not (
+        isinstance(conditions, list) and all(isinstance(each, dict) for each in conditions)
+    ):
+        raise ApiError(400, "conditions: expected an array of objects")
 
 
 def _check_synonym(synonym: Mapping[str, Any]) -> None:
@@ -103,7 +108,7 @@ def _search(kind: _Kind, app: Application, call: Call, name: str) -> Reply:
 
 
 def _fits(kept: Mapping[str, Any], wanted: Mapping[str, Any], types: set[str]) -> bool:
-    conditions = [each for each in kept.get("conditions") or () if isinstance(each, dict)]
+    conditions = kept.get("conditions") or ()
     enabled = wanted.get("enabled")
     return (
         (not types or str(kept.get("type")).lower() in types)

@@ -253,6 +253,26 @@ def test_settings_have_algolias_defaults_and_a_version(ask: Ask, client: SearchC
     assert "primary" not in settings
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attributesForFaceting": 1},
+        {"unretrievableAttributes": "name"},
+        {"attributesToRetrieve": [1]},
+        {"hitsPerPage": "20"},
+        {"hitsPerPage": True},
+        {"maxValuesPerFacet": -1},
+        {"highlightPreTag": ["<b>"]},
+    ],
+)
+def test_a_setting_of_another_type_is_refused_and_changes_nothing(ask: Ask, settings: dict[str, Any]) -> None:
+    before = ask("GET", "/1/indexes/products/settings").json
+    answer = ask("PUT", "/1/indexes/products/settings", {"customRanking": ["desc(price)"], **settings})
+    (name,) = settings
+    assert (answer.status, answer.json["message"].split(":")[0]) == (400, name)
+    assert ask("GET", "/1/indexes/products/settings").json == before
+
+
 def test_a_replica_answers_with_the_records_of_its_primary(client: SearchClientSync) -> None:
     client.set_settings("products", {"replicas": ["cheapest", "virtual(newest)"], "hitsPerPage": 9})
     client.save_objects("products", [{"objectID": "late", "name": "Late shirt"}])

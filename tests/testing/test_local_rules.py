@@ -172,6 +172,8 @@ def test_they_change_no_search(client: SearchClientSync) -> None:
         ("POST", "rules/batch", [{"objectID": "x"}]),
         ("PUT", "rules/x", {"consequence": "none"}),
         ("PUT", "rules/x", []),
+        ("PUT", "rules/x", {"consequence": {}, "conditions": 1}),
+        ("PUT", "rules/x", {"consequence": {}, "conditions": ["x"]}),
         ("POST", "synonyms/batch", [{"type": "synonym"}]),
         ("POST", "synonyms/batch", [{"objectID": "x", "type": "antonym"}]),
         ("PUT", "synonyms/x", {"type": 1}),
