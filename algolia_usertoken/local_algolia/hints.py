@@ -91,8 +91,8 @@ def explain_addresses(token: str, count: int) -> str:
     """In words, that one token was seen with so many addresses."""
     return (
         f"the user token {token[:60]!r} was seen with {count} addresses. One visitor may move, and an account may be "
-        "used on several devices; but if these are different visitors, Algolia takes them for one: look for a token that "
-        "is kept in a global, a default or a cache"
+        "used on several devices; but if these are different visitors, Algolia takes them for one: look for a token "
+        "that is kept in a global, a default or a cache"
     )
 
 
