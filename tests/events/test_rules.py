@@ -17,7 +17,7 @@ from algolia_usertoken.events.model import (
     check,
 )
 from algolia_usertoken.events.text import without_nones
-from algolia_usertoken.testing.insights_rules import refusal
+from algolia_usertoken.local_algolia.insights_rules import refusal
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,8 @@ from algolia_usertoken import (
     TokenAwareInsightsClientSync,
 )
 from algolia_usertoken.events import model, rules, text
-from algolia_usertoken.testing import LocalAlgolia, insights_rules
+from algolia_usertoken.local_algolia import insights_rules
+from algolia_usertoken.testing import LocalAlgolia
 
 NOW = 1_800_000_000  # seconds
 MS = NOW * 1000
