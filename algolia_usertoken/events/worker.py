@@ -489,7 +489,7 @@ class Worker:
 
     def begin_exit(self) -> bool:
         """The process exits: hurry. False if there is nothing to deliver."""
-        if self._engine.flush(time.monotonic()) is None:
+        if self._engine.closed or self._engine.flush(time.monotonic()) is None:
             return False
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
@@ -535,6 +535,8 @@ class Worker:
                 self._flush_until = max(self._flush_until, deadline)
             while not self._engine.is_settled(target):
                 now = time.monotonic()
+                if self._engine.closed or now > deadline:
+                    return False
                 action = self._engine.next(now)
                 if isinstance(action, Post):
                     self._attempt(action.group, inline=True)
