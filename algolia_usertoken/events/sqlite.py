@@ -111,7 +111,7 @@ class Connection:
         self.lock = threading.RLock()
         self._checkpoint_every = checkpoint_every
         self._connection: sqlite3.Connection | None = None
-        self._in_vain = False  # the last one that waited for the file did so in vain
+        self._in_vain = False  # the last one that waited for the file did so in vain, and nobody wrote meanwhile
         self._closed = False
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -140,7 +140,7 @@ class Connection:
             done, result = self._attempt(action)
             if done:
                 return result  # type: ignore[return-value]
-        start = time.monotonic()
+        start, written = time.monotonic(), self._last_written()
         if deadline is None:
             deadline = start + BUSY_TIMEOUT
         if self._in_vain:
@@ -153,8 +153,15 @@ class Connection:
                     return result  # type: ignore[return-value]
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(pause * 2, _POLL[1])
-        self._in_vain = True
+        # Others that go on writing are not stuck: it is worth while to wait for them once more.
+        self._in_vain = written == self._last_written()
         raise OutboxError(f"outbox {self.path}: {_LOCKED}")
+
+    def _last_written(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_mtime_ns
+        except OSError:
+            return 0
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _T]) -> tuple[bool, _T | None]:
         """Attempt `action` with the lock held, and let go of it; False where the file is locked."""

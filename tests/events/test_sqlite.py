@@ -127,6 +127,29 @@ def test_a_stopped_writer_costs_many_threads_that_append_at_once_a_moment(
     assert names(outbox.take(9)) == ["before", "after"]
 
 
+def test_others_that_go_on_writing_are_waited_for_again(
+    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.append(text(1))
+    sql("BEGIN IMMEDIATE")
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    connection = outbox.rows.adder
+    written = iter(range(100))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_last_written", lambda: next(written))
+        with pytest.raises(OutboxError, match="locked"):
+            outbox.append(text(2))
+        assert not connection._in_vain
+    with pytest.raises(OutboxError, match="locked"):
+        outbox.append(text(2))
+    assert connection._in_vain
+
+    sql("ROLLBACK")
+    outbox.append(text(3))
+    assert not connection._in_vain
+
+
 def test_one_deadline_holds_for_all_that_a_first_append_has_to_do(
     outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour], monkeypatch: pytest.MonkeyPatch
 ) -> None:
