@@ -318,6 +318,7 @@ def test_a_forked_child_has_events_and_a_connection_of_its_own(
             while not stop.is_set():
                 assert sender.send(event(number))
                 number += 1
+                time.sleep(0.0005)  # or on a busy machine the others find no gap
             print(number, flush=True)
         thread = threading.Thread(target=go_on)
         thread.start()
