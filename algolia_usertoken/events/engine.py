@@ -275,7 +275,10 @@ class Engine:
 
     def oldest(self) -> float | None:
         """Since when the oldest event that is not settled waits; called with the lock."""
-        return self.core.oldest(len(self.queue), self._since)
+        since = self._since
+        if self._was_empty and self._marks:  # nobody has looked at the queue yet
+            since = self._marks[0][1]
+        return self.core.oldest(len(self.queue), since)
 
     def _core_next(self, now: float, waiting: int) -> Action:
         if self._was_empty and waiting:

@@ -269,13 +269,13 @@ class Worker:
             if self._lock is lock:
                 self._parked -= 1
 
-    def _take_stored(self, limit: int, now: float) -> None:
+    def _take_stored(self, limit: int, now: float, deadline: float = math.inf) -> None:
         try:
             self._engine.take_stored(limit, now)
         except OutboxError as error:
             self._last_error = str(error)
             self._reporter.log("failed", str(error))
-            self._wake.acquire(timeout=PAUSE_OF_FILE_S)
+            self._wake.acquire(timeout=max(0.0, min(PAUSE_OF_FILE_S, deadline - time.monotonic())))
 
     def _attempt(self, group: InFlight, inline: bool = False) -> None:
         """Send a group once, and see to what comes of it."""
@@ -527,11 +527,13 @@ class Worker:
                 self._flush_until = max(self._flush_until, deadline)
             while not self._engine.is_settled(target):
                 now = time.monotonic()
+                if self._engine.closed or now >= deadline:  # what an outbox has left, stays there
+                    return False
                 action = self._engine.next(now)
                 if isinstance(action, Post):
                     self._attempt(action.group, inline=True)
                 elif isinstance(action, Take):
-                    self._take_stored(action.limit, now)
+                    self._take_stored(action.limit, now, deadline)
                 elif action.until >= deadline:  # or there is nothing left that this thread could do
                     return False
                 else:
