@@ -11,6 +11,7 @@ keep an event from waiting for nothing:
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from collections import deque
@@ -276,8 +277,8 @@ class Engine:
     def oldest(self) -> float | None:
         """Since when the oldest event that is not settled waits; called with the lock."""
         since = self._since
-        if self._was_empty and self._marks:  # nobody has looked at the queue yet
-            since = self._marks[0][1]
+        if self._was_empty:  # nobody has looked at the queue yet
+            since = next((at for place, at in list(self._marks) if place > self.core.taken), math.inf)
         return self.core.oldest(len(self.queue), since)
 
     def _core_next(self, now: float, waiting: int) -> Action:

@@ -33,7 +33,7 @@ def main() -> int:
         except BaseException:
             traceback.print_exc()
             raise
-        if time.process_time() - begin > 1:
+        if time.process_time() - begin > 0.5:
             print(f"seed {seed} took {time.process_time() - begin:.1f} s", flush=True)
     took = time.process_time() - start
     print(f"{seed + 1 - first} worlds, {failed} failed, {took:.1f} s of the processor: {(seed + 1 - first) / took:.0f}/s")
