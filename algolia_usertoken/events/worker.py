@@ -243,7 +243,7 @@ class Worker:
                 if isinstance(action, Wait):
                     if self._may_end(action, now, idle_since):
                         del self._threads[ident]  # before the last look at the queue
-                        if not len(engine.queue):
+                        if not self._background or not len(engine.queue):  # without, the rest is the next flush's
                             return None
                         self._threads[ident] = None
                         continue
