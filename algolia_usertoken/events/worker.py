@@ -364,7 +364,10 @@ class Worker:
         except OutboxError as error:
             self._last_error = str(error)
             self._reporter.log("failed", str(error))
-            self._reporter.tell(error, [])
+            try:
+                self._reporter.tell(error, [])
+            except BaseException as raised_there:  # SystemExit from on_error: the lease is not its to end
+                self._reporter.log("on_error", f"on_error raised {type(raised_there).__name__}")
         if len(outbox) and self._engine.idle:
             self._notify()
 
