@@ -20,7 +20,7 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 60_000, 600_000  # after which something is said to be busy doing nothing
+STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something is said to be busy doing nothing
 
 
 class Failure(AssertionError):
@@ -37,6 +37,7 @@ class Task:
         self.is_waiting = self.woken = self.ended = False
         self.started = False
         self.depth = 0  # of what interrupts it
+        self.stolen = 0.0  # seconds that interruptions took
         self.joiners: list[Task] = []
         self._run = run
         self.greenlet = greenlet(self._main, hub.main)

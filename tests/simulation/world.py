@@ -632,7 +632,9 @@ class World:
             self.is_trouble()
 
     def stopped_for(self, owner: Process) -> float:
-        return self.frozen[owner]
+        """Seconds for which a call could not go on, as its process was stopped or something else ran inside of it."""
+        task = self.hub.current
+        return self.frozen[owner] + (0.0 if task is None else task.stolen)
 
     def telling_depth(self, task: Task | None) -> int:
         return self.telling[task.ident] if task is not None else 0
@@ -649,6 +651,13 @@ class World:
         if owner.worker is None or not self.interruptions_left:
             return
         self.interruptions_left -= 1
+        start = self.hub.now
+        try:
+            self.something_comes_in_between(task, owner)
+        finally:
+            task.stolen += self.hub.now - start
+
+    def something_comes_in_between(self, task: Task, owner: Process) -> None:
         luck = self.draw.random()
         if luck < 0.75 or not task.name.startswith("call"):
             with contextlib.suppress(SystemExit):  # which nobody hears of in a `__del__`
