@@ -11,6 +11,7 @@ anything, this module included. Three rules keep an event from waiting for nothi
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from collections import deque
@@ -275,7 +276,10 @@ class Engine:
 
     def oldest(self) -> float | None:
         """Since when the oldest event that is not settled waits; called with the lock."""
-        return self.core.oldest(len(self.queue), self._since)
+        since = self._since
+        if self._was_empty:  # nobody has looked at the queue yet
+            since = next((at for place, at in list(self._marks) if place > self.core.taken), math.inf)
+        return self.core.oldest(len(self.queue), since)
 
     def _core_next(self, now: float, waiting: int) -> Action:
         if self._was_empty and waiting:

@@ -277,8 +277,8 @@ class Core:
 
     def let_go(self, group: InFlight) -> None:
         """The events of a group that was given up are not settled: they are back in the queue."""
-        self.taken -= len(group.suspects)
         for suspect in group.suspects:
+            self.taken = min(self.taken, suspect.taken.first)  # no flush that waits for them is done by that
             self._settle_events(suspect.taken, 1)
 
     @property

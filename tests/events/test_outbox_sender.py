@@ -563,7 +563,7 @@ def test_a_lease_that_cannot_be_kept_is_reported(
 ) -> None:
     monkeypatch.setattr(SQLiteOutbox, "keep", fail)
 
-    sender._worker._keep_once(sender._worker._outbox)
+    sender._worker._keeper.look()
 
     assert "the disk is full" in str(errors[0][0])
     assert errors[0][1] == []

@@ -169,19 +169,19 @@ def test_a_full_batch_leaves_at_once(sender: Make, collector: Collector) -> None
 def test_an_idle_thread_ends_and_comes_back(
     sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.worker.IDLE_TIME_S", 0.1)
+    monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 0.1)
     events = sender(flush_interval=0.01, concurrency=3)
     worker: Any = events._worker
     for round in range(4):
         send(events, range(round * 10, round * 10 + 10))
         assert collector.wait_for(round * 10 + 10)
-        assert collector.wait_until(lambda: not worker._threads)
+        assert collector.wait_until(lambda: not worker._crew.threads)
     assert not collector.twice
     assert events.stats.delivered == 40
 
 
 def test_sends_at_the_moment_a_thread_ends(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.worker.IDLE_TIME_S", 0.01)
+    monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 0.01)
     events = sender(flush_interval=0.0)
     for number in range(100):
         events.send(event(number))
