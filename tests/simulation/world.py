@@ -683,8 +683,6 @@ class World:
         made = owner.worker
         if made is None or owner.dead or made._lock.lock.owner is not None:
             return
-        if owner.outbox is not None and owner.outbox._mutex.owner is not None:
-            return
         counts, core = made._engine.core.counts, made._engine.core
         waiting, adopted, _ = made._engine.queue.counts()
         queued = waiting + core.open
