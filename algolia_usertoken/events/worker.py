@@ -98,6 +98,8 @@ class Worker:
         self._made_by = threading.Lock
         # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
         self._engine.lock = self._lock = threading.Condition(threading.RLock())
+        if self._outbox is not None:
+            self._outbox.share_lock(self._lock)
         # A lock as a semaphore: unlike an Event's set(), release() may come in the middle of anything.
         self._wake = threading.Lock()
         self._wake.acquire()
