@@ -144,23 +144,24 @@ class Core:
         Returns:
             Whether there is anything left to send.
         """
+        if group.abandoned:
+            return False
         if len(kept) == len(group.events):
             return True
-        if not group.abandoned:
-            self.counts.gone += len(group.events) - len(kept)
-            mine = set(map(id, kept))
-            if group.taken is not None:
-                self._settle_events(group.taken, len(group.events) - len(mine))
-            for suspect in group.suspects:
-                if id(suspect.event) not in mine:
-                    self._settle_events(suspect.taken, 1)
-            group.suspects = [suspect for suspect in group.suspects if id(suspect.event) in mine]
-            if group.search is not None:
-                group.search.suspects = list(group.suspects)
+        self.counts.gone += len(group.events) - len(kept)
+        mine = set(map(id, kept))
+        if group.taken is not None:
+            self._settle_events(group.taken, len(group.events) - len(mine))
+        for suspect in group.suspects:
+            if id(suspect.event) not in mine:
+                self._settle_events(suspect.taken, 1)
+        group.suspects = [suspect for suspect in group.suspects if id(suspect.event) in mine]
+        if group.search is not None:
+            group.search.suspects = list(group.suspects)
         group.events = kept
         if not kept:
             self._leave(group)
-            if group.search is not None and not group.abandoned:
+            if group.search is not None:
                 self._suspects.returned(group.search)
         return bool(kept)
 

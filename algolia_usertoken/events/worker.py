@@ -119,8 +119,11 @@ class Worker:
         return Keeper(self._outbox, lock, ends, self._found_by_keeper, self._sending.fail)
 
     def _start_keeper(self) -> None:
-        if self._keeper is not None and self._background:
-            self._keeper.start()
+        """Start it where it does not run yet: in a forked child, too, where the outbox has a lock of its own again."""
+        if self._outbox is not None and self._keeper is not None:
+            self._outbox.share_lock(self._crew.lock)
+            if self._background:
+                self._keeper.start()
 
     # In.
 
@@ -168,7 +171,7 @@ class Worker:
             self._wake()
 
     def _wake(self) -> None:
-        self._start_keeper()  # a forked child has none
+        self._start_keeper()
         self._crew.wake_or_start()
 
     def _found_by_keeper(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import engine, outbox, queue, retries, suspects, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
 
 
 class Fault(NamedTuple):
@@ -73,7 +73,7 @@ FAULTS = (
     ),
     Fault(
         "a thread that ends takes no last look",
-        worker.Worker, "_look", "if not self._background or not len(engine.queue):", "if True:",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:",
     ),
     Fault(
         "`idle` is set after the look at the queue",

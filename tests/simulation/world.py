@@ -35,7 +35,20 @@ from algolia_usertoken.errors import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
-from algolia_usertoken.events import engine, outbox, process, reporting, rows, sqlite, suspects, worker
+from algolia_usertoken.events import (
+    crew,
+    engine,
+    keeper,
+    outbox,
+    process,
+    reporting,
+    rows,
+    sending,
+    sqlite,
+    suspects,
+    threads,
+    worker,
+)
 from algolia_usertoken.events.engine import MemoryQueue
 from algolia_usertoken.events.in_flight import Done, InFlight
 
@@ -683,8 +696,6 @@ class World:
         made = owner.worker
         if made is None or owner.dead or made._lock.lock.owner is not None:
             return
-        if owner.outbox is not None and owner.outbox._mutex.owner is not None:
-            return
         counts, core = made._engine.core.counts, made._engine.core
         waiting, adopted, _ = made._engine.queue.counts()
         queued = waiting + core.open
@@ -949,7 +960,7 @@ def patched(world: World) -> Iterator[None]:
         undo.append((where, name, where.__dict__[name]))
         setattr(where, name, value)
 
-    for module in (worker, reporting, outbox, sqlite, rows, engine, process):
+    for module in (worker, crew, sending, keeper, threads, reporting, outbox, sqlite, rows, engine, process):
         for name, fake in fakes.items():
             if name in module.__dict__ and isinstance(module.__dict__[name], types.ModuleType):
                 put(module, name, fake)
