@@ -49,7 +49,7 @@ class Keeper:
     def end(self, seconds: float) -> None:
         """Wait until the thread has let go of the file; `ends` says already that it is time."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and thread.ident is not None:
+        if thread is not None and thread.ident not in (None, threading.get_ident()):
             thread.join(for_a_lock(seconds))
 
     def look(self) -> None:

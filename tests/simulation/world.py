@@ -694,7 +694,7 @@ class World:
 
     def check_counts(self, owner: Process) -> None:
         made = owner.worker
-        if made is None or owner.dead or made._lock.lock.owner is not None:
+        if made is None or owner.dead or made._crew.lock.lock.owner is not None:
             return
         counts, core = made._engine.core.counts, made._engine.core
         waiting, adopted, _ = made._engine.queue.counts()
@@ -983,7 +983,7 @@ def patched(world: World) -> Iterator[None]:
     def write_(self: sqlite.Connection, *args: Any) -> Any:
         if hub.now < world.full_until:
             error = sqlite3.OperationalError("database or disk is full")
-            raise sqlite._explained(self.path, error) from error
+            raise sqlite.explained(self.path, error) from error
         return write(self, *args)
 
     def move_(self: rows.Rows, dead: int, numbers: list[int], owner: int, *rest: Any) -> Any:
