@@ -254,13 +254,15 @@ class Core:
             return self._takens[0].since
         return since if waiting else None
 
-    def give_up(self, rest: Sequence[Event]) -> InFlight:
+    def give_up(self, rest: Sequence[Event], since: float = math.inf) -> InFlight:
         """All that is not settled, `rest` of the queue included, as one group; what was on its way counts no more.
+
+        `since` says since when the first of the rest waits.
 
         Concluded groups that are being reported are not in it.
         """
         if rest:
-            self.took(rest, 0, 0.0)
+            self.took(rest, 0, since)
         held = [*self._on_their_way, *self._again, *self._ready]
         suspects = self._suspects.take_all()
         for group in held:

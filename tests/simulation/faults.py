@@ -31,6 +31,7 @@ class Fault(NamedTuple):
     function: str
     old: str
     new: str
+    seed: int | None = None  # of a world that finds it, for the tests of each day
 
 
 FAULTS = (
