@@ -104,6 +104,8 @@ class Worker:
         self._inline = threading.RLock()
         self._inline_owner: int | None = None
         self._keeper = self._new_keeper()
+        if self._outbox is not None:
+            self._outbox.share_lock(self._crew.lock)
         self._reporter.renew_locks()
 
     def _new_keeper(self) -> Keeper | None:
