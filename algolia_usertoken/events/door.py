@@ -99,7 +99,7 @@ class Door:
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             if (
                 who is not None
-                and who.user_token is not None
+                and (user_token := who.user_token) is not None
                 and not who.opted_out
                 and (query_id is not None or not after_search or names_search(object_data))
             ):
@@ -115,7 +115,7 @@ class Door:
                     object_data,
                     value,
                     currency,
-                    who.user_token,
+                    user_token,
                     who.authenticated_user_token,
                     now,
                 )
