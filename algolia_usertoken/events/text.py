@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import json.encoder
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -64,10 +65,13 @@ def without_nones(event: Event) -> Event:
     return event
 
 
-def written_event(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
-    """As `written`, of an event with the fields of the API, whose own user token and timestamp win."""
-    if type(event) is not dict or not OF_CONVERSIONS.issuperset(event):
-        return None
+def has_known_fields(event: object) -> bool:
+    """Whether it is a dict whose fields all have the names that an event about objects or filters has."""
+    return type(event) is dict and OF_CONVERSIONS.issuperset(event)
+
+
+def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp: int) -> bytes | None:
+    """As `written`, of an event that `has_known_fields`; its own user token and timestamp win."""
     get = event.get
     event_type, subtype = get("eventType"), get("eventSubtype")
     if type(event_type) is not str or not (subtype is None or type(subtype) is str):
