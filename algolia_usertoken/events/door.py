@@ -14,7 +14,7 @@ from .given import own_copy
 from .model import attribute, check_after_search, event_time, names_search, new_event, split
 from .reporting import Reporter
 from .rules import Event, unreadable
-from .text import encoded, written, written_event
+from .text import encoded, has_known_fields, written, written_event
 from .worker import Worker
 
 
@@ -55,14 +55,15 @@ class Door:
         """
         failure: UserTokenError | None = None
         try:
-            own = event if type(event) is dict else own_copy(event)
+            is_ordinary = has_known_fields(event)
+            own: Any = event if is_ordinary else own_copy(event)
             # An event with a user token of its own takes nothing from here, and asks nobody.
             asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
             now = event_time(timestamp)
-            body = written_event(own, who, now)
+            body = written_event(own, who, now) if is_ordinary else None
             if body is None:
-                checked = attribute(own_copy(own), who, now)
+                checked = attribute(own_copy(event) if is_ordinary else own, who, now)
                 body = None if checked is None else encoded(checked)
         except UserTokenError as error:
             failure = error
@@ -99,7 +100,7 @@ class Door:
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             if (
                 who is not None
-                and who.user_token is not None
+                and (user_token := who.user_token) is not None
                 and not who.opted_out
                 and (query_id is not None or not after_search or names_search(object_data))
             ):
@@ -115,7 +116,7 @@ class Door:
                     object_data,
                     value,
                     currency,
-                    who.user_token,
+                    user_token,
                     who.authenticated_user_token,
                     now,
                 )
