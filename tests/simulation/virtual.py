@@ -26,6 +26,12 @@ STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something i
 class Failure(AssertionError):
     """The world has seen something that must not be."""
 
+    seen: list[Failure] = []  # in this world: the sender catches whatever a delivery or on_error raises
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.seen.append(self)
+
 
 class Task:
     """A thread of a simulated process."""
@@ -179,6 +185,8 @@ class Hub:
                     task.greenlet.switch()
                 finally:
                     self.current = None
+                if Failure.seen:
+                    raise Failure.seen[0]
                 if self.errors:
                     error = self.errors[0]
                     if isinstance(error, Failure):

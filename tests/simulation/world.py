@@ -348,6 +348,8 @@ class World:
         self.bad_rate = draw.choice((0.0, 0.0, 0.01, 0.2, 0.9))
         if self.is_healthy:
             self.bad_sites, self.bad_rate = set(), 0.0
+        elif draw.random() < 0.5:
+            self.mood = draw.choice(MOODS)
         self.numbers = itertools.count(1)
         self.processes: list[Process] = []
         self.owner_of: dict[int, Process] = {}
@@ -1052,6 +1054,7 @@ def run(seed: int) -> World:
     template(directory)
     was_enabled = gc.isenabled()
     gc.disable()
+    Failure.seen.clear()
     world = World(seed, directory)
     try:
         with patched(world):
