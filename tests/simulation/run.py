@@ -36,7 +36,9 @@ def main() -> int:
         if time.process_time() - begin > 0.5:
             print(f"seed {seed} took {time.process_time() - begin:.1f} s", flush=True)
     took = time.process_time() - start
-    print(f"{seed + 1 - first} worlds, {failed} failed, {took:.1f} s of the processor: {(seed + 1 - first) / took:.0f}/s")
+    print(
+        f"{seed + 1 - first} worlds, {failed} failed, {took:.1f} s of the processor: {(seed + 1 - first) / took:.0f}/s"
+    )
     return 1 if failed else 0
 
 

@@ -16,7 +16,7 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -26,7 +26,7 @@ STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something i
 class Failure(AssertionError):
     """The world has seen something that must not be."""
 
-    seen: list[Failure] = []  # in this world: the sender catches whatever a delivery or on_error raises
+    seen: ClassVar[list[Failure]] = []  # in this world: the sender catches whatever a delivery or on_error raises
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)

@@ -1,4 +1,4 @@
-"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks; and what must be true in it.
+"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks, and what must be true.
 
 `run(seed)` plays one world, and raises a `Failure` that names the seed. In it the real worker, core and outbox run in
 virtual time (`virtual.py`). Everything that is asserted is known from outside: the world keeps its own books of which
@@ -149,8 +149,7 @@ class Process:
         if inherited:  # a thread was in the middle of a call: the child can't use the file
             child.outbox._closed = child.dead = True  # type: ignore[union-attr]
             return
-        made, child.worker_made = child.worker, False
-        child.worker = None
+        made, child.worker = child.worker, None
 
         def start() -> None:
             if child.outbox is not None:
@@ -159,8 +158,6 @@ class Process:
             child.worker = made
 
         self.world.hub.spawn(child, start, "the fork")
-
-    worker_made = True
 
     # What calls come to.
 
@@ -173,10 +170,8 @@ class Process:
             self.putting.update(numbers)
             was_closed, start = self.closed, self.world.hub.now
             try:
-                if together:
-                    taken = self.worker.put_all([text for _, text in group])
-                else:
-                    taken = self.worker.put(group[0][1])
+                texts = [text for _, text in group]
+                taken = self.worker.put_all(texts) if together else self.worker.put(texts[0])
             finally:
                 self.putting.difference_update(numbers)
             self.world.has_put(self, numbers, taken, start, was_closed)
@@ -584,16 +579,16 @@ class World:
     def new_process(self, parent: Process | None = None) -> Process:
         draw = self.draw
         name = f"process {next(self.number_of_processes)}"
-        options = dict(
-            max_queue_size=draw.choice((20, 200, 10_000)),
-            max_queue_bytes=draw.choice((2_000, 1 << 26, 1 << 26)),
-            batch_size=draw.choice((1, 5, 20, 1000)),
-            flush_interval=draw.choice((0.0, 0.05, 1.0, 5.0)),
-            concurrency=draw.choice((1, 1, 2, 3)),
-            max_retry_time=draw.choice((0, 1.0, 60.0, 3600.0, math.inf)),
-            close_timeout=draw.choice((0.1, 1.0, 5.0)),
-            background=draw.random() < 0.8,
-        )
+        options: dict[str, Any] = {
+            "max_queue_size": draw.choice((20, 200, 10_000)),
+            "max_queue_bytes": draw.choice((2_000, 1 << 26, 1 << 26)),
+            "batch_size": draw.choice((1, 5, 20, 1000)),
+            "flush_interval": draw.choice((0.0, 0.05, 1.0, 5.0)),
+            "concurrency": draw.choice((1, 1, 2, 3)),
+            "max_retry_time": draw.choice((0, 1.0, 60.0, 3600.0, math.inf)),
+            "close_timeout": draw.choice((0.1, 1.0, 5.0)),
+            "background": draw.random() < 0.8,
+        }
         if self.is_long:
             options.update(max_retry_time=math.inf, background=True)
         on_error = draw.choice(("quick", "quick", "slow", "raises", "flushes", "puts"))
@@ -673,12 +668,15 @@ class World:
 
     def after_step(self, task: Task) -> None:
         self.check_counts(task.process)
+        self.check_deadlines()
+
+    def check_deadlines(self) -> None:
+        """Events that nothing is wrong with do not wait for nothing."""
         now = self.hub.now
         while self.deadlines and self.deadlines[0][0] < now:
-            limit, start, number, owner = self.deadlines.pop(0)
-            if number not in owner.open or owner.closing or owner.exiting or owner.dead:
-                continue
-            if self.trouble < start - AFTERMATH_S:
+            _, start, number, owner = self.deadlines.pop(0)
+            is_over = number not in owner.open or owner.closing or owner.exiting or owner.dead
+            if not is_over and self.trouble < start - AFTERMATH_S:
                 raise Failure(f"{owner}: event {number} waits for nothing since {start:.3f} (now {now:.3f})")
 
     def check_counts(self, owner: Process) -> None:
@@ -715,7 +713,7 @@ class World:
     # What happens.
 
     def play(self) -> None:
-        hub, draw = self.hub, self.draw
+        draw = self.draw
         for _ in range(draw.choice((1, 1, 2)) if self.path is None else draw.choice((1, 2, 3))):
             self.new_process()
         self.let_run(0.01)
@@ -729,7 +727,6 @@ class World:
         self.calm_down()
         self.close_all()
         self.take_stock()
-        del hub
 
     def let_run(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
         self.hub.run(self.hub.now + seconds, self.after_step, done)
@@ -739,12 +736,7 @@ class World:
         self.deadlines.sort(key=lambda one: one[0])
         for owner in self.processes:
             self.check_counts(owner)
-        now = self.hub.now
-        while self.deadlines and self.deadlines[0][0] < now:
-            _, start, number, owner = self.deadlines.pop(0)
-            if number in owner.open and not (owner.closing or owner.exiting or owner.dead):
-                if self.trouble < start - AFTERMATH_S:
-                    raise Failure(f"{owner}: event {number} waits for nothing since {start:.3f} (now {now:.3f})")
+        self.check_deadlines()
 
     def something_happens(self) -> None:
         draw, hub = self.draw, self.hub
@@ -779,6 +771,7 @@ class World:
         elif luck < 0.89:
             if not owner.exiting and not owner.closing and owner.options["background"]:
                 owner.closing = True  # nobody can make calls any more
+                owner.hurried = hub.now
                 call(owner.worker.orphan, "orphan")  # type: ignore[union-attr]
         elif luck < 0.9:
             self.ends(owner)
