@@ -104,6 +104,8 @@ class Hub:
             return
         if task.process.dead or self.ended:
             raise GreenletExit
+        if Failure.seen:  # whoever has caught it
+            self._switch(task)
         self.now += 1e-6
         self._cuts += 1
         if self._cuts > CUTS_IN_A_MOMENT:
