@@ -69,8 +69,8 @@ FAULTS = (
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
         "self.closed = self.idle = True  # before the last look\n"
-        "        self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
-        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n        self.idle = True",
+        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n            self.idle = True",
     ),
     Fault(
         "a thread that ends takes no last look",
@@ -79,8 +79,8 @@ FAULTS = (
     Fault(
         "`idle` is set after the look at the queue",
         engine.Engine, "next",
-        "self.idle = True  # before the look at the queue\n        waiting = len(self.queue)",
-        "waiting = len(self.queue)\n        self.idle = True",
+        "self.idle = True  # before the look at the queue\n            waiting = len(self.queue)",
+        "waiting = len(self.queue)\n            self.idle = True",
     ),
     Fault(
         "a pool is forgotten while one of its requests is tried again",

@@ -21,6 +21,7 @@ import shutil
 import sqlite3
 import tempfile
 import types
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -131,7 +132,7 @@ class Process:
         """Become another process too."""
         assert self.worker is not None
         mine = sqlite._holders
-        sqlite._holders = [self.outbox] if self.outbox is not None else []  # type: ignore[assignment]
+        sqlite._holders = weakref.WeakSet([self.outbox] if self.outbox is not None else [])
         try:
             sqlite._before_fork()
             child.worker = copy.copy(self.worker)
