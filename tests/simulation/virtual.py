@@ -219,7 +219,9 @@ class Hub:
         self.ended = True
         for task in self.tasks:
             if task.started and not task.ended:
+                self.current = task
                 task.greenlet.throw(GreenletExit)
+        self.current = None
 
 
 class _Owned:

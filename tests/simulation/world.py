@@ -241,6 +241,7 @@ class Process:
         if self.outbox is None and left and self.on_error_kind != "slow":
             raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
         self.worker.be_late()
+        self.close_at = -math.inf
         if hub.random.random() < 0.3:
             self.put(hub.random.randint(1, 3))
         self.world.ends(self)
@@ -415,7 +416,9 @@ class World:
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
             late = [number for number in numbers if number not in owner.putting]
-            if late and not owner.closed and now < owner.close_at - 1e-3:
+            # Who delivers in the thread that exits gives up where the next attempt would come too late.
+            in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
+            if late and not owner.closed and in_time:
                 raise Failure(f"{owner}: {late[:5]} of {len(late)} are given up ({what}), and there was time")
         elif isinstance(error, BatchRejectedError):
             self._told_rejected(owner, numbers)
