@@ -502,6 +502,11 @@ class World:
                 raise TimeoutError("no answer")
         if mood == "late":
             latency = draw.random() * timeout * 0.95
+        if latency > timeout:
+            if not any(self.is_bad[number] for number in numbers):
+                self.accept(owner, attempt)
+            hub.sleep(timeout)
+            raise TimeoutError("no answer in time")
         hub.sleep(latency)
         if mood == "refuse all" or any(self.is_bad[number] for number in numbers):
             self.is_trouble()
@@ -994,6 +999,7 @@ def patched(world: World) -> Iterator[None]:
         return result
 
     def settle_(self: engine.Engine, done: Done) -> None:
+        hub.process.in_hand.update(numbers_in(done.group.events))
         settle(self, done)
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
