@@ -247,6 +247,8 @@ class Worker:
                         del self._threads[ident]  # before the last look at the queue
                         if not self._background or not len(engine.queue):  # without, the rest is the next flush's
                             return None
+                        if not self._has_room:  # a `__del__` has sent in between, and started another thread
+                            return None
                         self._threads[ident] = None
                         continue
                     self._parked += 1
@@ -333,7 +335,13 @@ class Worker:
             except OutboxError as error:
                 self._last_error = str(error)
                 self._reporter.log("failed", str(error))
-                self._reporter.tell(error, [parsed(event) for event in done.group.events])
+                self._tell(error, [parsed(event) for event in done.group.events])
+
+    def _tell(self, error: DeliveryError, events: Sequence[Event]) -> None:
+        try:
+            self._reporter.tell(error, events)
+        except BaseException as from_there:  # SystemExit from on_error, say: this thread is not its to end
+            self._reporter.log("on_error", f"on_error raised {type(from_there).__name__}")
 
     def _report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:
         what = "event" if len(events) == 1 else f"{len(events)} events"
@@ -366,10 +374,7 @@ class Worker:
         except OutboxError as error:
             self._last_error = str(error)
             self._reporter.log("failed", str(error))
-            try:
-                self._reporter.tell(error, [])
-            except BaseException as raised_there:  # SystemExit from on_error: the lease is not its to end
-                self._reporter.log("on_error", f"on_error raised {type(raised_there).__name__}")
+            self._tell(error, [])
         if len(outbox) and self._engine.idle:
             self._notify()
 
@@ -480,7 +485,7 @@ class Worker:
                 bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
             finally:  # one of somebody's own may raise
                 if self._outbox is not None:
-                    self._outbox.close()
+                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
                 self._reporter.finish()
         return done
 
