@@ -140,6 +140,8 @@ class Crew:
                         del self.threads[ident]  # before the last look at the queue
                         if not self._background or not len(engine.queue):  # without, the rest is the next flush's
                             return None
+                        if not self._has_room:  # a `__del__` has sent in between, and started another thread
+                            return None
                         self.threads[ident] = None
                         continue
                     self._parked += 1

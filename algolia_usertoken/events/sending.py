@@ -69,40 +69,40 @@ class Sending:
 
     def conclude(self, done: Done) -> None:
         """Report, then count: when flush returns, on_error has been told."""
+        if done.error is not None:
+            self.report(done.outcome, final(done), done.group.events)
         try:
-            if done.error is not None:
-                self.report(done.outcome, final(done), done.group.events)
-        except BaseException as error:  # SystemExit from on_error, say: this thread is not its to end
-            self._reporter.log("on_error", f"on_error raised {type(error).__name__}")
-        finally:
-            try:
-                self._engine.settle(done)
-            except OutboxError as error:
-                self.fail(error, done.group.events)
+            self._engine.settle(done)
+        except OutboxError as error:
+            self.fail(error, done.group.events)
 
     def report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:
         """Log that events were rejected or given up, and tell `on_error`."""
         what = "event" if len(events) == 1 else f"{len(events)} events"
         self._reporter.log(outcome, f"{what} {outcome}: {said(error, events)}", len(events))
-        if self._reporter.on_error is not None:
-            self._reporter.tell(error, [parsed(event) for event in events])
+        self._tell(error, events)
 
     def fail(self, error: OutboxError, events: Sequence[bytes] | None = ()) -> None:
         """Log what is wrong with an outbox, and tell `on_error` of the events concerned; None: do not tell it."""
         self.last_error = str(error)
         self._reporter.log("failed", str(error))
         if events is not None:
-            try:
-                self._reporter.tell(error, [parsed(event) for event in events])
-            except BaseException as raised_there:  # SystemExit from on_error: this thread is not its to end
-                self._reporter.log("on_error", f"on_error raised {type(raised_there).__name__}")
+            self._tell(error, events)
 
     def drop(self, error: DeliveryError, events: Sequence[bytes]) -> None:
         """Events were not accepted, as the outbox could not store them."""
         self.last_error = str(error)
         for _ in events:
             self._reporter.drop(str(error))
-        self._reporter.tell(error, [parsed(event) for event in events])
+        self._tell(error, events)
+
+    def _tell(self, error: Exception, events: Sequence[bytes]) -> None:
+        if self._reporter.on_error is None:
+            return
+        try:
+            self._reporter.tell(error, [parsed(event) for event in events])
+        except BaseException as from_there:  # SystemExit from on_error, say: this thread is not its to end
+            self._reporter.log("on_error", f"on_error raised {type(from_there).__name__}")
 
 
 def parsed(event: bytes) -> Event:

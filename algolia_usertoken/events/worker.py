@@ -269,7 +269,7 @@ class Worker:
                 if self._outbox is not None:
                     if self._keeper is not None:
                         self._keeper.end(deadline + GRACE_S - time.monotonic())
-                    self._outbox.close()
+                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
                 self._reporter.finish()
         return done
 
@@ -345,6 +345,5 @@ class Worker:
         """
         group = self._engine.give_up()
         if group.events:
-            # Not in the usual order: on_error may take its time, and who closes or exits has none.
-            self._engine.settle(Done("failed", group, error))
             bounded(lambda: self._sending.report("failed", error, group.events), seconds)
+            self._engine.settle(Done("failed", group, error))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, worker
 
 
 class Fault(NamedTuple):
@@ -69,8 +69,8 @@ FAULTS = (
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
         "self.closed = self.idle = True  # before the last look\n"
-        "        self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
-        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n        self.idle = True",
+        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n            self.idle = True",
     ),
     Fault(
         "a thread that ends takes no last look",
@@ -79,12 +79,28 @@ FAULTS = (
     Fault(
         "`idle` is set after the look at the queue",
         engine.Engine, "next",
-        "self.idle = True  # before the look at the queue\n        waiting = len(self.queue)",
-        "waiting = len(self.queue)\n        self.idle = True",
+        "self.idle = True  # before the look at the queue\n            waiting = len(self.queue)",
+        "waiting = len(self.queue)\n            self.idle = True",
     ),
     Fault(
         "a pool is forgotten while one of its requests is tried again",
         suspects.Pool, "is_empty", "or self.on_their_way", "",
+    ),
+    Fault(
+        "what was given up is sent all the same",
+        engine.Engine, "confirm", "return not group.abandoned  # while it was on its way here", "return True",
+    ),
+    Fault(
+        "with background=False a thread whose flush is over goes on looking",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if not len(engine.queue):",
+    ),
+    Fault(
+        "what is left in the outbox counts as settled",
+        queue.Core, "let_go", "self.taken = min(self.taken, suspect.taken.first)", "pass",
+    ),
+    Fault(
+        "the outbox has a lock of its own",
+        worker.Worker, "_renew_own_locks", "if self._outbox is not None:", "if False:",
     ),
     Fault(
         "a flush does not wait for what is being read from the file",
@@ -100,13 +116,11 @@ def put_in(fault: Fault) -> Iterator[None]:
     is_property = isinstance(original, property)
     function = original.fget if is_property else original
     source = textwrap.dedent(inspect.getsource(function))
-    indented_less = textwrap.dedent
     old, new = fault.old, fault.new
     if inspect.isclass(fault.where):  # the source has lost four spaces of each line
         old, new = (text.replace("\n    ", "\n") for text in (old, new))
     if source.count(old) != 1:
         raise LookupError(f"{fault.function} has changed: adapt the fault {fault.name!r}")
-    del indented_less
     home: dict[str, Any] = sys.modules[function.__module__].__dict__
     made: dict[str, Any] = {}
     code = compile("from __future__ import annotations\n" + source.replace(old, new), f"<{fault.name}>", "exec")

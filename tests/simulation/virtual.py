@@ -16,7 +16,7 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -25,6 +25,12 @@ STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something i
 
 class Failure(AssertionError):
     """The world has seen something that must not be."""
+
+    seen: ClassVar[list[Failure]] = []  # in this world: the sender catches whatever a delivery or on_error raises
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.seen.append(self)
 
 
 class Task:
@@ -98,6 +104,8 @@ class Hub:
             return
         if task.process.dead or self.ended:
             raise GreenletExit
+        if Failure.seen:  # whoever has caught it
+            self._switch(task)
         self.now += 1e-6
         self._cuts += 1
         if self._cuts > CUTS_IN_A_MOMENT:
@@ -179,6 +187,8 @@ class Hub:
                     task.greenlet.switch()
                 finally:
                     self.current = None
+                if Failure.seen:
+                    raise Failure.seen[0]
                 if self.errors:
                     error = self.errors[0]
                     if isinstance(error, Failure):
@@ -209,7 +219,9 @@ class Hub:
         self.ended = True
         for task in self.tasks:
             if task.started and not task.ended:
+                self.current = task
                 task.greenlet.throw(GreenletExit)
+        self.current = None
 
 
 class _Owned:

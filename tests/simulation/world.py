@@ -1,4 +1,4 @@
-"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks; and what must be true in it.
+"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks, and what must be true.
 
 `run(seed)` plays one world, and raises a `Failure` that names the seed. In it the real worker, core and outbox run in
 virtual time (`virtual.py`). Everything that is asserted is known from outside: the world keeps its own books of which
@@ -21,6 +21,7 @@ import shutil
 import sqlite3
 import tempfile
 import types
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -144,7 +145,7 @@ class Process:
         """Become another process too."""
         assert self.worker is not None
         mine = sqlite._holders
-        sqlite._holders = [self.outbox] if self.outbox is not None else []  # type: ignore[assignment]
+        sqlite._holders = weakref.WeakSet([self.outbox] if self.outbox is not None else [])
         try:
             sqlite._before_fork()
             child.worker = copy.copy(self.worker)
@@ -162,8 +163,7 @@ class Process:
         if inherited:  # a thread was in the middle of a call: the child can't use the file
             child.outbox._closed = child.dead = True  # type: ignore[union-attr]
             return
-        made, child.worker_made = child.worker, False
-        child.worker = None
+        made, child.worker = child.worker, None
 
         def start() -> None:
             if child.outbox is not None:
@@ -172,8 +172,6 @@ class Process:
             child.worker = made
 
         self.world.hub.spawn(child, start, "the fork")
-
-    worker_made = True
 
     # What calls come to.
 
@@ -186,10 +184,8 @@ class Process:
             self.putting.update(numbers)
             was_closed, start = self.closed, self.world.hub.now
             try:
-                if together:
-                    taken = self.worker.put_all([text for _, text in group])
-                else:
-                    taken = self.worker.put(group[0][1])
+                texts = [text for _, text in group]
+                taken = self.worker.put_all(texts) if together else self.worker.put(texts[0])
             finally:
                 self.putting.difference_update(numbers)
             self.world.has_put(self, numbers, taken, start, was_closed)
@@ -258,6 +254,7 @@ class Process:
         if self.outbox is None and left and self.on_error_kind != "slow":
             raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
         self.worker.be_late()
+        self.close_at = -math.inf
         if hub.random.random() < 0.3:
             self.put(hub.random.randint(1, 3))
         self.world.ends(self)
@@ -361,6 +358,8 @@ class World:
         self.bad_rate = draw.choice((0.0, 0.0, 0.01, 0.2, 0.9))
         if self.is_healthy:
             self.bad_sites, self.bad_rate = set(), 0.0
+        elif draw.random() < 0.5:
+            self.mood = draw.choice(MOODS)
         self.numbers = itertools.count(1)
         self.processes: list[Process] = []
         self.owner_of: dict[int, Process] = {}
@@ -430,7 +429,9 @@ class World:
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
             late = [number for number in numbers if number not in owner.putting]
-            if late and not owner.closed and now < owner.close_at - 1e-3:
+            # Who delivers in the thread that exits gives up where the next attempt would come too late.
+            in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
+            if late and not owner.closed and in_time:
                 raise Failure(f"{owner}: {late[:5]} of {len(late)} are given up ({what}), and there was time")
         elif isinstance(error, BatchRejectedError):
             self._told_rejected(owner, numbers)
@@ -514,6 +515,11 @@ class World:
                 raise TimeoutError("no answer")
         if mood == "late":
             latency = draw.random() * timeout * 0.95
+        if latency > timeout:
+            if not any(self.is_bad[number] for number in numbers):
+                self.accept(owner, attempt)
+            hub.sleep(timeout)
+            raise TimeoutError("no answer in time")
         hub.sleep(latency)
         if mood == "refuse all" or any(self.is_bad[number] for number in numbers):
             self.is_trouble()
@@ -595,16 +601,16 @@ class World:
     def new_process(self, parent: Process | None = None) -> Process:
         draw = self.draw
         name = f"process {next(self.number_of_processes)}"
-        options = dict(
-            max_queue_size=draw.choice((20, 200, 10_000)),
-            max_queue_bytes=draw.choice((2_000, 1 << 26, 1 << 26)),
-            batch_size=draw.choice((1, 5, 20, 1000)),
-            flush_interval=draw.choice((0.0, 0.05, 1.0, 5.0)),
-            concurrency=draw.choice((1, 1, 2, 3)),
-            max_retry_time=draw.choice((0, 1.0, 60.0, 3600.0, math.inf)),
-            close_timeout=draw.choice((0.1, 1.0, 5.0)),
-            background=draw.random() < 0.8,
-        )
+        options: dict[str, Any] = {
+            "max_queue_size": draw.choice((20, 200, 10_000)),
+            "max_queue_bytes": draw.choice((2_000, 1 << 26, 1 << 26)),
+            "batch_size": draw.choice((1, 5, 20, 1000)),
+            "flush_interval": draw.choice((0.0, 0.05, 1.0, 5.0)),
+            "concurrency": draw.choice((1, 1, 2, 3)),
+            "max_retry_time": draw.choice((0, 1.0, 60.0, 3600.0, math.inf)),
+            "close_timeout": draw.choice((0.1, 1.0, 5.0)),
+            "background": draw.random() < 0.8,
+        }
         if self.is_long:
             options.update(max_retry_time=math.inf, background=True)
         on_error = draw.choice(("quick", "quick", "slow", "raises", "flushes", "puts"))
@@ -684,12 +690,15 @@ class World:
 
     def after_step(self, task: Task) -> None:
         self.check_counts(task.process)
+        self.check_deadlines()
+
+    def check_deadlines(self) -> None:
+        """Events that nothing is wrong with do not wait for nothing."""
         now = self.hub.now
         while self.deadlines and self.deadlines[0][0] < now:
-            limit, start, number, owner = self.deadlines.pop(0)
-            if number not in owner.open or owner.closing or owner.exiting or owner.dead:
-                continue
-            if self.trouble < start - AFTERMATH_S:
+            _, start, number, owner = self.deadlines.pop(0)
+            is_over = number not in owner.open or owner.closing or owner.exiting or owner.dead
+            if not is_over and self.trouble < start - AFTERMATH_S:
                 raise Failure(f"{owner}: event {number} waits for nothing since {start:.3f} (now {now:.3f})")
 
     def check_counts(self, owner: Process) -> None:
@@ -726,7 +735,7 @@ class World:
     # What happens.
 
     def play(self) -> None:
-        hub, draw = self.hub, self.draw
+        draw = self.draw
         for _ in range(draw.choice((1, 1, 2)) if self.path is None else draw.choice((1, 2, 3))):
             self.new_process()
         self.let_run(0.01)
@@ -740,7 +749,6 @@ class World:
         self.calm_down()
         self.close_all()
         self.take_stock()
-        del hub
 
     def let_run(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
         self.hub.run(self.hub.now + seconds, self.after_step, done)
@@ -750,12 +758,7 @@ class World:
         self.deadlines.sort(key=lambda one: one[0])
         for owner in self.processes:
             self.check_counts(owner)
-        now = self.hub.now
-        while self.deadlines and self.deadlines[0][0] < now:
-            _, start, number, owner = self.deadlines.pop(0)
-            if number in owner.open and not (owner.closing or owner.exiting or owner.dead):
-                if self.trouble < start - AFTERMATH_S:
-                    raise Failure(f"{owner}: event {number} waits for nothing since {start:.3f} (now {now:.3f})")
+        self.check_deadlines()
 
     def something_happens(self) -> None:
         draw, hub = self.draw, self.hub
@@ -790,6 +793,7 @@ class World:
         elif luck < 0.89:
             if not owner.exiting and not owner.closing and owner.options["background"]:
                 owner.closing = True  # nobody can make calls any more
+                owner.hurried = hub.now
                 call(owner.worker.orphan, "orphan")  # type: ignore[union-attr]
         elif luck < 0.9:
             self.ends(owner)
@@ -1008,6 +1012,7 @@ def patched(world: World) -> Iterator[None]:
         return result
 
     def settle_(self: engine.Engine, done: Done) -> None:
+        hub.process.in_hand.update(numbers_in(done.group.events))
         settle(self, done)
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
@@ -1065,6 +1070,7 @@ def run(seed: int) -> World:
     template(directory)
     was_enabled = gc.isenabled()
     gc.disable()
+    Failure.seen.clear()
     world = World(seed, directory)
     try:
         with patched(world):
