@@ -8,6 +8,7 @@ as the interpreter exits, whoever flushes delivers.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -225,15 +226,20 @@ class Worker:
             if self._crew.is_empty:  # no thread can be started
                 return self.drain(deadline)
             with self._crew.lock:
-                self._crew.lock.wait_for(
-                    lambda: self._engine.is_settled(target) or self._engine.closed or self._crew.is_empty,
-                    None if deadline == math.inf else max(0.0, deadline - time.monotonic()),
-                )
-                if self._engine.is_settled(target):
+                if self._wait_for(target, deadline):
                     return True
                 if self._engine.closed or time.monotonic() >= deadline:
                     return False
                 self._crew.lock.wait(PAUSE_OF_FLUSH_S)  # somebody else is reporting the rest
+
+    def _wait_for(self, target: int, deadline: float) -> bool:
+        """Wait until all up to `target` is settled, or nobody is there to do it."""
+        with self._crew.lock:
+            self._crew.lock.wait_for(
+                lambda: self._engine.is_settled(target) or self._engine.closed or self._crew.is_empty,
+                None if deadline == math.inf else for_a_lock(deadline - time.monotonic()),
+            )
+            return self._engine.is_settled(target)
 
     def _deliver_until(self, deadline: float) -> None:
         """Have a thread deliver."""
@@ -311,7 +317,17 @@ class Worker:
         return ident in self._crew.threads or (self._reporter.telling and ident == self._inline_owner)
 
     def drain(self, deadline: float) -> bool:
-        """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled."""
+        """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled.
+
+        Where another thread delivers already, this one waits for it: there are no more than there may be.
+        """
+        if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
+            target = self._engine.flush(time.monotonic())
+            self._crew.signal()
+            if target is None or self.asked_by_on_error():  # in which case this is the other thread
+                return True
+            if self._wait_for(target, deadline) or not self._crew.is_empty:
+                return self._engine.is_settled(target)
         if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
             return False
         outer, self._inline_owner = self._inline_owner, threading.get_ident()
