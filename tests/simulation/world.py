@@ -268,6 +268,7 @@ class Process:
             calls = hub.current is not None and hub.current.name.startswith("call")
             raise (ValueError if luck < 0.3 or calls else SystemExit)("on_error")
         elif kind == "flushes" and luck < 0.3:
+            self.hurried = hub.now
             world.enter_telling(hub.current, 1)
             try:
                 self.worker.flush(0.1)
