@@ -15,6 +15,7 @@ from world import Failure, run
 WORLDS = int(os.environ.get("SIMULATED_WORLDS", "2000"))
 CHUNK = 50
 
+
 @pytest.mark.parametrize("first", range(0, WORLDS, CHUNK))
 def test_what_the_sender_promises_is_true_in_worlds(first: int) -> None:
     for seed in range(first, min(first + CHUNK, WORLDS)):
