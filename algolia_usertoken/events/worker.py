@@ -160,6 +160,7 @@ class Worker:
             while len(engine.queue):
                 if not process.drain_late(self):
                     self.abandon(self._exit_error())
+                    return
         elif not self._background:
             engine.idle = False
         else:
