@@ -241,8 +241,6 @@ class Process:
         left = before & self.open.keys()
         if self.outbox is None and left and self.on_error_kind != "slow":
             raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
-        if self.outbox is not None:  # what was on its way as the time ended waits again
-            world.excused |= self.in_hand
         self.worker.be_late()
         self.close_at = -math.inf
         if hub.random.random() < 0.3:
@@ -964,7 +962,7 @@ def patched(world: World) -> Iterator[None]:
     put(worker, "process", SimHooks(world))
     put(suspects, "MOST_POOLS", world.draw.choice((1, 3, 1_000)))
     attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
-    confirm, settle = engine.Engine.confirm, engine.Engine.settle
+    confirm, settle, give_up = engine.Engine.confirm, engine.Engine.settle, engine.Engine.give_up
 
     def attempt_(self: sqlite.Connection, action: Any) -> Any:
         try:
@@ -1008,11 +1006,17 @@ def patched(world: World) -> Iterator[None]:
         settle(self, done)
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
+    def give_up_(self: engine.Engine) -> InFlight:
+        if not self.in_memory:  # what is on its way as the time of an exit ends, waits again
+            world.excused |= hub.process.in_hand
+        return give_up(self)
+
     put(sqlite.Connection, "_attempt", attempt_)
     put(sqlite.Connection, "write", write_)
     put(rows.Rows, "move", move_)
     put(engine.Engine, "confirm", confirm_)
     put(engine.Engine, "settle", settle_)
+    put(engine.Engine, "give_up", give_up_)
     logger = logging.getLogger("algolia_usertoken.events")
     put_out, logger.disabled = logger.disabled, True
     try:
