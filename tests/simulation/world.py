@@ -79,6 +79,7 @@ class Attempt:
     def __init__(self, numbers: list[int], start: float) -> None:
         self.numbers = numbers
         self.start = start
+        self.until = math.inf  # by when there should be an answer
         self.accepted = False
 
 
@@ -416,6 +417,8 @@ class World:
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
+        if "has not answered in time" in what:
+            self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
             late = [number for number in numbers if number not in owner.putting]
@@ -452,6 +455,10 @@ class World:
 
     def starts(self, owner: Process, attempt: Attempt, timeout: float) -> None:
         now = self.hub.now
+        for other in owner.attempts:
+            if now > other.until:  # it is left behind, and what it has is sent once more
+                self.excused.update(other.numbers)
+        attempt.until = now + timeout
         owner.attempts.append(attempt)
         owner.last_start = now
         if not 0 < timeout <= 30:
