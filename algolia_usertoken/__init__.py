@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # typing takes longer to import than all of this; type ch
 if TYPE_CHECKING:
     from typing import Any
 
-    from .clients import TokenAwareClient, TokenAwareClientSync, make_token_aware
+    from .clients import EventOptions, TokenAwareClient, TokenAwareClientSync, make_token_aware
     from .context import current_identity, identity_scope, set_authenticated_user_token, set_user_token
     from .errors import (
         BatchRejectedError,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         UserTokenError,
     )
     from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
+    from .events.hits.reference import HitReference
     from .events.outbox import SQLiteOutbox
-    from .events.references import HitReference
     from .events.reporting import EventStats
     from .events.sender import EventSender
     from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
@@ -41,9 +41,10 @@ _HOME = {
     "BatchRejectedError": "errors",
     "Delivery": "events.delivery",
     "DeliveryError": "errors",
+    "EventOptions": "clients",
     "EventSender": "events.sender",
     "EventStats": "events.reporting",
-    "HitReference": "events.references",
+    "HitReference": "events.hits.reference",
     "Identity": "identity",
     "InsightsDelivery": "events.delivery",
     "InvalidClientIPError": "errors",
@@ -81,6 +82,7 @@ __all__ = [
     "BatchRejectedError",
     "Delivery",
     "DeliveryError",
+    "EventOptions",
     "EventSender",
     "EventStats",
     "HitReference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -15,13 +15,15 @@ from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SecuredApiKeyRestrictions
 from typing_extensions import Self, Unpack
 
-# For annotations that name the Insights clients: the package imports them, which is costly, once those are evaluated.
+# For annotations that name what this module does not need: the package imports it, which is costly, once those are
+# evaluated.
 import algolia_usertoken
 
 from .errors import MissingUserTokenError
 
 # The sender is imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in
 # the middle of that, and would wait for the import for ever.
+from .events.reporting import OnError
 from .events.sender import EventSender
 from .identity import Identity
 from .provider import TokenProvider, one_provider
@@ -37,6 +39,39 @@ from .transporter import (
 Client = TypeVar("Client")
 
 
+# What a sender takes that a client tells its own one, and as what the client itself takes it.
+_FROM_CLIENT = {
+    "app_id": "app_id",
+    "api_key": "api_key",
+    "region": "insights_region",
+    "config": "insights_config",
+    "user_token": "user_token",
+    "token_provider": "token_provider",
+}
+
+
+class EventOptions(TypedDict, total=False):
+    """What a client's `events=` takes as a mapping: options of `EventSender`, with the meaning that they have there.
+
+        TokenAwareClientSync(events={"strict": True, "flush_interval": 0.2})
+
+    Whose the events are and where they go, the client itself says.
+    """
+
+    delivery: algolia_usertoken.Delivery | None
+    outbox: algolia_usertoken.SQLiteOutbox | None
+    max_queue_size: int
+    max_queue_bytes: int
+    batch_size: int
+    flush_interval: float
+    concurrency: int
+    max_retry_time: float
+    close_timeout: float
+    background: bool
+    strict: bool
+    on_error: OnError | None
+
+
 class ClientOptions(TypedDict, total=False):
     """The keywords that the clients take beside those of algoliasearch."""
 
@@ -47,7 +82,8 @@ class ClientOptions(TypedDict, total=False):
     searches_without_user: SearchesWithoutUser
     forward_client_ip: bool
     insights_config: InsightsConfig | None
-    events: EventSender | None
+    insights_region: str | None
+    events: EventSender | EventOptions | None
 
 
 class _TokenAwareClient(Generic[AnyTransporter]):
@@ -73,13 +109,20 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         forward_client_ip: bool = False,
         searches_without_user: SearchesWithoutUser = "count",
         insights_config: InsightsConfig | None = None,
-        events: EventSender | None = None,
+        insights_region: str | None = None,
+        events: EventSender | EventOptions | None = None,
     ) -> None:
-        if events is not None and not isinstance(events, EventSender):
-            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
+        given: EventSender | None = None
+        self._event_options: dict[str, Any] | None = None
+        if isinstance(events, EventSender):
+            given = events
+        elif events is not None:
+            self._event_options = _checked_options(events)
         if insights_config is not None and not isinstance(insights_config, InsightsConfig):
             raise TypeError(f"insights_config must be an InsightsConfig, not {type(insights_config).__name__}")
-        self._provider = one_provider(user_token, token_provider, None if events is None else events.token_provider)
+        if insights_region is not None and insights_config is not None:
+            raise ValueError("give insights_region or insights_config, which has a region of its own")
+        self._provider = one_provider(user_token, token_provider, None if given is None else given.token_provider)
         self._options: dict[str, Any] = {
             "user_token_in": user_token_in,
             "on_missing_user_token": on_missing_user_token,
@@ -87,9 +130,15 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             "searches_without_user": searches_without_user,
         }
         self._insights_config = insights_config
-        self._given_events = events
+        self._insights_region = insights_region
+        self._given_events = given
         super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
         make_token_aware(self, self._provider, **self._options)
+        # Now, where somebody reads what is wrong with them, and not with the first event of a visitor.
+        if insights_region is not None:
+            self._used_insights_config().set_default_hosts()  # type: ignore[no-untyped-call]
+        if self._event_options is not None:
+            self._own_events()
 
     @property
     def token_provider(self) -> TokenProvider:
@@ -162,8 +211,14 @@ class _TokenAwareClient(Generic[AnyTransporter]):
     def _open_again(self) -> None:
         """For a `with` block after `close`: the next event gets a new sender."""
         if self._closed:
+            made = self.__dict__.pop("_made_events", None)
             self._closed = False
-            self.__dict__.pop("_made_events", None)
+            if self._event_options is not None:
+                try:
+                    self._own_events()
+                except BaseException:  # an outbox ends with its sender, say
+                    self._made_events, self._closed = made, True
+                    raise
 
     def _insights(self) -> Any:
         client = (self._parent or self)._own_insights()
@@ -189,12 +244,15 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         if self._insights_config is not None:
             return self._insights_config
         config: InsightsConfig = self._made(
-            "insights_config", lambda: InsightsConfig(self._config.app_id, self._config.api_key)
+            "insights_config",
+            lambda: InsightsConfig(self._config.app_id, self._config.api_key, self._insights_region),
         )
         return config
 
     def _new_events(self) -> EventSender:
-        return EventSender(config=self._used_insights_config(), token_provider=self._provider)
+        return EventSender(
+            config=self._used_insights_config(), token_provider=self._provider, **self._event_options or {}
+        )
 
     def _new_insights(self) -> Any:
         raise NotImplementedError
@@ -244,11 +302,15 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         searches_without_user: What to do about a query that carries neither a token nor an address, and would count as
             made by one user, the server: `"count"` it all the same; keep it out of A/B tests, `"no_ab_test"`; or out of
             analytics too, `"no_analytics"`. What the query itself says about these wins.
-        insights_config: For `insights` and `events`: the region, say. By default, this app's and key's.
-        events: A sender to use instead of one of its own; its provider becomes the client's.
+        insights_config: For `insights` and `events`. By default, this app's and key's.
+        insights_region: Where the region is all that differs from that: `"us"` or `"de"`. Not together with
+            `insights_config`.
+        events: A sender to use instead of one of its own, whose provider becomes the client's; or options for its own
+            sender (`EventOptions`), which then ends with the client.
 
     Raises:
-        ValueError: Two arguments say whose calls these are, or an option is none of those above.
+        ValueError: Two arguments say whose calls these are, or which region it is, or an option is out of its range.
+        TypeError: An argument is of the wrong type, or `events` has an option that there is not.
         InvalidUserTokenError: `user_token` is not what Algolia accepts.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
@@ -380,6 +442,19 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
                     insights.close()
             finally:
                 super().close()
+
+
+def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
+    """A copy of the options for a client's own sender; what is wrong with their values, that sender says."""
+    if not isinstance(options, Mapping):
+        kind = type(options).__name__
+        raise TypeError(f"events must be an EventSender, or its options as a mapping (EventOptions), not {kind}")
+    for name in options:
+        if name in _FROM_CLIENT:
+            raise TypeError(f"events cannot have the option {name!r}: give {_FROM_CLIENT[name]} to the client itself")
+        if name not in EventOptions.__annotations__:
+            raise TypeError(f"events has no option {name!r}; there are {', '.join(EventOptions.__annotations__)}")
+    return dict(options)
 
 
 def make_token_aware(

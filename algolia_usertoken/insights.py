@@ -17,7 +17,10 @@ from algoliasearch.insights.models import InsightsEvents
 from typing_extensions import Self, Unpack
 
 from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
-from .events.model import attributed, batch_copy, unreadable, without_nones
+from .events.given import batch_copy
+from .events.model import attributed
+from .events.rules import unreadable
+from .events.text import without_nones
 from .identity import Identity
 from .provider import TokenProvider, one_provider
 from .sessions import look_after

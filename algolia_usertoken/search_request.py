@@ -70,8 +70,8 @@ class SearchParameters:
 
     @property
     def written(self) -> bool:
-        """Whether each query has a token in its parameters, and a field for it."""
-        return self.writable and self.complete
+        """Whether each query has a token in its parameters, in each place that they stand in, and a field for it."""
+        return self.writable and all(any(_tokens_at(place)) for query in self._queries for place in query)
 
     @property
     def complete(self) -> bool:

@@ -78,9 +78,9 @@ class _IdentifiedOptions(RequestOptions):
         self.data = data
 
     def __getattr__(self, name: str) -> Any:  # for what algoliasearch may add one day
-        if name.startswith("__") or name == "_options":
+        if name.startswith("__"):  # a copy is to be one of ours
             raise AttributeError(name)
-        return getattr(self._options, name)
+        return getattr(object.__getattribute__(self, "_options"), name)
 
 
 class _Call:
@@ -116,7 +116,7 @@ class _Call:
             self.header is None
             and self.client_ip is None
             and not self._has_header(_FORWARDED_FOR)
-            and not _names_user(next((key for name, key in self.options.headers.items() if name.lower() == _KEY), None))
+            and not any(name.lower() == _KEY and _names_user(key) for name, key in self.options.headers.items())
         )
 
     def write_without_user(self, parameters: Mapping[str, bool]) -> None:
@@ -154,7 +154,7 @@ def _names_user(api_key: Any) -> bool:
     if not isinstance(api_key, str):
         return False
     try:
-        restrictions = base64.b64decode(api_key, validate=True)[_DIGITS_OF_SIGNATURE:].decode("utf-8", "replace")
+        restrictions = base64.b64decode(api_key)[_DIGITS_OF_SIGNATURE:].decode("latin-1")  # only ASCII matters
     except ValueError:
         return False  # an ordinary key
     return any(name == PARAMETER for name, _ in parse_qsl(restrictions))
@@ -170,7 +170,7 @@ class _WarningText(str):
     kind: str
 
     def __eq__(self, other: object) -> bool:
-        return self.kind == other.kind if isinstance(other, _WarningText) else str.__eq__(self, other)
+        return self.kind == other.kind if isinstance(other, _WarningText) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.kind)
@@ -202,10 +202,11 @@ class _TokenAware:
         inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
         leave_to_parent_in_a_fork(inside)
         self.token_provider = token_provider
-        self._user_token_in = user_token_in
+        self._in_parameter = user_token_in != "header"
+        self._in_parameter_only = user_token_in == "parameter"
         self._on_missing_user_token = on_missing_user_token
         self._forward_client_ip = forward_client_ip
-        self._header_only = user_token_in == "header" and not forward_client_ip
+        self._header_only = not self._in_parameter and not forward_client_ip
         self._parameters_without_user = _PARAMETERS_WITHOUT_USER[searches_without_user]
         self._prepare_for_loop = what_prepares_for_loops(inside)
         if inside is not transporter:
@@ -240,7 +241,7 @@ class _TokenAware:
 
     def _apply_all(self, call: _Call, *asked: Identity | None) -> RequestOptions:
         """As `apply_identity`, whatever the call names; `asked` is what the provider has answered, if it was asked."""
-        if self._user_token_in != "header" or may_name_user(call.path, call.options):
+        if self._in_parameter or may_name_user(call.path, call.options):
             call.read_parameters()
         self._decide(call, *asked)
         if call.parameters is not None:
@@ -266,16 +267,11 @@ class _TokenAware:
 
     def _follow_parameters(self, call: _Call, parameters: SearchParameters) -> None:
         """Where the parameters name a user, the header does so too: two different tokens never leave in one request."""
-        if (
-            self._user_token_in != "header"
-            and parameters.writable
-            and not parameters.complete
-            and is_user_token(call.token)
-        ):
+        if self._in_parameter and parameters.writable and not parameters.complete and is_user_token(call.token):
             call.data = parameters.write(call.token)
         if parameters.named:
             call.header = parameters.single if is_user_token(parameters.single) else None
-        if self._user_token_in == "parameter" and parameters.written and call.header not in call.present:
+        if self._in_parameter_only and parameters.written and call.header not in call.present:
             call.header = None
 
     # What is called here returns an awaitable or a response, an async or a plain iterator: the caller knows which.
@@ -346,7 +342,7 @@ class _TokenAware:
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = getattr(self._transporter, name)
-        if name in getattr(self._transporter, "__dict__", ()) and not hasattr(_TokenAware, name):
+        if name in getattr(self._transporter, "__dict__", ()):
             setattr(_TokenAware, name, _InsideValue(name))
         return value
 

@@ -22,6 +22,7 @@ import pytest
 import serving
 from ports import free_port
 
+from algolia_usertoken import SQLiteOutbox
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
 
@@ -102,6 +103,15 @@ def run_token(command: str) -> None:
     assert main(shlex.split(command)[1:]) == (1 if "@" in command else 0)
 
 
+def run_outbox(command: str) -> None:
+    with LocalAlgolia() as algolia, tempfile.TemporaryDirectory() as folder:
+        SQLiteOutbox(pathlib.Path(folder, "events.db")).close()
+        arguments = shlex.split(
+            command.replace("events.db", f"{folder}/events.db").replace(":8108", f":{algolia.port}")
+        )
+        assert main(arguments[1:]) == 0
+
+
 def run_serve(command: str) -> None:
     port = free_port()
     answers([sys.executable, "-m", "algolia_usertoken", "serve", "--port", str(port)], port)
@@ -159,6 +169,7 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken check --index products": run_check,
     r"algolia-usertoken check --host 127\.0\.0\.1:8108": run_check_of_local_algolia,
     r"algolia-usertoken token .*": run_token,
+    r"algolia-usertoken outbox (status|drain|check) events\.db( --host .*)?": run_outbox,
     r"algolia-usertoken serve --port 8108": run_serve,
     r"python docs/examples/\w+/app\.py --port 8000": run_example,
     r"(\.venv/bin/)?pip install .*": check_install,

@@ -200,6 +200,16 @@ def test_those_of_the_fixtures_too(fixture: str) -> None:
     assert hints["return"].__args__[0].__name__ in ("AlgoliaRouter", "LocalAlgolia")
 
 
+def test_the_options_of_a_clients_events_are_typed_as_the_senders() -> None:
+    arguments = inspect.signature(algolia_usertoken.EventSender, eval_str=True).parameters
+    own = {name: each.annotation for name, each in arguments.items() if name not in clients._FROM_CLIENT}
+    options = typing.get_type_hints(algolia_usertoken.EventOptions)
+
+    assert set(clients._FROM_CLIENT) <= set(arguments)
+    assert {name: options[name] for name in own} == own
+    assert set(options) - set(own) == set()
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
+from algoliasearch.insights import models
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.insights.models import (
@@ -23,6 +24,7 @@ from algoliasearch.insights.models import (
     ObjectDataAfterSearch,
     Price,
 )
+from taking import taken_events
 
 from algolia_usertoken import (
     Identity,
@@ -478,3 +480,82 @@ def test_decimals_ids_and_models_are_taken(push: Push, algolia: LocalAlgolia) ->
     assert arrived.event["objectIDs"] == ["7", "00000000-0000-0000-0000-000000000005"]
     assert arrived.event["objectData"] == [{"queryID": QUERY_ID, "price": 9.5, "quantity": 2}, {"price": 79.9}]
     assert arrived.event["value"] == 98.9
+
+
+# -- What algoliasearch posts --------------------------------------------------------------------------------------
+
+PAID: dict[str, Any] = {"currency": "EUR", "value": models.Value(16.5)}
+PRICES = [
+    models.ObjectData(price=models.Price(10.5), quantity=1),
+    models.ObjectData(price=models.Price("3"), discount=models.Discount("0.5"), quantity=2),
+]
+OF_A_SEARCH = models.ObjectDataAfterSearch(query_id=QUERY_ID, price=models.Price(1.0), discount=models.Discount(0.0))
+ON_FILTERS: dict[str, Any] = {"object_ids": None, "filters": ["brand:Acme", "discount:10%25", "brand%3AAcme"]}
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("ClickedObjectIDsAfterSearch", {"event_type": "click", "positions": [1, 12], "query_id": QUERY_ID}),
+    ("ClickedObjectIDs", {"event_type": ClickEvent.CLICK, "authenticated_user_token": "login-1"}),
+    ("ClickedFilters", {"event_type": "click", **ON_FILTERS}),
+    ("ViewedObjectIDs", {"event_type": "view"}),
+    ("ViewedFilters", {"event_type": "view", **ON_FILTERS}),
+    ("ConvertedObjectIDs", {"event_type": "conversion"}),
+    ("ConvertedObjectIDsAfterSearch", {"event_type": "conversion", "query_id": QUERY_ID}),
+    ("ConvertedFilters", {"event_type": "conversion", **ON_FILTERS}),
+    (
+        "AddedToCartObjectIDs",
+        {"event_type": "conversion", "event_subtype": "addToCart", "object_data": PRICES, **PAID},
+    ),
+    (
+        "AddedToCartObjectIDsAfterSearch",
+        {
+            "event_type": "conversion",
+            "event_subtype": "addToCart",
+            "query_id": QUERY_ID,
+            "object_data": [OF_A_SEARCH, models.ObjectDataAfterSearch(quantity=2)],
+            **PAID,
+        },
+    ),
+    (
+        "PurchasedObjectIDs",
+        {
+            "event_type": "conversion",
+            "event_subtype": "purchase",
+            "object_data": PRICES,
+            "value": models.Value("16.50"),
+        },
+    ),
+    (
+        "PurchasedObjectIDsAfterSearch",
+        {
+            "event_type": "conversion",
+            "event_subtype": "purchase",
+            "object_data": [OF_A_SEARCH, models.ObjectDataAfterSearch(price=models.Price(2.0))],
+            **PAID,
+        },
+    ),
+    ("Instantsearch", {"event_type": "instantsearch", "index": None, "object_ids": None, "agent_id": "agent-1"}),
+]
+
+
+@pytest.mark.parametrize(("name", "fields"), MODELS, ids=[name for name, _ in MODELS])
+def test_what_algoliasearch_posts_of_its_models_is_taken(
+    algolia: LocalAlgolia, name: str, fields: dict[str, Any]
+) -> None:
+    model_class = getattr(models, name, None)
+    if model_class is None:
+        pytest.skip("this release has no such model")
+    fields = {
+        "event_name": "It happened",
+        "index": "products",
+        "user_token": "user-1",
+        "object_ids": ["1", "2"],
+    } | fields
+    made = model_class(**{field: value for field, value in fields.items() if value is not None})
+    wrapped = EventsItems(made)
+
+    with InsightsClientSync.create_with_config(algolia.insights_config()) as theirs:
+        theirs.push_events(InsightsEvents(events=[wrapped]))
+        theirs.push_events({"events": [made.to_dict()]})
+
+    first, second = taken_events(algolia)
+    assert first == second
+    assert first.keys() >= {"eventName", "eventType", "userToken"}

@@ -309,3 +309,23 @@ def test_a_token_in_the_fallback_is_the_callers(item: dict[str, Any], header: st
 
     assert body["requests"] == requests
     assert headers.get("X-Algolia-UserToken") == header
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"fallbackParameters": {"userToken": "ben"}},
+        {"queryParameters": {"userToken": "ben"}, "fallbackParameters": {}},
+        {"queryParameters": {"userToken": "ben"}, "fallbackParameters": {"filters": "a:b"}},
+    ],
+)
+def test_the_header_stays_where_one_of_recommends_two_searches_has_no_token(item: dict[str, Any]) -> None:
+    with identity_scope("ada"):
+        *_, headers, body = sent(
+            client_of("recommend", False, user_token_in="parameter"),
+            "get_recommendations_with_http_info",
+            {"get_recommendations_params": {"requests": [RECOMMENDATION | item]}},
+        )
+
+    assert body["requests"] == [RECOMMENDATION | item]
+    assert headers["X-Algolia-UserToken"] == "ben"

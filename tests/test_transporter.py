@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import copy
 import gc
@@ -41,6 +42,7 @@ from algolia_usertoken import (
     identity_scope,
 )
 from algolia_usertoken.testing import LocalAlgolia
+from algolia_usertoken.transporter import _TokenAware
 
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
@@ -54,6 +56,22 @@ RECOMMEND = "/1/indexes/*/recommendations"
 RUN = "/1/compositions/home/run"
 RUN_FACET = "/1/compositions/home/facets/brand/query"
 BATCH = "/1/indexes/products/batch"
+
+
+AS_IMPORTED = frozenset(vars(_TokenAware))
+
+
+@pytest.fixture(autouse=True)
+def _class_as_it_was_imported() -> None:
+    """The class of ours learns which attributes transporters have: no test relies on what another has taught it."""
+    for name in vars(_TokenAware).keys() - AS_IMPORTED:
+        delattr(_TokenAware, name)
+
+
+@pytest.fixture
+def _mutmut_is_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run of `nox -s mutants` there are frames of mutmut between the application and the library."""
+    monkeypatch.setattr("algolia_usertoken.transporter._PACKAGES", ("algoliasearch.", "algolia_usertoken.", "mutmut."))
 
 
 class Recorder:
@@ -300,6 +318,21 @@ def test_context_and_view_are_asked_at_each_call() -> None:
         "bound",
         "call",
     ]
+
+
+@pytest.mark.parametrize("who", [None, "u", Identity(), Identity(opted_out=True), Identity(client_ip=IP)])
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+def test_provider_is_asked_once_for_each_request(who: Any, user_token_in: Any) -> None:
+    answers: list[Any] = []
+
+    def resolve() -> Any:
+        answers.append(who)
+        return who
+
+    transporter = TokenAwareTransporterSync(Recorder(), TokenProvider(resolve=resolve), user_token_in=user_token_in)
+    transporter.request(Verb.POST, QUERY, options({}), True)
+
+    assert len(answers) == 1
 
 
 def test_provider_is_not_asked_where_the_call_says_who() -> None:
@@ -581,7 +614,14 @@ def test_address_stands_in_for_the_token_of_a_search() -> None:
 
     assert sent.headers == {"x-algolia-api-key": "key", FORWARDED_FOR: IP}
     assert sent.data == '{"query": "x"}'
-    assert send({}, who=Identity("u", client_ip=IP)).addresses == []
+
+
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize("headers", [{}, {"x-own": "1"}, {HEADER: ""}], ids=["", "own", "empty"])
+def test_no_address_is_sent_beside_a_token(user_token_in: Any, headers: Any) -> None:
+    who = Identity("u", client_ip=IP)
+
+    assert send({}, who=who, user_token_in=user_token_in, headers=headers).addresses == []
 
 
 @pytest.mark.parametrize("path", [QUERY, QUERIES, BROWSE, FACET, RECOMMEND, RUN, RUN_FACET])
@@ -682,6 +722,12 @@ def test_search_for_nobody_known_is_reported(path: str, body: Any) -> None:
     assert sent.unchanged
 
 
+@pytest.mark.parametrize("verb", [Verb.POST, "POST"])
+def test_report_names_verb_and_path_but_nothing_that_was_asked_for(verb: Any) -> None:
+    with pytest.raises(MissingUserTokenError, match=f"^POST {QUERY} has no user token"):
+        send({}, verb=verb, path=f"{QUERY}?query=private", on_missing_user_token="raise")
+
+
 def test_get_search_for_nobody_known_is_reported() -> None:
     with pytest.raises(MissingUserTokenError, match=r"^GET /1/indexes/products has no user token"):
         send(verb=Verb.GET, path="/1/indexes/products", on_missing_user_token="raise")
@@ -728,9 +774,8 @@ def test_multi_query_of_which_only_some_have_a_token_is_reported() -> None:
         send(body, path=QUERIES, on_missing_user_token="raise")
 
 
-async def test_warning_names_the_line_that_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In a run of `nox -s mutants` there are frames of mutmut in between.
-    monkeypatch.setattr("algolia_usertoken.transporter._PACKAGES", ("algoliasearch.", "algolia_usertoken.", "mutmut."))
+@pytest.mark.usefixtures("_mutmut_is_no_caller")
+async def test_warning_names_the_line_that_searches() -> None:
     config = SearchConfig("A", "k")
     sync_client = TokenAwareClientSync.create_with_config(
         config, EchoTransporterSync(config), on_missing_user_token="warn"
@@ -764,8 +809,7 @@ def test_warning_can_be_made_an_error_and_ignored() -> None:
 def searches_of_many_indices(count: int) -> dict[Any, Any]:
     """What Python remembers after searches of that many indices, in three lines, of which two are of one kind."""
     client = TokenAwareClientSync(transporter=EchoTransporterSync(ECHOED), config=ECHOED, on_missing_user_token="warn")
-    remembered: dict[Any, Any] = {}
-    lines = {"client": client, "count": count, "__name__": "an.application", "__warningregistry__": remembered}
+    lines: dict[str, Any] = {"client": client, "count": count, "__name__": "an.application"}
     exec(
         """for number in range(count):
             client.search_single_index_with_http_info(f"tenant-{number}")
@@ -773,12 +817,13 @@ def searches_of_many_indices(count: int) -> dict[Any, Any]:
             client.search_for_facet_values_with_http_info(f"tenant-{number}", f"facet-{number}")""",
         lines,
     )
-    return {key: value for key, value in remembered.items() if key != "version"}
+    return {key: value for key, value in lines["__warningregistry__"].items() if key != "version"}
 
 
 ECHOED = SearchConfig("A", "k")
 
 
+@pytest.mark.usefixtures("_mutmut_is_no_caller")
 @pytest.mark.parametrize("action", ["default", "module", "once", "always"])
 def test_warnings_do_not_pile_up_with_the_number_of_indices(action: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
@@ -799,6 +844,7 @@ def test_warnings_do_not_pile_up_with_the_number_of_indices(action: Any) -> None
         assert len(set(texts)) == 600
 
 
+@pytest.mark.usefixtures("_mutmut_is_no_caller")
 def test_a_warning_can_be_filtered_by_its_text_compared_and_pickled() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -811,6 +857,20 @@ def test_a_warning_can_be_filtered_by_its_text_compared_and_pickled() -> None:
     text = first.args[0]
     assert text == str(first)
     assert text != str(other)
+
+
+@pytest.mark.usefixtures("_mutmut_is_no_caller")
+def test_each_kind_of_search_in_one_line_is_reported_once() -> None:
+    client = TokenAwareClientSync(transporter=EchoTransporterSync(ECHOED), config=ECHOED, on_missing_user_token="warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for index in ("a", "b"):
+            client.search_single_index_with_http_info(index), client.search_for_facet_values_with_http_info(index, "f")
+
+    assert [str(warning.message).split()[1] for warning in caught] == [
+        "/1/indexes/a/query",
+        "/1/indexes/a/facets/f/query",
+    ]
 
 
 # -- Streams -------------------------------------------------------------------------------------------------------
@@ -839,7 +899,10 @@ async def test_whose_async_call_it_is_is_decided_when_it_is_made() -> None:
         assert [event async for event in stream] == ["event"]
         assert await pending == "answer"
 
-    assert [(call[2].headers[HEADER], call[3]) for call in recorder.calls] == [("made", False)] * 2
+    assert [(*what, sent.headers[HEADER], reading) for *what, sent, reading in recorder.calls] == [
+        (Verb.POST, "/1/agents/a/completions", "made", False),
+        (Verb.POST, QUERY, "made", False),
+    ]
 
 
 @pytest.mark.parametrize("asks", [asyncio.iscoroutinefunction, inspect.iscoroutinefunction])
@@ -874,6 +937,33 @@ async def test_streams_of_algoliasearch_itself() -> None:
         assert json.loads(event.data)["headers"][HEADER] == "u"
 
 
+# -- A secured key -------------------------------------------------------------------------------------------------
+
+SIGNATURE = b"0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("key", "is_somebodys"),
+    [
+        (base64.b64encode(SIGNATURE + b"userToken=u").decode(), True),
+        (base64.b64encode(SIGNATURE + b"filters=a%3Ab&userToken=u&validUntil=1").decode(), True),
+        (base64.b64encode(SIGNATURE + b"filters=caf\xe9&userToken=u").decode(), True),
+        (base64.b64encode(SIGNATURE + b"filters=userToken%3Du").decode(), False),
+        (base64.b64encode(b"userToken=u").decode(), False),
+        ("0123456789abcdef" * 2, False),
+        ("0123456789abcdef" * 8, False),
+        ("no base 64", False),
+        ("cl\xe9", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_search_is_somebodys_with_a_key_that_is_bound_to_a_user_token(key: Any, is_somebodys: bool) -> None:
+    sent = send({}, headers={"X-Algolia-API-Key": key}, config_headers={}, searches_without_user="no_analytics")
+
+    assert sent.unchanged == is_somebodys
+
+
 # -- What is sent on -----------------------------------------------------------------------------------------------
 
 
@@ -888,8 +978,9 @@ def test_options_handed_on_are_the_givens_but_for_headers_and_data() -> None:
     assert after.headers is not before.headers
     assert (after._config, after.data) == (before._config, before.data)
     assert after.added_next_year == "kept"  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="not_there"):
-        after.not_there  # type: ignore[attr-defined]  # noqa: B018
+    for name in ("not_there", "__not_there__"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(after, name)
     assert recorder.calls[0][3] is False
 
 
@@ -938,6 +1029,11 @@ def test_twice_does_not_pile_up_and_the_outer_one_decides() -> None:
     assert vars(twice)["_transporter"] is vars(thrice)["_transporter"] is recorder
 
 
+@pytest.mark.parametrize("transporter_class", [TokenAwareTransporter, TokenAwareTransporterSync])
+def test_what_the_class_lists_can_be_read_from_the_class(transporter_class: type) -> None:
+    assert [name for name in dir(transporter_class) if not hasattr(transporter_class, name)] == []
+
+
 def test_what_a_custom_transporter_has_besides_can_be_reached() -> None:
     recorder = Recorder(config="its config")
     transporter = TokenAwareTransporterSync(recorder, TokenProvider())
@@ -946,6 +1042,16 @@ def test_what_a_custom_transporter_has_besides_can_be_reached() -> None:
     assert transporter.config == "its config"
     with pytest.raises(AttributeError, match="not_there"):
         transporter.not_there  # noqa: B018
+
+
+def test_a_transporter_with_slots_will_do_too() -> None:
+    class Slotted:
+        __slots__ = ("config", "region")
+
+    transporter = TokenAwareTransporterSync(Slotted(), TokenProvider())  # type: ignore[arg-type]
+    transporter.region = "eu"  # type: ignore[attr-defined]
+
+    assert vars(transporter)["_transporter"].region == transporter.region == "eu"
 
 
 async def test_close_closes_what_is_inside() -> None:
@@ -959,15 +1065,25 @@ async def test_close_closes_what_is_inside() -> None:
 # -- What is set on it, patched and deleted ------------------------------------------------------------------------
 
 
+class WithPing(TransporterSync):
+    def ping(self) -> str:
+        return "pong"
+
+
+class AsyncWithPing(Transporter):
+    def ping(self) -> str:
+        return "pong"
+
+
 @pytest.fixture(params=["async", "sync"])
 def transporter(request: pytest.FixtureRequest) -> Any:
-    """Ours, around one of algoliasearch's that has an attribute of its own."""
+    """Ours, around one of algoliasearch's kind that has an attribute and a method of its own."""
     config = BaseConfig("APP", "key")
     transporter: Any
     if request.param == "async":
-        transporter = TokenAwareTransporter(Transporter(config), TokenProvider())
+        transporter = TokenAwareTransporter(AsyncWithPing(config), TokenProvider())
     else:
-        transporter = TokenAwareTransporterSync(TransporterSync(config), TokenProvider())
+        transporter = TokenAwareTransporterSync(WithPing(config), TokenProvider())
     vars(transporter)["_transporter"].of_my_own = 1
     return transporter
 
@@ -998,16 +1114,19 @@ def test_an_attribute_set_patched_or_deleted_is_that_of_the_transporter_inside(t
         delattr(transporter, name)
 
 
-@pytest.mark.parametrize("name", ["get_proxy", "build_url", "prepare"])
+@pytest.mark.parametrize("name", ["get_proxy", "build_url", "prepare", "ping"])
 def test_a_method_that_is_patched_is_that_of_the_transporter_inside(transporter: Any, name: str) -> None:
     inside = vars(transporter)["_transporter"]
     method = getattr(inside, name)
+    before = vars(inside).copy()
     assert getattr(transporter, name) == method
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transporter, name, mock.sentinel.mine)
         assert getattr(inside, name) is getattr(transporter, name) is mock.sentinel.mine
     assert getattr(inside, name) == getattr(transporter, name) == method
+    if pytest.version_tuple >= (9, 2):  # older ones leave the method in the instance
+        assert vars(inside) == before
     with mock.patch.object(transporter, name) as mine:
         assert getattr(inside, name) is getattr(transporter, name) is mine
     assert getattr(inside, name) == getattr(transporter, name) == method
@@ -1061,6 +1180,18 @@ async def test_a_mock_of_an_async_request_is_async_and_of_a_sync_one_sync() -> N
         assert isinstance(close, mock.AsyncMock)
         await client.close()
         close.assert_awaited_once()
+
+
+@pytest.mark.parametrize("name", ["request", "request_stream"])
+def test_a_mock_answers_a_view_and_gets_what_the_view_would_send(name: str) -> None:
+    transporter = TokenAwareTransporterSync(Recorder(), TokenProvider())
+    with mock.patch.object(transporter, name) as mine:
+        view = TokenAwareTransporterSync(transporter, TokenProvider("u"), user_token_in="both")
+        assert getattr(view, name)(Verb.POST, QUERY, options({}), False) is mine.return_value
+
+    sent = mine.call_args.kwargs.pop("request_options")
+    assert mine.call_args.kwargs == {"verb": Verb.POST, "path": QUERY, "use_read_transporter": False}
+    assert (sent.headers[HEADER], sent.data) == ("u", '{"userToken": "u"}')
 
 
 async def test_a_view_made_after_a_mock_is_undone_calls_as_itself() -> None:
@@ -1233,6 +1364,26 @@ def test_transporter_can_be_copied_and_pickled(again: Any) -> None:
     assert transporter.calls[0][2].headers[HEADER] == "u"
 
 
+class CopiesItself:
+    """Decides itself what a copy of it is."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+def test_a_copy_is_ours_also_around_what_copies_itself() -> None:
+    class Transporter(CopiesItself, Recorder): ...
+
+    class Options(CopiesItself, RequestOptions): ...
+
+    recorder = Transporter()
+    transporter = copy.deepcopy(TokenAwareTransporterSync(recorder, TokenProvider("u")))
+    transporter.request(Verb.POST, QUERY, Options(BaseConfig("APP", "key"), headers={}), True)
+
+    assert type(transporter) is TokenAwareTransporterSync
+    assert copy.deepcopy(recorder.calls[0][2]).headers == {HEADER: "u"}
+
+
 def test_half_made_transporter_has_no_attributes() -> None:
     empty = TokenAwareTransporterSync.__new__(TokenAwareTransporterSync)
     with pytest.raises(AttributeError, match=r"^'TokenAwareTransporterSync' object has no attribute 'calls'$"):
@@ -1267,6 +1418,7 @@ def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
             ValueError,
             "user_token_in must be one of 'header', 'parameter', 'both', not NoneType",
         ),
+        ({"user_token_in": 7}, ValueError, "user_token_in must be one of 'header', 'parameter', 'both', not int"),
         (
             {"on_missing_user_token": "fail"},
             ValueError,
@@ -1285,7 +1437,7 @@ def test_wrong_arguments_are_named(
 
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_forward_client_ip_is_a_bool(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"^forward_client_ip must be a bool, not "):
+    with pytest.raises(TypeError, match=f"^forward_client_ip must be a bool, not {type(value).__name__}$"):
         TokenAwareTransporterSync(TransporterSync(BaseConfig("A", "k")), TokenProvider(), forward_client_ip=value)
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import check, demo, serve, token
+from . import check, demo, outbox, serve, token
 from .common import EXIT_CODES, refuse
 
 _DESCRIPTION = """\
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, check, token):
+    for command in (demo, serve, check, outbox, token):
         command.add(commands)
     return parser
 

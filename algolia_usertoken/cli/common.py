@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 import textwrap
 from typing import Any
+from urllib.parse import urlsplit
 
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    a mismatch (demo), a fault (check) or an invalid token was found
+  1    a mismatch (demo), a fault (check) or an invalid token was found, or not
+       everything was delivered (outbox drain)
   2    wrong usage, or input that cannot be used
   130  interrupted (Ctrl-C)
 """
+
+
+WIDTH = 80
+REGIONS = ("us", "de")
+APPLICATION = """\
+environment:
+  ALGOLIA_APP_ID      the application, where --app-id is not given
+  ALGOLIA_API_KEY     the key, where --api-key is not given; better there than
+                      on a command line, which all users of the machine see
+"""
+_LOCAL = {"app_id": "LOCALALGOLIA", "api_key": "local-api-key", "index": "products"}  # what `serve` serves
+_VARIABLES = {"app_id": "ALGOLIA_APP_ID", "api_key": "ALGOLIA_API_KEY", "index": "ALGOLIA_INDEX_NAME"}
 
 
 def add_command(commands: Any, name: str, *, help: str, description: str, more: str = "") -> argparse.ArgumentParser:
@@ -32,3 +48,63 @@ def refuse(error: Exception | str) -> int:
     """Say why, in one line, and return the exit code."""
     print(f"algolia-usertoken: {error}", file=sys.stderr)
     return 2
+
+
+def host(text: str) -> tuple[str, str, int | None]:
+    """The scheme, name and port of a stand-in."""
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        if url.scheme in ("http", "https") and url.hostname and url.path in ("", "/") and url.username is None:
+            name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+            return url.scheme, name, url.port
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError("must be as 127.0.0.1:8108 or http://127.0.0.1:8108")
+
+
+def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | None]:
+    """What `names` are of the application that is meant, and its region: of the options, or of the environment.
+
+    Raises:
+        ValueError: Something is missing, or can't be what it should.
+    """
+    given: dict[str, str | None] = {}
+    for name in names:
+        option, variable = f"--{name.replace('_', '-')}", _VARIABLES[name]
+        value = getattr(arguments, name) or (_LOCAL[name] if arguments.host is not None else os.environ.get(variable))
+        if not value:
+            raise ValueError(f"give {option}, or set {variable}")
+        if name != "index" and not (value.isascii() and value.isprintable() and " " not in value):
+            raise ValueError(f"{option} has characters that none has")
+        if name == "app_id" and not re.fullmatch(r"[\w-]+", value):  # hosts are named after it
+            raise ValueError("--app-id has characters that none has")
+        if name == "app_id" and re.fullmatch("[0-9a-f]{32}", value):
+            raise ValueError("--app-id looks like a key")
+        if name == "index" and value.encode("utf-8", "replace").decode() != value:
+            raise ValueError(f"--index is not text: {value!a}")
+        if name == "index" and value in (".", ".."):  # in a URL they are none
+            raise ValueError(f"--index is no name: {value!a}")
+        given[name] = value
+    region = arguments.region or (None if arguments.host is not None else os.environ.get("ALGOLIA_REGION") or None)
+    if region not in (None, *REGIONS):
+        raise ValueError("ALGOLIA_REGION must be us or de")
+    given["region"] = region
+    return given
+
+
+def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) -> str:
+    """What a step of a check found, in lines that fit a terminal; coloured where there is one."""
+    indent = " " * 22
+    lines = textwrap.wrap(said, WIDTH, initial_indent=f"{state:8}  {step:10}  ", subsequent_indent=indent)
+    lines += textwrap.wrap(remedy, WIDTH, initial_indent=f"{indent}→ ", subsequent_indent=f"{indent}  ")
+    text = "\n".join(printable(line) for line in lines)
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        return f"\033[{colour}m{state}\033[0m{text[len(state) :]}"
+    return text
+
+
+def printable(text: str) -> str:
+    """What the output cannot encode, and what would steer the terminal, escaped."""
+    text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

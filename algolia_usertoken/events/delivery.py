@@ -23,7 +23,7 @@ from algoliasearch.insights.config import InsightsConfig
 
 from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of
 from .connections import Deadline, Session
-from .model import Event
+from .rules import Event
 
 MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller

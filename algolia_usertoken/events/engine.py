@@ -1,7 +1,7 @@
-"""What every driver of the core shares: the queue of events, its door, the core, one lock. No thread, no clock.
+"""What every driver of the core shares: the queue of events, its door, and the core under one lock.
 
-`put` takes no lock, so that it may run in a `__del__`, in the middle of anything, this module included. Three rules
-keep an event from waiting for nothing:
+There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, in the middle of
+anything, this module included. Three rules keep an event from waiting for nothing:
 
 1. `idle` is set before every look at the queue: who appends after the look, notifies.
 2. `close` sets `closed` and `idle` before its last look: who appends after it, sees to the event itself.
@@ -267,7 +267,7 @@ class Engine:
             self.lock.notify_all()
 
     def give_up(self) -> InFlight:
-        """Take out all that is not settled nor being reported; in an outbox it waits for the next start."""
+        """Take out all that is not settled, but for what is being reported; an outbox keeps it."""
         with self.lock:
             since = self._waits_since()
             rest = self.queue.take(len(self.queue)) if self.in_memory else ()

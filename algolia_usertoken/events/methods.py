@@ -1,16 +1,16 @@
-"""The twelve events by name, as methods; what becomes of an event is the sender's."""
+"""The twelve events by name, as methods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from ..identity import Identity
-from .model import Amount, Event, ObjectData, ObjectID
+from .door import Door
+from .model import Amount, ObjectData, ObjectID
 
 
-class EventMethods:
+class EventMethods(Door):
     """The methods that the v3 client had (`insights_client.user(token).…`), and the four it never had.
 
     Each returns True where the event was accepted, and False where it was refused at the door (invalid, nobody's, of a
@@ -27,15 +27,6 @@ class EventMethods:
     The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
-    def _send_new(
-        self,
-        event: Event,
-        identity: Identity | str | None,
-        timestamp: datetime | int | None,
-        after_search: bool = False,
-    ) -> bool:
-        raise NotImplementedError
-
     def clicked_object_ids_after_search(
         self,
         event_name: str,
@@ -48,15 +39,17 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on search results. `positions` are absolute, from 1: position on the page + page × hitsPerPage."""
-        event: Event = {
-            "eventType": "click",
-            "eventName": event_name,
-            "index": index_name,
-            "objectIDs": object_ids,
-            "positions": positions,
-            "queryID": query_id,
-        }
-        return self._send_new(event, identity, timestamp, after_search=True)
+        return self._send_new(
+            "click",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            positions=positions,
+            query_id=query_id,
+            after_search=True,
+        )
 
     def clicked_object_ids(
         self,
@@ -68,13 +61,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on objects that no search led to."""
-        event: Event = {
-            "eventType": "click",
-            "eventName": event_name,
-            "index": index_name,
-            "objectIDs": object_ids,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("click", event_name, index_name, object_ids, identity, timestamp)
 
     def viewed_object_ids(
         self,
@@ -86,13 +73,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Objects were seen."""
-        event: Event = {
-            "eventType": "view",
-            "eventName": event_name,
-            "index": index_name,
-            "objectIDs": object_ids,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("view", event_name, index_name, object_ids, identity, timestamp)
 
     def converted_object_ids(
         self,
@@ -104,13 +85,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion on objects that no search led to."""
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "objectIDs": object_ids,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("conversion", event_name, index_name, object_ids, identity, timestamp)
 
     def clicked_filters(
         self,
@@ -122,13 +97,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A click on filters, each `facet:value`, its parts URL-encoded, or all of it: `brand%3AAcme`."""
-        event: Event = {
-            "eventType": "click",
-            "eventName": event_name,
-            "index": index_name,
-            "filters": filters,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("click", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def viewed_filters(
         self,
@@ -140,13 +109,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Filters were seen; see `clicked_filters`."""
-        event: Event = {
-            "eventType": "view",
-            "eventName": event_name,
-            "index": index_name,
-            "filters": filters,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("view", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def converted_filters(
         self,
@@ -158,13 +121,7 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion under filters; see `clicked_filters`."""
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "filters": filters,
-        }
-        return self._send_new(event, identity, timestamp)
+        return self._send_new("conversion", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def converted_object_ids_after_search(
         self,
@@ -177,14 +134,16 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """A conversion on search results."""
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "objectIDs": object_ids,
-            "queryID": query_id,
-        }
-        return self._send_new(event, identity, timestamp, after_search=True)
+        return self._send_new(
+            "conversion",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            query_id=query_id,
+            after_search=True,
+        )
 
     def added_to_cart_object_ids(
         self,
@@ -205,15 +164,18 @@ class EventMethods:
         a price and a quantity, the `value` of each event is the sum of its own, and the first also has what `value` has
         beyond them all, as for shipping; else the first has all of it.
         """
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "eventSubtype": "addToCart",
-            "objectIDs": object_ids,
-        }
-        _add(event, objectData=object_data, value=value, currency=currency)
-        return self._send_new(event, identity, timestamp)
+        return self._send_new(
+            "conversion",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            subtype="addToCart",
+            object_data=object_data,
+            value=value,
+            currency=currency,
+        )
 
     def added_to_cart_object_ids_after_search(
         self,
@@ -229,16 +191,20 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Search results were put into the cart; see `added_to_cart_object_ids`."""
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "eventSubtype": "addToCart",
-            "objectIDs": object_ids,
-            "queryID": query_id,
-        }
-        _add(event, objectData=object_data, value=value, currency=currency)
-        return self._send_new(event, identity, timestamp, after_search=True)
+        return self._send_new(
+            "conversion",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            subtype="addToCart",
+            query_id=query_id,
+            object_data=object_data,
+            value=value,
+            currency=currency,
+            after_search=True,
+        )
 
     def purchased_object_ids(
         self,
@@ -253,15 +219,18 @@ class EventMethods:
         timestamp: datetime | int | None = None,
     ) -> bool:
         """Objects that no search led to were bought; see `added_to_cart_object_ids`."""
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "eventSubtype": "purchase",
-            "objectIDs": object_ids,
-        }
-        _add(event, objectData=object_data, value=value, currency=currency)
-        return self._send_new(event, identity, timestamp)
+        return self._send_new(
+            "conversion",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            subtype="purchase",
+            object_data=object_data,
+            value=value,
+            currency=currency,
+        )
 
     def purchased_object_ids_after_search(
         self,
@@ -280,17 +249,16 @@ class EventMethods:
         `object_data` has one item per object, with the `queryID` of the search that led to it, where one did: to one
         object at least, else see `purchased_object_ids`. Only those with a `queryID` count as revenue of a search.
         """
-        event: Event = {
-            "eventType": "conversion",
-            "eventName": event_name,
-            "index": index_name,
-            "eventSubtype": "purchase",
-            "objectIDs": object_ids,
-            "objectData": object_data,
-        }
-        _add(event, value=value, currency=currency)
-        return self._send_new(event, identity, timestamp, after_search=True)
-
-
-def _add(event: Event, **fields: Any) -> None:
-    event.update({name: value for name, value in fields.items() if value is not None})
+        return self._send_new(
+            "conversion",
+            event_name,
+            index_name,
+            object_ids,
+            identity,
+            timestamp,
+            subtype="purchase",
+            object_data=object_data,
+            value=value,
+            currency=currency,
+            after_search=True,
+        )

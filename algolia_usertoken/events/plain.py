@@ -82,6 +82,13 @@ def mapping(value: Any) -> Any:
     return value
 
 
+def may_be_list(value: Any) -> bool:
+    """Whether a value can be gone through, but is no text, in whatever form, and no mapping."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
+        return False
+    return isinstance(value, Iterable) and not isinstance(value, _class("django.utils.functional", "Promise"))
+
+
 def items(value: Iterable[Any]) -> list[Any] | None:
     """A list of its own, or None: more than a million, which may have no end."""
     if type(value) is list or type(value) is tuple:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Protocol
+
+logger = logging.getLogger("algolia_usertoken.events")
 
 
 class Deliverer(Protocol):
@@ -108,6 +111,21 @@ def _deliver_all(workers: Iterable[Deliverer], wait: Callable[[Deliverer, float]
         wait(worker, max(0.0, start + worker.close_timeout - time.monotonic()))
 
 
+def deliver_all() -> None:
+    """Deliver what the senders of this process have queued, all at once, within the `close_timeout` of each.
+
+    They take further events. What there was no time for stays queued, which is logged.
+    """
+
+    def flush(worker: Deliverer, timeout: float) -> None:
+        if not worker.flush(timeout):
+            logger.warning(
+                "some events are not delivered yet, after the %g seconds of close_timeout", worker.close_timeout
+            )
+
+    _deliver_all(_workers, flush)
+
+
 def drain_late(worker: Deliverer) -> bool:
     """Deliver what is sent after the hook at exit; False where there is no time for it.
 
@@ -119,11 +137,6 @@ def drain_late(worker: Deliverer) -> bool:
         return worker.drain(start + max(0.0, worker.close_timeout - _exit_took))
     finally:
         _exit_took += time.monotonic() - start
-
-
-def deliver_all() -> None:
-    """Deliver what all senders of this process have queued, at once, each within its `close_timeout`."""
-    _deliver_all(_workers, lambda worker, timeout: worker.flush(timeout))
 
 
 def workers() -> list[Deliverer]:

@@ -279,7 +279,7 @@ class Core:
         return InFlight([suspect.event for suspect in suspects], suspects=suspects)
 
     def let_go(self, group: InFlight) -> None:
-        """The events of a group that was given up are not settled, but no longer the core's: they wait elsewhere."""
+        """The events of a group that was given up are not settled: they are back in the queue."""
         for suspect in group.suspects:
             self.taken = min(self.taken, suspect.taken.first)  # no flush that waits for them is done by that
             self._settle_events(suspect.taken, 1)

@@ -21,7 +21,8 @@ from ..errors import OutboxError
 from . import sqlite
 from .sqlite import Connection
 
-STEP = 1_000  # rows that one statement moves or removes, which takes some milliseconds
+STEP = 500  # rows that one statement moves or removes, which takes some milliseconds
+REST = 0.003  # seconds between two such statements, so that those who wait to add an event find a gap
 MOST_NUMBERS = 1 << 20  # between the first and the last of what is moved at once
 LOG_PATIENCE = 5.0  # seconds that somebody may read the same state of the file before that is said
 # Rows that are added at once: how many parameters a statement may have.
@@ -153,6 +154,8 @@ class Rows:
             some = numbers[:STEP]
             left += self._piecemeal(lambda some: self._delete(owner, some, deadline), some)
             del numbers[: len(some)]
+            if numbers:
+                time.sleep(REST)
         return left
 
     def set_aside(self, owner: int | None, numbers: list[int]) -> None:
@@ -185,10 +188,15 @@ class Rows:
             for number in self._numbers(owner) if owner not in alive else ():
                 if numbers and (len(numbers) == STEP or number >= numbers[0] + MOST_NUMBERS):
                     yield owner, numbers
+                    time.sleep(REST)
                     numbers = []
                 numbers.append(number)
             if numbers:
                 yield owner, numbers
+
+    def counted(self) -> list[tuple[int, int]]:
+        """Who has events, and how many of them can be found, around what is damaged."""
+        return [(owner, count) for owner in self._owners() if (count := sum(1 for _ in self._numbers(owner)))]
 
     def move(
         self, dead: int, numbers: list[int], owner: int | None, first: int, now: float, moved: list[int]
@@ -303,7 +311,10 @@ class Rows:
     # The file, and the log beside it.
 
     def cut_log(self, above: int) -> str | None:
-        """Move what the log has into the file, and cut it, where it has more bytes than `above`.
+        """Move what the log has into the file, where it has more bytes than `above`, so that it begins anew.
+
+        Where the file has no events, it is cut at once; to do so may take a while, in which nobody can write. Else who
+        writes next cuts it to `LOG_LIMIT`.
 
         Returns:
             What keeps it from being cut, where that has not moved for a while.
@@ -313,7 +324,7 @@ class Rows:
             if os.stat(log).st_size > above:
                 # At first without keeping others from writing.
                 ((_, pages, moved),) = self.keeper.read("PRAGMA wal_checkpoint(PASSIVE)")
-                if pages == moved:
+                if pages == moved and self.keeper.read("SELECT 0 FROM total WHERE events = 0"):
                     self.keeper.read("PRAGMA wal_checkpoint(TRUNCATE)")
                 size, now = os.stat(log).st_size, time.monotonic()
                 if pages > moved and size > sqlite.LOG_LIMIT:

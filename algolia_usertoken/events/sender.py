@@ -5,33 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from os import environ
 from typing import Any
 
 from algoliasearch.insights.config import InsightsConfig
 from typing_extensions import Self
 
-from ..errors import InvalidEventError, MissingUserTokenError, UserTokenError, raised
-from ..identity import Identity, as_identity
+from ..identity import Identity
 from ..provider import TokenProvider, one_provider
 from . import process
 from .delivery import Delivery, InsightsDelivery
+from .hits.methods import ReferenceMethods
 from .methods import EventMethods
-from .model import (
-    Event,
-    ObjectData,
-    attribute,
-    check_after_search,
-    event_time,
-    own_copy,
-    share,
-    split,
-    unreadable,
-)
-from .reference_methods import ReferenceMethods, come_late, events_after
-from .references import HitReference
 from .reporting import EventStats, OnError, Reporter
 from .worker import Worker
 
@@ -146,139 +132,6 @@ class EventSender(EventMethods, ReferenceMethods):
         view.token_provider = token_provider
         view._parent = self
         return view
-
-    def send(
-        self,
-        event: Mapping[str, Any],
-        *,
-        identity: Identity | str | None = None,
-        timestamp: datetime | int | None = None,
-    ) -> bool:
-        """Queue an Insights event, given as the API takes it (camelCase keys); what is None is left out.
-
-        Fields that such an event does not have pass, whatever they hold, as Algolia takes them. A name in snake case is
-        refused; one whose letters are in another case (`objectIds`) is put right.
-
-        Args:
-            event: The event; it is not changed. Its own `userToken` and `timestamp` win.
-            identity: Whose event it is; by default the provider's answer, now.
-            timestamp: When it happened: an aware `datetime` or an int of milliseconds since the epoch; by default now.
-
-        Returns:
-            True: accepted. False: refused at the door (invalid, nobody's, of a visitor who opted out), or dropped, the
-            queue being full or closed.
-
-        Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
-        """
-        failure: UserTokenError | None = None
-        try:
-            own = own_copy(event)
-            # An event with a user token of its own takes nothing from here, and asks nobody.
-            asks = identity is None and own.get("userToken") is None
-            who = self._provided() if asks else as_identity(identity)
-            now = event_time(timestamp)
-            attributed_event = attribute(own, who, now)
-        except UserTokenError as error:
-            failure = error
-        except Exception as error:  # of what was given: events never break a page
-            failure = unreadable(error)
-        if failure is not None:
-            return self._refuse(failure, event)
-        return attributed_event is not None and self._put(attributed_event)
-
-    def _send_new(
-        self,
-        event: Event,
-        identity: Identity | str | None,
-        timestamp: datetime | int | None,
-        after_search: bool = False,
-    ) -> bool:
-        failure: UserTokenError | None = None
-        parts: list[Event | None] | None = None
-        try:
-            if after_search and event.get("queryID") is None:
-                check_after_search(event)
-            who = self._provided() if identity is None else as_identity(identity)
-            now = event_time(timestamp)
-            unattributed = split(event)
-            if len(unattributed) == 1:
-                attributed_event = attribute(event, who, now)
-            else:
-                parts = [attribute(part, who, now) for part in unattributed]
-        except UserTokenError as error:
-            failure = error
-        except Exception as error:
-            failure = unreadable(error)
-        if failure is not None:
-            return self._refuse(failure, event)
-        if parts is not None:
-            return self._put_parts(parts)
-        return attributed_event is not None and self._put(attributed_event)
-
-    def _send_references(
-        self,
-        event: Event,
-        references: Sequence[HitReference],
-        identity: Identity | str | None,
-        timestamp: datetime | int | None,
-        object_data: Iterable[ObjectData] | None = None,
-    ) -> bool:
-        events = [event]
-        failure: UserTokenError | None = None
-        parts: list[Event | None] = []
-        try:
-            who = self._provided() if identity is None else as_identity(identity)
-            now = event_time(timestamp)
-            events = events_after(event, references, who, object_data)
-            late = come_late(event, references, who, now)
-            unattributed = [part for each in events for part in split(each)]
-            if len(unattributed) > 1:
-                share(event.get("value"), unattributed)
-            parts = [attribute(part, who, now) for part in unattributed]
-        except UserTokenError as error:
-            failure = error
-        except Exception as error:
-            failure = unreadable(error)
-        if failure is not None:
-            return self._refuse(failure, *events)
-        accepted = self._put_parts(parts)
-        if accepted and late:
-            self._reporter.log_once(late)
-        return accepted
-
-    def _put(self, event: Event) -> bool:
-        try:
-            text = _enc(event)
-        except Exception as error:
-            return self._refuse(InvalidEventError(f"no JSON form: {type(error).__name__}"), event)
-        return self._worker.put(text)
-
-    def _provided(self) -> Identity | None:
-        try:
-            return self.token_provider.identity()
-        except UserTokenError:
-            raise
-        except Exception as error:  # of the application's `resolve`: events never break a page
-            message = f"nobody to attribute the event to: resolve() raised {raised(error)}"
-        # Not chained, and without the text of that error: it may quote whom it did not find.
-        raise MissingUserTokenError(message)
-
-    def _report_unattributed(self, error: InvalidEventError) -> None:
-        if self._strict:
-            raise error
-        self._reporter.log("unattributed", str(error))
-
-    def _put_parts(self, parts: Sequence[Event | None]) -> bool:
-        # All were checked before the first is queued: half a purchase would be worse than none.
-        events = [event for event in parts if event is not None]  # None: of who opted out
-        return len(events) == len(parts) and self._worker.put_all([_enc(e) for e in events])
-
-    def _refuse(self, error: UserTokenError, *events: Any) -> bool:
-        if self._strict:
-            raise error
-        self._reporter.refuse(error, events)
-        return False
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued, at once.
@@ -407,11 +260,3 @@ def _checked_timeout(timeout: float | None) -> float | None:
 
 def _kind(thing: object) -> str:
     return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
-
-
-def _enc(event: Event) -> bytes:
-    import json
-
-    from .model import without_nones
-
-    return json.dumps(without_nones(event), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

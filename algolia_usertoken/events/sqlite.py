@@ -23,11 +23,12 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from ..errors import OutboxError
 
 BUSY_TIMEOUT = 0.25  # seconds that a call waits at most while another process writes
-BUSY_AGAIN = 0.01  # the same, after one has waited in vain
+BUSY_AGAIN = 0.025  # the same, after one has waited in vain
 SET_UP_TIMEOUT = 5.0  # the same, where the file is made or changed to this schema
 CLOSE_TIMEOUT = 0.25  # seconds that a close waits for a thread that is in the middle of a call
 LOG_LIMIT = 8 * 1024 * 1024  # bytes that the log (…-wal) keeps after a rush
@@ -35,7 +36,7 @@ APPLICATION_ID = 0x416C6755  # marks the file as ours: "AlgU"
 SCHEMA_VERSION = 2
 
 _LOCKED = "the file is locked: another process is in the middle of writing for too long"
-_POLL = (0.0005, 0.002)  # seconds between two attempts: at first, and at most
+_POLL = (0.0005, 0.001)  # seconds between two attempts: at first, and at most
 _V1_GRACE = 60.0  # seconds that an owner of schema 1 may still count as alive
 
 _EVENTS = """
@@ -66,7 +67,7 @@ CREATE TABLE IF NOT EXISTS damaged (
 );
 """
 # One statement, so that what it says is of one moment.
-_WHAT_FILE = """
+WHAT_FILE = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
        (SELECT count(*) FROM sqlite_master)
 """
@@ -110,7 +111,7 @@ class Connection:
         self.lock = threading.RLock()
         self._checkpoint_every = checkpoint_every
         self._connection: sqlite3.Connection | None = None
-        self._in_vain = False  # the last one that waited for the file did so in vain
+        self._in_vain = False  # the last one that waited for the file did so in vain, and nobody wrote meanwhile
         self._closed = False
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -139,7 +140,7 @@ class Connection:
             done, result = self._attempt(action)
             if done:
                 return result  # type: ignore[return-value]
-        start = time.monotonic()
+        start, written = time.monotonic(), self._last_written()
         if deadline is None:
             deadline = start + BUSY_TIMEOUT
         if self._in_vain:
@@ -152,8 +153,15 @@ class Connection:
                     return result  # type: ignore[return-value]
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(pause * 2, _POLL[1])
-        self._in_vain = True
+        # Others that go on writing are not stuck: it is worth while to wait for them once more.
+        self._in_vain = written == self._last_written()
         raise OutboxError(f"outbox {self.path}: {_LOCKED}")
+
+    def _last_written(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_mtime_ns
+        except OSError:
+            return 0
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _T]) -> tuple[bool, _T | None]:
         """Attempt `action` with the lock held, and let go of it; False where the file is locked."""
@@ -176,8 +184,10 @@ class Connection:
         except sqlite3.Error as error:
             if self.fault is None and _is_locked(error):
                 return False, None
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
         finally:
+            if self._closed:  # meanwhile, by one who did not wait
+                self._let_go()
             self.lock.release()
 
     def close(self, deadline: float | None = None, *, for_good: bool = False) -> bool:
@@ -188,23 +198,29 @@ class Connection:
         if not self.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return False
         try:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+            self._let_go()
         finally:
             self.lock.release()
         return True
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
 
     def _open(self) -> sqlite3.Connection:
-        # "rw": a file that is gone must not be made anew, without a schema and for everybody to read.
-        address = f"{pathlib.Path(self.path).as_uri()}?mode=rw"
         connection = sqlite3.connect(
-            address, uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=32
+            address_of(self.path),
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=32,
         )
         try:
             # Without an fsync per event: whatever happens to the process, the operating system has it.
@@ -228,11 +244,19 @@ class Unusable(Connection):
         )
 
 
-def _explained(path: str, error: sqlite3.Error) -> OutboxError:
+def address_of(path: str) -> str:
+    """What SQLite opens. A file that is gone must not be made anew, without a schema and for everybody to read."""
+    # Not pathlib's `as_uri`, which imports what it needs when it is called, where a fork may come.
+    text = quote(os.fsencode(path.replace(os.sep, "/")))
+    return f"file:{'' if text.startswith('/') else '/'}{text}?mode=rw"
+
+
+def explained(path: str, error: sqlite3.Error) -> OutboxError:
+    """What an error of SQLite means."""
     what = str(error)
     if _is_locked(error):
         what = _LOCKED
-    elif _is_damage(error):
+    elif is_damage(error):
         what = f"the file is damaged ({what}); `algolia-usertoken outbox check` tells more"
     elif "unable to open" in what:
         try:
@@ -246,13 +270,11 @@ def _is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error) or "locking protocol" in str(error)
 
 
-def _is_damage(error: BaseException | None) -> bool:
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite says, in an error or in that which is behind ours, that the file is damaged."""
+    if isinstance(error, OutboxError):
+        error = error.__cause__
     return isinstance(error, sqlite3.DatabaseError) and ("malformed" in str(error) or "not a database" in str(error))
-
-
-def is_damage(error: OutboxError) -> bool:
-    """Whether SQLite says that the file is damaged."""
-    return _is_damage(error.__cause__)
 
 
 # The file and its schema.
@@ -284,7 +306,7 @@ def prepare(connection: Connection) -> None:
     """
     deadline = time.monotonic() + SET_UP_TIMEOUT
     _make(connection.path)
-    ((application_id, version, tables),) = connection.run(lambda it: it.execute(_WHAT_FILE).fetchall(), deadline)
+    ((application_id, version, tables),) = connection.run(lambda it: it.execute(WHAT_FILE).fetchall(), deadline)
     if application_id != APPLICATION_ID and (application_id or version or tables):
         raise OutboxError(f"outbox {connection.path}: the file is the database of another program")
     if version > SCHEMA_VERSION:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..context import STATE_KEY, as_of_now
+from .lifespan import run_lifespan
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
 
@@ -40,6 +41,9 @@ class IdentityMiddleware:
     views, dependencies and background tasks too. The identity is also in `scope["state"]["algolia_identity"]`
     (Starlette: `request.state.algolia_identity`), where handlers that run outside this middleware, as Starlette's for
     `Exception` do, find it. Inside another middleware of this package, this one adds only what that did not know.
+
+    When the server stops, which it announces in the lifespan, what every `EventSender` of the process has queued is
+    delivered, within the `close_timeout` of each; the application needs no lifespan of its own for that.
 
     Args:
         app: The application.
@@ -86,7 +90,10 @@ class IdentityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
+            if scope["type"] == "lifespan":
+                await run_lifespan(self.app, scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
         cookies = claim = None
         claim_header = self._header

@@ -1,43 +1,31 @@
-"""Celery: a task runs as whoever it was sent for, and a worker delivers events.
+"""Celery: a task runs as whoever it was sent for; `CeleryDelivery` has a worker deliver events.
 
 The identity travels in a header of the task's message, with `delay`, `retry`, `chain`, `group` and `chord`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import random
 import time
 import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
-from kombu.exceptions import OperationalError
 
 from ..context import current_identity, identity_scope
-from ..errors import (
-    BatchRejectedError,
-    InvalidClientIPError,
-    InvalidUserTokenError,
-    RetryableDeliveryError,
-    UnauthorizedDeliveryError,
-    kind_of,
-)
-from ..events.delivery import Batch, Delivery, InsightsDelivery
+from ..errors import InvalidClientIPError, InvalidUserTokenError
 from ..identity import Identity
 from ..provider import TokenProvider, check_provider
+
+if TYPE_CHECKING:
+    from .celery_delivery import CeleryDelivery
 
 __all__ = ["CeleryDelivery", "install", "uninstall"]
 
 HEADER = "algolia_identity"
-LONGEST_WAIT = 600.0  # seconds between two attempts of a worker
-RETRIES = 150  # which takes a day or so
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 logger = logging.getLogger("algolia_usertoken.integrations")
@@ -45,8 +33,6 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 # Celery's signals belong to the process, not to an application. This says for which ones they are connected, and whom
 # each asks for the identity.
 _installed: WeakKeyDictionary[Celery, TokenProvider | None] = WeakKeyDictionary()
-_configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of the deliveries of each, by queue
-_ARGSREPR = "(events)"  # what logs and monitors of Celery show instead of them
 _silent_until = 0.0
 _SCOPE = "_algolia_identity_scope"  # on a task's request: what was set for it
 
@@ -169,93 +155,10 @@ def _as_identity(header: object) -> Identity | None:
         return Identity()
 
 
-class CeleryDelivery:
-    """Hands batches of events to a Celery worker, which delivers them: `EventSender(delivery=CeleryDelivery(app))`.
+def __getattr__(name: str) -> Any:
+    if name != "CeleryDelivery":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .celery_delivery import CeleryDelivery  # who only installs the identity has no need of the event sender
 
-    For those whom one process no longer serves: the broker keeps what Algolia does not take, and outlives the process.
-    Make it where the application is made, so that the workers know the task, and have one of them take the queue:
-    `celery -A shop worker -Q celery,algolia-events`.
-
-    A batch is acknowledged once it is delivered (`acks_late`), so a worker that is killed meanwhile loses none, and
-    may deliver it twice. What may be accepted later is retried, for up to a day; a batch that Algolia refuses is split
-    until what is bad stands alone, which is logged.
-
-    Args:
-        app: The Celery application.
-        queue: The queue for the batches.
-        config: App id, key and region for the workers; by default from the environment's `ALGOLIA_APP_ID` and
-            `ALGOLIA_API_KEY` there.
-
-    Raises:
-        TypeError: `app` is no Celery application.
-        ValueError: `queue` has another `config` already.
-    """
-
-    def __init__(self, app: Celery, queue: str = "algolia-events", *, config: InsightsConfig | None = None) -> None:
-        if not isinstance(app, Celery):
-            raise TypeError(f"app must be a Celery application, not {type(app).__name__}")
-        known = _configs.setdefault(app, {}).setdefault(queue, config)
-        if known is not config:  # Celery would keep the first task of that name
-            raise ValueError(f"queue {queue!r} has a CeleryDelivery with another config: each needs a queue of its own")
-        self._queue = queue
-        self._config = config
-        self._insights: Delivery | None = None
-
-        @app.task(  # type: ignore[untyped-decorator,unused-ignore]
-            name=f"algolia_usertoken.deliver.{queue}",
-            bind=True,
-            acks_late=True,
-            reject_on_worker_lost=True,
-            ignore_result=True,
-            max_retries=RETRIES,
-        )
-        def deliver_events(task: Any, body: str) -> None:
-            self._deliver_in_worker(task, body)
-
-        self._task = deliver_events
-
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
-        """Hand a batch to the broker.
-
-        Raises:
-            RetryableDeliveryError: It cannot be reached.
-        """
-        try:
-            self._task.apply_async((batch.body.decode(),), queue=self._queue, retry=False, argsrepr=_ARGSREPR)
-            return
-        except OperationalError as error:
-            failure = RetryableDeliveryError(f"no connection to the broker: {kind_of(error)}")
-        raise failure  # not chained: what a broker says may have its password in it
-
-    def close(self) -> None:
-        """Nothing: the connections are the application's."""
-
-    def _deliver_in_worker(self, task: Any, body: str) -> None:
-        events = json.loads(body)["events"]
-        try:
-            self._to_algolia().deliver(Batch(events, body.encode()), 30.0)
-        except BatchRejectedError as error:
-            if len(events) == 1:
-                logger.warning("event rejected: %s", error)
-                return
-            middle = len(events) // 2
-            for half in (events[:middle], events[middle:]):
-                task.apply_async((self._body(half).decode(),), queue=self._queue, argsrepr=_ARGSREPR)
-        except (RetryableDeliveryError, UnauthorizedDeliveryError, OSError) as error:
-            wait = getattr(error, "delay", None)
-            if wait is None:
-                wait = random.uniform(1, min(LONGEST_WAIT, 2**task.request.retries + 1))
-            countdown = min(wait, LONGEST_WAIT)
-            raise task.retry(exc=error, countdown=countdown, queue=self._queue, argsrepr=_ARGSREPR) from error
-
-    @staticmethod
-    def _body(events: list[Any]) -> bytes:
-        return json.dumps({"events": events}, separators=(",", ":"), ensure_ascii=False).encode()
-
-    def _to_algolia(self) -> Delivery:
-        if self._insights is None:
-            config = self._config
-            if config is None:
-                config = InsightsConfig(os.environ.get("ALGOLIA_APP_ID"), os.environ.get("ALGOLIA_API_KEY"))
-            self._insights = InsightsDelivery(config)
-        return self._insights
+    globals()[name] = CeleryDelivery
+    return CeleryDelivery

@@ -218,6 +218,8 @@ _REFUSED: dict[str, dict[str, Any]] = {
     "pushEvents.yml, 422 WrongPositionsItems": {
         "too few positions": click(positions=[1]),
         "a query without positions": click(positions=...),
+        "a position of a filter": event("click", filters=["a:b"], queryID=Q, positions=[1]),
+        "no positions of a filter": event("click", filters=["a:b"], queryID=Q, positions=[]),
     },
     "pushEvents.yml, 422 WrongQueryID": {
         "31 digits": click(queryID=Q[1:]),

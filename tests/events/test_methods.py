@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from algolia_usertoken import EventSender, Identity, InvalidEventError, TokenAwareClientSync
+from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenAwareClientSync
 from algolia_usertoken.events.methods import EventMethods
-from algolia_usertoken.events.model import Event, attributed, check_after_search, split
+from algolia_usertoken.events.rules import Event
 from algolia_usertoken.testing import LocalAlgolia
 
 QUERY_ID = "0123456789abcdef" * 2
@@ -17,34 +17,35 @@ DATA = [{"price": 9.5, "discount": "1", "quantity": 2}]
 DATA_AFTER_SEARCH = [{**DATA[0], "queryID": QUERY_ID}]
 
 
-class Recording(EventMethods):
-    """Does with an event what a sender does, but for sending it."""
+class Recording(EventSender):
+    """A sender that keeps what it sends."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.calls: list[tuple[Any, Any]] = []
+        self.delivery = MemoryDelivery()
+        super().__init__(delivery=self.delivery, user_token="u", background=False, strict=True)
 
-    def _send_new(
-        self,
-        event: Event,
-        identity: Identity | str | None,
-        timestamp: datetime | int | None,
-        after_search: bool = False,
-    ) -> bool:
-        self.calls.append((identity, timestamp))
-        if after_search:
-            check_after_search(event)
-        for part in split(event):
-            made = attributed(part, Identity("u"))
-            assert made is not None
-            assert made.pop("userToken") == "u"
-            self.events.append(made)
-        return True
+    @property
+    def sent(self) -> list[Event]:
+        """What was sent since the last time, with who and when."""
+        assert self.flush()
+        found = [dict(event) for event in self.delivery.events]
+        self.delivery.batches.clear()
+        return found
+
+    @property
+    def events(self) -> list[Event]:
+        """What was sent since the last time, without who and when."""
+        found = self.sent
+        for event in found:
+            assert event.pop("userToken") == "u"
+            assert event.pop("timestamp")
+        return found
 
 
 @pytest.fixture
-def sender() -> Recording:
-    return Recording()
+def sender() -> Iterator[Recording]:
+    with Recording() as sender:
+        yield sender
 
 
 # The method, its arguments after event_name and index_name, and the event besides those two.
@@ -161,7 +162,7 @@ def test_what_was_paid(sender: Recording, name: str, arguments: tuple[Any, ...],
     paid: dict[str, Any] = {"value": 17.0, "currency": "EUR"}
     if len(arguments) == 1 or arguments[1] == QUERY_ID:
         method("n", "i", *arguments, object_data=DATA, **paid)
-        assert sender.events.pop() == {"eventName": "n", "index": "i", **event, "objectData": DATA, **paid}
+        assert sender.events == [{"eventName": "n", "index": "i", **event, "objectData": DATA, **paid}]
     method("n", "i", *arguments, **paid)
     method("n", "i", *arguments, value=0)
 
@@ -177,9 +178,12 @@ def test_identity_and_timestamp_are_handed_on(
 ) -> None:
     method = getattr(sender, name)
     method("n", "i", *arguments)
-    method("n", "i", *arguments, identity="u-1", timestamp=7)
+    method("n", "i", *arguments, identity="u-1", timestamp=(at := int(time.time() * 1000) - 1000))
 
-    assert sender.calls == [(None, None), ("u-1", 7)]
+    first, second = sender.sent
+    assert first["userToken"] == "u"
+    assert at < first["timestamp"] <= time.time() * 1000
+    assert (second["userToken"], second["timestamp"]) == ("u-1", at)
 
 
 @each_method
@@ -193,8 +197,9 @@ def test_nothing_given_is_changed(
     for argument in given:
         if isinstance(argument, list):
             argument.append("later")
+    (sent,) = sender.events
     for field in ("objectIDs", "filters", "positions"):
-        assert sender.events[0].get(field) == event.get(field)
+        assert sent.get(field) == event.get(field)
 
 
 @each_method
@@ -234,9 +239,28 @@ def test_clicks_after_a_search_need_positions(sender: Recording) -> None:
             sender.clicked_object_ids_after_search("n", "i", ["1"], nothing, QUERY_ID)  # type: ignore[arg-type]
 
 
-def test_base_class_sends_nothing() -> None:
-    with pytest.raises(NotImplementedError):
-        EventMethods().viewed_object_ids("n", "i", ["1"])
+@each_method
+def test_what_is_out_of_the_ordinary_is_the_same_event(
+    sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
+    def generated(argument: Any) -> Any:
+        return (each for each in argument) if isinstance(argument, list) else argument
+
+    assert getattr(sender, name)("Name", "products", *map(generated, arguments))
+
+    assert sender.events == [{"eventName": "Name", "index": "products", **event}]
+
+
+@pytest.mark.parametrize(("name", "arguments", "event"), AFTER_SEARCH, ids=[row[0] for row in AFTER_SEARCH])
+def test_that_a_search_is_missing_is_said_before_that_nobody_is_known(
+    name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
+    nothing = [{"price": 1}] if name.startswith("purchased") else None
+    nobodys = EventSender(delivery=MemoryDelivery(), background=False, strict=True)
+
+    with pytest.raises(InvalidEventError, match="queryID must be given"):
+        getattr(nobodys, name)("n", "i", *arguments[:-1], nothing)
+    nobodys.close()
 
 
 def test_all_twelve_reach_algolia(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:

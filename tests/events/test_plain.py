@@ -299,7 +299,11 @@ def test_ids_of_any_kind(sender: EventSender, delivery: MemoryDelivery, ids: Any
     assert sent(sender, delivery) == {**event, "objectIDs": ["1", "2"]}
 
 
-@pytest.mark.parametrize("ids", ["12", b"12", {"1": 0}, 12, None, [True], [None], [b"1"], [1.0], [WithStr()]])
+NO_IDS: list[Any] = ["12", b"12", bytearray(b"12"), {"1": 0}, 12, None, [True], [None], [b"1"], [1.0], [WithStr()]]
+NO_IDS += [lazy("12"), django.utils.functional.lazystr("12")]
+
+
+@pytest.mark.parametrize("ids", NO_IDS)
 def test_what_are_no_ids_is_refused(sender: EventSender, ids: Any) -> None:
     with pytest.raises(InvalidEventError, match=r"^objectIDs must "):
         sender.clicked_object_ids("Clicked", "products", ids)

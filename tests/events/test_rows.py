@@ -175,6 +175,22 @@ def test_the_log_is_cut_when_all_is_delivered(path: str, outbox: SQLiteOutbox) -
     assert size_of_log(path) == 0
 
 
+def test_while_events_wait_a_long_log_begins_anew_and_is_cut_by_who_writes_next(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOG_LIMIT", 100_000)
+    outbox = SQLiteOutbox(path)
+    for name in range(500):
+        outbox.append(text(name))
+    assert size_of_log(path) > 1_000_000
+
+    outbox.keep()
+    outbox.append(text(500))
+
+    assert size_of_log(path) <= 100_000
+    outbox.close()
+
+
 def test_a_rush_leaves_no_long_log(path: str, outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "LOG_LIMIT", 100_000)
     for name in range(500):
@@ -208,6 +224,7 @@ def test_who_reads_without_an_end_is_told_once_until_it_ends(
     reader.close()
     outbox.keep()
     assert outbox.trouble is None
+    drain(outbox)
     assert size_of_log(path) <= 100_000
 
 

@@ -108,10 +108,11 @@ class TestEachConnection:
 
 
 class TestIdentityMiddleware:
-    async def test_leaves_the_lifespan_alone(self) -> None:
+    @pytest.mark.parametrize("kind", ["lifespan", "a kind to come"])
+    async def test_gives_what_is_no_request_no_visitor(self, kind: str) -> None:
         app = Recorder()
 
-        await call(IdentityMiddleware(app), kind="lifespan")
+        await call(IdentityMiddleware(app), kind=kind)
 
         assert app.seen == [None]
         assert "state" not in app.scope

@@ -1,19 +1,24 @@
-"""Under real servers: a crowd of visitors at once, and each search and event is its own visitor's.
+"""Under real servers: a crowd of visitors at once, and each search and event is its own visitor's. And what is queued
+when a server stops is delivered.
 
 A few hundred requests per server; `WEB_REQUESTS=20000` in the environment sends as many, from 200 visitors.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 
 import pytest
 import serving
 from crowd import Crowd, Visitor
 from ports import free_port
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -141,3 +146,148 @@ def test_the_address_behind_a_proxy_is_the_one_that_the_server_knows(server: str
 
     said = "is not one of the internet" in (tmp_path / "log").read_text(encoding="utf-8")
     assert said is (address == "None")
+
+
+# What the table under "When a server stops" in docs/deploying.md says: the commands, and how many processes answer
+# before the server is stopped. Until then nobody delivers what is queued: it waits for ten minutes.
+
+DJANGO = "stopping_django:asgi"
+UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker", "--workers", "2")
+# Otherwise uWSGI reloads on SIGTERM; with its die-on-term, a worker that is in a request leaves without a hook.
+GRACEFULLY = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
+UWSGI = ("--master", "--processes", "2", "--enable-threads", *GRACEFULLY)
+STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
+    "uvicorn": (lambda port: serving.uvicorn("stopping:asgi", port), 1),
+    "uvicorn, FastAPI with a lifespan": (lambda port: serving.uvicorn("stopping_fastapi:app", port), 1),
+    "uvicorn, 2 workers": (lambda port: serving.uvicorn("stopping:asgi", port, "--workers", "2"), 2),
+    "uvicorn, reload": (lambda port: serving.uvicorn("stopping:asgi", port, "--reload"), 1),
+    "uvicorn, Django": (lambda port: serving.uvicorn(DJANGO, port), 1),
+    "gunicorn, UvicornWorker": (lambda port: serving.gunicorn("stopping:asgi", port, *UVICORN_WORKER), 2),
+    "gunicorn, UvicornWorker, max-requests": (
+        lambda port: serving.gunicorn("stopping:asgi", port, *UVICORN_WORKER, "--max-requests", "5"),
+        4,
+    ),
+    "gunicorn, UvicornWorker, preload, Django": (
+        lambda port: serving.gunicorn(DJANGO, port, *UVICORN_WORKER, "--preload"),
+        2,
+    ),
+    "gunicorn, asgi": (lambda port: serving.gunicorn("stopping:asgi", port, "-k", "asgi", "--workers", "2"), 2),
+    "gunicorn, sync": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2"), 2),
+    "gunicorn, gthread": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--threads", "4"), 2),
+    "gunicorn, gevent": (lambda port: serving.gunicorn("stopping:wsgi", port, "-k", "gevent", "--workers", "2"), 2),
+    "gunicorn, gevent, preload, patched first": (
+        lambda port: serving.gunicorn(
+            "stopping:wsgi", port, *("-c", "gunicorn_gevent.py", "-k", "gevent", "--workers", "2", "--preload")
+        ),
+        2,
+    ),
+    "gunicorn, preload": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--preload"), 2),
+    "gunicorn, max-requests": (
+        lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2", "--max-requests", "5"),
+        4,
+    ),
+    "hypercorn, 2 workers": (lambda port: serving.hypercorn("stopping:asgi", port, "--workers", "2"), 2),
+    "hypercorn, trio": (lambda port: serving.hypercorn("stopping:asgi", port, "-k", "trio"), 1),
+    "daphne, Django": (lambda port: serving.daphne(DJANGO, port), 1),
+    "granian, ASGI": (
+        lambda port: serving.granian("stopping:asgi", port, "--interface", "asgi", "--workers", "2"),
+        2,
+    ),
+    "granian, WSGI": (
+        lambda port: serving.granian("stopping:wsgi", port, "--interface", "wsgi", "--workers", "2"),
+        2,
+    ),
+    "waitress, with close_on_signal": (lambda port: serving.waitress("stopping:wsgi", port), 1),
+    "uWSGI, lazy-apps": (lambda port: serving.uwsgi("stopping:wsgi", port, *UWSGI, "--lazy-apps"), 2),
+    "uWSGI, fork hooks": (lambda port: serving.uwsgi("stopping:wsgi", port, *UWSGI, "--py-call-uwsgi-fork-hooks"), 2),
+}
+
+
+class Asking:
+    """Requests with a name each, several at once."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.names = itertools.count()
+        self.answered: set[str] = set()
+        self.processes: set[bytes] = set()
+
+    def until(self, processes: int) -> None:
+        """Ask until so many processes have answered."""
+        with ThreadPoolExecutor(8) as pool:
+
+            def done() -> bool:
+                # A worker that has had its max-requests may leave a request without an answer.
+                list(pool.map(self._ask, [str(next(self.names)) for _ in range(16)]))
+                return len(self.processes) >= processes
+
+            wait_until(done)
+
+    def _ask(self, name: str) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", f"/{name}")
+            response = connection.getresponse()
+            process = response.read()
+        except (OSError, HTTPException):
+            return
+        finally:
+            connection.close()
+        assert response.status == 200, process
+        self.answered.add(name)
+        self.processes.add(process)
+
+
+def names_of(algolia: LocalAlgolia) -> list[str]:
+    return [name for event in algolia.events for name in event.event["objectIDs"]]
+
+
+@pytest.mark.parametrize("server", STOPPED)
+def test_what_is_queued_is_delivered_when_a_server_stops(
+    server: str, algolia: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
+    command, workers = STOPPED[server]
+    port = free_port()
+    asking = Asking(port)
+    env = {"LOCAL_ALGOLIA_PORT": str(algolia.port), "CLOSE_ON_SIGNAL": "1" if server.startswith("waitress") else ""}
+
+    with serving.running(command(port), port, tmp_path / "log", env):
+        asking.until(workers)
+        if "max-requests" not in server:
+            assert not algolia.events, "this shows nothing if somebody has delivered before"
+
+    arrived = names_of(algolia)
+    assert asking.answered <= set(arrived), (tmp_path / "log").read_text(encoding="utf-8")[-2000:]
+    assert len(arrived) == len(set(arrived))
+    if "with a lifespan" in server:
+        assert "at the shutdown" in arrived
+
+
+def test_a_sender_that_was_made_before_gevent_patches_freezes_no_worker(
+    algolia: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
+    port = free_port()
+    options = ["-k", "gevent", "--preload", "--timeout", "15", "--graceful-timeout", "15"]
+    asking = Asking(port)
+
+    command = serving.gunicorn("stopping:wsgi", port, *options)
+    with serving.running(command, port, tmp_path / "log", {"LOCAL_ALGOLIA_PORT": str(algolia.port)}):
+        asking.until(1)
+
+    assert "WORKER TIMEOUT" not in (tmp_path / "log").read_text(encoding="utf-8")
+    assert sorted(names_of(algolia)) == sorted(asking.answered)
+
+
+@pytest.mark.parametrize("application", ["stopping:asgi", "stopping_fastapi:app"])
+def test_a_server_stops_though_algolia_does_not_answer(
+    application: str, algolia: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
+    algolia.hang_next(path="/1/events", times=None)
+    port = free_port()
+    env = {"LOCAL_ALGOLIA_PORT": str(algolia.port), "CLOSE_TIMEOUT": "0.5"}
+
+    with serving.running(serving.uvicorn(application, port), port, tmp_path / "log", env):
+        Asking(port).until(1)
+
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    assert "events are not delivered yet, after the 0.5 seconds of close_timeout" in log

@@ -30,8 +30,9 @@ from algolia_usertoken import (
     MissingUserTokenError,
     TokenAwareInsightsClientSync,
 )
-from algolia_usertoken.events import model
-from algolia_usertoken.testing import LocalAlgolia, insights_rules
+from algolia_usertoken.events import model, rules, text
+from algolia_usertoken.local_algolia import insights_rules
+from algolia_usertoken.testing import LocalAlgolia
 
 NOW = 1_800_000_000  # seconds
 MS = NOW * 1000
@@ -256,7 +257,7 @@ def of_the_door(event: Any) -> Any:
     except (InvalidEventError, MissingUserTokenError):
         return None
     assert sent is not None
-    return model.without_nones(sent)
+    return text.without_nones(sent)
 
 
 def of_the_stand_in(event: Any) -> bool:
@@ -336,6 +337,11 @@ def judge(event: dict[str, Any]) -> None:
     before = repr(event)
     sent = of_the_door(event)
 
+    written = text.written_event(event, None, MS) if text.has_known_fields(event) else None
+    if written is not None:  # it was an ordinary one
+        assert sent is not None, event
+        assert json.loads(written) == as_sent({"timestamp": MS} | sent), event
+
     if sent is not None:
         assert of_the_stand_in(as_sent(sent)), event
     else:
@@ -353,6 +359,18 @@ def test_the_door_and_the_stand_in_agree_on_each_change_of_one_field(number: int
 @given(events)
 def test_the_door_and_the_stand_in_agree_on_any_changes(event: dict[str, Any]) -> None:
     judge(event)
+
+
+FILTERS = st.lists(
+    st.sampled_from([*":<>=!%ab13A \n", "é", "%3A", "%3a", "%3C", "%3e", "%3D", "%25", "%21"]), max_size=6
+).map("".join)
+
+
+@many
+@given(FILTERS)
+def test_both_read_filters_alike(text: str) -> None:
+    event = row("view", filters=[text])
+    assert (of_the_door(event) is not None) == of_the_stand_in(event)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +428,7 @@ def test_what_is_filled_in_is_taken_too(event: dict[str, Any], identity: Identit
         assert identity.opted_out
         assert event.get("userToken") is None
         return
-    assert of_the_stand_in(as_sent(model.without_nones(sent)))
+    assert of_the_stand_in(as_sent(text.without_nones(sent)))
     assert sent["userToken"] == (
         event.get("userToken") or (identity and identity.user_token) or sent.get("authenticatedUserToken")
     )
@@ -705,4 +723,4 @@ def imported(module: ModuleType) -> set[str]:
 
 def test_neither_has_its_rules_from_the_other() -> None:
     assert imported(insights_rules) == set()
-    assert imported(model) == {"..errors", "..identity", "."}
+    assert imported(rules) == {"..", "..errors", "."}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import engine, outbox, queue, retries, suspects, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, worker
 
 
 class Fault(NamedTuple):
@@ -74,7 +74,7 @@ FAULTS = (
     ),
     Fault(
         "a thread that ends takes no last look",
-        worker.Worker, "_look", "if not self._background or not len(engine.queue):", "if True:",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:",
     ),
     Fault(
         "`idle` is set after the look at the queue",
@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Fault(
         "with background=False a thread whose flush is over goes on looking",
-        worker.Worker, "_look", "if not self._background or not len(engine.queue):", "if not len(engine.queue):",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if not len(engine.queue):",
     ),
     Fault(
         "what is left in the outbox counts as settled",
@@ -100,7 +100,7 @@ FAULTS = (
     ),
     Fault(
         "the outbox has a lock of its own",
-        worker.Worker, "_renew_locks", "if self._outbox is not None:", "if False:",
+        worker.Worker, "_renew_own_locks", "if self._outbox is not None:", "if False:",
     ),
     Fault(
         "a flush does not wait for what is being read from the file",

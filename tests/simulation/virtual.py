@@ -371,6 +371,10 @@ class Thread:
         self._hub, self._target, self._name = hub, target, name
         self._task: Task | None = None
 
+    @property
+    def ident(self) -> int | None:
+        return None if self._task is None else self._task.ident
+
     def start(self) -> None:
         hub = self._hub
         process = hub.process

@@ -36,7 +36,20 @@ from algolia_usertoken.errors import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
-from algolia_usertoken.events import engine, outbox, process, reporting, rows, sqlite, suspects, worker
+from algolia_usertoken.events import (
+    crew,
+    engine,
+    keeper,
+    outbox,
+    process,
+    reporting,
+    rows,
+    sending,
+    sqlite,
+    suspects,
+    threads,
+    worker,
+)
 from algolia_usertoken.events.engine import MemoryQueue
 from algolia_usertoken.events.in_flight import Done, InFlight
 
@@ -700,7 +713,7 @@ class World:
 
     def check_counts(self, owner: Process) -> None:
         made = owner.worker
-        if made is None or owner.dead or made._lock.lock.owner is not None:
+        if made is None or owner.dead or made._crew.lock.lock.owner is not None:
             return
         counts, core = made._engine.core.counts, made._engine.core
         waiting, adopted, _ = made._engine.queue.counts()
@@ -961,7 +974,7 @@ def patched(world: World) -> Iterator[None]:
         undo.append((where, name, where.__dict__[name]))
         setattr(where, name, value)
 
-    for module in (worker, reporting, outbox, sqlite, rows, engine, process):
+    for module in (worker, crew, sending, keeper, threads, reporting, outbox, sqlite, rows, engine, process):
         for name, fake in fakes.items():
             if name in module.__dict__ and isinstance(module.__dict__[name], types.ModuleType):
                 put(module, name, fake)
@@ -984,7 +997,7 @@ def patched(world: World) -> Iterator[None]:
     def write_(self: sqlite.Connection, *args: Any) -> Any:
         if hub.now < world.full_until:
             error = sqlite3.OperationalError("database or disk is full")
-            raise sqlite._explained(self.path, error) from error
+            raise sqlite.explained(self.path, error) from error
         return write(self, *args)
 
     def move_(self: rows.Rows, dead: int, numbers: list[int], owner: int, *rest: Any) -> Any:

@@ -84,3 +84,23 @@ def gunicorn(application: str, port: int, *options: str) -> list[str]:
         "warning",
         *options,
     ]
+
+
+def daphne(application: str, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", "0", *options, application]
+
+
+def granian(application: str, port: int, *options: str) -> list[str]:
+    address = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    return [sys.executable, "-m", "granian", *address, *options, application]
+
+
+def waitress(application: str, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "waitress", "--listen", f"127.0.0.1:{port}", *options, application]
+
+
+def uwsgi(application: str, port: int, *options: str) -> list[str]:
+    # With the package of this Python, wherever the server itself looks for one.
+    program = "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])"
+    address = ["--http-socket", f"127.0.0.1:{port}", "--wsgi", application, "--disable-logging"]
+    return [sys.executable, "-c", program, *address, *options]

@@ -30,6 +30,7 @@ from algolia_usertoken import (
     BatchRejectedError,
     Delivery,
     DeliveryError,
+    EventOptions,
     EventSender,
     EventStats,
     HitReference,
@@ -230,6 +231,13 @@ def search_clients(transporter: Transporter, transporter_sync: TransporterSync, 
     TokenAwareClientSync(searches_without_user="no")  # type: ignore[arg-type]
     TokenAwareClientSync(token_provider="u-1")  # type: ignore[arg-type]
     TokenAwareClientSync(events=client)  # type: ignore[arg-type]
+    TokenAwareClientSync(events={"strict": True, "outbox": SQLiteOutbox("events.db"), "on_error": on_error})
+    TokenAwareClientSync(events=EventOptions(max_queue_bytes=1_000_000, delivery=MyDelivery()), insights_region="de")
+    TokenAwareClientSync.create_with_config(config, events={"background": False}, insights_region="us")
+    TokenAwareClientSync(events={"stict": True})  # type: ignore[arg-type]
+    TokenAwareClientSync(events={"strict": "yes"})  # type: ignore[arg-type]
+    TokenAwareClientSync(events={"user_token": "u-1"})  # type: ignore[arg-type]
+    TokenAwareClientSync(insights_region=7)  # type: ignore[arg-type]
     TokenAwareClientSync(insights_config=config)  # type: ignore[arg-type]
     TokenAwareClientSync("app", "key", transporter)  # type: ignore[arg-type]
     TokenAwareClientSync("app", "key", None, None, "u-1")  # type: ignore[call-arg]
@@ -316,7 +324,7 @@ def on_error_alone(error: Exception) -> None:
 
 
 class MyDelivery:
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
+    def deliver(self, batch: Batch, timeout: float) -> None:
         assert_type(batch.events, Sequence[dict[str, Any]])
         assert_type(batch.body, bytes)
 

@@ -1,0 +1,247 @@
+"""algolia-usertoken outbox"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutboxError
+from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, printable, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..events.inspection import Status
+
+_PATIENCE = 60.0  # seconds without one event delivered after which `drain` leaves the rest in the file
+_LOOK = 0.5  # seconds between two looks at the file
+_EXAMPLES = """\
+examples:
+  algolia-usertoken outbox status events.db
+  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken outbox drain events.db
+  algolia-usertoken outbox check events.db
+
+"""
+
+
+def add(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "outbox",
+        help="look at events on disk, deliver them, find out what is wrong with the file",
+        description="For the person on call: what waits in the file of an SQLiteOutbox, and why. The application may "
+        "run meanwhile.",
+        more=_EXAMPLES,
+    )
+    kinds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    status = add_command(
+        kinds,
+        "status",
+        help="print how many events wait, whose they are, and how old",
+        description="Prints how many events wait in the file, how many of them belong to processes that run and "
+        "deliver them, how many to such that have ended, how old the oldest is, how long the file and its log are, and "
+        "how many events were set aside as they were damaged. Changes nothing.",
+    )
+    status.add_argument("--json", action="store_true", help="print JSON instead of text")
+    status.set_defaults(run=_status)
+    drain = add_command(
+        kinds,
+        "drain",
+        help="deliver what processes have left that do not run any more",
+        description="Delivers the events of processes that have ended, as the next start of the application would. "
+        "Those of processes that run are left to them. Ctrl-C ends it at any time: what is not delivered stays in the "
+        "file. So it does where nothing could be delivered for a minute.",
+        more=f"{APPLICATION}  ALGOLIA_REGION      the region, where --region is not given\n\n",
+    )
+    drain.add_argument("--app-id", metavar="ID", help="the application's id")
+    drain.add_argument("--api-key", metavar="KEY", help="the key that the application sends events with")
+    drain.add_argument(
+        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
+    )
+    drain.add_argument("--host", type=host, metavar="HOST:PORT", help="a LocalAlgolia to deliver to instead of Algolia")
+    drain.set_defaults(run=_drain)
+    check = add_command(
+        kinds,
+        "check",
+        help="find out whether the file is damaged",
+        description="Reads all of the file, which takes some seconds for a million events, and says what is damaged "
+        "and what to do about it. Changes nothing.",
+    )
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    check.set_defaults(run=_check)
+    for command in (status, drain, check):
+        command.add_argument("file", metavar="FILE", help="the path that SQLiteOutbox has")
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from ..events.inspection import status_of
+
+    try:
+        status = status_of(arguments.file)
+    except OutboxError as error:
+        return refuse(printable(str(error)))
+    print(json.dumps(asdict(status), indent=2) if arguments.json else _status_as_text(status))
+    return 0
+
+
+def _status_as_text(status: Status) -> str:
+    lines = [f"{status.waiting:>12,}  {_events(status.waiting)} wait in the file"]
+    if status.oldest is not None:
+        lines[0] += f", the oldest for {_ago(status.oldest)}"
+    for owner in (owner for owner in status.owners if owner.alive):
+        process = f"process {owner.pid}" if owner.pid else "a process"
+        lines.append(f"{owner.events:>12,}    of {process}, which runs and delivers them")
+    if status.of_the_dead:
+        dead = "of processes that have ended: the next start delivers them, or `drain`"
+        lines.append(f"{status.of_the_dead:>12,}    {dead}")
+    if not status.is_whole:
+        lines.append("              The file is damaged, and there may be more: `check` tells what to do.")
+    if status.damaged:
+        lines.append(f"{status.damaged:>12,}  more were damaged, and are set aside in the table damaged")
+    lines.append(f"{_megabytes(status.file_bytes):>12}  the file")
+    lines.append(f"{_megabytes(status.log_bytes):>12}  the log beside it")
+    return "\n".join(lines)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from ..events.inspection import check
+
+    findings = []
+    try:
+        with _progress() as say:
+            for finding in check(arguments.file, lambda done, of: say(f"{done:,} of {of:,} events read")):
+                findings.append(finding)
+                if not arguments.json:
+                    say("")
+                    state, colour = ("wrong", "31") if finding.wrong else ("ok", "32")
+                    print(finding_as_text(colour, state, finding.step, finding.said, finding.remedy), flush=True)
+    except OutboxError as error:
+        return refuse(printable(str(error)))
+    faults = sum(finding.wrong for finding in findings)
+    if arguments.json:
+        print(json.dumps({"faults": faults, "findings": list(map(asdict, findings))}, indent=2))
+    return 1 if faults else 0
+
+
+def _drain(arguments: argparse.Namespace) -> int:
+    from ..events.inspection import status_of
+
+    try:
+        given = application(arguments, "app_id", "api_key")
+        before = status_of(arguments.file)  # so that no file is made
+        with _progress() as say:
+            drained = _Drained(arguments, given)
+            try:
+                drained.run(say)
+            finally:
+                drained.close()
+        after = status_of(arguments.file)
+    except (OutboxError, ValueError) as error:
+        return refuse(printable(str(error)))
+    print(f"{drained.delivered:,} of {before.of_the_dead:,} {_events(before.of_the_dead)} delivered.")
+    if after.of_the_living:
+        print(f"{after.of_the_living:,} are of processes that run, and deliver them.")
+    for text, count in drained.refused.items():
+        print(printable(f"{count:,} {_events(count)} refused: {text}"))
+    if after.of_the_dead:
+        print(f"{after.of_the_dead:,} {_events(after.of_the_dead)} could not be delivered, and stay in the file.")
+    for text in drained.said:
+        print(printable(text))
+    return 1 if after.of_the_dead or drained.refused else 0
+
+
+class _Drained:
+    """A sender that delivers what nobody has any more, and what came of it."""
+
+    def __init__(self, arguments: argparse.Namespace, given: dict[str, str | None]) -> None:
+        import math
+
+        from algoliasearch.http.hosts import Host, HostsCollection
+        from algoliasearch.insights.config import InsightsConfig
+
+        from .. import EventSender, SQLiteOutbox
+
+        self.refused: dict[str, int] = {}  # by Algolia
+        self.said: set[str] = set()  # by the file
+        self.delivered = 0
+        self._file = arguments.file
+        config = InsightsConfig(given["app_id"], given["api_key"], given["region"])
+        if arguments.host is not None:
+            scheme, name, port = arguments.host
+            config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+        # Nothing is given up: what can't be delivered stays where it is.
+        self._sender = EventSender(
+            config=config,
+            outbox=SQLiteOutbox(arguments.file),
+            flush_interval=0,
+            max_retry_time=math.inf,
+            on_error=self._on_error,
+        )
+
+    def _on_error(self, error: Exception, events: Sequence[Any]) -> None:
+        if not isinstance(error, OutboxError):
+            self.refused[str(error)] = self.refused.get(str(error), 0) + len(events)
+        else:
+            self.said.add(str(error))
+
+    def run(self, say: Any) -> None:
+        from ..events.inspection import status_of
+
+        settled, since = -1, time.monotonic()
+        while True:
+            self._sender.flush(_LOOK)
+            stats = self._sender.stats
+            self.delivered = stats.delivered
+            left = status_of(self._file).of_the_dead + stats.queued
+            say(f"{stats.delivered:,} delivered, {left:,} left")
+            if not left:
+                return
+            now = time.monotonic()
+            if stats.delivered + stats.rejected != settled:
+                settled, since = stats.delivered + stats.rejected, now
+            elif now - since > _PATIENCE:
+                return
+            time.sleep(_LOOK / 5)
+
+    def close(self) -> None:
+        self._sender.close()
+        self.delivered = self._sender.stats.delivered
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Writes over one line of the terminal, where there is one."""
+    shown = False
+
+    def say(text: str) -> None:
+        nonlocal shown
+        if sys.stderr is not None and sys.stderr.isatty() and (text or shown):
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+            shown = bool(text)
+
+    try:
+        yield say
+    finally:
+        say("")
+
+
+def _events(count: int) -> str:
+    return "event" if count == 1 else "events"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"

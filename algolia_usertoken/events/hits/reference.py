@@ -1,0 +1,320 @@
+"""HitReference: which hit of which search, to be kept until an event comes of it, in another request.
+
+Nothing here does I/O. A signed reference is a version, "1", and base64 without padding of:
+
+    4 bytes   when it was signed, in seconds since the epoch
+    1 byte    1: the search carried a user token, and 8 bytes of its digest follow;
+              + 2: it was signed a minute or more after the search, and the seconds between follow
+    the hit   kind of query id (none, 16 bytes, text), the query id, index, position (0: none), object id
+    16 bytes  HMAC-SHA256 of all before, the version included
+
+Numbers without a size are varints (seven bits a byte, the lowest first), and texts are UTF-8 behind their length; the
+object id takes what is left.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...errors import InvalidReferenceError
+from ...identity import Identity, as_identity, checked_user_token, key_of
+
+MAX_AGE = 30 * 24 * 60 * 60  # seconds
+COUNTED_FOR = 60 * 60 * 1000  # milliseconds after a search in which an event counts in click analytics
+_AT_ONCE = 60  # seconds after a search in which its references are signed, usually
+_CLOCKS_DIFFER = 60  # seconds by which a signer's clock may be ahead of ours
+
+_VERSION = "1"
+_MAC = 16  # bytes
+_DIGEST = 8  # bytes
+# A pseudonymous token is HMAC too, of a user's id, perhaps with the same secret. So that nobody can choose an id whose
+# token is one of these keys, they are made of what is no UTF-8.
+_SIGNING_KEY = b"\xffalgolia-usertoken HitReference signature"
+_DIGEST_KEY = b"\xffalgolia-usertoken HitReference user token"
+_NO_QUERY_ID, _HEX_QUERY_ID, _OTHER_QUERY_ID = range(3)
+_is_text = re.compile(r"[0-9][A-Za-z0-9_-]{32,}").fullmatch
+_is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class HitReference:
+    """A hit of a search, to be kept until somebody clicks it, puts it into a cart or buys it.
+
+    `EventSender.references` makes them from search results, and its `clicked`, `converted`, `added_to_cart` and
+    `purchased` turn them into events. Until then a reference can be kept as it is (it can be pickled; one that was
+    verified has a key in it that is made of the secret), or travel through a page as the text that `sign` gives.
+
+    It knows whose search it is from, and how old it is: of one that `references` made or you make, since then, of one
+    that was signed, since the first of the two. That is no part of what is compared, and no part of its `repr`, which
+    is safe to log.
+
+    Args:
+        query_id: The search, as its response names it (`queryID`); None for what no search led to.
+        index_name: The index that the object is in.
+        object_id: The hit.
+        position: Where it stood in the results, from 1, over all pages; None where nobody knows.
+        user_token: The token that the search carried; None for nobody's search.
+
+    Raises:
+        TypeError, ValueError: An argument is not of its type, or is empty.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+
+    https://support.algolia.com/hc/en-us/articles/9671338778385
+    """
+
+    query_id: str | None
+    index_name: str
+    object_id: str
+    position: int | None
+    # Whose search it was: a user token; of a verified reference the key and the digest; None for nobody.
+    _owner: str | tuple[bytes, bytes] | None = field(init=False, repr=False, compare=False)
+    _searched_at: int = field(init=False, repr=False, compare=False)  # seconds since the epoch, or later
+
+    def __init__(
+        self,
+        query_id: str | None,
+        index_name: str,
+        object_id: str,
+        position: int | None = None,
+        *,
+        user_token: str | None = None,
+    ) -> None:
+        if query_id is not None:
+            _check_text("query_id", query_id)
+        _check_text("index_name", index_name)
+        _check_text("object_id", object_id)
+        if position is not None:
+            if isinstance(position, bool) or not isinstance(position, int):
+                raise TypeError(f"position must be an int or None, not {type(position).__name__}")
+            if position < 1:
+                raise ValueError(f"position must be at least 1, not {position}: it counts from 1, over all pages")
+        if user_token is not None:
+            user_token = checked_user_token(user_token, "user_token")
+        self._set(query_id, index_name, object_id, position, user_token, int(time.time()))
+
+    def _set(self, *values: object) -> None:
+        for name, value in zip(HitReference.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def made_for(self, identity: Identity | str | None) -> bool:
+        """Whether the search was made for `identity` (a string is a user token), or for nobody, if that is None.
+
+        Raises:
+            InvalidUserTokenError: `identity` is something else, or no valid token.
+        """
+        token = token_of(as_identity(identity))
+        owner = self._owner
+        if token is None or owner is None:
+            return owner is token
+        if isinstance(owner, str):
+            return owner == token
+        key, digest = owner
+        return hmac.compare_digest(digest, _digest(key, token, self._packed()))
+
+    def sign(self, secret: str | bytes) -> str:
+        """The reference as a text for a link, a form or a session, that only who has the secret can make.
+
+        It has 81 characters for the object "1234" of the index "products", out of letters, digits, `-` and `_`. In it
+        are all fields, readable for whoever can decode base64, the time, and a keyed digest that tells nobody without
+        the secret whose search it was.
+
+        Args:
+            secret: A key of your own that stays on the server, at least one character.
+
+        Raises:
+            TypeError: `secret` is neither a string nor bytes.
+            ValueError: `secret` is empty; or this reference was verified with another one, and so can't say any more
+                whose it is.
+        """
+        signing_key, digest_key = _keys(secret)
+        packed = self._packed()
+        owner = self._owner
+        if owner is None:
+            digest = b""
+        elif isinstance(owner, str):
+            digest = _digest(digest_key, owner, packed)
+        elif owner[0] == digest_key:
+            digest = owner[1]
+        else:
+            raise ValueError("secret is not the one that this reference was verified with: sign it with that one")
+        now = int(time.time())
+        age = now - self._searched_at
+        is_later = age >= _AT_ONCE
+        flags = bytes([(owner is not None) + 2 * is_later])
+        body = now.to_bytes(4, "big") + flags + digest + (_varint(age) if is_later else b"") + packed
+        return _VERSION + _to_base64(body + _mac(signing_key, body))
+
+    @classmethod
+    def verify(cls, text: str | None, secret: str | bytes, *, max_age: float | None = MAX_AGE) -> HitReference:
+        """The reference that `sign` made `text` of.
+
+        Args:
+            text: What came back. A form or link without it gives None, which is no reference either.
+            secret: The one that it was signed with.
+            max_age: Seconds since it was signed, at most; None: any number. By default 30 days, as Algolia takes no
+                event that is older, and most of what it learns from events it learns from the last 30 days.
+
+        Raises:
+            InvalidReferenceError: It is no reference, its signature does not match (it was changed, or signed with
+                another secret), it is too old, from the future, or of another version.
+            TypeError: `secret` is neither a string nor bytes, or `max_age` is no number.
+            ValueError: `secret` is empty, or `max_age` is below 0.
+        """
+        signing_key, digest_key = _keys(secret)
+        _check_max_age(max_age)
+        if not isinstance(text, str):
+            raise InvalidReferenceError(f"not a reference: {'nothing' if text is None else type(text).__name__}")
+        if not _is_text(text):
+            raise InvalidReferenceError(_not_signed(text))
+        if text[0] != _VERSION:
+            raise InvalidReferenceError(f"a reference of version {text[0]}; this is version {_VERSION}")
+        signed = _from_base64(text[1:])
+        body, mac = signed[:-_MAC], signed[-_MAC:]
+        if not hmac.compare_digest(mac, _mac(signing_key, body)):
+            raise InvalidReferenceError("the signature does not match: the text was changed, or the secret is another")
+        signed_at = int.from_bytes(body[:4], "big")
+        _check_age(signed_at, max_age)
+        at = 5 + _DIGEST if body[4] & 1 else 5
+        owner = (digest_key, body[5:at]) if body[4] & 1 else None
+        age, at = _number_at(body, at) if body[4] & 2 else (0, at)
+        reference = object.__new__(cls)
+        reference._set(*_unpacked(body[at:]), owner, signed_at - age)
+        return reference
+
+    def _packed(self) -> bytes:
+        if self.query_id is None:
+            query_id = bytes([_NO_QUERY_ID])
+        elif _is_hex_query_id(self.query_id):
+            query_id = bytes([_HEX_QUERY_ID]) + bytes.fromhex(self.query_id)
+        else:
+            query_id = bytes([_OTHER_QUERY_ID]) + _with_length(_utf8(self.query_id))
+        index_name, position = _with_length(_utf8(self.index_name)), _varint(self.position or 0)
+        return query_id + index_name + position + _utf8(self.object_id)
+
+
+def _set_state(reference: HitReference, state: Sequence[object]) -> None:
+    # An earlier version pickled no time: the search was before now, at any rate.
+    for name, value in zip(HitReference.__slots__, [*state, int(time.time())], strict=False):
+        object.__setattr__(reference, name, value)
+
+
+HitReference.__setstate__ = _set_state  # type: ignore[attr-defined]  # here, as Python 3.10 puts its own into the class
+
+
+def is_old(reference: HitReference, now: int) -> bool:
+    """Whether at `now` (milliseconds since the epoch) the search is more than one hour ago."""
+    return now - reference._searched_at * 1000 > COUNTED_FOR
+
+
+def token_of(identity: Identity | None) -> str | None:
+    """The user token that searches and events of `identity` carry."""
+    if identity is None or identity.opted_out:
+        return None
+    return identity.user_token if identity.user_token is not None else identity.authenticated_user_token
+
+
+def _unpacked(packed: bytes) -> tuple[str | None, str, str, int | None]:
+    kind, at = packed[0], 1
+    query_id = None
+    if kind == _HEX_QUERY_ID:
+        query_id, at = packed[1:17].hex(), 17
+    elif kind == _OTHER_QUERY_ID:
+        query_id, at = _text_at(packed, at)
+    index_name, at = _text_at(packed, at)
+    position, at = _number_at(packed, at)
+    return query_id, index_name, packed[at:].decode("utf-8", "surrogatepass"), position or None
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} is empty")
+
+
+def _check_max_age(max_age: object) -> None:
+    if max_age is None:
+        return
+    if isinstance(max_age, bool) or not isinstance(max_age, int | float):
+        raise TypeError(f"max_age must be a number of seconds or None, not {type(max_age).__name__}")
+    if not max_age >= 0:
+        raise ValueError(f"max_age must be at least 0, not {max_age}")
+
+
+def _check_age(signed_at: int, max_age: float | None) -> None:
+    age = int(time.time()) - signed_at
+    if age < -_CLOCKS_DIFFER:
+        raise InvalidReferenceError(f"from the future: signed {-age} seconds from now")
+    if max_age is not None and age > max_age:
+        raise InvalidReferenceError(f"too old: signed {age} seconds ago, and max_age is {max_age}")
+
+
+def _keys(secret: str | bytes) -> tuple[bytes, bytes]:
+    key = key_of(secret, "sign references")
+    return hmac.digest(key, _SIGNING_KEY, "sha256"), hmac.digest(key, _DIGEST_KEY, "sha256")
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, _VERSION.encode() + body, "sha256")[:_MAC]
+
+
+def _digest(key: bytes, user_token: str, packed: bytes) -> bytes:
+    # Over the hit too, so that two links don't tell whether they are one user's.
+    return hmac.digest(key, user_token.encode() + b"\0" + packed, "sha256")[:_DIGEST]
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        data = b""
+    # Of some lengths, the last character has bits that say nothing; as another text it must not pass.
+    if _to_base64(data) != text:
+        raise InvalidReferenceError(_not_signed(text))
+    return data
+
+
+def _not_signed(text: str) -> str:
+    return f"not a reference: not a text that sign() made (it has {len(text)} characters)"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _with_length(data: bytes) -> bytes:
+    return _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def _number_at(data: bytes, at: int) -> tuple[int, int]:
+    """The varint at a place, and the place after it."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte <= 0x7F:
+            return number, at
+
+
+def _text_at(data: bytes, at: int) -> tuple[str, int]:
+    length, at = _number_at(data, at)
+    return data[at : at + length].decode("utf-8", "surrogatepass"), at + length

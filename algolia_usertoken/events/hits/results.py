@@ -1,0 +1,143 @@
+"""References to the hits in what searches return: algoliasearch's models, or the JSON that they are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from ...identity import is_user_token
+from .reference import HitReference
+
+
+def references_in(results: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:
+    """One reference per hit, in the order of the results.
+
+    Args:
+        results: What a search returned, or several in a list.
+        index_name: The index of all; by default each result's own.
+        user_token: Whose search it was, where the result does not name the token.
+
+    Raises:
+        ValueError: There is no index name, or what was searched for are the values of a facet.
+        TypeError: `results` is something else, or `index_name` is no string.
+    """
+    if index_name is not None and not isinstance(index_name, str):
+        raise TypeError(f"index_name must be a string or None, not {type(index_name).__name__}")
+    found = _single_results(results)
+    with_hits = [result for result in found if _get(result, "hits") is not None and not _has_facet_values(result)]
+    if found and not with_hits:
+        if any(map(_has_facet_values, found)):
+            raise ValueError("results are the values of a facet: there are no hits to refer to")
+        raise TypeError(f"results must be what a search returned, with its hits, not {type(found[0]).__name__}")
+    # Where one of several has a token of its own and another none, that other was sent without any.
+    if any("userToken" in _params(result) for result in found):
+        user_token = None
+    return [reference for result in with_hits for reference in _references_in_one(result, index_name, user_token)]
+
+
+def _has_facet_values(result: Any) -> bool:
+    """Of a search for facet values, or of Recommend's trending facets, whose hits are no objects."""
+    if _get(result, "facetHits", "facet_hits") is not None:
+        return True
+    first = _unwrapped(next(iter(_get(result, "hits") or ()), None))
+    return _get(first, "facetName", "facet_name") is not None and _get(first, "objectID", "object_id") is None
+
+
+def _references_in_one(result: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:
+    hits = _get(result, "hits")
+    if not hits:
+        return []
+    index = index_name or _get(result, "index") or _get(result, "indexUsed", "index_used")
+    if index is None:
+        raise ValueError("index_name must be given: these results do not name their index")
+    params = _params(result)
+    token = params.get("userToken", user_token)
+    owner = token if is_user_token(token) else None
+    query_id = _get(result, "queryID", "query_id") or None
+    start = _hits_before(result, params)
+    return [
+        HitReference(query_id, index, _object_id(hit), None if start is None else start + number, user_token=owner)
+        for number, hit in enumerate(hits, start=1)
+    ]
+
+
+def _single_results(results: Any) -> list[Any]:
+    """The results of a multi-query, or of a list, one by one; of a single query, the one."""
+    body = getattr(results, "raw_data", None)  # of an answer with its HTTP info
+    text = body if isinstance(body, str) else results
+    if isinstance(text, str | bytes):
+        results = _decoded(text)
+    if isinstance(results, list | tuple):
+        return [single for result in results for single in _single_results(result)]
+    several = _get(results, "results")
+    if isinstance(several, list | tuple) and _get(results, "hits") is None:
+        return _single_results(several)
+    return [_unwrapped(results)]
+
+
+def _decoded(text: str | bytes) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):  # whose errors keep the text
+        return json.loads(text)
+    raise ValueError(f"results must be what a search returned, and this text is no JSON (its length is {len(text)})")
+
+
+def _unwrapped(thing: Any) -> Any:
+    """What a model of "one of these" holds."""
+    inside = None if isinstance(thing, Mapping) else getattr(thing, "actual_instance", None)
+    return thing if inside is None else inside
+
+
+def _params(result: Any) -> dict[str, str]:
+    """The parameters of the search, as far as the result repeats them."""
+    params = _get(result, "params")
+    if not isinstance(params, str):
+        return {}
+    return {name: values[-1] for name, values in parse_qs(params).items()}
+
+
+def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
+    """How many hits come before those of this page; None where that can't be known."""
+    offset, page = _number(_get(result, "offset")), _number(_get(result, "page"))
+    if offset is None and page is None:
+        offset, page = _number(params.get("offset")), _number(params.get("page"))
+    if offset is not None:
+        return offset
+    if page is None:
+        return 0 if _is_recommended(result) else None
+    if not page:
+        return 0
+    per_page = _number(_get(result, "hitsPerPage", "hits_per_page")) or _number(params.get("hitsPerPage"))
+    return page * per_page if per_page else None
+
+
+def _is_recommended(result: Any) -> bool:
+    """Of Recommend, whose answers have one page: by the models, or by the score that each hit has in the JSON."""
+    first = _unwrapped(next(iter(_get(result, "hits")), None))
+    if isinstance(first, Mapping):
+        return "_score" in first
+    return any(type(each).__module__.startswith("algoliasearch.recommend.") for each in (result, first))
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else None
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _object_id(hit: Any) -> str:
+    object_id = _get(_unwrapped(hit), "objectID", "object_id")
+    if not isinstance(object_id, str):
+        raise ValueError("results have a hit without objectID: there is nothing to refer to")
+    return object_id
+
+
+def _get(thing: Any, *names: str) -> Any:
+    """A field of a model, or of JSON."""
+    for name in names:
+        value = thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+        if value is not None:
+            return value
+    return None

@@ -1,0 +1,224 @@
+"""What the file of an outbox holds, for the person on call. Nothing is changed, and no event is taken from anybody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..errors import OutboxError
+from . import sqlite
+from .rows import Rows, timestamp_of
+
+_BUSY_TIMEOUT = 5.0  # seconds; whoever looks may wait
+_SAVE = (
+    "End the processes that use it. `algolia-usertoken outbox drain` delivers what can be read. Then put the file "
+    "aside, with those beside it that end in -wal and -shm: the application makes a new one."
+)
+_AT_ONCE = 1_000  # events
+_TABLES_AND_TRIGGERS = {"events", "owners", "total", "damaged", "count_up", "count_down"}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that has events in the file.
+
+    Attributes:
+        pid: Its number, as the system counts; None: not known.
+        alive: Whether it has kept its lease. What it has waits for it; the events of others are anybody's.
+        events: How many wait.
+    """
+
+    pid: int | None
+    alive: bool
+    events: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What waits in a file.
+
+    Attributes:
+        waiting: Events that wait.
+        of_the_living: Those of them whose process is running and delivers them.
+        of_the_dead: Those whose process has ended: the next start delivers them.
+        oldest: Seconds since the oldest was stored, by the time of day; None: nothing waits.
+        damaged: Events that were set aside, as they were damaged.
+        file_bytes, log_bytes: What the file and the log beside it take on disk.
+        is_whole: False: the file is damaged, and there may be more events.
+        owners: Whose events they are.
+    """
+
+    waiting: int
+    of_the_living: int
+    of_the_dead: int
+    oldest: float | None
+    damaged: int
+    file_bytes: int
+    log_bytes: int
+    is_whole: bool = True
+    owners: list[Owner] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one step of a check found, in words, and what to do where something is wrong."""
+
+    step: str
+    wrong: bool
+    said: str
+    remedy: str = ""
+
+
+def status_of(path: str) -> Status:
+    """What waits in an outbox's file.
+
+    Raises:
+        OutboxError: There is no such file, it is no outbox, or can't be read.
+    """
+    with _opened(path) as (connection, version):
+        if version == 1:
+            alive = {(owner,) for (owner,) in connection.execute(
+                "SELECT id FROM owners WHERE alive_until > ?", (time.time(),)
+            )}  # fmt: skip
+            pids: dict[int, int] = {}
+            damaged = 0
+        else:
+            now = sqlite.clock()
+            alive = set(connection.execute(sqlite.ALIVE, (sqlite.BOOT, now, now)))
+            pids = dict(connection.execute("SELECT id, pid FROM owners"))
+            ((damaged,),) = connection.execute("SELECT count(*) FROM damaged")
+        counted, is_whole = _counted(connection, path)
+    owners = [Owner(pids.get(owner), (owner,) in alive, events) for owner, events, _ in counted]
+    living = sum(owner.events for owner in owners if owner.alive)
+    waiting = sum(owner.events for owner in owners)
+    oldest = min((created_at for *_, created_at in counted if created_at is not None), default=None)
+    return Status(
+        waiting,
+        living,
+        waiting - living,
+        None if oldest is None else max(0.0, round(time.time() - oldest / 1000, 3)),
+        damaged,
+        _size(path),
+        _size(f"{path}-wal"),
+        is_whole,
+        owners,
+    )
+
+
+def _counted(connection: sqlite3.Connection, path: str) -> tuple[list[tuple[int, int, int | None]], bool]:
+    """Of each owner its number, how many events it has, and when the first was stored; and whether these are all."""
+    try:
+        return list(connection.execute("SELECT owner, count(*), min(created_at) FROM events GROUP BY owner")), True
+    except sqlite3.DatabaseError as error:
+        if not sqlite.is_damage(error):
+            raise
+    rows = Rows(path)
+    try:
+        return [(owner, events, None) for owner, events in rows.counted()], False
+    finally:
+        rows.close()
+
+
+def check(path: str, progress: Callable[[int, int], None] = lambda done, of: None) -> Iterator[Finding]:
+    """What is right and what is wrong with an outbox's file, each as soon as it is known.
+
+    Args:
+        path: The file.
+        progress: Called now and then with how many events were read, and how many there are.
+
+    Raises:
+        OutboxError: There is no such file, or it is no outbox.
+    """
+    with _opened(path) as (connection, version):
+        yield Finding("schema", False, f"The file is an outbox, of schema {version}.")
+        faults = _faults(connection)
+        if faults:
+            first = faults[0].splitlines()[-1]
+            yield Finding("pages", True, f"The file is damaged. The first that SQLite says: {first}", _SAVE)
+        else:
+            yield Finding("pages", False, "SQLite finds no fault in the file.")
+        try:
+            missing = _TABLES_AND_TRIGGERS - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            missing -= {"damaged"} if version == 1 else set()
+            if missing:
+                yield Finding("schema", True, f"It lacks {', '.join(sorted(missing))}.", _SAVE)
+                return
+            yield from _events(connection, progress)
+            if version > 1:
+                yield from _set_aside(connection)
+        except sqlite3.DatabaseError as error:
+            if not faults:  # pragma: no cover - SQLite finds a fault where it can't read
+                raise
+            yield Finding("events", True, f"Not all events can be read: {error}.", _SAVE)
+
+
+def _faults(connection: sqlite3.Connection) -> list[str]:
+    try:
+        faults = [fault for (fault,) in connection.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return faults if faults != ["ok"] else []
+
+
+def _set_aside(connection: sqlite3.Connection) -> Iterator[Finding]:
+    ((aside,),) = connection.execute("SELECT count(*) FROM damaged")
+    if aside:
+        said = f"{aside} events were damaged, and never delivered."
+        yield Finding("set aside", True, said, "Look at them in the table damaged, and delete them from it.")
+
+
+def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> Iterator[Finding]:
+    ((total,),) = connection.execute("SELECT sum(events) FROM total")
+    cursor = connection.execute("SELECT CAST(body AS BLOB) FROM events")
+    read = wrong = 0
+    while texts := cursor.fetchmany(_AT_ONCE):
+        read += len(texts)
+        for (text,) in texts:
+            try:
+                timestamp_of(text)
+            except ValueError:
+                wrong += 1
+        progress(read, total)
+    if wrong:
+        remedy = "Nothing: who delivers the others sets them aside."
+        yield Finding("events", True, f"{wrong} of {read} events are no JSON.", remedy)
+    else:
+        yield Finding("events", False, f"{read} events wait, and all of them can be read.")
+    if total != read:
+        yield Finding(
+            "count",
+            True,
+            f"The file has counted {total} events, and has {read}: its bound (max_events) is off by as many.",
+            f"End the processes that use it, and run: sqlite3 FILE 'UPDATE total SET events = {read}'",
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """A connection that reads, and the version of the schema."""
+    if not os.path.isfile(path):
+        raise OutboxError(f"outbox {path}: there is no such file")
+    try:
+        address = sqlite.address_of(os.path.abspath(path))
+        connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            ((application_id, version, _),) = connection.execute(sqlite.WHAT_FILE)
+            if application_id != sqlite.APPLICATION_ID or not 1 <= version <= sqlite.SCHEMA_VERSION:
+                raise OutboxError(f"outbox {path}: the file is no outbox, or one of a newer version")
+            yield connection, version
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise sqlite.explained(path, error) from error
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,371 @@
+"""What Algolia accepts as an Insights event, and what is said of one that it does not.
+
+The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events. One invalid event makes Algolia
+refuse its whole batch (422), so each is checked before it gets near one. What Algolia leaves open is let through: a
+field that an event of its type does not have, whatever it holds.
+
+The rules are for exact types: str, int, float, list, dict.
+"""
+
+from __future__ import annotations
+
+import json.encoder
+import re
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from math import isfinite
+from typing import Any, TypeAlias
+
+from .. import identity
+from ..errors import InvalidEventError, InvalidUserTokenError, raised
+from . import plain
+
+Event: TypeAlias = dict[str, Any]
+"""An event as the Insights API takes it: camelCase keys, JSON values."""
+
+MAX_OBJECTS = 20
+MAX_AGE_MS = 30 * 24 * 60 * 60 * 1000
+_LIST_TYPES = (list, tuple)
+
+# The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. A
+# name whose letters are in another case is put right, as it may be read as the field, also if that is another type's.
+_OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
+_OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
+OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}
+FIELDS = {
+    "click": _OF_CLICKS,
+    "view": _OF_CLICKS,
+    "conversion": OF_CONVERSIONS,
+    "instantsearch": _OF_ALL | {"agentID"},
+}
+# The fields that are checked, on an event of a type; any other may hold any JSON.
+CHECKED_OF_ANY = _OF_CLICKS | {"algoliaSource"}
+CHECKED = {
+    "click": CHECKED_OF_ANY,
+    "view": CHECKED_OF_ANY,
+    "conversion": CHECKED_OF_ANY | {"eventSubtype"},
+    "instantsearch": FIELDS["instantsearch"],
+}
+CHECKED_OF_PURCHASES = CHECKED["conversion"] | {"objectData", "value", "currency"}
+OBJECT_DATA_FIELDS = frozenset({"price", "discount", "quantity", "queryID"})
+TYPES_ABOUT_OBJECTS = ("click", "view", "conversion")  # or about filters
+SUBTYPES = ("addToCart", "purchase")  # of a conversion on objects
+
+_QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
+_is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
+_is_search = re.compile(r"[0-9a-f]{32}").fullmatch
+# A facet, what stands between (a colon, or the comparison of a rating menu), and a value: as they are, or encoded.
+_is_filter = re.compile(
+    r"""(?!.*%(?![0-9a-fA-F]{2}))(?:
+        [^:<>]+(?: : | [<>](?!=?\Z) ).+
+      | (?![:<>]|%3[aceACE]).+?(?: : | %3[aA] | (?:[<>]|%3[ceCE])(?!(?:=|%3[dD])?\Z) ).+
+    )""",
+    re.DOTALL | re.VERBOSE,
+).fullmatch
+_is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
+_is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+_quoted: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
+LONGEST_NAME = 40
+_is_field_name = re.compile(rf"[A-Za-z_]{{1,{LONGEST_NAME}}}").fullmatch
+
+
+def check_content(event: Event) -> None:
+    """Check all but who and when.
+
+    Raises:
+        InvalidEventError: It breaks a rule; `field` names the field as the API does.
+    """
+    get = event.get
+    name, event_type = get("eventName"), get("eventType")
+    if not is_event_name(name):
+        rule = "must be a string of 1 to 64 printable ASCII characters"
+        raise invalid(event, "eventName", rule + _wrong_in_name(name))
+    if type(event_type) is str and event_type == "instantsearch":  # which says no more than that somebody uses it
+        if get("agentID") is not None and not is_text(get("agentID")):
+            raise invalid(event, "agentID", "must be a string that is not empty")
+        return
+    if not is_text(get("index")):
+        raise invalid(event, "index", "must be the name of an index")
+    if not (type(event_type) is str and event_type in TYPES_ABOUT_OBJECTS):
+        raise invalid(event, "eventType", "must be 'click', 'view', 'conversion' or 'instantsearch'")
+    query_id, object_ids, filters, positions = get("queryID"), get("objectIDs"), get("filters"), get("positions")
+    if query_id is not None and query_id_text(query_id) is None:
+        raise invalid(event, "queryID", _QUERY_ID_RULE)
+    if object_ids is None:
+        _check_filters(event, filters)
+    elif filters is not None:
+        raise invalid(event, "filters", "must not stand beside objectIDs")
+    elif object_ids_text(object_ids) is None:
+        raise _wrong_in_list(event, "objectIDs", "object IDs", "must hold non-empty strings", is_text)
+    if event_type == "click" and query_id is not None and object_ids is not None:
+        _check_positions(event, positions, object_ids)
+    elif positions is not None:
+        raise invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
+    if event_type == "conversion" and object_ids is not None and get("eventSubtype") is not None:
+        _check_purchase(event, object_ids)
+
+
+def check_user_token(event: Mapping[str, Any], field: str) -> None:
+    try:
+        identity.validate_user_token(event.get(field))  # type: ignore[arg-type]
+    except InvalidUserTokenError as error:
+        raise InvalidEventError(f"{field}: {error}", field) from None
+
+
+def _check_filters(event: Event, filters: Any) -> None:
+    if filters is None:
+        raise invalid(event, "objectIDs", "or filters must be given")
+    if filters_text(filters) is None:
+        raise _wrong_in_list(event, "filters", "filters", "must be 'facet:value', URL-encoded", is_filter)
+
+
+def _check_positions(event: Event, positions: Any, object_ids: Any) -> None:
+    if positions is None:
+        raise invalid(event, "positions", "must be given for a click after a search")
+    if type(positions) not in _LIST_TYPES:
+        raise invalid(event, "positions", "must be a list")
+    check_same_length("positions", positions, object_ids)
+    if positions_text(positions, len(object_ids)) is None:
+        raise invalid(event, "positions", "must be integers of at least 1: position on the page + page × hitsPerPage")
+
+
+def _check_purchase(event: Event, object_ids: Any) -> None:
+    """Check what only purchases and additions to a cart have."""
+    subtype, value, currency = event["eventSubtype"], event.get("value"), event.get("currency")
+    if not (type(subtype) is str and subtype in SUBTYPES):
+        raise invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
+    if value is not None and not is_value(value):
+        raise invalid(event, "value", "must be a number, or a string of at most 16 characters" + _if_decimal(value))
+    if currency is not None and not is_currency(currency):
+        raise invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
+    object_data = event.get("objectData")
+    if object_data is None:
+        return
+    if type(object_data) not in _LIST_TYPES:
+        raise invalid(event, "objectData", "must be a list")
+    check_same_length("objectData", object_data, object_ids)
+    for data in object_data:
+        if type(data) is not dict:
+            raise invalid(event, "objectData", f"must hold objects, not {_at(object_data, data)}")
+        if object_data_text(data) is None:
+            raise _wrong_in_data(event, data)
+
+
+def check_timestamp(event: Mapping[str, Any]) -> None:
+    timestamp = event["timestamp"]
+    if type(timestamp) is not int or timestamp >= 2**63:
+        raise invalid(event, "timestamp", "must be an integer of milliseconds")
+    if not is_timestamp(timestamp):
+        raise invalid(event, "timestamp", "is more than 30 days ago (it counts milliseconds since 1970)")
+
+
+def check_same_length(field: str, items: Any, object_ids: Any) -> None:
+    if len(items) != len(object_ids):
+        raise InvalidEventError(f"{field} has {len(items)} items for {len(object_ids)} objects", field)
+
+
+# What each field may hold. None is no value, and not asked about. A function named `…_text` gives the JSON of what is
+# right, as whoever writes an event wants to know both at once.
+
+
+def is_text(value: Any) -> bool:
+    """The name of an index, the ID of an object or of an agent."""
+    return type(value) is str and value != ""
+
+
+def is_event_name(value: Any) -> bool:
+    return type(value) is str and _is_event_name(value) is not None
+
+
+def object_ids_text(values: Any) -> str | None:
+    """Their JSON, without the brackets; None where they are no list of 1 to 20 object IDs."""
+    if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
+        return None
+    text = ""
+    for value in values:
+        if type(value) is not str or not value:  # is_text, but for the call
+            return None
+        text = f"{text},{_quoted(value)}" if text else _quoted(value)
+    return text
+
+
+def filters_text(values: Any) -> str | None:
+    """Their JSON, without the brackets; None where they are no list of 1 to 20 filters."""
+    if (
+        not (type(values) is list or type(values) is tuple)
+        or not 0 < len(values) <= MAX_OBJECTS
+        or not all(map(is_filter, values))
+    ):
+        return None
+    return ",".join(map(_quoted, values))
+
+
+def is_filter(value: Any) -> bool:
+    return type(value) is str and _is_filter(value) is not None
+
+
+def positions_text(values: Any, number: int) -> str | None:
+    """Their JSON, without the brackets; None where they are not those of so many objects."""
+    if not (type(values) is list or type(values) is tuple) or len(values) != number:
+        return None
+    text = ""
+    try:
+        for value in values:
+            if type(value) is not int or value < 1:
+                return None
+            text = f"{text},{value}" if text else f"{value}"
+    except ValueError:  # Python writes no number of thousands of digits
+        return None
+    return text
+
+
+def query_id_text(value: Any) -> str | None:
+    return _quoted(value) if type(value) is str and _is_query_id(value) else None
+
+
+def is_user_token(value: Any) -> bool:
+    return type(value) is str and identity.is_user_token(value)
+
+
+def is_timestamp(value: Any) -> bool:
+    return type(value) is int and time.time() * 1000 - MAX_AGE_MS <= value < 2**63
+
+
+def is_value(value: Any) -> bool:
+    return _is_number(value) or (type(value) is str and len(value) <= plain.MAX_AMOUNT)
+
+
+def is_currency(value: Any) -> bool:
+    return type(value) is str and _is_currency(value) is not None
+
+
+def object_data_text(data: Any) -> str | None:
+    """Its JSON; None where it is no dict, or holds anything that an object of a purchase may not have."""
+    if type(data) is not dict or not OBJECT_DATA_FIELDS.issuperset(data):
+        return None
+    texts = []
+    for field, is_right in _OBJECT_DATA_RULES.items():
+        value = data.get(field)
+        if value is not None:
+            if not is_right(value):
+                return None
+            texts.append(f'"{field}":{scalar_text(value)}')
+    return f"{{{','.join(texts)}}}"
+
+
+def scalar_text(value: str | float) -> str:
+    """The JSON of a string or a finite number."""
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _is_price(value: Any) -> bool:
+    return _is_number(value) or type(value) is str
+
+
+def _is_quantity(value: Any) -> bool:
+    return type(value) is int and -(2**31) <= value < 2**31
+
+
+def _is_search_id(value: Any) -> bool:
+    """A query ID of a search: the items of a purchase name no message of an agent."""
+    return type(value) is str and _is_search(value) is not None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return (type(value) is float or type(value) is int) and isfinite(value)
+    except OverflowError:
+        return False
+
+
+_OBJECT_DATA_RULES = {"price": _is_price, "discount": _is_price, "quantity": _is_quantity, "queryID": _is_search_id}
+_AMOUNTS = ("price", "discount")
+_SAID_OF_OBJECT_DATA = {
+    "price": "must be a number or a string",
+    "discount": "must be a number or a string",
+    "quantity": "must be an integer of 32 bits",
+    "queryID": _QUERY_ID_RULE,
+}
+
+
+# What is said of what is wrong.
+
+
+def _if_decimal(amount: Any) -> str:
+    """What to do with an amount that fits neither a number nor a short text."""
+    if not (isinstance(amount, Decimal) and amount.is_finite()):
+        return ""
+    return ": this Decimal has more digits than fit, so round it first, as in round(amount, 2)"
+
+
+def invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
+    missing = field in ("eventName", "index", "eventType") and event.get(field) is None
+    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{of_event(event)}", field)
+
+
+def _wrong_in_list(
+    event: Event, field: str, of_what: str, rule: str, is_right: Callable[[Any], bool]
+) -> InvalidEventError:
+    items = event[field]
+    if type(items) not in _LIST_TYPES or not 0 < len(items) <= MAX_OBJECTS:
+        return invalid(event, field, f"must be a list of 1 to 20 {of_what}")
+    wrong = next(item for item in items if not is_right(item))
+    return invalid(event, field, f"{rule}, not {_at(items, wrong)}")
+
+
+def _wrong_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
+    for key, rule in _SAID_OF_OBJECT_DATA.items():
+        value = data.get(key)
+        if value is not None and not _OBJECT_DATA_RULES[key](value):
+            return invalid(event, f"objectData.{key}", rule + (_if_decimal(value) if key in _AMOUNTS else ""))
+    unknown = next(field for field in data if field not in OBJECT_DATA_FIELDS)
+    name = field_name(unknown)
+    if name is None:
+        return InvalidEventError(f"objectData: {kind(unknown)} is no field of an event{of_event(event)}", "objectData")
+    return invalid(event, f"objectData.{name}", "is no field of an event")
+
+
+def unreadable(error: Exception) -> InvalidEventError:
+    """What to raise for an event that can't be read, as one of its objects raises an error."""
+    return InvalidEventError(f"the event can't be read: {raised(error)}")
+
+
+# What a message shows of a value. It may end in a log, and the value may be anything: somebody's e-mail address, too.
+
+
+def kind(value: Any) -> str:
+    """The type of a value, and how long a string is."""
+    return f"a string of {len(str.__str__(value))} characters" if isinstance(value, str) else type(value).__name__
+
+
+def _at(items: Any, item: Any) -> str:
+    number = next(number for number, one in enumerate(items, start=1) if one is item)
+    return f"{kind(item)} at position {number}"
+
+
+def quoted(name: Any, before: str = "", after: str = "") -> str:
+    """The name of an event or an index; nothing where it can't be an event's, or may be an e-mail address."""
+    name = str.__str__(name) if isinstance(name, str) else ""
+    return f"{before}{name!a}{after}" if _is_event_name(name) and "@" not in name else ""
+
+
+def of_event(event: Mapping[str, Any]) -> str:
+    """Which event a message is about: " (event 'Product Viewed')"."""
+    return quoted(event.get("eventName"), " (event ", ")")
+
+
+def _wrong_in_name(name: Any) -> str:
+    if not (isinstance(name, str) and name):
+        return ""
+    name = str.__str__(name)
+    bad = _NOT_PRINTABLE.search(name)
+    where = f", and the one at position {bad.start() + 1} is none" if bad else ""
+    return f": it has {len(name)}{where}"
+
+
+def field_name(key: Any) -> str | None:
+    """The key of a mapping, where it reads like the name of a field; else it is a value in the wrong place."""
+    return str.__str__(key) if isinstance(key, str) and _is_field_name(key) else None

@@ -1,0 +1,210 @@
+"""The JSON text of an event: what waits until it is delivered, in UTF-8, without nulls.
+
+An ordinary event, of exact types and known fields, is written here, field by field, each after its rule was asked. A
+text is a copy already, so nothing else is copied. Whatever is out of the ordinary goes the longer way: it is made plain
+and checked as a dict (`model`), and then encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import json.encoder
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ..errors import InvalidEventError
+from ..identity import Identity
+from .rules import (
+    OF_CONVERSIONS,
+    SUBTYPES,
+    TYPES_ABOUT_OBJECTS,
+    Event,
+    filters_text,
+    is_currency,
+    is_event_name,
+    is_text,
+    is_timestamp,
+    is_user_token,
+    is_value,
+    object_data_text,
+    object_ids_text,
+    of_event,
+    positions_text,
+    query_id_text,
+    scalar_text,
+)
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
+_MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
+
+
+def encoded(event: Event) -> bytes:
+    """The text of an event that was checked and attributed.
+
+    Raises:
+        InvalidEventError: It has none: one of its strings is no Unicode, say.
+    """
+    try:
+        return _encode(without_nones(event)).encode()
+    except Exception as error:
+        failure = _without_json_form(event, error)
+    raise failure  # not chained: the error keeps the text
+
+
+def without_nones(event: Event) -> Event:
+    """The event as it is sent: what is None was meant to be left out."""
+    event = {key: value for key, value in event.items() if value is not None}
+    data = event.get("objectData")
+    if isinstance(data, list | tuple):
+        event["objectData"] = [
+            {key: value for key, value in item.items() if value is not None} if isinstance(item, dict) else item
+            for item in data
+        ]
+    return event
+
+
+def has_known_fields(event: object) -> bool:
+    """Whether it is a dict whose fields all have the names that an event about objects or filters has."""
+    return type(event) is dict and OF_CONVERSIONS.issuperset(event)
+
+
+def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp: int) -> bytes | None:
+    """As `written`, of an event that `has_known_fields`; its own user token and timestamp win."""
+    get = event.get
+    event_type, subtype = get("eventType"), get("eventSubtype")
+    if type(event_type) is not str or not (subtype is None or type(subtype) is str):
+        return None
+    field, items = "objectIDs", get("objectIDs")
+    if items is None:
+        field, items = "filters", get("filters")
+    elif get("filters") is not None:
+        return None
+    user_token, login, happened = get("userToken"), get("authenticatedUserToken"), get("timestamp")
+    if not (
+        (user_token is None or is_user_token(user_token))
+        and (login is None or is_user_token(login))
+        and (happened is None or is_timestamp(happened))
+    ):
+        return None
+    if user_token is None:
+        if identity is None or identity.opted_out or identity.user_token is None:
+            return None
+        user_token = identity.user_token
+        login = identity.authenticated_user_token if login is None else login
+    return written(
+        event_type,
+        subtype,
+        get("eventName"),
+        get("index"),
+        field,
+        items,
+        get("positions"),
+        get("queryID"),
+        get("objectData"),
+        get("value"),
+        get("currency"),
+        user_token,
+        login,
+        timestamp if happened is None else happened,
+    )
+
+
+def written(
+    event_type: str,
+    subtype: str | None,
+    name: Any,
+    index: Any,
+    field: str,
+    items: Any,
+    positions: Any,
+    query_id: Any,
+    object_data: Any,
+    value: Any,
+    currency: Any,
+    user_token: str,
+    login: str | None,
+    timestamp: int,
+) -> bytes | None:
+    """The text of an ordinary event; None for any other, be it right or wrong.
+
+    Args:
+        event_type, subtype: `eventType` and `eventSubtype`.
+        name, index: `eventName` and `index`.
+        field: "objectIDs" or "filters", which `items` are.
+        items, positions, query_id, object_data, value, currency: What the other fields hold; None is left out.
+        user_token, login, timestamp: `userToken`, `authenticatedUserToken` and `timestamp`, which were checked.
+    """
+    if type(name) is not str or type(index) is not str:
+        return None
+    start = _start(event_type, subtype, name, index, field)
+    about = object_ids_text(items) if field == "objectIDs" else filters_text(items)
+    if start is None or about is None:
+        return None
+    if query_id is None:
+        more = ""
+    elif (query := query_id_text(query_id)) is None:
+        return None
+    elif event_type == "click" and field == "objectIDs":
+        places = positions_text(positions, len(items))
+        if places is None:
+            return None
+        more, positions = f',"queryID":{query},"positions":[{places}]', None
+    else:
+        more = f',"queryID":{query}'
+    if positions is not None:  # of an event that has none
+        return None
+    if object_data is not None or value is not None or currency is not None:
+        of_purchase = None if subtype is None else _of_purchase(object_data, value, currency, len(items))
+        if of_purchase is None:
+            return None
+        more += of_purchase
+    if login is not None:
+        more = f'{more},"authenticatedUserToken":"{login}"'
+    try:
+        return f'{start}{about}]{more},"userToken":"{user_token}","timestamp":{timestamp}}}'.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
+
+
+@lru_cache(maxsize=1024)  # an application has a handful of events and indices
+def _start(event_type: str, subtype: str | None, name: str, index: str, field: str) -> str | None:
+    if event_type not in TYPES_ABOUT_OBJECTS or not (is_event_name(name) and is_text(index)):
+        return None
+    text = f'{{"eventType":"{event_type}"'
+    if subtype is not None:
+        if event_type != "conversion" or field != "objectIDs" or subtype not in SUBTYPES:
+            return None
+        text += f',"eventSubtype":"{subtype}"'
+    return f'{text},"eventName":{scalar_text(name)},"index":{scalar_text(index)},"{field}":['
+
+
+def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> str | None:
+    text = ""
+    if object_data is not None:
+        if type(object_data) is not list or len(object_data) != number:
+            return None
+        texts = [each for data in object_data if (each := object_data_text(data)) is not None]
+        if len(texts) != number:
+            return None
+        text = f',"objectData":[{",".join(texts)}]'
+    if value is not None:
+        if not is_value(value):
+            return None
+        text = f'{text},"value":{scalar_text(value)}'
+    if currency is not None:
+        if not is_currency(currency):
+            return None
+        text = f'{text},"currency":"{currency}"'
+    return text
+
+
+def _without_json_form(event: Event, error: Exception) -> InvalidEventError:
+    """What to raise for an event that could not be encoded.
+
+    The type of `error` is said, and for the usual one which type it met; of other texts none, as they quote the value.
+    """
+    met = _MET_BY_JSON.fullmatch(str(error)) if type(error) is TypeError else None
+    why = met[0] if met else type(error).__name__
+    return InvalidEventError(f"the event has no JSON form: {why}{of_event(event)}")

@@ -1,0 +1,7 @@
+"""A configuration of gunicorn, which reads it before it loads the application."""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
