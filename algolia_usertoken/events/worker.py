@@ -168,9 +168,11 @@ class Worker:
         elif self._late:
             if self._inline_owner == threading.get_ident():  # a `__del__` amid delivering, which goes on with this
                 return
-            while len(engine.queue):
+            while True:
                 if not process.drain_late(self):
                     self.abandon(self._exit_error())
+                    return
+                if not len(engine.queue) or not self._crew.is_empty:  # else one came in at the last moment
                     return
         elif not self._background:
             engine.idle = False
