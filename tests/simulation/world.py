@@ -539,7 +539,9 @@ class World:
         if mood == "fatal":
             raise DeliveryError("fatal")
         if mood == "odd":
-            raise draw.choice((ValueError, SystemExit, RecursionError))("odd")
+            raised = draw.choice((ValueError, SystemExit, RecursionError))
+            in_a_call = hub.current is not None and hub.current.name.startswith("call")
+            raise (ValueError if in_a_call else raised)("odd")  # whose caller gets SystemExit, as he gets Ctrl-C
         if mood == "vanish":
             raise ConnectionResetError("gone")
         if mood == "5xx":
