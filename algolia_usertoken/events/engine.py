@@ -10,6 +10,7 @@ anything, this module included. Three rules keep an event from waiting for nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -52,7 +53,11 @@ class MemoryQueue(deque[bytes]):
 
     def take(self, limit: int) -> list[bytes]:
         """The first events."""
-        return [self.popleft() for _ in range(min(limit, len(self)))]
+        events: list[bytes] = []
+        with contextlib.suppress(IndexError):  # a `__del__` in between may deliver, and take them
+            while len(events) < limit:
+                events.append(self.popleft())
+        return events
 
     def took(self) -> None:
         """Nothing: what was taken is not here any more."""

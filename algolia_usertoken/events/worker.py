@@ -166,8 +166,14 @@ class Worker:
         if engine.closed:  # the event came in while we were closing
             self.abandon(DeliveryError("the sender was closed"))
         elif self._late:
-            if not process.drain_late(self):
-                self.abandon(self._exit_error())
+            if self._inline_owner == threading.get_ident():  # a `__del__` amid delivering, which goes on with this
+                return
+            while True:
+                if not process.drain_late(self):
+                    self.abandon(self._exit_error())
+                    return
+                if not len(engine.queue) or not self._crew.is_empty:  # else one came in at the last moment
+                    return
         elif not self._background:
             engine.idle = False
         else:

@@ -37,7 +37,7 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault(
         "a part is lost when a refused group is halved",
-        suspects.Suspects, "refused", "self._wait_again(pool, search.rest)", "pass",
+        suspects.Suspects, "refused", "self._wait_again(pool, search.rest)", "pass", 7000001,
     ),
     Fault(
         "no pause where Retry-After is 0",
@@ -55,7 +55,7 @@ FAULTS = (
     ),
     Fault(
         "a flush ends no pause",
-        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass",
+        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass", 7000020,
     ),
     Fault(
         "a process that was stopped does not ask what is still its own",
@@ -63,7 +63,7 @@ FAULTS = (
     ),
     Fault(
         "the rest of a call site is given up too early",
-        suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8",
+        suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8", 7000007,
     ),
     Fault(
         "close sets `closed` after its last look",
@@ -84,7 +84,7 @@ FAULTS = (
     ),
     Fault(
         "a pool is forgotten while one of its requests is tried again",
-        suspects.Pool, "is_empty", "or self.on_their_way", "",
+        suspects.Pool, "is_empty", "or self.on_their_way", "", 7000042,
     ),
     Fault(
         "what was given up is sent all the same",

@@ -92,6 +92,7 @@ class Attempt:
     def __init__(self, numbers: list[int], start: float) -> None:
         self.numbers = numbers
         self.start = start
+        self.until = math.inf  # by when there should be an answer
         self.accepted = False
 
 
@@ -207,7 +208,8 @@ class Process:
             raise Failure(f"{self}: flush has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
         asked = world.telling_depth(hub.current)
         if not result and lone and timeout is not None and timeout >= 0.5 and left and not asked:
-            if world.file_trouble < start and took > 0.45 and not on_its_way and not (start <= self.last_start):
+            is_slow = self.on_error_kind == "slow"  # who delivers may be inside of it
+            if world.file_trouble < start and took > 0.45 and not (on_its_way or is_slow or start <= self.last_start):
                 raise Failure(f"{self}: flush({timeout}) has ended no pause")
             if timeout >= 5 and world.trouble < start - AFTERMATH_S and len(left) < 100 and not self.closing:
                 raise Failure(f"{self}: flush({timeout}) has returned False, and nothing is wrong")
@@ -281,6 +283,7 @@ class Process:
             calls = hub.current is not None and hub.current.name.startswith("call")
             raise (ValueError if luck < 0.3 or calls else SystemExit)("on_error")
         elif kind == "flushes" and luck < 0.3:
+            self.hurried = hub.now
             world.enter_telling(hub.current, 1)
             try:
                 self.worker.flush(0.1)
@@ -305,7 +308,8 @@ class SimDelivery:
         world.starts(owner, attempt, timeout)
         self.running += 1
         most = owner.options["concurrency"] if owner.options["background"] else 1
-        if self.running - world.left_behind(owner) > most and not owner.starts_no_thread:
+        # What is sent after the hook at exit is delivered by who sends it, whatever else is on its way.
+        if self.running - world.left_behind(owner) > most and not owner.exiting:
             raise Failure(f"{owner}: {self.running} threads deliver, and {most} may")
         try:
             world.serve(owner, attempt, timeout)
@@ -426,6 +430,8 @@ class World:
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
+        if "has not answered in time" in what:
+            self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
             late = [number for number in numbers if number not in owner.putting]
@@ -462,6 +468,10 @@ class World:
 
     def starts(self, owner: Process, attempt: Attempt, timeout: float) -> None:
         now = self.hub.now
+        for other in owner.attempts:
+            if now > other.until:  # it is left behind, and what it has is sent once more
+                self.excused.update(other.numbers)
+        attempt.until = now + timeout
         owner.attempts.append(attempt)
         owner.last_start = now
         if not 0 < timeout <= 30:
@@ -529,7 +539,9 @@ class World:
         if mood == "fatal":
             raise DeliveryError("fatal")
         if mood == "odd":
-            raise draw.choice((ValueError, SystemExit, RecursionError))("odd")
+            raised = draw.choice((ValueError, SystemExit, RecursionError))
+            in_a_call = hub.current is not None and hub.current.name.startswith("call")
+            raise (ValueError if in_a_call else raised)("odd")  # whose caller gets SystemExit, as he gets Ctrl-C
         if mood == "vanish":
             raise ConnectionResetError("gone")
         if mood == "5xx":
@@ -972,7 +984,7 @@ def patched(world: World) -> Iterator[None]:
     put(worker, "process", SimHooks(world))
     put(suspects, "MOST_POOLS", world.draw.choice((1, 3, 1_000)))
     attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
-    confirm, settle = engine.Engine.confirm, engine.Engine.settle
+    confirm, settle, give_up = engine.Engine.confirm, engine.Engine.settle, engine.Engine.give_up
 
     def attempt_(self: sqlite.Connection, action: Any) -> Any:
         try:
@@ -1016,11 +1028,17 @@ def patched(world: World) -> Iterator[None]:
         settle(self, done)
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
+    def give_up_(self: engine.Engine) -> InFlight:
+        if not self.in_memory:  # what is on its way as the time of an exit ends, waits again
+            world.excused |= hub.process.in_hand
+        return give_up(self)
+
     put(sqlite.Connection, "_attempt", attempt_)
     put(sqlite.Connection, "write", write_)
     put(rows.Rows, "move", move_)
     put(engine.Engine, "confirm", confirm_)
     put(engine.Engine, "settle", settle_)
+    put(engine.Engine, "give_up", give_up_)
     logger = logging.getLogger("algolia_usertoken.events")
     put_out, logger.disabled = logger.disabled, True
     try:
