@@ -450,10 +450,12 @@ def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
         kind = type(options).__name__
         raise TypeError(f"events must be an EventSender, or its options as a mapping (EventOptions), not {kind}")
     for name in options:
-        if name in _FROM_CLIENT:
+        if isinstance(name, str) and name in _FROM_CLIENT:
             raise TypeError(f"events cannot have the option {name!r}: give {_FROM_CLIENT[name]} to the client itself")
         if name not in EventOptions.__annotations__:
-            raise TypeError(f"events has no option {name!r}; there are {', '.join(EventOptions.__annotations__)}")
+            known = ", ".join(EventOptions.__annotations__)
+            said = repr(name) if isinstance(name, str) and name.isidentifier() else "of that name"  # else it is a value
+            raise TypeError(f"events has no option {said}; there are {known}")
     return dict(options)
 
 

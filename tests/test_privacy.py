@@ -14,6 +14,7 @@ import inspect
 import io
 import logging
 import traceback
+import typing
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -236,7 +237,7 @@ def doors() -> Iterator[str]:
     """ "name(parameter" of each function and class, "Class.name(parameter" of each method."""
     for name in ours.__all__:
         thing = getattr(ours, name)
-        if name in NO_DOORS or not callable(thing):
+        if name in NO_DOORS or not callable(thing) or typing.is_typeddict(thing):
             continue
         yield from (f"{name}({parameter}" for parameter in inspect.signature(thing).parameters)
         for method in dir(thing) if inspect.isclass(thing) else ():

@@ -24,10 +24,9 @@ from typing import Any
 from ..errors import OutboxError
 from . import sqlite
 from .rows import MOST_NUMBERS, MOST_OF_ONE_CALL, Rows, StoredEvent, Troubles, numbers_of, timestamp_of
+from .rules import MAX_AGE_MS
 
 ADOPTED_AT_ONCE = 5_000  # events; the rest is left to others until these are nearly delivered
-MAX_AGE_MS = 30 * 24 * 60 * 60 * 1000  # of the events that Algolia takes
-
 _ADOPTED_FROM = 1 << 40  # the first number of what is adopted, far above one's own
 _UNREADABLE = "can't be read, as the file is damaged there, and are left in it"
 _NO_JSON = "were no JSON any more, and are set aside in its table `damaged`"
@@ -114,11 +113,7 @@ class SQLiteOutbox:
             self.rows.become_unusable()
 
     def share_lock(self, lock: threading.Condition) -> None:
-        """Guard what is counted with the sender's own lock.
-
-        Were there two, a `__del__` that sends, in the middle of what holds this one, would wait for that one, whose
-        holder may wait for this one.
-        """
+        """Guard what is counted with the sender's lock: of two, a `__del__` that sends might take one too many."""
         self._mutex = lock
 
     def attach(self) -> None:
@@ -129,9 +124,7 @@ class SQLiteOutbox:
         """
         if self._closed or self._attached:
             what = "is closed" if self._closed else "has a sender already"
-            raise ValueError(
-                f"outbox {what}: make another SQLiteOutbox({self.path!r}, …), on the same file if you like"
-            )
+            raise ValueError(f"outbox {what}: make another SQLiteOutbox({self.path!r}, …), on the same file")
         self._attached = True
 
     def __len__(self) -> int:
@@ -437,8 +430,7 @@ class SQLiteOutbox:
             connection.close()
         sqlite.prepare(self.rows.keeper)
         with self._mutex:
-            self._settled.clear()
-            self._damaged.clear()
+            self._settled, self._damaged = [], []
             self._owner, self._file, self._more_to_adopt = None, self.rows.identity(), False
             lost = len(self)  # `take` will find that they are gone
         raise self._error(f"the file was removed or replaced while in use; {lost} events that waited in it are lost")

@@ -22,6 +22,8 @@ class Deliverer(Protocol):
 
     close_timeout: float
 
+    @property
+    def stats(self) -> Any: ...
     def start_empty(self) -> None: ...  # in a forked child
     def begin_exit(self) -> bool: ...  # whether there is anything to deliver
     def finish_exit(self, timeout: float) -> None: ...
@@ -119,9 +121,8 @@ def deliver_all() -> None:
 
     def flush(worker: Deliverer, timeout: float) -> None:
         if not worker.flush(timeout):
-            logger.warning(
-                "some events are not delivered yet, after the %g seconds of close_timeout", worker.close_timeout
-            )
+            what = "%d events are not delivered yet, after the %g seconds of close_timeout"
+            logger.warning(what, worker.stats.queued, worker.close_timeout)
 
     _deliver_all(_workers, flush)
 

@@ -43,6 +43,7 @@ def test_close_on_a_hung_collector(sender: Make, collector: Collector, backgroun
     assert events.close(1) is False
     assert time.monotonic() - started < 20
     assert events.stats[:5] == (1500, 0, 0, 1500, 0)
+    assert collector.wait_until(lambda: len(errors.ids) == 1500)  # which close does not wait for, if it takes long
     assert sorted(errors.ids, key=int) == [str(number) for number in range(1500)]
     collector.release()
     time.sleep(0.2)
