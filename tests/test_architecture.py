@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
     "integrations.lifespan": {"events"},  # imported only where a sender exists
+    "integrations.relay": {"identity", "context", "events", "integrations"},
     "integrations.celery": {"errors", "identity", "context", "provider", "integrations.celery_delivery"},
     "integrations.celery_delivery": {"errors", "events", "events.delivery"},
     "testing": {"", "errors", "identity", "context", "search_request", "events"},
