@@ -50,9 +50,9 @@ def settings(
             as "/collect".
 
     Returns:
-        `useCookie`, and where they are known `userToken`, `authenticatedUserToken` and `host`. A login without a user token is
-        the user token too, as it is for the searches of the server. For a visitor who opted out: `useCookie` False and
-        `userHasOptedOut` True, with which search-insights sends and keeps nothing.
+        `useCookie`, and where they are known `userToken` and `authenticatedUserToken`; `host`, if given. A login
+        without a user token is the user token too, as it is for the searches of the server. For a visitor who opted
+        out: `useCookie` False and `userHasOptedOut` True, with which search-insights sends and keeps nothing.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.

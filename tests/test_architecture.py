@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.text",
         "sessions",
     },
+    "query_memory": {"identity", "context", "events"},
     "clients": {
         "errors",
         "identity",
@@ -82,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.delivery",
         "insights",
         "clients",
+        "query_memory",
     },
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
