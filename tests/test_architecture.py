@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.text",
         "sessions",
     },
-    "query_memory": {"identity", "context", "events"},
+    "query_memory": {"identity", "context", "events", "events.model", "events.plain"},
     "clients": {
         "errors",
         "identity",

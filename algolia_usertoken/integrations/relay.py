@@ -3,7 +3,7 @@
 `EventsRelay.handle` decides, and does no I/O but to put events into the sender's queue. Around it are adapters, which
 only read a request and write the answer.
 
-Algolia's guide has the idea: https://www.algolia.com/doc/guides/sending-events/guides/server-side
+Algolia's guide has the idea: https://www.algolia.com/doc/guides/sending-events/getting-started
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NOT_THE_PAGES = frozenset({"usertoken", "authenticatedusertoken", "timestamp"})
 
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@\\,]+").fullmatch
-_is_default_port = re.compile(r"(?:http://[^/]*:80|https://[^/]*:443)").fullmatch
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 
 
@@ -91,7 +91,7 @@ class EventsRelay:
         TypeError: An argument is of the wrong type.
         ValueError: One of `origins` is none, or `max_bytes` is below 1.
 
-    https://www.algolia.com/doc/guides/sending-events/guides/server-side
+    https://www.algolia.com/doc/guides/sending-events/getting-started
     """
 
     def __init__(
@@ -478,7 +478,7 @@ def _checked_origins(origins: object) -> frozenset[str | None]:
                 "origins must be as browsers send them, 'https://shop.example' or 'http://127.0.0.1:8000': a scheme, "
                 "a host, and nothing after the port"
             )
-        if _is_default_port(origin.lower()):
+        if origin.endswith(_DEFAULT_PORTS.get(origin.lower().partition(":")[0], "/")):
             raise ValueError("origins must not name a default port: browsers leave it out, so no page has that one")
     return frozenset(origin if origin is None else origin.lower() for origin in origins)
 
