@@ -81,6 +81,7 @@ REACH_NOTHING_NEW = [  # lines of the package that no other test does, and take 
     "integrations/test_mobile.py",
     "integrations/test_servers.py",
     "properties",
+    "simulation",
     "test_conformance.py",
     "test_docs.py",
     "test_docs_shell.py",

@@ -91,7 +91,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations.relay": {"identity", "context", "events", "integrations"},
     "integrations.celery": {"errors", "identity", "context", "provider", "integrations.celery_delivery"},
     "integrations.celery_delivery": {"errors", "events", "events.delivery"},
-    "testing": {"", "errors", "identity", "context", "search_request", "events"},
+    "local_algolia": set(),  # the library is judged by it, so neither may borrow from the other
+    "testing": {"", "errors", "identity", "context", "search_request", "events", "local_algolia"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},
     "cli": {"", "errors", "check", "demo", "events", "testing"},
@@ -161,6 +162,25 @@ def test_the_files_of_the_event_sender_can_be_put_in_a_row_where_each_imports_th
     assert row[-1] == "events.sender"
 
 
+@pytest.mark.parametrize("room", ["local_algolia"])
+def test_no_two_files_of_a_room_import_each_other(room: str) -> None:
+    folder = PACKAGE / room
+    files = {path: imported_modules(path) for path in folder.rglob("*.py") if path.name != "__init__.py"}
+    waiting = {module_of(path): imported for path, imported in files.items()}
+    while ready := {module for module, imported in waiting.items() if not imported & set(waiting)}:
+        waiting = {module: imported for module, imported in waiting.items() if module not in ready}
+
+    assert waiting == {}
+
+
+def test_no_file_of_the_event_sender_is_longer_than_a_few_screens() -> None:
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (PACKAGE / "events").rglob("*.py")
+    }
+
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
 def test_the_package_is_cheap_to_import() -> None:
     loaded = loaded_after("import algolia_usertoken")
 
@@ -171,9 +191,11 @@ def test_a_client_is_imported_without_what_only_insights_needs() -> None:
     assert "algoliasearch.insights.models" not in loaded_after("from algolia_usertoken import TokenAwareClientSync")
 
 
-@pytest.mark.parametrize("module", ["algolia_usertoken.cli", "algolia_usertoken.testing"])
+@pytest.mark.parametrize("module", ["cli", "local_algolia", "testing"])
 def test_so_are_the_command_and_the_stand_in_until_they_are_used(module: str) -> None:
-    assert loaded_after(f"import {module}") & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
+    loaded = loaded_after(f"import algolia_usertoken.{module}")
+
+    assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
 
 
 @pytest.mark.parametrize("module", ["browser", "integrations.asgi", "integrations.wsgi"])

@@ -233,13 +233,14 @@ def serve() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
         process.communicate()
 
 
-def follow(printed: str) -> Any:
+def follow(printed: str, name: str = "client") -> Any:
     """The client that the printed lines make."""
-    lines = [line.strip() for line in printed.splitlines() if line.startswith(("  from ", "  there ", "  client "))]
+    starts = ("  from ", "  there ", f"  {name} ")
+    lines = [line.strip() for line in printed.splitlines() if line.startswith(starts)]
     assert len(lines) == 3
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
-    return names["client"]
+    return names[name]
 
 
 class TestServe:
@@ -257,6 +258,22 @@ class TestServe:
         assert found.nb_hits > 0
         assert '"user": "user-1"' in state
         assert '"searches": 1, "events": 1' in state
+
+    async def test_so_do_those_for_an_async_client(self, serve: Any) -> None:
+        _, printed = serve()
+
+        async with follow(printed, "async_client") as client:
+            found = await client.search_single_index("products", {"query": "shoe"})
+
+        assert found.nb_hits > 0
+
+    def test_a_host_is_allowed_by_name(self, serve: Any) -> None:
+        _, printed = serve("--allow-host", "shop.test", "--allow-host", "b.test")
+        url = re.search(r"http://127\.0\.0\.1:\d+/", printed)[0]
+        request = urllib.request.Request(f"{url}inspector/state", headers={"Host": "shop.test"})
+
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            assert answer.status == 200
 
     def test_the_inspector_is_at_the_address_that_it_prints(self, serve: Any) -> None:
         _, printed = serve()
@@ -306,6 +323,7 @@ class TestServe:
         [
             (["--records", "missing.json"], "missing.json: cannot be read: No such file"),
             (["--index", ""], "index must be the name of an index, not ''"),
+            (["--allow-host", "http://shop.test"], "allowed_hosts must be names of hosts"),
         ],
     )
     def test_what_cannot_be_served(

@@ -804,7 +804,7 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
     client.close()
     # Of each kind one was kept. Those that came second had nothing.
     assert sum(one is events for one in made) == sum(one is insights for one in made) == 1
-    assert all(one.stats.accepted == 0 and not one._worker._threads for one in made if isinstance(one, SlowSender))
+    assert all(one.stats.accepted == 0 and not one._worker._crew.threads for one in made if isinstance(one, SlowSender))
 
 
 FIRST_USE = """

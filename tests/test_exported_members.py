@@ -209,7 +209,7 @@ def test_the_options_of_a_clients_events_are_typed_as_the_senders() -> None:
 
     assert set(clients._FROM_CLIENT) <= set(arguments)
     assert {name: options[name] for name in own} == own
-    assert set(options) - set(own) <= {"max_queue_bytes"}
+    assert set(options) - set(own) == set()
 
 
 @pytest.mark.parametrize(

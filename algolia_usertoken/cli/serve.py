@@ -30,6 +30,13 @@ def add(commands: Any) -> None:
         metavar="FILE.json",
         help="your own records: a JSON list of objects with objectID (default: the demo's catalogue)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name, such as shop.test, under which it may be asked beside localhost; may be given several times",
+    )
     parser.set_defaults(run=run)
 
 
@@ -48,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         records = demo.read_records(arguments.records) if arguments.records is not None else demo.catalogue()
-        algolia = LocalAlgolia(port=arguments.port)
+        algolia = LocalAlgolia(port=arguments.port, allowed_hosts=arguments.allow_host)
         algolia.save_objects(arguments.index, records)
     except ValueError as error:  # a RecordsError, too
         return refuse(error)
@@ -79,10 +86,11 @@ def _how_to_use(algolia: LocalAlgolia, index: str, count: int) -> str:
   API key  {algolia.api_key}
   index    {index} ({count:,} {"record" if count == 1 else "records"})
 
-Lead a Python client here:
+Lead a Python client here, a sync one or an async one:
 
-  from algolia_usertoken import TokenAwareClientSync, testing
+  from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, testing
   there = testing.LocalAlgolia(port={algolia.port})
   client = TokenAwareClientSync.create_with_config(there.search_config(), insights_config=there.insights_config())
+  async_client = TokenAwareClient.create_with_config(there.search_config(), insights_config=there.insights_config())
 
 Ctrl-C ends it."""

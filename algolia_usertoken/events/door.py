@@ -14,7 +14,7 @@ from .given import own_copy
 from .model import attribute, check_after_search, event_time, names_search, new_event, split
 from .reporting import Reporter
 from .rules import Event, unreadable
-from .text import encoded, written, written_event
+from .text import encoded, has_known_fields, written, written_event
 from .worker import Worker
 
 
@@ -55,12 +55,15 @@ class Door:
         """
         failure: UserTokenError | None = None
         try:
-            own = event if type(event) is dict else own_copy(event)
+            is_ordinary = has_known_fields(event)
+            own: Any = event if is_ordinary else own_copy(event)
             # An event with a user token of its own takes nothing from here, and asks nobody.
             asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
             now = event_time(timestamp)
-            body = text_of(own, who, now)
+            body = written_event(own, who, now) if is_ordinary else None
+            if body is None:
+                body = checked_text(own_copy(event) if is_ordinary else own, who, now)
         except UserTokenError as error:
             failure = error
         except Exception as error:  # of what was given: events never break a page
@@ -128,7 +131,7 @@ class Door:
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             if (
                 who is not None
-                and who.user_token is not None
+                and (user_token := who.user_token) is not None
                 and not who.opted_out
                 and (query_id is not None or not after_search or names_search(object_data))
             ):
@@ -144,7 +147,7 @@ class Door:
                     object_data,
                     value,
                     currency,
-                    who.user_token,
+                    user_token,
                     who.authenticated_user_token,
                     now,
                 )
@@ -212,11 +215,14 @@ def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | No
     Raises:
         UserTokenError: It is refused.
     """
-    body = written_event(event, identity, timestamp)
-    if body is None:
-        checked = attribute(own_copy(event), identity, timestamp)
-        body = None if checked is None else encoded(checked)
-    return body
+    body = written_event(event, identity, timestamp) if has_known_fields(event) else None
+    return checked_text(own_copy(event), identity, timestamp) if body is None else body
+
+
+def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes | None:
+    """As `text_of`, of a copy that was made by `own_copy`, the longer way."""
+    checked = attribute(own, identity, timestamp)
+    return None if checked is None else encoded(checked)
 
 
 def texts_of(events: Sequence[Event], identity: Identity | None, timestamp: int) -> list[bytes]:

@@ -11,6 +11,7 @@ anything, this module included. Three rules keep an event from waiting for nothi
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from collections import deque
@@ -205,7 +206,7 @@ class Engine:
             OutboxError: The file can't be read.
         """
         if self.in_memory:
-            return True
+            return not group.abandoned  # while it was on its way here
         kept = self.queue.confirm(group.events)
         with self.lock:
             return self.core.confirmed(group, kept)
@@ -263,9 +264,10 @@ class Engine:
     def give_up(self) -> InFlight:
         """Take out all that is not settled, but for what is being reported; an outbox keeps it."""
         with self.lock:
+            since = self._waits_since()
             rest = self.queue.take(len(self.queue)) if self.in_memory else ()
             self._bytes_out += sum(map(len, rest))
-            group = self.core.give_up(rest)
+            group = self.core.give_up(rest, since)
             if not self.in_memory:
                 self.queue.put_back(group.events)
                 self.core.let_go(group)
@@ -275,7 +277,13 @@ class Engine:
 
     def oldest(self) -> float | None:
         """Since when the oldest event that is not settled waits; called with the lock."""
-        return self.core.oldest(len(self.queue), self._since)
+        return self.core.oldest(len(self.queue), self._waits_since())
+
+    def _waits_since(self) -> float:
+        if not self._was_empty:
+            return self._since
+        # Nobody has looked at the queue yet.
+        return next((at for place, at in list(self._marks) if place > self.core.taken), math.inf)
 
     def _core_next(self, now: float, waiting: int) -> Action:
         if self._was_empty and waiting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -203,8 +202,8 @@ def _opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
     """A connection that reads, and the version of the schema."""
     if not os.path.isfile(path):
         raise OutboxError(f"outbox {path}: there is no such file")
-    address = f"{pathlib.Path(path).absolute().as_uri()}?mode=rw"  # a file that is only read can't have a log
     try:
+        address = sqlite.address_of(os.path.abspath(path))
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = ON")

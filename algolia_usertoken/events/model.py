@@ -155,7 +155,7 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
         MissingUserTokenError: Neither the event nor `identity` says whose it is.
     """
     made = attribute(own_copy(event), identity, timestamp)
-    if made is not None and type(made.get("objectData")) is list:
+    if made is not None and type(made.get("objectData")) in (list, tuple):
         made["objectData"] = [item.copy() if type(item) is dict else item for item in made["objectData"]]
     return made
 

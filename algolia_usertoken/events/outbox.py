@@ -85,7 +85,7 @@ class SQLiteOutbox:
         """As new: an owner to be, without events, whose connections are not open yet."""
         self.rows = Rows(self.path)
         # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
-        self._mutex = threading.RLock()
+        self._mutex: threading.Condition | threading.RLock = threading.RLock()
         self._adopting = threading.Lock()
         self._owner: int | None = None
         self._alive_until = 0.0
@@ -112,6 +112,14 @@ class SQLiteOutbox:
         self._start_empty()
         if inherited:
             self.rows.become_unusable()
+
+    def share_lock(self, lock: threading.Condition) -> None:
+        """Guard what is counted with the sender's own lock.
+
+        Were there two, a `__del__` that sends, in the middle of what holds this one, would wait for that one, whose
+        holder may wait for this one.
+        """
+        self._mutex = lock
 
     def attach(self) -> None:
         """Make this the outbox of a sender.

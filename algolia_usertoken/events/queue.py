@@ -144,23 +144,24 @@ class Core:
         Returns:
             Whether there is anything left to send.
         """
+        if group.abandoned:
+            return False
         if len(kept) == len(group.events):
             return True
-        if not group.abandoned:
-            self.counts.gone += len(group.events) - len(kept)
-            mine = set(map(id, kept))
-            if group.taken is not None:
-                self._settle_events(group.taken, len(group.events) - len(mine))
-            for suspect in group.suspects:
-                if id(suspect.event) not in mine:
-                    self._settle_events(suspect.taken, 1)
-            group.suspects = [suspect for suspect in group.suspects if id(suspect.event) in mine]
-            if group.search is not None:
-                group.search.suspects = list(group.suspects)
+        self.counts.gone += len(group.events) - len(kept)
+        mine = set(map(id, kept))
+        if group.taken is not None:
+            self._settle_events(group.taken, len(group.events) - len(mine))
+        for suspect in group.suspects:
+            if id(suspect.event) not in mine:
+                self._settle_events(suspect.taken, 1)
+        group.suspects = [suspect for suspect in group.suspects if id(suspect.event) in mine]
+        if group.search is not None:
+            group.search.suspects = list(group.suspects)
         group.events = kept
         if not kept:
             self._leave(group)
-            if group.search is not None and not group.abandoned:
+            if group.search is not None:
                 self._suspects.returned(group.search)
         return bool(kept)
 
@@ -253,13 +254,15 @@ class Core:
             return self._takens[0].since
         return since if waiting else None
 
-    def give_up(self, rest: Sequence[Event]) -> InFlight:
+    def give_up(self, rest: Sequence[Event], since: float = math.inf) -> InFlight:
         """All that is not settled, `rest` of the queue included, as one group; what was on its way counts no more.
+
+        `since` says since when the first of the rest waits.
 
         Concluded groups that are being reported are not in it.
         """
         if rest:
-            self.took(rest, 0, 0.0)
+            self.took(rest, 0, since)
         held = [*self._on_their_way, *self._again, *self._ready]
         suspects = self._suspects.take_all()
         for group in held:
@@ -277,8 +280,8 @@ class Core:
 
     def let_go(self, group: InFlight) -> None:
         """The events of a group that was given up are not settled: they are back in the queue."""
-        self.taken -= len(group.suspects)
         for suspect in group.suspects:
+            self.taken = min(self.taken, suspect.taken.first)  # no flush that waits for them is done by that
             self._settle_events(suspect.taken, 1)
 
     @property

@@ -23,6 +23,9 @@ MAX_REASONS = 100  # why an event was refused; what comes after them shares a li
 # What differs from one refusal of a kind to the next: the name of the event, numbers.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
+# For tests: called with why an event was refused or dropped, by any sender of the process.
+watching: list[Callable[[str], None]] = []
+
 OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 
 
@@ -118,6 +121,7 @@ class Reporter:
         """Events that were invalid or nobody's were not accepted."""
         for _ in events or (None,):
             self.refused.increment()
+            _tell_watchers(f"event refused: {error}")
         self.log(self._kind_of_refusal(error), f"event refused: {error}", max(1, len(events)))
         if not self.telling:  # an on_error that always sends what is refused would never end
             self.tell(error, events)
@@ -134,6 +138,7 @@ class Reporter:
     def drop(self, reason: str) -> None:
         """An event was not accepted, the queue being full or closed."""
         self.dropped.increment()
+        _tell_watchers(f"event dropped: {reason}")
         self.log("dropped", f"event dropped: {reason}")
 
     @property
@@ -187,6 +192,11 @@ class Reporter:
             if unsaid:
                 with contextlib.suppress(Exception):
                     logger.warning("%s: %d more since the last line", kind, unsaid)
+
+
+def _tell_watchers(why: str) -> None:
+    for told in list(watching):
+        told(why)
 
 
 class _LogLine:

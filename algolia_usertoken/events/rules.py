@@ -182,7 +182,7 @@ def is_event_name(value: Any) -> bool:
 
 def object_ids_text(values: Any) -> str | None:
     """Their JSON, without the brackets; None where they are no list of 1 to 20 object IDs."""
-    if type(values) not in _LIST_TYPES or not 0 < len(values) <= MAX_OBJECTS:
+    if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
     text = ""
     for value in values:
@@ -194,7 +194,11 @@ def object_ids_text(values: Any) -> str | None:
 
 def filters_text(values: Any) -> str | None:
     """Their JSON, without the brackets; None where they are no list of 1 to 20 filters."""
-    if type(values) not in _LIST_TYPES or not 0 < len(values) <= MAX_OBJECTS or not all(map(is_filter, values)):
+    if (
+        not (type(values) is list or type(values) is tuple)
+        or not 0 < len(values) <= MAX_OBJECTS
+        or not all(map(is_filter, values))
+    ):
         return None
     return ",".join(map(_quoted, values))
 
@@ -205,7 +209,7 @@ def is_filter(value: Any) -> bool:
 
 def positions_text(values: Any, number: int) -> str | None:
     """Their JSON, without the brackets; None where they are not those of so many objects."""
-    if type(values) not in _LIST_TYPES or len(values) != number:
+    if not (type(values) is list or type(values) is tuple) or len(values) != number:
         return None
     text = ""
     try:

@@ -23,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from ..errors import OutboxError
 
@@ -35,7 +36,7 @@ APPLICATION_ID = 0x416C6755  # marks the file as ours: "AlgU"
 SCHEMA_VERSION = 2
 
 _LOCKED = "the file is locked: another process is in the middle of writing for too long"
-_POLL = (0.0005, 0.002)  # seconds between two attempts: at first, and at most
+_POLL = (0.0005, 0.001)  # seconds between two attempts: at first, and at most
 _V1_GRACE = 60.0  # seconds that an owner of schema 1 may still count as alive
 
 _EVENTS = """
@@ -110,7 +111,7 @@ class Connection:
         self.lock = threading.RLock()
         self._checkpoint_every = checkpoint_every
         self._connection: sqlite3.Connection | None = None
-        self._in_vain = False  # the last one that waited for the file did so in vain
+        self._in_vain = False  # the last one that waited for the file did so in vain, and nobody wrote meanwhile
         self._closed = False
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -139,7 +140,7 @@ class Connection:
             done, result = self._attempt(action)
             if done:
                 return result  # type: ignore[return-value]
-        start = time.monotonic()
+        start, written = time.monotonic(), self._last_written()
         if deadline is None:
             deadline = start + BUSY_TIMEOUT
         if self._in_vain:
@@ -152,8 +153,15 @@ class Connection:
                     return result  # type: ignore[return-value]
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(pause * 2, _POLL[1])
-        self._in_vain = True
+        # Others that go on writing are not stuck: it is worth while to wait for them once more.
+        self._in_vain = written == self._last_written()
         raise OutboxError(f"outbox {self.path}: {_LOCKED}")
+
+    def _last_written(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_mtime_ns
+        except OSError:
+            return 0
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _T]) -> tuple[bool, _T | None]:
         """Attempt `action` with the lock held, and let go of it; False where the file is locked."""
@@ -178,6 +186,8 @@ class Connection:
                 return False, None
             raise explained(self.path, error) from error
         finally:
+            if self._closed:  # meanwhile, by one who did not wait
+                self._let_go()
             self.lock.release()
 
     def close(self, deadline: float | None = None, *, for_good: bool = False) -> bool:
@@ -188,23 +198,29 @@ class Connection:
         if not self.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return False
         try:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+            self._let_go()
         finally:
             self.lock.release()
         return True
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
 
     def _open(self) -> sqlite3.Connection:
-        # "rw": a file that is gone must not be made anew, without a schema and for everybody to read.
-        address = f"{pathlib.Path(self.path).as_uri()}?mode=rw"
         connection = sqlite3.connect(
-            address, uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=32
+            address_of(self.path),
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=32,
         )
         try:
             # Without an fsync per event: whatever happens to the process, the operating system has it.
@@ -226,6 +242,13 @@ class Unusable(Connection):
             f"outbox {self.path}: this process was forked while the file was open, and not by Python; make the sender "
             "after the fork (under uWSGI: lazy-apps, or @postfork)"
         )
+
+
+def address_of(path: str) -> str:
+    """What SQLite opens. A file that is gone must not be made anew, without a schema and for everybody to read."""
+    # Not pathlib's `as_uri`, which imports what it needs when it is called, where a fork may come.
+    text = quote(os.fsencode(path.replace(os.sep, "/")))
+    return f"file:{'' if text.startswith('/') else '/'}{text}?mode=rw"
 
 
 def explained(path: str, error: sqlite3.Error) -> OutboxError:

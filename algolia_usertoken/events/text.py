@@ -10,13 +10,31 @@ from __future__ import annotations
 import json
 import json.encoder
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidEventError
 from ..identity import Identity
-from . import rules
-from .rules import Event
+from .rules import (
+    OF_CONVERSIONS,
+    SUBTYPES,
+    TYPES_ABOUT_OBJECTS,
+    Event,
+    filters_text,
+    is_currency,
+    is_event_name,
+    is_text,
+    is_timestamp,
+    is_user_token,
+    is_value,
+    object_data_text,
+    object_ids_text,
+    of_event,
+    positions_text,
+    query_id_text,
+    scalar_text,
+)
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
 _MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys must be [\w, ]+")
@@ -47,10 +65,13 @@ def without_nones(event: Event) -> Event:
     return event
 
 
-def written_event(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
-    """As `written`, of an event with the fields of the API, whose own user token and timestamp win."""
-    if type(event) is not dict or not rules.OF_CONVERSIONS.issuperset(event):
-        return None
+def has_known_fields(event: object) -> bool:
+    """Whether it is a dict whose fields all have the names that an event about objects or filters has."""
+    return type(event) is dict and OF_CONVERSIONS.issuperset(event)
+
+
+def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp: int) -> bytes | None:
+    """As `written`, of an event that `has_known_fields`; its own user token and timestamp win."""
     get = event.get
     event_type, subtype = get("eventType"), get("eventSubtype")
     if type(event_type) is not str or not (subtype is None or type(subtype) is str):
@@ -62,9 +83,9 @@ def written_event(event: Any, identity: Identity | None, timestamp: int) -> byte
         return None
     user_token, login, happened = get("userToken"), get("authenticatedUserToken"), get("timestamp")
     if not (
-        (user_token is None or rules.is_user_token(user_token))
-        and (login is None or rules.is_user_token(login))
-        and (happened is None or rules.is_timestamp(happened))
+        (user_token is None or is_user_token(user_token))
+        and (login is None or is_user_token(login))
+        and (happened is None or is_timestamp(happened))
     ):
         return None
     if user_token is None:
@@ -118,21 +139,21 @@ def written(
     if type(name) is not str or type(index) is not str:
         return None
     start = _start(event_type, subtype, name, index, field)
-    about = rules.object_ids_text(items) if field == "objectIDs" else rules.filters_text(items)
+    about = object_ids_text(items) if field == "objectIDs" else filters_text(items)
     if start is None or about is None:
         return None
-    more = ""
-    if query_id is not None:
-        query = rules.query_id_text(query_id)
-        if query is None:
-            return None
-        more = f',"queryID":{query}'
-    if query_id is not None and event_type == "click" and field == "objectIDs":
-        places = rules.positions_text(positions, len(items))
+    if query_id is None:
+        more = ""
+    elif (query := query_id_text(query_id)) is None:
+        return None
+    elif event_type == "click" and field == "objectIDs":
+        places = positions_text(positions, len(items))
         if places is None:
             return None
-        more = f'{more},"positions":[{places}]'
-    elif positions is not None:
+        more, positions = f',"queryID":{query},"positions":[{places}]', None
+    else:
+        more = f',"queryID":{query}'
+    if positions is not None:  # of an event that has none
         return None
     if object_data is not None or value is not None or currency is not None:
         of_purchase = None if subtype is None else _of_purchase(object_data, value, currency, len(items))
@@ -149,14 +170,14 @@ def written(
 
 @lru_cache(maxsize=1024)  # an application has a handful of events and indices
 def _start(event_type: str, subtype: str | None, name: str, index: str, field: str) -> str | None:
-    if event_type not in rules.TYPES_ABOUT_OBJECTS or not (rules.is_event_name(name) and rules.is_text(index)):
+    if event_type not in TYPES_ABOUT_OBJECTS or not (is_event_name(name) and is_text(index)):
         return None
     text = f'{{"eventType":"{event_type}"'
     if subtype is not None:
-        if event_type != "conversion" or field != "objectIDs" or subtype not in rules.SUBTYPES:
+        if event_type != "conversion" or field != "objectIDs" or subtype not in SUBTYPES:
             return None
         text += f',"eventSubtype":"{subtype}"'
-    return f'{text},"eventName":{rules.scalar_text(name)},"index":{rules.scalar_text(index)},"{field}":['
+    return f'{text},"eventName":{scalar_text(name)},"index":{scalar_text(index)},"{field}":['
 
 
 def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> str | None:
@@ -164,16 +185,16 @@ def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> st
     if object_data is not None:
         if type(object_data) is not list or len(object_data) != number:
             return None
-        texts = [each for data in object_data if (each := rules.object_data_text(data)) is not None]
+        texts = [each for data in object_data if (each := object_data_text(data)) is not None]
         if len(texts) != number:
             return None
         text = f',"objectData":[{",".join(texts)}]'
     if value is not None:
-        if not rules.is_value(value):
+        if not is_value(value):
             return None
-        text = f'{text},"value":{rules.scalar_text(value)}'
+        text = f'{text},"value":{scalar_text(value)}'
     if currency is not None:
-        if not rules.is_currency(currency):
+        if not is_currency(currency):
             return None
         text = f'{text},"currency":"{currency}"'
     return text
@@ -186,4 +207,4 @@ def _without_json_form(event: Event, error: Exception) -> InvalidEventError:
     """
     met = _MET_BY_JSON.fullmatch(str(error)) if type(error) is TypeError else None
     why = met[0] if met else type(error).__name__
-    return InvalidEventError(f"the event has no JSON form: {why}{rules.of_event(event)}")
+    return InvalidEventError(f"the event has no JSON form: {why}{of_event(event)}")

@@ -1,4 +1,4 @@
-"""The threads that drive the core of a sender, and what else a process does to it: fork, exit, close.
+"""What drives the core of a sender, and what a process does to it: fork, exit, close.
 
 With `background=True` daemon threads, started by the first event, deliver and end when there is nothing to do for a
 while. With `background=False` a thread delivers while `flush` or `close` wait for it. Where no thread can be started,
@@ -7,31 +7,28 @@ as the interpreter exits, whoever flushes delivers.
 
 from __future__ import annotations
 
-import json
 import math
-import random
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import BatchRejectedError, DeliveryError, OutboxError, RetryableDeliveryError, UserTokenError, raised
+from ..errors import DeliveryError
 from . import process
-from .delivery import MAX_BYTES, Batch, Delivery, batch_of, without_values
+from .crew import GRACE_S, Crew
+from .delivery import Delivery
 from .engine import Engine, MemoryQueue, Waiting
-from .in_flight import Done, InFlight, Post, Take, Wait
+from .in_flight import Done, Post, Take
 from .reporting import EventStats, Reporter
-from .retries import Answer, answer_of
-from .rules import Event
+from .sending import Sending
+from .threads import bounded, for_a_lock
 
 if TYPE_CHECKING:
+    from .keeper import Keeper
     from .outbox import SQLiteOutbox
 
-IDLE_TIME_S = 30.0  # that a thread waits for an event before it ends
-DEADLINE_S = 30.0  # of one request
-PAUSE_OF_FILE_S = 1.0  # after an outbox could not be read
-PAUSE_OF_FLUSH_S = 0.01
-GRACE_S = 0.4  # for what must not make `close` or the exit late: on_error, a delivery's close
+PAUSE_OF_FLUSH_S = 0.01  # while somebody else reports what it waits for
 
 
 class Worker:
@@ -69,8 +66,7 @@ class Worker:
         self._closing = self._ended = self._orphaned = self._late = False
         self.start_empty()
         process.register(self)
-        if outbox is not None and background:
-            self._start_keeper()
+        self._start_keeper()
 
     def start_empty(self) -> None:
         """As new: no events, counts, threads, and locks that nobody holds."""
@@ -88,27 +84,49 @@ class Worker:
             self._engine.begin_close()
             self._engine.close_full()
         self._late = False  # the interpreter exits: no more threads, send at once
-        self._last_success: float | None = None
-        self._last_error: str | None = None
+        self._sending = Sending(self._engine, self._delivery, self._reporter)
         self._reporter.start_empty()
-        self._renew_locks()
+        self._crew = Crew(
+            self._engine,
+            self._sending,
+            batch_size=self._batch_size,
+            concurrency=self._concurrency,
+            background=self._background,
+        )
+        self._crew.ends = self._closing or self._orphaned
+        self._renew_own_locks()
 
     def _renew_locks(self) -> None:
-        """Locks and threads as new: after a fork, and where gevent has patched `threading` since they were made."""
-        self._made_by = threading.Lock
-        # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
-        self._engine.lock = self._lock = threading.Condition(threading.RLock())
-        # A lock as a semaphore: unlike an Event's set(), release() may come in the middle of anything.
-        self._wake = threading.Lock()
-        self._wake.acquire()
-        self._threads: dict[int, _Attempt | None] = {}  # by their idents, and what each is delivering
-        self._starting = 0  # threads that are on their way
-        self._parked = 0  # threads that wait for events
-        self._keeper: threading.Thread | None = None
-        self._flush_until = -math.inf  # until when somebody waits for a flush, with background=False
+        """Where gevent has patched `threading` since they were made."""
+        self._crew.renew()
+        self._renew_own_locks()
+
+    def _renew_own_locks(self) -> None:
         self._inline = threading.RLock()
         self._inline_owner: int | None = None
+        self._keeper = self._new_keeper()
+        if self._outbox is not None:
+            self._outbox.share_lock(self._crew.lock)
         self._reporter.renew_locks()
+
+    def _new_keeper(self) -> Keeper | None:
+        if self._outbox is None:
+            return None
+        from .keeper import Keeper  # here, as there are Pythons without sqlite3
+
+        lock = self._crew.lock
+
+        def ends() -> bool:
+            return self._crew.ends or self._crew.lock is not lock
+
+        return Keeper(self._outbox, lock, ends, self._found_by_keeper, self._sending.fail)
+
+    def _start_keeper(self) -> None:
+        """Start it where it does not run yet: in a forked child, too, where the outbox has a lock of its own again."""
+        if self._outbox is not None and self._keeper is not None:
+            self._outbox.share_lock(self._crew.lock)
+            if self._background:
+                self._keeper.start()
 
     # In.
 
@@ -118,7 +136,8 @@ class Worker:
             if self._engine.put(event):
                 return True
         except DeliveryError as error:  # of an outbox
-            return self._drop_with(error, [event])
+            self._sending.drop(error, [event])
+            return False
         return self._drop(1)
 
     def put_all(self, events: Sequence[bytes]) -> bool:
@@ -127,7 +146,8 @@ class Worker:
             if self._engine.put_all(events):
                 return True
         except DeliveryError as error:
-            return self._drop_with(error, events)
+            self._sending.drop(error, events)
+            return False
         return self._drop(len(events))
 
     def _drop(self, number: int) -> bool:
@@ -136,19 +156,12 @@ class Worker:
             self._reporter.drop(reason)
         return False
 
-    def _drop_with(self, error: DeliveryError, events: Sequence[bytes]) -> bool:
-        self._last_error = str(error)
-        for _ in events:
-            self._reporter.drop(str(error))
-        self._reporter.tell(error, [parsed(event) for event in events])
-        return False
-
     def _notify(self) -> None:
         """See to it that somebody looks at the queue."""
         process.hook_exit_of_child()
         engine = self._engine
         engine.mark(time.monotonic())
-        if self._made_by is not threading.Lock:
+        if self._crew.made_by is not threading.Lock:
             self._renew_locks()
         if engine.closed:  # the event came in while we were closing
             self.abandon(DeliveryError("the sender was closed"))
@@ -158,221 +171,14 @@ class Worker:
         elif not self._background:
             engine.idle = False
         else:
-            self._wake_or_start()
+            self._wake()
 
-    def _wake_or_start(self) -> None:
-        if self._outbox is not None and self._keeper is None and self._background:
-            self._start_keeper()  # a forked child has none
-        with self._lock:
-            self._engine.idle = False
-            start = not self._parked and self._has_room
-            self._starting += start
-        if start:
-            self._start_thread()
-        else:
-            self._signal()
+    def _wake(self) -> None:
+        self._start_keeper()
+        self._crew.wake_or_start()
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._threads) + self._starting < self._concurrency
-
-    @property
-    def _nobody_delivers(self) -> bool:
-        return not self._threads and not self._starting
-
-    def _signal(self) -> None:
-        # Not contextlib: it may be gone when a __del__ sends as the interpreter ends.
-        try:  # noqa: SIM105
-            self._wake.release()
-        except RuntimeError:
-            pass  # somebody was woken already, and has not looked yet
-
-    def _start_thread(self) -> None:
-        # Without our lock: start() waits for the new thread, and that one may send, from a __del__.
-        try:
-            threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True).start()
-        except BaseException as error:
-            with self._lock:
-                self._starting -= 1
-                self._engine.idle = True
-            if not isinstance(error, RuntimeError):  # which says that no thread can be started
-                raise
-
-    # Out: the threads.
-
-    def _work(self) -> None:
-        ident, lock = threading.get_ident(), self._lock
-        with lock:
-            self._starting -= 1
-            self._threads[ident] = None
-        try:
-            idle_since = time.monotonic()
-            while self._lock is lock and ident in self._threads:  # else it was replaced, or written off
-                action = self._look(ident, idle_since)
-                if action is None:
-                    break
-                if isinstance(action, Post):
-                    self._attempt(action.group)
-                    idle_since = time.monotonic()
-                else:
-                    self._park(lock, action.until)
-        finally:
-            with lock:
-                if self._lock is lock:
-                    self._threads.pop(ident, None)
-                    self._engine.idle = True
-                    if self._threads:
-                        self._signal()  # the next one may have to end, too
-                    lock.notify_all()
-
-    def _look(self, ident: int, idle_since: float) -> Post | Wait | None:
-        """What to do; None: it is time to end."""
-        engine = self._engine
-        while True:
-            now = time.monotonic()
-            with self._lock:
-                if engine.closed:  # what an outbox has left, stays there
-                    del self._threads[ident]
-                    return None
-                action = engine.next(now)
-                if isinstance(action, Post):
-                    more = self._parked > 0 or self._has_room
-                    engine.idle = more
-                    if more and len(engine.queue) >= self._batch_size:
-                        break
-                    return action
-                if isinstance(action, Wait):
-                    if self._may_end(action, now, idle_since):
-                        del self._threads[ident]  # before the last look at the queue
-                        if not len(engine.queue):
-                            return None
-                        self._threads[ident] = None
-                        continue
-                    self._parked += 1
-                    return action
-            self._take_stored(action.limit, now)
-        self._wake_or_start()  # somebody else may go on with the rest
-        return action
-
-    def _may_end(self, action: Wait, now: float, idle_since: float) -> bool:
-        if not self._background and now >= self._flush_until:
-            return True
-        if action.until < math.inf or len(self._engine.queue):
-            return False
-        return self._closing or self._orphaned or not self._background or now - idle_since >= IDLE_TIME_S
-
-    def _park(self, lock: threading.Condition, until: float) -> None:
-        if not self._background:
-            until = min(until, self._flush_until)
-        timeout = min(IDLE_TIME_S, until - time.monotonic())
-        self._wake.acquire(timeout=max(0.0, timeout))
-        with lock:
-            if self._lock is lock:
-                self._parked -= 1
-
-    def _take_stored(self, limit: int, now: float) -> None:
-        try:
-            self._engine.take_stored(limit, now)
-        except OutboxError as error:
-            self._last_error = str(error)
-            self._reporter.log("failed", str(error))
-            self._wake.acquire(timeout=PAUSE_OF_FILE_S)
-
-    def _attempt(self, group: InFlight, inline: bool = False) -> None:
-        """Send a group once, and see to what comes of it."""
-        ident = threading.get_ident()
-        timeout = DEADLINE_S
-        if not self._background or inline:
-            timeout = max(0.05, min(timeout, self._flush_until - time.monotonic()))
-        batch: Batch | None = None
-        error: BaseException | None = None
-        if not inline:
-            self._threads[ident] = _Attempt(group, time.monotonic() + timeout)
-        try:
-            if not self._engine.confirm(group):
-                return
-            batch = batch_of(group.events)
-            if len(batch.body) >= MAX_BYTES:
-                raise BatchRejectedError(
-                    f"the event has {len(batch.body)} bytes, and a request must have less than {MAX_BYTES}"
-                )
-            self._delivery.deliver(batch, timeout)
-        except OutboxError as busy:
-            error = RetryableDeliveryError(str(busy))
-        except BaseException as anything:
-            error = anything
-        finally:
-            if self._threads.get(ident) is not None:
-                self._threads[ident] = None
-        if inline and error is not None and not isinstance(error, Exception):
-            with self._lock:  # Ctrl-C, in the thread of whoever flushes
-                self._engine.core.returned(group, time.monotonic())
-            raise error
-        answer = answer_of(error)
-        if answer.error is None:
-            self._last_success = time.time()
-        else:
-            self._last_error = said(answer.error, group.events)
-            if answer.kind == "unauthorized":
-                why = f"events are not accepted with this key, and wait: {self._last_error}"
-                self._reporter.log("unauthorized", why)
-        for done in self._engine.answered(group, answer, time.monotonic(), random.random()):
-            self._conclude(done)
-
-    def _conclude(self, done: Done) -> None:
-        """Report, then count: when flush returns, on_error has been told."""
-        try:
-            if done.error is not None:
-                self._report(done.outcome, _final(done), done.group.events)
-        except BaseException as error:  # SystemExit from on_error, say: this thread is not its to end
-            self._reporter.log("on_error", f"on_error raised {type(error).__name__}")
-        finally:
-            try:
-                self._engine.settle(done)
-            except OutboxError as error:
-                self._last_error = str(error)
-                self._reporter.log("failed", str(error))
-                self._reporter.tell(error, [parsed(event) for event in done.group.events])
-
-    def _report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:
-        what = "event" if len(events) == 1 else f"{len(events)} events"
-        self._reporter.log(outcome, f"{what} {outcome}: {said(error, events)}", len(events))
-        if self._reporter.on_error is not None:
-            self._reporter.tell(error, [parsed(event) for event in events])
-
-    # The keeper of an outbox.
-
-    def _start_keeper(self) -> None:
-        self._keeper = threading.Thread(target=self._keep, name="algolia-usertoken-outbox", daemon=True)
-        try:
-            self._keeper.start()
-        except RuntimeError:  # the interpreter exits
-            self._keeper = None
-
-    def _end_keeper(self, seconds: float) -> None:
-        """Wait until it has let go of the file."""
-        keeper = self._keeper
-        if keeper is not None and keeper is not threading.current_thread() and keeper.ident is not None:
-            keeper.join(_for_a_lock(seconds))
-
-    def _keep(self) -> None:
-        """Keep the lease on our events in the outbox, and take over those of dead processes."""
-        assert self._outbox is not None
-        lock = self._lock
-        pause = min(self._outbox.lease / 3, threading.TIMEOUT_MAX)
-        while not (self._closing or self._orphaned) and self._lock is lock:
-            self._keep_once(self._outbox)
-            with lock:
-                lock.wait_for(lambda: self._closing or self._orphaned or self._lock is not lock, pause)
-
-    def _keep_once(self, outbox: SQLiteOutbox) -> None:
-        try:
-            outbox.keep()
-        except OutboxError as error:
-            self._last_error = str(error)
-            self._reporter.log("failed", str(error))
-            self._reporter.tell(error, [])
-        if len(outbox) and self._engine.idle:
+    def _found_by_keeper(self) -> None:
+        if len(self._engine.queue) and self._engine.idle:
             self._notify()
 
     # Flush, close, and the end of the process.
@@ -380,7 +186,7 @@ class Worker:
     @property
     def stats(self) -> EventStats:
         """The counts of one moment."""
-        with self._lock:
+        with self._crew.lock:
             engine, reporter = self._engine, self._reporter
             core, counts = engine.core, engine.core.counts
             waiting, adopted, _ = engine.queue.counts()
@@ -399,17 +205,17 @@ class Worker:
                 requests=counts.requests,
                 retries=counts.retries,
                 oldest=None if oldest is None else max(0.0, time.monotonic() - oldest),
-                last_success=self._last_success,
-                last_error=self._last_error,
+                last_success=self._sending.last_success,
+                last_error=self._sending.last_error,
             )
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now; True once all of it is settled, False where that takes longer than `timeout`."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if self._made_by is not threading.Lock:
+        if self._crew.made_by is not threading.Lock:
             self._renew_locks()
-        if self._outbox is not None and not self._background:
-            bounded(lambda outbox=self._outbox: self._keep_once(outbox), deadline - time.monotonic())  # type: ignore[misc]
+        if self._keeper is not None and not self._background:
+            bounded(self._keeper.look, deadline - time.monotonic())
         target = self._engine.flush(time.monotonic())
         if target is None:
             return True
@@ -417,52 +223,37 @@ class Worker:
             return False
         while True:
             self._deliver_until(deadline)
-            if self._nobody_delivers:  # no thread can be started
+            if self._crew.is_empty:  # no thread can be started
                 return self.drain(deadline)
-            with self._lock:
-                self._lock.wait_for(
-                    lambda: (
-                        self._engine.is_settled(target) or self._engine.closed or not (self._threads or self._starting)
-                    ),
-                    None if deadline == math.inf else max(0.0, deadline - time.monotonic()),
-                )
-                if self._engine.is_settled(target):
+            with self._crew.lock:
+                if self._wait_for(target, deadline):
                     return True
                 if self._engine.closed or time.monotonic() >= deadline:
                     return False
-                self._lock.wait(PAUSE_OF_FLUSH_S)  # somebody else is reporting the rest
+                self._crew.lock.wait(PAUSE_OF_FLUSH_S)  # somebody else is reporting the rest
+
+    def _wait_for(self, target: int, deadline: float) -> bool:
+        """Wait until all up to `target` is settled, or nobody is there to do it."""
+        with self._crew.lock:
+            self._crew.lock.wait_for(
+                lambda: self._engine.is_settled(target) or self._engine.closed or self._crew.is_empty,
+                None if deadline == math.inf else for_a_lock(deadline - time.monotonic()),
+            )
+            return self._engine.is_settled(target)
 
     def _deliver_until(self, deadline: float) -> None:
         """Have a thread deliver."""
-        with self._lock:
-            self._flush_until = max(self._flush_until, deadline)
+        with self._crew.lock:
+            self._crew.flush_until = max(self._crew.flush_until, deadline)
         if not self._background:
-            self._write_off()
-        self._wake_or_start()
-
-    def _write_off(self) -> None:
-        """A thread that hangs beyond its deadline is left behind, and its events are sent once more."""
-        now = time.monotonic()
-        with self._lock:
-            late = [
-                (ident, attempt)
-                for ident, attempt in self._threads.items()
-                if attempt is not None and now > attempt.deadline + GRACE_S
-            ]
-            concluded: list[Done] = []
-            for ident, attempt in late:
-                del self._threads[ident]
-                error = RetryableDeliveryError("the delivery has not answered in time")
-                answer = Answer("retry", None, error)
-                concluded += self._engine.core.written_off(attempt.group, answer, now, random.random())
-        for done in concluded:
-            self._conclude(done)
+            self._crew.write_off()
+        self._wake()
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more, deliver what is queued, and end; what there is no time for has failed."""
         timeout = self.close_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
-        self._closing = True
+        self._closing = self._crew.ends = True
         self._engine.begin_close()
         done = self.flush(timeout)
         while done and not self._engine.close_if_empty():
@@ -473,23 +264,24 @@ class Worker:
             self._engine.close_full()
             error = DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough")
             self.abandon(error, deadline + GRACE_S - time.monotonic())
-        with self._lock:
+        with self._crew.lock:
             first, self._ended = not self._ended, True
-            self._lock.notify_all()
+            self._crew.lock.notify_all()
         if first:
-            self._signal()
+            self._crew.signal()
             try:
                 bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
             finally:  # one of somebody's own may raise
                 if self._outbox is not None:
-                    self._end_keeper(deadline + GRACE_S - time.monotonic())
-                    self._outbox.close()
+                    if self._keeper is not None:
+                        self._keeper.end(deadline + GRACE_S - time.monotonic())
+                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
                 self._reporter.finish()
         return done
 
     def begin_exit(self) -> bool:
         """The process exits: hurry. False if there is nothing to deliver."""
-        if self._engine.flush(time.monotonic()) is None:
+        if self._engine.closed or self._engine.flush(time.monotonic()) is None:
             return False
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
@@ -512,38 +304,50 @@ class Worker:
 
     def orphan(self) -> None:
         """Nobody can send, flush or close any more: deliver what is left and end."""
-        self._orphaned = True
-        if self._threads or self._starting:
+        self._orphaned = self._crew.ends = True
+        if not self._crew.is_empty:
             self._engine.flush(time.monotonic())
-            self._signal()
+            self._crew.signal()
         elif len(self._engine.queue):
             process.keep(self)
 
     def asked_by_on_error(self) -> bool:
         """Whether the thread that would have to deliver is the one that asks for it: in on_error, or in a `__del__`."""
         ident = threading.get_ident()
-        return ident in self._threads or (self._reporter.telling and ident == self._inline_owner)
+        return ident in self._crew.threads or (self._reporter.telling and ident == self._inline_owner)
 
     def drain(self, deadline: float) -> bool:
-        """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled."""
-        if not self._inline.acquire(timeout=_for_a_lock(deadline - time.monotonic())):
+        """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled.
+
+        Where another thread delivers already, this one waits for it: there are no more than there may be.
+        """
+        if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
+            target = self._engine.flush(time.monotonic())
+            self._crew.signal()
+            if target is None or self.asked_by_on_error():  # in which case this is the other thread
+                return True
+            if self._wait_for(target, deadline) or not self._crew.is_empty:
+                return self._engine.is_settled(target)
+        if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
             return False
         outer, self._inline_owner = self._inline_owner, threading.get_ident()
         try:
-            with self._lock:
+            with self._crew.lock:
                 target = self._engine.core.flush(time.monotonic(), len(self._engine.queue))
-                self._flush_until = max(self._flush_until, deadline)
+                self._crew.flush_until = max(self._crew.flush_until, deadline)
             while not self._engine.is_settled(target):
                 now = time.monotonic()
+                if self._engine.closed or now > deadline:  # what an outbox has left, stays there
+                    return False
                 action = self._engine.next(now)
                 if isinstance(action, Post):
-                    self._attempt(action.group, inline=True)
+                    self._crew.attempt(action.group, inline=True)
                 elif isinstance(action, Take):
-                    self._take_stored(action.limit, now)
+                    self._crew.take_stored(action.limit, now, deadline)
                 elif action.until >= deadline:  # or there is nothing left that this thread could do
                     return False
                 else:
-                    self._wake.acquire(timeout=_for_a_lock(action.until - now))
+                    self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
             return True
         finally:
             self._engine.idle = True  # nobody looks at the queue any more
@@ -557,72 +361,5 @@ class Worker:
         """
         group = self._engine.give_up()
         if group.events:
-            # Not in the usual order: on_error may take its time, and who closes or exits has none.
+            bounded(lambda: self._sending.report("failed", error, group.events), seconds)
             self._engine.settle(Done("failed", group, error))
-            bounded(lambda: self._report("failed", error, group.events), seconds)
-
-
-class _Attempt:
-    """What a thread is delivering, and until when it should have an answer."""
-
-    __slots__ = ("deadline", "group")
-
-    def __init__(self, group: InFlight, deadline: float) -> None:
-        self.group = group
-        self.deadline = deadline
-
-
-def bounded(function: Callable[[], object], seconds: float) -> None:
-    """Run what may take any time, and wait for it for some seconds only; what it raises is raised here."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="algolia-usertoken-bounded", daemon=True)
-    try:
-        if seconds < math.inf:
-            thread.start()
-    except RuntimeError:  # no thread can be started
-        seconds = math.inf
-    if seconds == math.inf:
-        run()
-    else:
-        thread.join(_for_a_lock(max(0.05, seconds)))
-    for error in errors:
-        raise error
-
-
-def parsed(event: bytes) -> Event:
-    """An event that waited, as it was given, but for what was filled in."""
-    try:
-        found = json.loads(event)
-    except (ValueError, RecursionError):  # somebody wrote into the file of an outbox
-        found = None
-    return found if isinstance(found, dict) else {"unreadable": event.decode(errors="replace")}
-
-
-def said(error: Exception, events: Sequence[bytes]) -> str:
-    """What a log line says of an error of a delivery: of one that is not of our types, not its text."""
-    if isinstance(error, UserTokenError):
-        return without_values(str(error), map(parsed, events))
-    return f"the delivery raised {raised(error)}"
-
-
-def _final(done: Done) -> Exception:
-    """The error to tell: of one that was met again and again, how often."""
-    group, error = done.group, done.error
-    assert error is not None
-    if done.outcome != "failed" or answer_of(error).kind not in ("retry", "unauthorized"):
-        return error
-    final = DeliveryError(f"given up after {group.attempts} attempts: {said(error, group.events)}")
-    final.__cause__ = error
-    return final
-
-
-def _for_a_lock(seconds: float) -> float:
-    """As long as a lock can wait."""
-    return min(max(0.0, seconds), threading.TIMEOUT_MAX)

@@ -11,20 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .assertions import assert_anonymous, assert_same_identity
-    from .local_algolia import LocalAlgolia
-    from .mocker import AlgoliaMocker, AlgoliaRouter
-    from .received import (
+    from ..local_algolia import (
+        Hint,
+        LocalAlgolia,
         Mismatch,
         ReceivedEvent,
         ReceivedRequest,
         ReceivedSearch,
         UserSummary,
     )
+    from .assertions import assert_anonymous, assert_same_identity
+    from .mocker import AlgoliaMocker, AlgoliaRouter
 
 __all__ = [
     "AlgoliaMocker",
     "AlgoliaRouter",
+    "Hint",
     "LocalAlgolia",
     "Mismatch",
     "ReceivedEvent",
@@ -36,23 +38,24 @@ __all__ = [
 ]
 
 _HOME = {
-    "AlgoliaMocker": "mocker",
-    "AlgoliaRouter": "mocker",
-    "LocalAlgolia": "local_algolia",
-    "Mismatch": "received",
-    "ReceivedEvent": "received",
-    "ReceivedRequest": "received",
-    "ReceivedSearch": "received",
-    "UserSummary": "received",
-    "assert_anonymous": "assertions",
-    "assert_same_identity": "assertions",
+    "AlgoliaMocker": ".mocker",
+    "AlgoliaRouter": ".mocker",
+    "Hint": "..local_algolia",
+    "LocalAlgolia": "..local_algolia",
+    "Mismatch": "..local_algolia",
+    "ReceivedEvent": "..local_algolia",
+    "ReceivedRequest": "..local_algolia",
+    "ReceivedSearch": "..local_algolia",
+    "UserSummary": "..local_algolia",
+    "assert_anonymous": ".assertions",
+    "assert_same_identity": ".assertions",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name], __name__), name)
 
 
 def __dir__() -> list[str]:

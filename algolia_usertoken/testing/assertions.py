@@ -12,7 +12,9 @@ _USERS = 10
 _WIDTH = 60
 
 
-def assert_same_identity(*sources: Any, token: str | None = None) -> None:
+def assert_same_identity(
+    *sources: Any, token: str | None = None, searches: int | None = None, events: int | None = None
+) -> None:
     """
     Fail unless every search and every event in the sources carries one and the same user token.
 
@@ -24,16 +26,22 @@ def assert_same_identity(*sources: Any, token: str | None = None) -> None:
         sources: the router of `algolia_mock`, a route or a call of respx, an `httpx.Request`; a LocalAlgolia, or
             requests, searches or events that it received; a `MemoryDelivery`; an event; an iterable of any of those.
         token: who it must be; by default whoever they agree about.
+        searches: how many searches there must be; by default any number. Each of a multi-query is one; exports, and
+            what was not answered with success, are none.
+        events: how many events there must be, likewise.
 
     Raises:
-        AssertionError: they disagree, nobody is named, or there was nothing to look at.
-        TypeError: a source is none of those, or the token is none.
+        AssertionError: they disagree, nobody is named, there was nothing to look at, or there were more or fewer.
+        TypeError: a source is none of those, the token is none, or a number is none.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
     __tracebackhide__ = True
     if token is not None and not (isinstance(token, str) and token):
         raise TypeError(f"token must be a string that is not empty, or None, not {token!r}")
+    for name, wanted in (("searches", searches), ("events", events)):
+        if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0):
+            raise TypeError(f"{name} must be an integer of at least 0, or None, not {wanted!r}")
     settle()
     seen = list(seen_in(sources))
     if not seen:
@@ -53,6 +61,12 @@ def assert_same_identity(*sources: Any, token: str | None = None) -> None:
             if one.authenticated_user_token is not None
         ]
         raise AssertionError(_failure("events disagree about who is logged in:", logged_in, _TWO_LOGINS))
+    for name, wanted, number in (
+        ("search", searches, sum(one.searches for one in seen)),
+        ("event", events, sum(one.events for one in seen)),
+    ):
+        if wanted is not None and number != wanted:
+            raise AssertionError(_failure(f"not {_count(wanted, name)}, but {number}:", seen, _WRONG_NUMBER))
 
 
 def assert_anonymous(*sources: Any) -> None:
@@ -79,6 +93,9 @@ def assert_anonymous(*sources: Any) -> None:
         raise AssertionError(_failure("requests name a user, and should name nobody:", named, _NOT_ANONYMOUS))
 
 
+_WRONG_NUMBER = """\
+What a sender refused at its door, or an if left out, is missing here. The
+log says what was refused, and EventSender(strict=True) raises it."""
 _LOGIN = "authenticatedUserToken"
 _NOTHING_SEEN = """\
 there was no search and no event to look at.
@@ -95,6 +112,10 @@ _NOT_ANONYMOUS = """\
 A visitor who opted out is Identity(opted_out=True), and a search for
 nobody is made as Identity(). A token from elsewhere stands in the call
 itself, in config.headers, or in the client's user_token=."""
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {'searches' if name == 'search' else 'events'}"
 
 
 def _advice(users: set[str | None]) -> str:

@@ -8,11 +8,12 @@ else goes where it always went. This is the only module that imports httpx and r
 
 from __future__ import annotations
 
-import gzip
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -35,9 +36,19 @@ except ImportError as error:
         f"mocking Algolia needs respx ({error}): pip install 'algolia-usertoken[testing]'", name=error.name
     ) from error
 
-from .received import Received
-from .records import Records
-from .routes import Api, Call
+from ..local_algolia.api import answer
+from ..local_algolia.application import Application
+from ..local_algolia.calls import Call, Reply, as_error, decompressed
+from ..local_algolia.errors import ApiError
+from ..local_algolia.hints import Hint, hints_of
+from ..local_algolia.keys import Keys
+from ..local_algolia.mismatches import Mismatch, mismatches_of
+from ..local_algolia.received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
+from ..local_algolia.records import Records
+from ..local_algolia.routes import find, max_bytes
+
+_MOST_RECEIVED = 100_000
+_MOST_RECEIVED_BYTES = 256_000_000
 
 # What a route may raise, and what the real library raises instead: the first that fits.
 _SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
@@ -131,42 +142,123 @@ class AlgoliaRouter(MockRouter):
         records_kept = Records(any_index=records is None)
         for index, objects in (records or {}).items():
             records_kept.add(index, objects)
-        self._api = Api("algolia", "mock", records_kept, Received(max_entries=0, max_bytes=0))
+        self._received = Received(_MOST_RECEIVED, _MOST_RECEIVED_BYTES)
+        self._app = Application("algolia", Keys("mock"), records_kept, self._received)
+        # Reads what routes have answered, and never says no.
+        self._reader = Application("algolia", Keys("mock"), Records(any_index=True), self._received)
+
+    @property
+    def searches(self) -> list[ReceivedSearch]:
+        """Every query that was answered, by a route or by the router itself; as of `LocalAlgolia`."""
+        return self._received.searches()
+
+    @property
+    def events(self) -> list[ReceivedEvent]:
+        """Every event of a batch that was answered with success; as of `LocalAlgolia`."""
+        return self._received.events()
+
+    def identities(self) -> dict[str, UserSummary]:
+        """What each user did, by user token or address; as of `LocalAlgolia`."""
+        return self._received.identities()
+
+    def mismatches(self) -> list[Mismatch]:
+        """Where searches and events disagree about who the user is; as of `LocalAlgolia`."""
+        return mismatches_of(*self._received.both(), self._received.query_ids)
+
+    def hints(self) -> list[Hint]:
+        """What is worth knowing all the same; as of `LocalAlgolia`."""
+        return hints_of(*self._received.both())
+
+    def reset(self) -> None:
+        """Forget the calls, and what arrived with them."""
+        super().reset()
+        self._received.clear()
 
     def handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""
         try:
-            return super().handler(request)
+            response = super().handler(request)
         except AllMockedAssertionError:
             if not self._answers:
                 raise
             return self._own_answer(request)
+        self._read(request, response)
+        return response
 
     async def async_handler(self, request: httpx.Request) -> httpx.Response:
         """The answer of the first route that fits, or its own."""
         try:
-            return await super().async_handler(request)
+            response = await super().async_handler(request)
         except AllMockedAssertionError:
             if not self._answers:
                 raise
             return self._own_answer(request)
+        self._read(request, response)
+        return response
 
     def _own_answer(self, request: httpx.Request) -> httpx.Response:
+        call, reply = self._asked_of(self._app, request)
+        self._note(call, call.searches, reply.status)
+        response = httpx.Response(reply.status, headers={"content-type": reply.content_type}, content=reply.body)
+        self.record(request, response=response)
+        return response
+
+    def _read(self, request: httpx.Request, response: httpx.Response) -> None:
+        """Keep what a route has answered: searches and events, with the query ids that it gave."""
+        found = find(request.method, request.url.raw_path.decode().partition("?")[0])
+        if not response.is_success or found is None or not found[0].for_pages:  # nothing else is written down
+            return
+        call, _ = self._asked_of(self._reader, request)
+        given = _query_ids_in(response)
+        searches = [
+            replace(search, query_id=query_id)
+            for search, query_id in zip_longest(call.searches, given[: len(call.searches)])
+        ]
+        self._note(call, searches, response.status_code)
+
+    def _note(self, call: Call, searches: list[ReceivedSearch], status: int) -> None:
+        if status >= 400:
+            searches = [replace(search, status=status, query_id=None) for search in searches]
+        request = ReceivedRequest(
+            method=call.method,
+            path=call.path,
+            query_string=call.query_string,
+            headers=call.headers,
+            body=call.body,
+            status=status,
+            client_ip=call.client_ip,
+            received_at=call.received_at,
+        )
+        self._received.add(request, searches, call.events)
+
+    def _asked_of(self, app: Application, request: httpx.Request) -> tuple[Call, Reply]:
         path, _, query_string = request.url.raw_path.decode().partition("?")
-        in_gzip = request.headers.get("content-encoding") == "gzip"
         call = Call(
             method=request.method,
             path=path,
             query_string=query_string,
             headers={**request.headers, "x-algolia-application-id": "algolia", "x-algolia-api-key": "mock"},
-            body=gzip.decompress(request.content) if in_gzip else request.content,
+            body=b"",
             client_ip="127.0.0.1",
             received_at=time.time(),
         )
-        reply = self._api.answer(call)
-        response = httpx.Response(reply.status, headers={"content-type": reply.content_type}, content=reply.body)
-        self.record(request, response=response)
-        return response
+        encoding = request.headers.get("content-encoding", "identity")
+        try:
+            call.body = decompressed(request.content, encoding, max_bytes(call.method, path))
+            return call, answer(app, call)
+        except ApiError as error:
+            return call, as_error(error)
+
+
+def _query_ids_in(response: httpx.Response) -> list[str | None]:
+    """The query ids that an answer gives, in order: one, or one for each of several."""
+    try:
+        body = response.json()
+    except ValueError:
+        return []
+    results = body.get("results", [body]) if isinstance(body, dict) else []
+    found = [result.get("queryID") if isinstance(result, dict) else None for result in results]
+    return [each if isinstance(each, str) else None for each in found]
 
 
 class _SessionSlot:
@@ -199,6 +291,10 @@ class _SyncSession(requests.Session):
             self.max_redirects = self.real.max_redirects
         for scheme in ("https://", "http://"):
             self.mount(scheme, _Adapter(max_retries=Retry(connect=0)))
+
+    def get_adapter(self, url: str | bytes, *args: Any) -> Any:
+        # requests-mock stands in for this method of all sessions, and would answer in our place.
+        return next(adapter for prefix, adapter in self.adapters.items() if str(url).lower().startswith(prefix))
 
     def close(self) -> None:
         super().close()

@@ -12,6 +12,7 @@ import functools
 import inspect
 import sys
 import types
+from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from ..identity import Identity
 
 _MARKERS = {
-    "algolia": "algolia(*, records=None, assert_all_called=True, assert_all_mocked=False): options of the fixtures "
-    "algolia_mock and local_algolia. records: objects by the name of their index.",
+    "algolia": "algolia(*, records=None, assert_all_called=True, assert_all_mocked=False, allow_refused=False): "
+    "options of the fixtures algolia_mock and local_algolia. records: objects by the name of their index. "
+    "allow_refused: whether a sender may refuse or drop an event.",
     "user_token": "user_token(user_token, authenticated_user_token=None, client_ip=None, opted_out=False): run the "
     "test, and its fixtures, as this user; also takes an Identity.",
 }
 _CONTEXT = "algolia_usertoken.context"
+_BEFORE = pytest.StashKey[Any]()  # the identity before a test
+_REFUSALS = pytest.StashKey[list[str]]()  # why events of a test were refused or dropped
 # Which test a context is of.
 _test: contextvars.ContextVar[object] = contextvars.ContextVar("algolia_usertoken_test", default=None)
 
@@ -42,6 +46,7 @@ class _AlgoliaOptions:
         records: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
         assert_all_called: bool = True,
         assert_all_mocked: bool = False,
+        allow_refused: bool = False,
     ) -> None:
         if records is not None and not isinstance(records, Mapping):
             raise TypeError(f"records must be a dict of lists of objects, by index, not {type(records).__name__}")
@@ -49,12 +54,18 @@ class _AlgoliaOptions:
             # What can be read once only would be there for the first of several tests.
             if not isinstance(objects, Iterable) or isinstance(objects, (str, bytes, Mapping, Iterator)):
                 raise TypeError(f"records[{index!r}] must be a list of objects, not {type(objects).__name__}")
-        for name, value in (("assert_all_called", assert_all_called), ("assert_all_mocked", assert_all_mocked)):
+        switches = {
+            "assert_all_called": assert_all_called,
+            "assert_all_mocked": assert_all_mocked,
+            "allow_refused": allow_refused,
+        }
+        for name, value in switches.items():
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
         self.records = records
         self.assert_all_called = assert_all_called
         self.assert_all_mocked = assert_all_mocked
+        self.allow_refused = allow_refused
 
     @classmethod
     def of(cls, item: Any) -> _AlgoliaOptions:
@@ -102,8 +113,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """No identity leaks from one test to the next, whatever the test set and did not take back."""
-    before = _frame()
-    _test.set(object())
+    before = item.stash[_BEFORE] = _frame()
     try:
         return (yield)
     finally:
@@ -170,6 +180,9 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _test.set(object())
+    item.stash[_REFUSALS] = []
+    _set_frame(item.stash[_BEFORE])  # which an earlier run of the same test, before a rerun, may have changed
     _checked(item, "algolia", _AlgoliaOptions.of)
     identity = _checked(item, "user_token", _identity_of)
     if identity is not None:
@@ -180,6 +193,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test whose events were refused fails, and an async one finds its own identity."""
+    try:
+        result = yield from _called_as_itself(item)
+    except BaseException:  # which is reason enough, but not all that there is to know
+        if refused := _refused(item):
+            item.add_report_section("call", "algolia_usertoken", refused)
+        raise
+    _fail_for_refusals(item)
+    return result
+
+
+def _fail_for_refusals(item: pytest.Item) -> None:
+    refused = _refused(item)
+    if refused is not None:
+        pytest.fail(refused, pytrace=False)
+
+
+def _refused(item: pytest.Item) -> str | None:
+    """In words, and once, what senders refused or dropped, unless the test allows it; None for nothing."""
+    reasons = item.stash.get(_REFUSALS, [])
+    if not reasons or _AlgoliaOptions.of(item).allow_refused:
+        return None
+    lines = [f"  {reason}" + (f" (× {times})" if times > 1 else "") for reason, times in Counter(reasons).items()]
+    reasons.clear()
+    return "\n".join(
+        [
+            "while this test ran, a sender refused or dropped what the test may believe to have been sent:",
+            *lines,
+            "",
+            "If that is what the test is about: @pytest.mark.algolia(allow_refused=True)",
+        ]
+    )
+
+
+def _called_as_itself(item: pytest.Item) -> Generator[None, Any, Any]:
     """An async test finds its own identity, also in a loop, or in a context, that is older than it."""
     own: Any = item
     case: Any = sys.modules.get("unittest.async_case")
@@ -201,6 +249,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         setattr(holder, name, function)
 
 
+@contextlib.contextmanager
+def _events_watched(item: pytest.Item, where: str) -> Iterator[None]:
+    """Events end with the test, and one that is refused or dropped fails it."""
+    from .seen import events_end_here, refusals_noted
+
+    reasons = item.stash.setdefault(_REFUSALS, [])
+    with refusals_noted(reasons), events_end_here(where):
+        yield
+    _fail_for_refusals(item)  # for what came after the test: fixtures have an end, too
+
+
 @pytest.fixture
 def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRouter]:
     """
@@ -209,7 +268,6 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRout
     What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
     """
     from .mocker import AlgoliaRouter
-    from .seen import events_end_here
 
     options = _AlgoliaOptions.of(request.node)
     router = AlgoliaRouter(
@@ -218,17 +276,16 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRout
         assert_all_mocked=options.assert_all_mocked,
     )
     # What this test has queued would leave for Algolia itself, or for the mock of the next one.
-    with router, events_end_here("algolia_mock"):
+    with router, _events_watched(request.node, "algolia_mock"):
         yield router
 
 
 @pytest.fixture
 def local_algolia(request: pytest.FixtureRequest) -> Iterator[testing.LocalAlgolia]:
     """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
-    from .local_algolia import LocalAlgolia
-    from .seen import events_end_here
+    from ..local_algolia import LocalAlgolia
 
-    with LocalAlgolia() as algolia, events_end_here("local_algolia"):
+    with LocalAlgolia() as algolia, _events_watched(request.node, "local_algolia"):
         for index, records in (_AlgoliaOptions.of(request.node).records or {}).items():
             algolia.save_objects(index, records)
         yield algolia

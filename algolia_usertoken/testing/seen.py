@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from ..errors import DeliveryError
+from ..events import reporting
+from ..local_algolia import insights_rules
+from ..local_algolia.keys import signed_in
 from ..search_request import SearchParameters, search_kind
-from . import insights_rules, senders
-from .api_keys import signed_in
+from . import senders
 
 _PATIENCE = 2.0  # seconds that queued events are waited for
 _HEADER = "x-algolia-usertoken"
@@ -38,14 +40,33 @@ def events_end_here(where: str) -> Iterator[None]:
         senders.give_up_all(DeliveryError(f"not delivered when {where} ended"), before)
 
 
+@contextlib.contextmanager
+def refusals_noted(reasons: list[str]) -> Iterator[None]:
+    """Add why events are refused or dropped inside, whichever sender does it."""
+    if reasons.append in reporting.watching:  # both fixtures in one test
+        yield
+        return
+    reporting.watching.append(reasons.append)
+    try:
+        yield
+    finally:
+        reporting.watching.remove(reasons.append)
+
+
 class Seen(NamedTuple):
-    """One place that names a user, or where one should have been named (`user_token` is None)."""
+    """
+    One place that names a user, or where one should have been named (`user_token` is None).
+
+    `searches` and `events` are how many of them it stands for: what has several places counts at the first.
+    """
 
     user_token: str | None
     authenticated_user_token: str | None
     method: str
     path: str
     where: str
+    searches: int = 0
+    events: int = 0
 
 
 def seen_in(source: Any) -> Iterator[Seen]:
@@ -62,9 +83,11 @@ def seen_in(source: Any) -> Iterator[Seen]:
     elif hasattr(source, "calls"):  # a router or a route of respx
         yield from seen_in(list(source.calls))
     elif hasattr(source, "request") and hasattr(source, "has_response"):  # one of its calls
-        yield from seen_in(source.request)
+        taken = source.has_response and source.response.is_success
+        yield from seen_in(source.request) if taken else _uncounted(seen_in(source.request))
     elif hasattr(source, "query_string") and hasattr(source, "body"):  # a ReceivedRequest
-        yield from _in_request(source.method, source.path, source.query_string, source.headers, source.body)
+        seen = _in_request(source.method, source.path, source.query_string, source.headers, source.body)
+        yield from seen if source.status is not None and source.status < 300 else _uncounted(seen)
     elif hasattr(source, "url") and hasattr(source, "content"):  # an httpx.Request
         path, _, query_string = source.url.raw_path.decode().partition("?")
         yield from _in_request(source.method, path, query_string, source.headers, source.content)
@@ -107,15 +130,33 @@ def _in_request(method: str, path: str, query_string: str, headers: Mapping[str,
     options: Any = SimpleNamespace(data=body, query_parameters={})
     tokens = SearchParameters(kind, options, f"{path}?{query_string}").tokens
     outer = {"header": in_header, "API key": in_key}
-    yield from (Seen(token, None, method, path, where) for where, token in outer.items() if token)
+    seen = [Seen(token, None, method, path, where) for where, token in outer.items() if token]
     for number, token in enumerate(tokens):
         if token is not None:
             where = "userToken" if len(tokens) == 1 else f"requests[{number}].userToken"
-            yield Seen(_text(token), None, method, path, where)
+            seen.append(Seen(_text(token), None, method, path, where))
     # An export is made for nobody, and analytics ignore it.
+    is_export = kind.endswith("browse")
     unnamed = not tokens or None in tokens
-    if unnamed and not any(outer.values()) and not kind.endswith("browse"):
-        yield Seen(None, None, method, path, "no token")
+    if unnamed and not any(outer.values()) and not is_export:
+        seen.append(Seen(None, None, method, path, "no token"))
+    for number, one in enumerate(seen):
+        yield one._replace(searches=0 if is_export or number else _queries_in(kind, body))
+
+
+def _queries_in(kind: str, body: bytes) -> int:
+    """How many searches a request asks for."""
+    if kind not in ("queries", "recommendations"):
+        return 1
+    try:
+        return len(json.loads(body)["requests"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 1
+
+
+def _uncounted(seen: Iterable[Seen]) -> Iterator[Seen]:
+    """What was asked in vain, as before a retry: whoever it names counts, but it is no search and no event."""
+    return (one._replace(searches=0, events=0) for one in seen)
 
 
 def _in_events(body: bytes) -> Iterator[Seen]:
@@ -136,7 +177,8 @@ def _in_batch(events: Iterable[Any]) -> Iterator[Seen]:
 def _in_event(event: Mapping[str, Any], where: str) -> Seen:
     fields = insights_rules.fields_of(event)
     token, login = _text(fields.get("userToken")), _text(fields.get("authenticatedUserToken"))
-    return Seen(token, login, "POST", _EVENTS, where if token else "no token")
+    count = 0 if insights_rules.is_usage_report(event) else 1
+    return Seen(token, login, "POST", _EVENTS, where if token else "no token", events=count)
 
 
 def _text(token: Any) -> str | None:
@@ -153,10 +195,10 @@ def _in_received_search(search: Any) -> Iterator[Seen]:
         "API key": search.user_token_in_key,
     }
     found = [Seen(token, None, search.method, search.path, where) for where, token in places.items() if token]
-    if found:
-        yield from found
-    elif search.operation != "browse":
-        yield Seen(None, None, search.method, search.path, "no token")
+    if not found and search.operation != "browse":
+        found = [Seen(None, None, search.method, search.path, "no token")]
+    for number, one in enumerate(found):
+        yield one._replace(searches=0 if search.operation == "browse" or number else 1)
 
 
 def _in_mapping(source: Mapping[str, Any]) -> Iterator[Seen]:

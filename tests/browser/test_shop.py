@@ -23,8 +23,8 @@ from waiting import PATIENCE
 
 from algolia_usertoken import Identity
 from algolia_usertoken.demo import catalogue
+from algolia_usertoken.local_algolia.received import ReceivedEvent, ReceivedSearch
 from algolia_usertoken.testing import LocalAlgolia
-from algolia_usertoken.testing.received import ReceivedEvent, ReceivedSearch
 
 from .conftest import Browser
 

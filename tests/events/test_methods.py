@@ -239,6 +239,30 @@ def test_clicks_after_a_search_need_positions(sender: Recording) -> None:
             sender.clicked_object_ids_after_search("n", "i", ["1"], nothing, QUERY_ID)  # type: ignore[arg-type]
 
 
+@each_method
+def test_what_is_out_of_the_ordinary_is_the_same_event(
+    sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
+    def generated(argument: Any) -> Any:
+        return (each for each in argument) if isinstance(argument, list) else argument
+
+    assert getattr(sender, name)("Name", "products", *map(generated, arguments))
+
+    assert sender.events == [{"eventName": "Name", "index": "products", **event}]
+
+
+@pytest.mark.parametrize(("name", "arguments", "event"), AFTER_SEARCH, ids=[row[0] for row in AFTER_SEARCH])
+def test_that_a_search_is_missing_is_said_before_that_nobody_is_known(
+    name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
+    nothing = [{"price": 1}] if name.startswith("purchased") else None
+    nobodys = EventSender(delivery=MemoryDelivery(), background=False, strict=True)
+
+    with pytest.raises(InvalidEventError, match="queryID must be given"):
+        getattr(nobodys, name)("n", "i", *arguments[:-1], nothing)
+    nobodys.close()
+
+
 def test_all_twelve_reach_algolia(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
     events = sync_client.with_identity(Identity("anon", "login")).events
     for name, arguments, _ in METHODS:

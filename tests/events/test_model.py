@@ -4,6 +4,8 @@ import copy
 import itertools
 import time
 from datetime import datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from algolia_usertoken.events.model import (
     check_after_search,
     event_time,
     milliseconds,
+    names_search,
     split,
 )
 
@@ -289,3 +292,87 @@ def test_what_is_no_time_is_refused(bad: Any, message: str) -> None:
         milliseconds(bad)
 
     assert (str(caught.value), caught.value.field) == (message, "timestamp")
+
+
+# -- Money, where one call becomes several events --------------------------------------------------------------------
+
+
+def test_each_part_has_the_sum_of_its_own_and_the_first_what_is_left() -> None:
+    data = [{"price": "0.10", "quantity": 1}] * 20 + [{"price": 2, "quantity": 3}] * 5
+    parts = split({"objectIDs": objects(25), "objectData": data, "value": Decimal("40.5")})
+
+    assert [part["value"] for part in parts] == [10.5, 30.0]
+    assert [len(part["objectData"]) for part in parts] == [20, 5]
+    assert parts[1]["objectData"][0] == {"price": 2, "quantity": 3}
+
+
+def test_items_are_made_plain_before_they_are_summed() -> None:
+    data = (MappingProxyType({"Price": Decimal("1.5"), "quantity": 2}) for _ in range(21))
+    parts = split({"objectIDs": objects(21), "objectData": data, "value": 63})
+
+    assert [part["value"] for part in parts] == [60, 3]
+    assert parts[1]["objectData"] == [{"price": 1.5, "quantity": 2}]
+
+
+def test_without_all_prices_and_quantities_the_first_part_keeps_the_value() -> None:
+    for data in ([{"price": 1}] * 21, [{"quantity": 1}] * 21):
+        parts = split({"objectIDs": objects(21), "objectData": data, "value": 21})
+        assert [part.get("value") for part in parts] == [21, None]
+    parts = split({"objectIDs": objects(21), "value": 21})
+    assert [part.get("value") for part in parts] == [21, None]
+
+
+def test_parts_without_a_value_get_none() -> None:
+    given = {"objectIDs": objects(21), "objectData": [{"price": 1, "quantity": 1}] * 21}
+
+    assert all("value" not in part for part in split(given))
+
+
+@pytest.mark.parametrize(
+    ("object_data", "expected"),
+    [
+        ([{"queryID": QUERY_ID}], True),
+        ([{"price": 1}, {"queryID": QUERY_ID}], True),
+        ([{"price": 1}], False),
+        ([{"queryID": None}], False),
+        ([{"queryid": QUERY_ID}], False),
+        ([{}], False),
+        ([None], False),
+        ([], False),
+        (None, False),
+        (({"queryID": QUERY_ID},), False),
+        ("x", False),
+        (7, False),
+    ],
+)
+def test_what_ordinary_object_data_names_a_search(object_data: Any, expected: bool) -> None:
+    assert names_search(object_data) is expected
+
+
+def test_attributed_keeps_no_item_of_the_callers() -> None:
+    item = {"price": 1}
+    for given in ([item], (item,)):
+        made = attributed(purchase(objectData=given), None)
+        item["price"] = 2
+        assert made is not None
+        assert made["objectData"] == [{"price": 1}]
+        item["price"] = 1
+
+
+def test_what_is_made_plain_is_attributed_likewise() -> None:
+    made = attributed(event(objectIDs=(1, 2), userToken=...), BOTH, 1_799_999_999_000)
+
+    assert made == event(
+        objectIDs=["1", "2"], userToken="anon", authenticatedUserToken="login", timestamp=1_799_999_999_000
+    )
+
+
+def test_an_event_that_raises_is_refused_and_not_quoted() -> None:
+    class Raises:
+        def __iter__(self) -> Any:
+            raise RuntimeError("jane@example.com")
+
+    with pytest.raises(InvalidEventError, match=r"^the event can't be read: RuntimeError") as caught:
+        attributed(event(objectIDs=Raises()), BOTH)
+    assert "jane" not in str(caught.value)
+    assert caught.value.__context__ is None

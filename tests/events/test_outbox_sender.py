@@ -192,7 +192,7 @@ def test_flush_does_not_wait_for_what_others_took_over(
         assert sender.flush(30)
 
         assert names(delivery.events) == ["mine"]
-        assert sender.stats.accepted == sender.stats.delivered == 1
+        assert (sender.stats.accepted, sender.stats.delivered, sender.stats.gone) == (6, 1, 5)
 
 
 def test_without_threads_flush_adopts(path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any]) -> None:
@@ -318,6 +318,7 @@ def test_a_forked_child_has_events_and_a_connection_of_its_own(
             while not stop.is_set():
                 assert sender.send(event(number))
                 number += 1
+                time.sleep(0.0005)  # or on a busy machine the others find no gap
             print(number, flush=True)
         thread = threading.Thread(target=go_on)
         thread.start()
@@ -562,7 +563,7 @@ def test_a_lease_that_cannot_be_kept_is_reported(
 ) -> None:
     monkeypatch.setattr(SQLiteOutbox, "keep", fail)
 
-    sender._dispatcher._keep_once(sender._dispatcher._outbox)
+    sender._worker._keeper.look()
 
     assert "the disk is full" in str(errors[0][0])
     assert errors[0][1] == []

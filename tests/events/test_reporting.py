@@ -150,7 +150,7 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
         told.extend(events)
 
     collector.poison("1")
-    events = sender(on_error=on_error, background=background)
+    events = sender(on_error=on_error, background=background, max_retry_time=0)
     send(events, range(3))
     assert events.flush(30)
     assert [one["objectIDs"] for one in told] == [["1"]]
@@ -169,11 +169,11 @@ def test_at_exit_on_error_is_heard_out(run: Any, collector: Collector) -> None:
         def on_error(error, events):
             time.sleep(0.3)
             print(len(events), error, flush=True)
-        events = sender(on_error=on_error)
+        events = sender(on_error=on_error, max_retry_time=0)
         send(events, range(5))
         """
     )
-    assert done.stdout.startswith("5 404")
+    assert done.stdout.startswith("5 given up after 1 attempts: 404")
 
 
 def test_each_event_is_reported_once_with_its_reason(sender: Make, collector: Collector) -> None:
@@ -185,7 +185,7 @@ def test_each_event_is_reported_once_with_its_reason(sender: Make, collector: Co
 
     collector.choose = choose
     errors = Errors()
-    events = sender(on_error=errors, batch_size=500, concurrency=4)
+    events = sender(on_error=errors, batch_size=500, concurrency=4, max_retry_time=0)
     send(events, range(2000))
     assert events.flush(30)
     collector.hang()
@@ -210,7 +210,7 @@ def test_every_loss_is_logged_with_a_count(
     sender: Make, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector.answer(404)
-    events = sender()
+    events = sender(max_retry_time=0)
     send(events, range(321))
     assert events.flush(30)
     assert events.close(30)

@@ -4,7 +4,9 @@ import copy
 import json
 import random
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from algolia_usertoken.events.model import (
     check,
 )
 from algolia_usertoken.events.text import without_nones
-from algolia_usertoken.testing.insights_rules import refusal
+from algolia_usertoken.local_algolia.insights_rules import refusal
 
 
 @pytest.fixture(autouse=True)
@@ -354,3 +356,82 @@ def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text:
 @pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])
 def test_a_value_at_its_limits(value: Any) -> None:
     check({**BOUGHT, "value": value})
+
+
+TOO_LONG = ": this Decimal has more digits than fit, so round it first, as in round(amount, 2)"
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "message"),
+    [
+        (
+            {"eventType": "instantsearch", "eventName": "Seen", "userToken": "u", "agentID": ""},
+            "agentID",
+            "agentID must be a string that is not empty (event 'Seen')",
+        ),
+        (
+            event(objectIDs=[*(str(number) for number in range(19)), ""]),
+            "objectIDs",
+            "objectIDs must hold non-empty strings, not a string of 0 characters at position 20 (event 'Seen')",
+        ),
+        (
+            purchase(value=Decimal("1.00000000000000000000001")),
+            "value",
+            f"value must be a number, or a string of at most 16 characters{TOO_LONG} (event 'Seen')",
+        ),
+        (
+            purchase(objectData=[{"price": Decimal("1.00000000000000000000001")}]),
+            "objectData.price",
+            f"objectData.price must be a number or a string{TOO_LONG} (event 'Seen')",
+        ),
+        (
+            purchase(objectData=[{"quantity": Decimal(1)}]),
+            "objectData.quantity",
+            "objectData.quantity must be an integer of 32 bits (event 'Seen')",
+        ),
+        (
+            purchase(objectData=[{7: 1}]),
+            "objectData",
+            "objectData: int is no field of an event (event 'Seen')",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_to_the_letter(bad: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(InvalidEventError) as caught:
+        check(bad)
+
+    assert (str(caught.value), caught.value.field) == (message, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "of_what", "expected"),
+    [
+        (rules.object_ids_text, (["1"],), '"1"'),
+        (rules.object_ids_text, (("1", '"'),), '"1","\\""'),
+        (rules.object_ids_text, (["1", ""],), None),
+        (rules.object_ids_text, ("12",), None),
+        (rules.filters_text, (["a:b"],), '"a:b"'),
+        (rules.filters_text, (("a:b", "c:d"),), '"a:b","c:d"'),
+        (rules.filters_text, (["a"],), None),
+        (rules.filters_text, ({"a:b"},), None),
+        (rules.positions_text, ([1], 1), "1"),
+        (rules.positions_text, ((1, 22, 3), 3), "1,22,3"),
+        (rules.positions_text, ([1, 2], 1), None),
+        (rules.positions_text, ([1, True], 2), None),
+        (rules.positions_text, ([10**5000], 1), None),
+        (rules.positions_text, ({1}, 1), None),
+        (rules.query_id_text, (QUERY_ID,), f'"{QUERY_ID}"'),
+        (rules.query_id_text, ('message_"',), '"message_\\""'),
+        (rules.query_id_text, ("x",), None),
+        (rules.object_data_text, ({},), "{}"),
+        (
+            rules.object_data_text,
+            ({"queryID": None, "price": 1.5, "discount": "é", "quantity": 2},),
+            '{"price":1.5,"discount":"é","quantity":2}',
+        ),
+        (rules.object_data_text, ({"colour": "red"},), None),
+        (rules.object_data_text, ([],), None),
+    ],
+)
+def test_json_of_what_is_right(text: Callable[..., str | None], of_what: tuple[Any, ...], expected: str | None) -> None:
+    assert text(*of_what) == expected

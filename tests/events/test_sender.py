@@ -35,7 +35,7 @@ from algolia_usertoken import (
     TokenProvider,
     identity_scope,
 )
-from algolia_usertoken.events.worker import Worker
+from algolia_usertoken.events.crew import Crew
 
 QUERY_ID = "43b15df305339e827f0ac0bdc5ebcaa7"
 Make = Callable[..., EventSender]
@@ -385,13 +385,13 @@ def test_200_senders_made_and_dropped(collector: Collector) -> None:
 def test_a_sender_that_is_dropped_while_its_thread_starts_goes(
     delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, work = threading.Event(), Worker._work
+    go, work = threading.Event(), Crew._work
 
-    def started(worker: Worker) -> None:
+    def started(crew: Crew) -> None:
         assert go.wait(PATIENCE)
-        work(worker)
+        work(crew)
 
-    monkeypatch.setattr(Worker, "_work", started)
+    monkeypatch.setattr(Crew, "_work", started)
     events = EventSender(delivery=delivery, user_token="u", flush_interval=60.0)
     assert events.send(event(1))
     reference = weakref.ref(events._worker)
@@ -482,7 +482,7 @@ def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, deliv
             events.send(event("from del"))
             assert adds_up(events.stats)
 
-    for lock in (worker._lock, worker._inline, events._reporter.dropped._lock):
+    for lock in (worker._crew.lock, worker._inline, events._reporter.dropped._lock):
         finished = threading.Event()
 
         def work(lock: Any = lock, finished: threading.Event = finished) -> None:
@@ -708,7 +708,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
         delivery.hang()
         other = threading.Thread(target=events.flush, args=(20,))
         other.start()
-        while not any(events._worker._threads.values()):
+        while not any(events._worker._crew.threads.values()):
             time.sleep(0.001)
 
         assert not events.flush(0.05)

@@ -18,7 +18,7 @@ from algolia_usertoken import (
     MissingUserTokenError,
     TokenAwareInsightsClientSync,
 )
-from algolia_usertoken.testing.insights_rules import refusal
+from algolia_usertoken.local_algolia.insights_rules import refusal
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 

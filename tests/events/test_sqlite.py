@@ -127,6 +127,29 @@ def test_a_stopped_writer_costs_many_threads_that_append_at_once_a_moment(
     assert names(outbox.take(9)) == ["before", "after"]
 
 
+def test_others_that_go_on_writing_are_waited_for_again(
+    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.append(text(1))
+    sql("BEGIN IMMEDIATE")
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    connection = outbox.rows.adder
+    written = iter(range(100))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_last_written", lambda: next(written))
+        with pytest.raises(OutboxError, match="locked"):
+            outbox.append(text(2))
+        assert not connection._in_vain
+    with pytest.raises(OutboxError, match="locked"):
+        outbox.append(text(2))
+    assert connection._in_vain
+
+    sql("ROLLBACK")
+    outbox.append(text(3))
+    assert not connection._in_vain
+
+
 def test_one_deadline_holds_for_all_that_a_first_append_has_to_do(
     outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +275,7 @@ def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox:
     assert took(outbox.close) < 2
     go_on.set()
     thread.join()
+    assert not outbox.rows.adder.is_open
 
 
 def test_an_injected_fault_does_not_wait(outbox: SQLiteOutbox) -> None:
@@ -488,11 +512,14 @@ def test_a_file_that_many_make_at_once(
 def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox) -> None:
     outbox.append(text(1))
 
-    outbox.start_again([one for one in outbox.connections if one.is_open])  # without what Python calls before a fork
+    inherited = [one for one in outbox.connections if one.is_open]
+    outbox.start_again(inherited)  # without what Python calls before a fork
 
     assert len(outbox) == 0
     with pytest.raises(OutboxError, match="make the sender after the fork"):
         outbox.append(text(2))
+    for connection in inherited:
+        connection.close()
 
 
 def test_children_and_their_parent_append_to_one_file_at_once(path: str, run: Callable[..., Any]) -> None:

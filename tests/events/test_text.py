@@ -6,14 +6,15 @@ import copy
 import json
 import time
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from valid_events import NOW, QUERY_ID, click, event, filters, purchase
 
-from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery
+from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenProvider
 from algolia_usertoken.events.model import attributed
-from algolia_usertoken.events.text import encoded, without_nones, written_event
+from algolia_usertoken.events.text import encoded, has_known_fields, without_nones, written_event
 
 MS = int(NOW * 1000)
 BOTH = Identity("anon", "login")
@@ -35,6 +36,7 @@ MONEY = {"value": 19, "currency": "EUR", "objectData": [{"price": 9.5, "discount
 WRITTEN = {
     "a click after a search": click(objectIDs=["1", "2"], positions=[1, 41]),
     "a view": event(),
+    "tuples": click(objectIDs=("1", "2"), positions=(1, 2)),
     "filters": filters(filters=['a:"', "b:\\", "ключ:🔑"]),
     "filters of a click after a search": filters(eventType="click", queryID=QUERY_ID),
     "texts with quotes": click(
@@ -60,6 +62,7 @@ WRITTEN = {
 @pytest.mark.parametrize("identity", [Identity("anon"), BOTH], ids=["a token", "a login, too"])
 def test_an_ordinary_event_is_written_as_the_longer_way_would(given: dict[str, Any], identity: Identity) -> None:
     before = copy.deepcopy(given)
+    assert has_known_fields(given)
     text = written_event(given, identity, MS)
 
     assert text is not None
@@ -69,7 +72,8 @@ def test_an_ordinary_event_is_written_as_the_longer_way_would(given: dict[str, A
 
 
 SLOWLY = {
-    "tuples": click(objectIDs=["1"], positions=(1.0,)),
+    "a position that is a float": click(objectIDs=["1"], positions=[1.0]),
+    "a tuple of items": purchase(objectData=({},)),
     "an unknown field": event(colour="red"),
     "a name in another case": event(objectIDs=..., objectIds=["1"]),
     "ids of a database": event(objectIDs=[1]),
@@ -108,7 +112,27 @@ SLOWLY = {
 
 @pytest.mark.parametrize("given", SLOWLY.values(), ids=SLOWLY.keys())
 def test_whatever_is_out_of_the_ordinary_is_left_to_the_longer_way(given: Any) -> None:
-    assert written_event(given, BOTH, MS) is None
+    assert not has_known_fields(given) or written_event(given, BOTH, MS) is None
+
+
+def test_an_event_with_a_token_of_its_own_asks_nobody() -> None:
+    def resolve() -> str:
+        raise RuntimeError("nobody may ask")
+
+    delivery = MemoryDelivery()
+    with EventSender(
+        delivery=delivery, background=False, token_provider=TokenProvider(resolve=resolve), strict=True
+    ) as sender:
+        for given in (
+            event(),
+            event(colour="red"),
+            event(userToken=..., usertoken="u"),
+            MappingProxyType(event()),
+            event(objectIDs=(1,)),
+        ):
+            assert sender.send(given)
+
+    assert [each["userToken"] for each in delivery.events] == ["u"] * 5
 
 
 @pytest.mark.parametrize("identity", [None, Identity(), Identity(opted_out=True)])

@@ -169,19 +169,19 @@ def test_a_full_batch_leaves_at_once(sender: Make, collector: Collector) -> None
 def test_an_idle_thread_ends_and_comes_back(
     sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.worker.IDLE_TIME_S", 0.1)
+    monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 0.1)
     events = sender(flush_interval=0.01, concurrency=3)
     worker: Any = events._worker
     for round in range(4):
         send(events, range(round * 10, round * 10 + 10))
         assert collector.wait_for(round * 10 + 10)
-        assert collector.wait_until(lambda: not worker._threads)
+        assert collector.wait_until(lambda: not worker._crew.threads)
     assert not collector.twice
     assert events.stats.delivered == 40
 
 
 def test_sends_at_the_moment_a_thread_ends(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.events.worker.IDLE_TIME_S", 0.01)
+    monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 0.01)
     events = sender(flush_interval=0.0)
     for number in range(100):
         events.send(event(number))
@@ -330,13 +330,13 @@ def test_without_background_poison_and_order(sender: Make, collector: Collector)
     assert len(collector.counts) == 98
 
 
-def test_a_deliverys_batches_keep_the_order(senders: Make) -> None:
+def test_a_batch_that_is_taken_apart_keeps_its_order(senders: Make) -> None:
     delivery = MemoryDelivery()
     delivery.fail_next(BatchRejectedError("split"), times=3)
     events = senders(delivery=delivery, batch_size=100)
-    send(events, range(500))
+    send(events, range(100))
     assert events.flush(30)
-    assert [one["objectIDs"][0] for one in delivery.events] == [str(number) for number in range(500)]
+    assert [one["objectIDs"][0] for one in delivery.events] == [str(number) for number in range(100)]
 
 
 def test_a_delivery_that_exits_is_not_called_without_end(senders: Make) -> None:

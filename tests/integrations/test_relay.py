@@ -34,7 +34,7 @@ from algolia_usertoken.integrations import asgi, relay, wsgi
 from algolia_usertoken.integrations.aiohttp import identity_middleware
 from algolia_usertoken.integrations.flask import init_app
 from algolia_usertoken.integrations.relay import EventsRelay, RelayAnswer
-from algolia_usertoken.testing.insights_rules import refusal
+from algolia_usertoken.local_algolia.insights_rules import refusal
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 OTHER = "anonymous-00000000-0000-4000-8000-000000000000"

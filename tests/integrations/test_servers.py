@@ -156,8 +156,6 @@ UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker", "--workers", "2")
 # Otherwise uWSGI reloads on SIGTERM; with its die-on-term, a worker that is in a request leaves without a hook.
 GRACEFULLY = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
 UWSGI = ("--master", "--processes", "2", "--enable-threads", *GRACEFULLY)
-FROZEN = "a sender that was made before gevent patches has locks that its greenlets cannot share"
-
 STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
     "uvicorn": (lambda port: serving.uvicorn("stopping:asgi", port), 1),
     "uvicorn, FastAPI with a lifespan": (lambda port: serving.uvicorn("stopping_fastapi:app", port), 1),
@@ -265,7 +263,6 @@ def test_what_is_queued_is_delivered_when_a_server_stops(
         assert "at the shutdown" in arrived
 
 
-@pytest.mark.xfail(reason=FROZEN)
 def test_a_sender_that_was_made_before_gevent_patches_freezes_no_worker(
     algolia: LocalAlgolia, tmp_path: pathlib.Path
 ) -> None:

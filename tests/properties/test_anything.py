@@ -28,7 +28,7 @@ from algolia_usertoken import (
     UserTokenError,
 )
 from algolia_usertoken.events import plain
-from algolia_usertoken.testing import insights_rules
+from algolia_usertoken.local_algolia import insights_rules
 
 SECRET = "jane@example.com"
 NOW = 1_800_000_000  # seconds

@@ -42,7 +42,7 @@ def algolia(caplog: pytest.LogCaptureFixture) -> Iterator[LocalAlgolia]:
         running.save_objects("products", RECORDS)
         yield running
     # Whatever was sent, nothing went wrong on this side; what is no HTTP at all may be logged.
-    own = ("algolia_usertoken.testing", "asyncio", "aiohttp")
+    own = ("algolia_usertoken.local_algolia", "asyncio", "aiohttp")
     for record in caplog.get_records("call"):
         cause = record.exc_info[1] if record.exc_info else None
         quiet = record.levelno < logging.WARNING or not record.name.startswith(own)

@@ -322,3 +322,62 @@ def test_hostile_tokens_and_paths_stay_on_their_line() -> None:
     assert lines[1].startswith("  \\x1b[31m\\nxxx")
     assert all(len(line) < 160 for line in lines)
     assert "\x1b" not in said
+
+
+class TestHowMany:
+    def test_searches_and_events_are_counted(self, client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+        search(client, "u-1", userToken="u-1")  # which two places name
+        with identity_scope("u-1"):
+            client.search({"requests": [{"indexName": "products"}, {"indexName": "products"}]})
+            list(client.browse_objects("products", lambda _: None) or ())
+        view(client, "u-1")
+
+        assert_same_identity(router, searches=3, events=1)
+        assert_same_identity(router.searches, searches=3, events=0)
+        assert_same_identity(router.events, searches=0, events=1)
+
+    def test_a_search_for_facet_values_and_by_get_is_one(self) -> None:
+        facets = request({"params": "userToken=u-1"}, path="/1/indexes/products/facets/brand/query")
+        by_get = httpx.Request("GET", "https://x.algolia.net/1/indexes/products?userToken=u-1")
+
+        assert_same_identity(facets, by_get, searches=2, events=0)
+
+    def test_one_too_few_says_what_was_seen(self, client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+        search(client, "u-1")
+
+        said = said_by(assert_same_identity, router, searches=1, events=1)
+        assert said.startswith("not 1 event, but 0:\n  u-1   POST")
+        assert "refused" in said
+        assert said_by(assert_same_identity, router, searches=2).startswith("not 2 searches, but 1:")
+
+    def test_what_is_tried_again_is_one(self, client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+        route = router.post(path=QUERY)
+        answer = {"hits": [], "query": "", "params": "", "processingTimeMS": 1}
+        route.side_effect = [httpx.Response(503), httpx.ReadTimeout, httpx.Response(200, json=answer)]
+        search(client, "u-1")
+
+        assert route.call_count == 3
+        assert_same_identity(router, searches=1, events=0)
+
+    def test_so_it_is_in_local_algolia(self) -> None:
+        with LocalAlgolia() as algolia:
+            algolia.save_objects("products", [{"objectID": "1"}])
+            algolia.fail_next(503, path="/1/events")
+            with TokenAwareClientSync.create_with_config(
+                algolia.search_config(), insights_config=algolia.insights_config()
+            ) as client:
+                search(client, "u-1")
+                view(client, "u-1")
+
+            assert len(algolia.requests) == 3
+            assert_same_identity(algolia, searches=1, events=1)
+
+    def test_a_usage_report_is_no_event(self) -> None:
+        report = {"eventType": "instantsearch", "eventName": "__start__", "userToken": "u-1"}
+
+        assert_same_identity({"events": [report, {**EVENT, "userToken": "u-1"}]}, events=1)
+
+    @pytest.mark.parametrize("number", [-1, True, 1.0, "1"])
+    def test_a_number_that_is_none(self, number: Any) -> None:
+        with pytest.raises(TypeError, match="events must be an integer"):
+            assert_same_identity({**EVENT, "userToken": "u-1"}, events=number)

@@ -11,7 +11,8 @@ import pytest
 from algoliasearch.http.exceptions import RequestException
 from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 
-from algolia_usertoken.testing import LocalAlgolia, assert_same_identity, insights_rules
+from algolia_usertoken.local_algolia import insights_rules
+from algolia_usertoken.testing import LocalAlgolia, assert_same_identity
 
 Ask = Callable[..., Any]
 QUERY_ID = "0123456789abcdef0123456789abcdef"

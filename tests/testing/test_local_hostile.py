@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import random
@@ -96,12 +97,12 @@ def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
         b"nonsense\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
-        b"POST /1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET " + b"/x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET http://x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"GET // HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"POST /1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"POST /1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET " + b"/x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET // HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
 def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> None:
@@ -116,7 +117,7 @@ def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> No
 
 
 def test_clients_that_hang_up_half_way(algolia: LocalAlgolia, ask: Ask) -> None:
-    head = b"POST /1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{"
+    head = b"POST /1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{"
     for number in range(100):
         with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
             connection.sendall(head[: number + 1])
@@ -129,14 +130,64 @@ def test_a_huge_query(ask: Ask) -> None:
     assert ask("POST", PATHS[0], {"query": "x" * 1_000_000}).status == 200
 
 
-def test_a_body_beyond_all_limits_is_refused(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.server._MAX_BODY_BYTES", 1_000)
-    answer = ask("POST", PATHS[0], b" " * 2_000)
-    assert (answer.status, answer.json["status"]) == (413, 413)
-    bomb = gzip.compress(b" " * 100_000)
-    assert len(bomb) < 1_000
-    assert ask("POST", PATHS[0], bomb, {"content-encoding": "gzip"}).status == 413
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (PATHS[0], 2_000_000),
+        ("/1/indexes/*/queries", 2_000_000),
+        ("/1/events", 2_000_000),
+        ("/1/nowhere", 2_000_000),
+        ("/1/indexes/products/batch", 64_000_000),
+        ("/1/indexes/*/batch", 64_000_000),
+        ("/1/indexes/products", 64_000_000),
+        ("/1/indexes/products/hat/partial", 64_000_000),
+    ],
+)
+def test_a_body_beyond_its_limit_is_refused_before_and_after_decompression(ask: Ask, path: str, allowed: int) -> None:
+    gzipped = {"content-encoding": "gzip"}
+    bomb = gzip.compress(b" " * (allowed + 1))
+    assert len(bomb) < 100_000
+
+    assert ask("POST", path, bomb, gzipped).status == 413
+    assert ask("POST", path, gzip.compress(b" " * allowed), gzipped).status != 413
+    if allowed < 10_000_000:
+        assert ask("POST", path, b" " * (allowed + 1)).status == 413
+        assert ask("POST", path, b" " * allowed).status != 413
     assert ask("POST", PATHS[0], {}).status == 200
+
+
+def test_a_saved_object_may_be_large(ask: Ask) -> None:
+    assert ask("PUT", "/1/indexes/products/big", {"text": "x" * 3_000_000}).status == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"query":', "}"), ('{"a":[', "]}")])
+def test_bodies_that_are_nested_beyond_a_number_are_refused(ask: Ask, path: str, opening: str, closing: str) -> None:
+    deep = '{"query":' + opening * 5_000 + "1" + closing * 5_000 + "}"
+
+    assert ask("POST", path, deep).status == 400
+
+
+def test_brackets_in_texts_are_no_nesting(ask: Ask) -> None:
+    assert ask("POST", PATHS[0], json.dumps({"query": '["[\\"{' * 2_000 + "\\"})).status == 200
+
+
+def test_a_body_of_millions_of_objects_is_refused(ask: Ask) -> None:
+    bomb = gzip.compress(b'{"requests":[' + b"{}," * 4_000_000 + b"{}]}")
+
+    assert ask("POST", "/1/indexes/products/batch", bomb, {"content-encoding": "gzip"}).status == 413
+
+
+@pytest.mark.parametrize("text", ['"', '\\"', '"\\', '["', '{"\\'])
+def test_looking_for_nesting_takes_linear_time(ask: Ask, text: str) -> None:
+    for _ in range(3):
+        assert ask("POST", PATHS[0], text * (1_900_000 // len(text))).status in (400, 413)
+
+
+def test_a_cursor_that_is_nested_too_deeply(ask: Ask) -> None:
+    deep = base64.urlsafe_b64encode(b'[0,{"query":' + b"[" * 900 + b"]" * 900 + b"}]").decode()
+
+    assert ask("POST", "/1/indexes/products/browse", {"cursor": deep}).status == 400
 
 
 def test_header_values_of_any_bytes(algolia: LocalAlgolia) -> None:
@@ -145,7 +196,7 @@ def test_header_values_of_any_bytes(algolia: LocalAlgolia) -> None:
     for token in (b"\xff\xfe", "é".encode(), b"a" * 4_000, b"two words", b"\t"):
         with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
             connection.sendall(
-                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                 + key
                 + b"X-Algolia-UserToken: %b\r\nContent-Length: %d\r\n\r\n" % (token, len(body))
                 + body
@@ -163,8 +214,9 @@ def test_stopping_in_the_middle_of_everything() -> None:
 
         def load(port: int = algolia.port, going: threading.Event = going) -> None:
             request = (
-                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: x\r\nx-algolia-application-id: LOCALALGOLIA\r\n"
-                b"x-algolia-api-key: local-api-key\r\nContent-Length: 20\r\n\r\n" + b'{"hitsPerPage": 200}'
+                b"POST /1/indexes/products/query HTTP/1.1\r\nHost: localhost\r\n"
+                b"x-algolia-application-id: LOCALALGOLIA\r\nx-algolia-api-key: local-api-key\r\n"
+                b'Content-Length: 20\r\n\r\n{"hitsPerPage": 200}'
             )
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:

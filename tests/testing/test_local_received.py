@@ -12,8 +12,8 @@ import pytest
 from algoliasearch.insights.client import InsightsClientSync
 from algoliasearch.search.client import SearchClientSync
 
+from algolia_usertoken.local_algolia.received import QueryIDs
 from algolia_usertoken.testing import LocalAlgolia, UserSummary
-from algolia_usertoken.testing.received import QueryIDs
 
 Ask = Callable[..., Any]
 QUERY = "/1/indexes/products/query"
@@ -300,3 +300,94 @@ def test_there_is_no_profile_to_erase(ask: Ask) -> None:
     answer = ask("DELETE", "/1/profiles/visitor-1")
 
     assert (answer.status, answer.json["userToken"]) == (200, "visitor-1")
+
+
+PLACEHOLDERS = ["null", "undefined", "None", "guest", "NULL", "Undefined", "none", "nil", "NaN", "anonymous", "Guest"]
+
+
+@pytest.mark.parametrize("token", PLACEHOLDERS)
+def test_a_placeholder_is_told(ask: Ask, algolia: LocalAlgolia, client: SearchClientSync, token: str) -> None:
+    key = client.generate_secured_api_key(algolia.api_key, {"userToken": token})
+    ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
+    ask("POST", QUERY, {"userToken": token})
+    ask("POST", QUERY, {}, {"x-algolia-api-key": key})
+    ask("POST", "/1/events", {"events": [view(token), view("u-1", authenticatedUserToken=token)]})
+
+    found = algolia.mismatches()
+    assert [mismatch.kind for mismatch in found] == ["placeholder_token"] * 5
+    assert all(f"{token!r}, a placeholder" in mismatch.explanation for mismatch in found)
+    assert [mismatch.event is None for mismatch in found] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize("token", ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128])
+def test_what_only_looks_like_one_is_not(ask: Ask, algolia: LocalAlgolia, token: str) -> None:
+    ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
+
+    assert algolia.mismatches() == []
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("ada@example.com", "it (15 characters) has '@' at position 4"),
+        ("auth0|ada", "it (9 characters) has '|' at position 6"),
+        ("ada b", "' ' at position 4"),
+        ("a" * 129, "it has 129 characters"),
+    ],
+)
+def test_a_token_that_algolia_refuses_is_told_and_not_quoted(
+    ask: Ask, algolia: LocalAlgolia, token: str, said: str
+) -> None:
+    ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
+
+    (mismatch,) = algolia.mismatches()
+    assert mismatch.kind == "invalid_token"
+    assert said in mismatch.explanation
+    assert token not in mismatch.explanation
+
+
+class TestHints:
+    def test_nobodys_searches_in_ab_tests(self, ask: Ask, algolia: LocalAlgolia) -> None:
+        for _ in range(3):
+            ask("POST", QUERY, {})
+        (hint,) = algolia.hints()
+
+        assert (hint.kind, hint.times, hint.search) == ("ab_test_without_user", 3, algolia.searches[0])
+        assert "searches_without_user" in hint.explanation
+        assert algolia.mismatches() == []
+
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            ({"enableABTest": False}, {}),
+            ({"params": "enableABTest=false"}, {}),
+            ({"analytics": False}, {}),
+            ({"userToken": "u-1"}, {}),
+            ({}, {"X-Forwarded-For": "203.0.113.7"}),
+        ],
+    )
+    def test_those_that_take_no_part_or_are_somebodys(
+        self, ask: Ask, algolia: LocalAlgolia, body: Any, headers: Any
+    ) -> None:
+        ask("POST", QUERY, body, headers)
+        ask("POST", "/1/indexes/products/browse", {})
+
+        assert algolia.hints() == []
+
+    def test_a_purchase_that_no_search_led_to(self, ask: Ask, algolia: LocalAlgolia) -> None:
+        bought = {"eventSubtype": "purchase"}
+        led = {**bought, "objectData": [{"queryID": "0" * 32}]}
+        ask("POST", "/1/events", {"events": [view("u-1", **bought), view("u-2", **led), view("u-3")]})
+
+        (hint,) = algolia.hints()
+        assert (hint.kind, hint.event) == ("purchase_without_search", algolia.events[0])
+
+    def test_one_token_from_many_addresses(self, ask: Ask, algolia: LocalAlgolia) -> None:
+        for number in range(4):
+            ask("POST", QUERY, {"userToken": "shared"}, {"X-Forwarded-For": f"203.0.113.{number}"})
+            one = {"X-Forwarded-For": f"203.0.113.{number}", "Cookie": "_ALGOLIA=anonymous-1"}
+            ask("POST", QUERY, {"userToken": "anonymous-1"}, one)
+
+        (hint,) = algolia.hints()
+        assert (hint.kind, hint.times) == ("token_from_many_addresses", 4)
+        assert "'shared' was seen with 4 addresses" in hint.explanation

@@ -169,7 +169,7 @@ def test_settings_are_kept(client: SearchClientSync) -> None:
     assert settings.searchable_attributes == ["name"]
     assert settings.custom_ranking == ["desc(price)"]
     assert len(ids(client)) == 2
-    with pytest.raises(RequestException, match="does not exist"):
+    with pytest.raises(RequestException, match=r"^Index does not exist$"):
         client.get_settings("nowhere")
 
 
@@ -222,7 +222,7 @@ def test_copy_of_what_is_not_settings(client: SearchClientSync) -> None:
     client.set_settings("products", {"hitsPerPage": 2})
     client.operation_index("products", {"operation": "copy", "destination": "copied", "scope": ["rules"]})
     client.operation_index("nowhere", {"operation": "move", "destination": "copied"})
-    assert client.get_settings("copied").hits_per_page is None
+    assert client.get_settings("copied").hits_per_page == 20
     client.operation_index("products", {"operation": "move", "destination": "products"})
     assert client.search_single_index("products").nb_hits == 3
 
@@ -242,3 +242,149 @@ def test_saving_again_keeps_the_place_and_changes_the_words(client: SearchClient
     assert ids(client) == ["shirt", "hat", "shoe"]
     assert client.search_single_index("products", {"query": "blue"}).nb_hits == 1
     assert client.search_single_index("products", {"query": "green"}).nb_hits == 1
+
+
+def test_settings_have_algolias_defaults_and_a_version(ask: Ask, client: SearchClientSync) -> None:
+    client.set_settings("products", {"hitsPerPage": 3, "customRanking": ["desc(price)"]})
+    ask("PUT", "/1/indexes/products/settings", {"hitsPerPage": None, "version": 1, "primary": "x"})
+    settings = ask("GET", "/1/indexes/products/settings").json
+    assert (settings["version"], settings["hitsPerPage"], settings["paginationLimitedTo"]) == (2, 20, 1000)
+    assert settings["customRanking"] == ["desc(price)"]
+    assert "primary" not in settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attributesForFaceting": 1},
+        {"unretrievableAttributes": "name"},
+        {"attributesToRetrieve": [1]},
+        {"hitsPerPage": "20"},
+        {"hitsPerPage": True},
+        {"maxValuesPerFacet": -1},
+        {"highlightPreTag": ["<b>"]},
+    ],
+)
+def test_a_setting_of_another_type_is_refused_and_changes_nothing(ask: Ask, settings: dict[str, Any]) -> None:
+    before = ask("GET", "/1/indexes/products/settings").json
+    answer = ask("PUT", "/1/indexes/products/settings", {"customRanking": ["desc(price)"], **settings})
+    (name,) = settings
+    assert (answer.status, answer.json["message"].split(":")[0]) == (400, name)
+    assert ask("GET", "/1/indexes/products/settings").json == before
+
+
+def test_a_replica_answers_with_the_records_of_its_primary(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest", "virtual(newest)"], "hitsPerPage": 9})
+    client.save_objects("products", [{"objectID": "late", "name": "Late shirt"}])
+    for replica in ("cheapest", "newest"):
+        assert ids(client, replica) == ids(client)
+        settings = client.get_settings(replica)
+        assert (settings.primary, settings.hits_per_page, settings.replicas) == ("products", 9, None)
+    client.set_settings("cheapest", {"hitsPerPage": 2})
+    assert client.get_settings("products").hits_per_page == 9
+    listed = {index.name: index for index in client.list_indices().items}
+    assert listed["products"].replicas == ["cheapest", "newest"]
+    assert (listed["cheapest"].primary, listed["cheapest"].entries) == ("products", 4)
+
+
+def test_settings_are_forwarded_to_replicas_only_on_demand(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest"]})
+    client.set_settings("products", {"hitsPerPage": 1})
+    assert client.get_settings("cheapest").hits_per_page == 20
+    client.set_settings("products", {"hitsPerPage": 2, "replicas": ["cheapest"]}, forward_to_replicas=True)
+    assert client.get_settings("cheapest").hits_per_page == 2
+    assert client.get_settings("cheapest").replicas is None
+
+
+def test_a_replica_is_not_written_to(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest"]})
+    writes: list[Callable[[], Any]] = [
+        lambda: client.save_objects("cheapest", [{"objectID": "1"}]),
+        lambda: client.delete_object("cheapest", "shirt"),
+        lambda: client.partial_update_object("cheapest", "shirt", {"price": 1}),
+        lambda: client.clear_objects("cheapest"),
+        lambda: client.operation_index("other", {"operation": "copy", "destination": "cheapest"}),
+    ]
+    for write in writes:
+        with pytest.raises(RequestException, match="cheapest is a replica: write to its primary, products"):
+            write()
+    assert len(ids(client)) == 3
+
+
+@pytest.mark.parametrize("release", ["settings", "delete", "null"])
+def test_a_released_replica_keeps_the_records_that_it_had(client: SearchClientSync, ask: Ask, release: str) -> None:
+    client.set_settings("products", {"replicas": ["cheapest"]})
+    if release == "delete":
+        client.delete_index("products")
+    else:
+        ask("PUT", "/1/indexes/products/settings", {"replicas": None if release == "null" else []})
+    client.save_objects("products", [{"objectID": "late"}])
+    client.save_objects("cheapest", [{"objectID": "own"}])
+    assert ids(client, "cheapest") == ["shirt", "hat", "shoe", "own"]
+    assert client.get_settings("cheapest").primary is None
+
+
+def test_a_deleted_replica_is_no_longer_listed(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest", "newest"]})
+    client.delete_index("cheapest")
+    assert client.get_settings("products").replicas == ["newest"]
+    assert not client.index_exists("cheapest")
+
+
+def test_replicas_have_what_is_moved_onto_their_primary(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest"]})
+    client.replace_all_objects("products", [{"objectID": "only"}])
+    assert ids(client, "cheapest") == ids(client) == ["only"]
+    client.save_objects("products", [{"objectID": "two"}])
+    assert ids(client, "cheapest") == ["only", "two"]
+    assert client.get_settings("products").replicas == ["cheapest"]
+
+
+def test_a_copy_has_no_replicas_and_goes_its_own_way(client: SearchClientSync) -> None:
+    client.set_settings("products", {"replicas": ["cheapest"]})
+    client.operation_index("cheapest", {"operation": "copy", "destination": "copied"})
+    client.save_objects("copied", [{"objectID": "own"}])
+    assert len(ids(client)) == 3
+    assert client.get_settings("copied").replicas is None
+    with pytest.raises(RequestException, match="products has replicas, and cannot be copied to"):
+        client.operation_index("copied", {"operation": "copy", "destination": "products"})
+    client.operation_index("nowhere", {"operation": "copy", "destination": "copied"})
+    assert ids(client, "copied") == []
+
+
+@pytest.mark.parametrize(
+    ("index", "replicas"),
+    [
+        ("products", "cheapest"),
+        ("products", [1]),
+        ("products", [""]),
+        ("products", ["products"]),
+        ("cheapest", ["newest"]),
+        ("other", ["cheapest"]),
+        ("other", ["products"]),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused(ask: Ask, index: str, replicas: Any) -> None:
+    ask("PUT", "/1/indexes/products/settings", {"replicas": ["cheapest"]})
+    answer = ask("PUT", f"/1/indexes/{index}/settings", {"replicas": replicas})
+    assert (answer.status, answer.json["message"][:9]) == (400, "replicas:")
+    assert ask("GET", "/1/indexes/products/settings").json["replicas"] == ["cheapest"]
+
+
+@pytest.mark.parametrize("object_id", ["o-1", "a/b c", 7])
+def test_however_a_record_is_saved_its_object_id_replaces(client: SearchClientSync, object_id: Any) -> None:
+    one = {"objectID": object_id, "name": "first"}
+    saves = [
+        lambda body: client.save_object("p", body),
+        lambda body: client.add_or_update_object("p", str(object_id), body),
+        lambda body: client.save_objects("p", [body]),
+        lambda body: client.batch("p", {"requests": [{"action": "addObject", "body": body}]}),
+        lambda body: client.batch("p", {"requests": [{"action": "updateObject", "body": body}]}),
+        lambda body: client.multiple_batch({"requests": [{"action": "addObject", "indexName": "p", "body": body}]}),
+    ]
+    for number, save in enumerate(saves):
+        save({**one, "name": f"number {number}"})
+
+        found = client.search_single_index("p", {"query": ""})
+        assert [(hit.object_id, hit.name) for hit in found.hits] == [(str(object_id), f"number {number}")]
+    assert client.save_object("p", one).object_id == str(object_id)

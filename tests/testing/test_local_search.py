@@ -71,6 +71,8 @@ async def test_async_client_gets_the_same(algolia: LocalAlgolia, client: SearchC
         ({"clickAnalytics": True}, True),
         ({"params": "clickAnalytics=true"}, True),
         ({"clickAnalytics": "true"}, True),
+        ({"params": "clickAnalytics=1"}, True),
+        ({"clickAnalytics": 0}, False),
         ({"clickAnalytics": False}, False),
         ({"params": "clickAnalytics=false"}, False),
         ({}, False),
@@ -328,8 +330,8 @@ def test_secured_key(ask: Ask, client: SearchClientSync, algolia: LocalAlgolia) 
         ({"facets": "[1"}, "facets:"),
         ({"facetFilters": 1}, "facetFilters:"),
         ({"facetFilters": ["brand"]}, "facetFilters:"),
-        ({"numericFilters": ["price"]}, "numericFilters:"),
-        ({"numericFilters": [" " * 1_000_000]}, "numericFilters:"),
+        ({"numericFilters": ["price"]}, "Invalid syntax for numeric condition:"),
+        ({"numericFilters": [" " * 1_000_000]}, "Invalid syntax for numeric condition:"),
         ({"filters": "brand:"}, "filters:"),
         ({"filters": 1}, "filters:"),
         ({"userToken": 1}, "userToken:"),
@@ -364,8 +366,8 @@ def test_bad_requests_in_a_list(ask: Ask, what: str, request_: Any) -> None:
 def test_texts_of_hits_are_not_kept_without_end(
     ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_LOOKS", 3)
-    monkeypatch.setattr("algolia_usertoken.testing.search._MOST_TEXTS", 1)
+    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_LOOKS", 3)
+    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_TEXTS", 1)
     for query in ("blue", "red", "hat", "shoe", "shirt", "blue", "blue"):
         assert ask("POST", QUERY, {"query": query}).json["hits"][0]["_highlightResult"]
     kept = algolia._records.index("products").hit_texts

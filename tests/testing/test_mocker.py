@@ -461,3 +461,12 @@ def test_other_errors_of_httpx_reach_the_test_as_they_are(before: TokenAwareClie
         router.post(path=QUERY).mock(side_effect=httpx.DecodingError)
         with pytest.raises(httpx.DecodingError):
             search(before)
+
+
+def test_an_object_that_is_saved_twice_is_one() -> None:
+    with AlgoliaRouter(records={"p": []}), SearchClientSync("APP", "key") as client:
+        client.save_object("p", {"objectID": "o-1", "name": "first"})
+        client.save_object("p", {"objectID": "o-1", "name": "second"})
+        found = client.search_single_index("p", {"query": ""})
+
+    assert [(hit.object_id, hit.name) for hit in found.hits] == [("o-1", "second")]

@@ -714,3 +714,252 @@ def test_a_strangers_shop(project: pytest.Pytester) -> None:
             "FAILED *test_cart*",
         ]
     )
+
+
+REFUSED = """
+def refused():
+    assert not client.events.viewed_object_ids("Viewed", "products", ["1"])  # nobody's
+
+def dropped():
+    sender = EventSender(delivery=MemoryDelivery(), max_queue_size=1, background=False, user_token="u-1")
+    sender.viewed_object_ids("Viewed", "products", ["1"])
+    assert not sender.viewed_object_ids("Viewed", "products", ["1"])
+    sender.close(0)
+
+"""
+
+
+@pytest.mark.parametrize("fixture", ["algolia_mock", "local_algolia", "algolia_mock, local_algolia"])
+def test_an_event_that_is_refused_fails_the_test(project: pytest.Pytester, fixture: str) -> None:
+    result = run(
+        project,
+        REFUSED
+        + f"""
+def test_refused({fixture}):
+    refused()
+    refused()
+
+def test_invalid({fixture}):
+    client.events.viewed_object_ids("Viewed", "products", [], identity="u-1")
+
+@pytest.mark.parametrize("number", [1])
+async def test_in_async_code({fixture}, number):
+    refused()
+
+def test_dropped({fixture}):
+    dropped()
+
+def test_the_next_one_is_not_concerned({fixture}):
+    client.events.viewed_object_ids("Viewed", "products", ["1"], identity="u-1")
+
+@pytest.mark.algolia(allow_refused=True)
+def test_allowed({fixture}):
+    refused()
+    dropped()
+""",
+        "-p",
+        "pytest_asyncio",
+        "-o",
+        "asyncio_mode=auto",
+    )
+
+    result.assert_outcomes(passed=2, failed=4)
+    output = result.stdout.str()
+    assert output.count("a sender refused or dropped") == 4
+    assert "event refused: " in output
+    assert "(× 2)" in output
+    assert "(× 4)" not in output
+    assert "event dropped: " in output
+    assert "allow_refused=True" in output
+
+
+def test_tests_without_the_fixtures_are_left_alone(project: pytest.Pytester) -> None:
+    run(
+        project,
+        REFUSED
+        + """
+def test_one():
+    refused()
+
+def test_two():
+    refused()
+    dropped()
+""",
+    ).assert_outcomes(passed=2)
+
+
+def test_a_fixture_that_sends_what_is_refused_is_told_as_well(project: pytest.Pytester) -> None:
+    run(
+        project,
+        REFUSED
+        + """
+@pytest.fixture
+def before(algolia_mock):
+    refused()
+
+@pytest.fixture
+def after(algolia_mock):
+    yield
+    refused()
+
+def test_before(before):
+    pass
+
+def test_after(after):
+    pass
+
+def test_failed(algolia_mock):
+    refused()
+    assert 1 == 2
+""",
+    ).assert_outcomes(passed=1, failed=2, errors=1)
+
+
+def test_an_option_that_is_no_bool(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        """
+@pytest.mark.algolia(allow_refused="yes")
+def test_one(algolia_mock):
+    pass
+""",
+    )
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*allow_refused must be a bool, not str*"])
+
+
+def test_a_rerun_starts_as_nobody(project: pytest.Pytester) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    run(
+        project,
+        """
+runs = []
+
+@pytest.mark.flaky(reruns=2)
+def test_one(algolia_mock):
+    runs.append(current_identity())
+    set_user_token("left-behind")
+    client.events.viewed_object_ids("Viewed", "products", ["1"])
+    assert len(runs) == 3
+
+@pytest.mark.flaky(reruns=1)
+@pytest.mark.user_token("u-1")
+def test_two(algolia_mock):
+    assert current_identity() == Identity("u-1")
+    set_user_token("left-behind")
+    runs.append(1)
+    assert len(runs) == 5
+
+@pytest.mark.flaky(reruns=1)
+def test_three(algolia_mock):
+    runs.append(1)
+    if len(runs) == 6:
+        client.events.viewed_object_ids("Viewed", "products", [], identity="u-1")
+
+def test_four():
+    assert runs == [None] * 3 + [1] * 4
+""",
+    ).assert_outcomes(passed=4)
+
+
+def test_what_arrived_is_read_alike(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+def visit(client):
+    with identity_scope("u-1"):
+        found = client.search_single_index("products", {"query": "shoe", "clickAnalytics": True})
+    client.events.clicked_object_ids_after_search(
+        "Clicked", "products", ["1"], [1], found.query_id, identity="u-2"
+    )
+    assert client.events.flush(20)
+
+def judge(source):
+    [search], [event], [mismatch] = source.searches, source.events, source.mismatches()
+    assert (search.user, search.query, event.query_ids) == ("u-1", "shoe", (search.query_id,))
+    assert list(source.identities()) == ["u-1", "u-2"]
+    assert mismatch.kind == "event_token_differs"
+    assert source.hints() == []
+
+def test_mock(algolia_mock):
+    visit(client)
+    judge(algolia_mock)
+
+@pytest.mark.algolia(assert_all_called=False)
+def test_a_route_of_ones_own(algolia_mock):
+    answer = {"hits": [], "query": "", "params": "", "processingTimeMS": 1, "queryID": "a" * 32}
+    algolia_mock.post(path="/1/indexes/products/query").respond(json=answer)
+    algolia_mock.post(path="/1/events").respond(json={"status": 200, "message": "OK"})
+    visit(client)
+    judge(algolia_mock)
+    algolia_mock.reset()
+    assert algolia_mock.searches == algolia_mock.events == []
+
+@pytest.mark.algolia(records={"products": []})
+def test_local(local_algolia):
+    with TokenAwareClientSync.create_with_config(
+        local_algolia.search_config(), insights_config=local_algolia.insights_config()
+    ) as there:
+        visit(there)
+    judge(local_algolia)
+""",
+    ).assert_outcomes(passed=3)
+
+
+def test_what_a_route_refuses_has_not_arrived(project: pytest.Pytester) -> None:
+    run(
+        project,
+        """
+def test_one(algolia_mock):
+    algolia_mock.post(path="/1/indexes/products/query").respond(403, json={"message": "no", "status": 403})
+    with pytest.raises(Exception, match="no"):
+        search(query="shoe")
+    assert algolia_mock.searches == []
+""",
+    ).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("library", ["responses", "requests_mock", "vcr"])
+def test_other_libraries_that_stand_in_for_http_beside_it(project: pytest.Pytester, library: str) -> None:
+    pytest.importorskip(library)
+    begin = {
+        "responses": "import responses\nbegin = responses.RequestsMock(passthru_prefixes=('http://127.0.0.1',))",
+        "requests_mock": "import requests_mock\nbegin = requests_mock.Mocker(real_http=True)",
+        "vcr": "import vcr\nbegin = vcr.VCR(record_mode='none', ignore_localhost=True).use_cassette('none.yaml')",
+    }[library]
+    run(
+        project,
+        begin.replace("begin =", "begin = lambda:")
+        + """
+
+def visit(client):
+    with identity_scope("u-1"):
+        client.search_single_index("products", {"query": "shoe"})
+        client.events.viewed_object_ids("Viewed", "products", ["1"])
+    assert client.events.flush(20)
+
+def test_inside(algolia_mock):
+    with begin():
+        visit(client)
+    assert_same_identity(algolia_mock, token="u-1", searches=1, events=1)
+
+async def test_async(algolia_mock):
+    with begin():
+        async with TokenAwareClient("APP", "key", user_token="u-1") as there:
+            await there.search_single_index("products", {"query": "shoe"})
+    assert_same_identity(algolia_mock, token="u-1", searches=1, events=0)
+
+@pytest.mark.algolia(records={"products": []})
+def test_local(local_algolia):
+    with begin(), TokenAwareClientSync.create_with_config(
+        local_algolia.search_config(), insights_config=local_algolia.insights_config()
+    ) as there:
+        visit(there)
+    assert_same_identity(local_algolia, token="u-1", searches=1, events=1)
+""",
+        "-p",
+        "pytest_asyncio",
+        "-o",
+        "asyncio_mode=auto",
+    ).assert_outcomes(passed=3)

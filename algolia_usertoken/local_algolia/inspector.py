@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 import secrets
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from http.cookies import CookieError, SimpleCookie
 from itertools import islice
 from typing import Any
 
-from .received import (
-    Received,
-    ReceivedEvent,
-    ReceivedRequest,
-    ReceivedSearch,
-    mismatch_in_search,
-    mismatches_in_event,
-)
+from . import insights_rules
+from .hints import Hint, first_address, hint_of_event, hint_of_search, visitor_cookie
+from .mismatches import mismatches_in_event, mismatches_in_event_alone, mismatches_in_search
+from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
 
 PAGE = pathlib.Path(__file__).with_name("inspector.html")
 
-COOKIE = "_ALGOLIA"
 MAX_USERS = 1_000
 MAX_USERS_SHOWN = 100
 MAX_ENTRIES_PER_USER = 30
@@ -76,20 +72,23 @@ class Inspector:
     def __init__(self, received: Received) -> None:
         self._received = received
         self._number = 0
+        self._erased_at = -1  # the number of the request before the latest erasure that was carried out
         self._begin()
 
     def forget(self) -> None:
         """Begin anew, with what arrives from now on."""
-        self._number = self._received.arrived()
+        self._number = self._erased_at = self._received.arrived()
         self._begin()
 
     def _begin(self) -> None:
         self._epoch = secrets.token_hex(8)
         self._users: OrderedDict[tuple[bool, str], _User] = OrderedDict()
         self._answered: OrderedDict[str, ReceivedSearch] = OrderedDict()
-        self._mismatches: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._mismatches: _Notes = OrderedDict()
+        self._hints: _Notes = OrderedDict()
         self._refusals: deque[dict[str, Any]] = deque(maxlen=MAX_REFUSALS_SHOWN)
-        self._searches = self._events = self._refused = self._wrong = self._user_count = self._entry_count = 0
+        self._searches = self._events = self._refused = self._wrong = self._hinted = 0
+        self._user_count = self._entry_count = 0
 
     def state(self, epoch: str | None = None, number: int = 0) -> dict[str, Any]:
         """
@@ -98,12 +97,14 @@ class Inspector:
         `behind` is how many requests are left for the next look.
         """
         for arrival in self._received.since(self._number, MAX_ARRIVALS_PER_LOOK):
+            self._erase_before(arrival.number)
             self._number = arrival.number
             self._take_request(arrival.request)
             for search in arrival.searches:
                 self._take_search(search)
             for event in arrival.events:
                 self._take_event(event, arrival.request)
+        self._erase_before(self._number + 1)
         if epoch != self._epoch:
             number = -1
         changed = []
@@ -121,7 +122,9 @@ class Inspector:
             "user_count": self._user_count,
             "users_shown": MAX_USERS_SHOWN,
             "mismatch_count": self._wrong,
-            "mismatches": sorted(self._mismatches.values(), key=lambda mismatch: -mismatch["id"]),
+            "mismatches": _newest_first(self._mismatches),
+            "hint_count": self._hinted,
+            "hints": _newest_first(self._hints),
             "refusals": list(reversed(self._refusals)),
             "users": [_as_json(user) for user in changed],
         }
@@ -141,14 +144,12 @@ class Inspector:
                 self._answered.popitem(last=False)
         user = self._user(search.user, search.user_token is not None)
         user.searches += 1
-        why = []
-        mismatch = mismatch_in_search(search)
-        if mismatch is not None:
-            why.append(mismatch.explanation)
+        why = [mismatch.explanation for mismatch in mismatches_in_search(search)]
         if search.user_token is None:
             why.append(f"a search without a user token: Algolia counts it as the address {user.name}")
-        cookie = _cookie(search.cookie)
-        address = _first(search.forwarded_for)
+        cookie = visitor_cookie(search.cookie)
+        address = first_address(search.forwarded_for)
+        self._note_hint(user, hint_of_search(search))
         self._note(
             user,
             why,
@@ -163,12 +164,14 @@ class Inspector:
             cookie=cookie,
             address=address or search.client_ip,
             login=None,
+            query_id=search.query_id,
         )
         self._note_visitor(user, cookie, address)
 
     def _take_event(self, event: ReceivedEvent, request: ReceivedRequest) -> None:
         self._events += 1
-        found = [
+        found = mismatches_in_event_alone(event)
+        found += [
             mismatch
             for query_id in event.query_ids
             for mismatch in mismatches_in_event(event, query_id, self._answered.get(query_id), self._received.query_ids)
@@ -177,11 +180,11 @@ class Inspector:
         user.events += 1
         if event.authenticated_user_token is not None and len(user.logins) < MAX_VISITORS_PER_USER:
             user.logins[event.authenticated_user_token] = None
-        cookie = _cookie(request.headers.get("cookie"))
-        address = _first(request.headers.get("x-forwarded-for"))
+        cookie = visitor_cookie(request.headers.get("cookie"))
+        address = first_address(request.headers.get("x-forwarded-for"))
         self._note(
             user,
-            [mismatch.explanation for mismatch in found],
+            list(dict.fromkeys(mismatch.explanation for mismatch in found)),
             kind="event",
             at=event.received_at,
             what=f"{event.subtype or event.event_type} “{event.event_name}” in {event.index}",
@@ -191,7 +194,11 @@ class Inspector:
             cookie=cookie,
             address=address or request.client_ip,
             login=event.authenticated_user_token,
+            query_id=next(iter(event.query_ids), None),
+            of_search=self._of_search(event),
+            **_objects(event),
         )
+        self._note_hint(user, hint_of_event(event))
         self._note_visitor(user, cookie, address)
 
     def _user(self, said: str, has_token: bool) -> _User:
@@ -211,7 +218,7 @@ class Inspector:
         for text in why:
             self._note_mismatch(user, text)
         self._entry_count += 1
-        shown = {name: _short(value) for name, value in entry.items()}
+        shown = {**_NO_OBJECTS, **{name: _short(value) for name, value in entry.items()}}
         user.entries.append({"id": self._entry_count, **shown, "why": why})
 
     def _note_visitor(self, user: _User, cookie: str | None, address: str | None) -> None:
@@ -225,11 +232,83 @@ class Inspector:
     def _note_mismatch(self, user: _User, text: str) -> None:
         self._wrong += 1
         user.wrong += 1
-        mismatch = self._mismatches.setdefault(text, {"id": self._wrong, "text": text, "times": 0})
-        mismatch["times"] += 1
-        self._mismatches.move_to_end(text)
-        if len(self._mismatches) > MAX_MISMATCHES_SHOWN:
-            self._mismatches.popitem(last=False)
+        _add(self._mismatches, self._wrong, user, text)
+
+    def _note_hint(self, user: _User, hint: Hint | None) -> None:
+        if hint is not None:
+            self._hinted += 1
+            _add(self._hints, self._hinted, user, _short(hint.explanation, MAX_TEXT))
+
+    def _of_search(self, event: ReceivedEvent) -> str | None:
+        """In words, which search an event belongs to; None if it names none, or none that is known."""
+        search = next((self._answered[each] for each in event.query_ids if each in self._answered), None)
+        return None if search is None else f"“{search.query}” in {search.index}"
+
+    def _erase_before(self, number: int) -> None:
+        """Forget the users that were erased before the request of that number, and whatever else names them."""
+        for at, token in self._received.erased_since(self._erased_at):
+            if at < number:
+                self._erased_at = at
+                self._erase(token)
+
+    def _erase(self, token: str) -> None:
+        name = _name(token)
+        user = self._users.pop((True, name), None)
+        if user is not None:
+            self._user_count -= 1
+            self._searches -= user.searches
+            self._events -= user.events
+            self._wrong -= user.wrong
+        self._answered = OrderedDict(
+            (query_id, search) for query_id, search in self._answered.items() if search.user_token != token[:MAX_NAME]
+        )
+        for other in self._users.values():
+            other.entries = deque((entry for entry in other.entries if not _names(entry, name)), MAX_ENTRIES_PER_USER)
+            other.logins.pop(name, None)
+            other.cookies.pop(_short(name, 60), None)
+        for notes in (self._mismatches, self._hints):
+            for key in [key for key, note in notes.items() if note["user"] == name or _mentions(note["text"], token)]:
+                del notes[key]
+        for refusal in [refusal for refusal in self._refusals if _mentions(refusal["text"], token)]:
+            self._refusals.remove(refusal)
+        self._epoch = secrets.token_hex(8)  # so that a page that shows the user begins anew
+
+
+_Notes = OrderedDict[tuple[str, str], dict[str, Any]]
+_NO_OBJECTS: dict[str, Any] = {"object_ids": [], "positions": [], "query_id": None, "of_search": None}
+
+
+def _add(notes: _Notes, number: int, user: _User, text: str) -> None:
+    """One more of what is listed by user and text, the newest last."""
+    note = notes.setdefault((user.name, text), {"id": number, "text": text, "times": 0, "user": user.name})
+    note["times"] += 1
+    notes.move_to_end((user.name, text))
+    if len(notes) > MAX_MISMATCHES_SHOWN:
+        notes.popitem(last=False)
+
+
+def _newest_first(notes: _Notes) -> list[dict[str, Any]]:
+    return sorted(notes.values(), key=lambda note: -note["id"])
+
+
+def _objects(event: ReceivedEvent) -> dict[str, Any]:
+    """Which objects an event is about, and where on the page they were; no more than Algolia takes."""
+    fields = insights_rules.fields_of(event.event)
+    return {
+        "object_ids": [_short(each, 60) for each in fields.get("objectIDs") or []],
+        "positions": list(fields.get("positions") or []),
+    }
+
+
+def _names(entry: Mapping[str, Any], name: str) -> bool:
+    """Whether a row of another user names this one."""
+    said = (entry["header"], entry["parameter"], entry["key"], entry["cookie"], entry["login"])
+    return name in said or any(_mentions(why, name) for why in entry["why"])
+
+
+def _mentions(text: str, token: str) -> bool:
+    """Whether a text has the token as a word, and not as a part of a longer one."""
+    return re.search(rf"(?<![\w=/+-]){re.escape(token[:59])}(?![\w=/+-])", text) is not None
 
 
 def _as_json(user: _User) -> dict[str, Any]:
@@ -245,21 +324,6 @@ def _as_json(user: _User) -> dict[str, Any]:
         "logins": list(user.logins),
         "entries": list(reversed(user.entries)),
     }
-
-
-def _cookie(header: str | None) -> str | None:
-    """The visitor's token as search-insights keeps it, out of a Cookie header."""
-    if header is None or COOKIE not in header:
-        return None
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:  # pragma: no cover - of some versions of Python, for what others ignore
-        return None
-    return found.value if found is not None and found.value else None
-
-
-def _first(forwarded_for: str | None) -> str | None:
-    return (forwarded_for or "").split(",", 1)[0].strip() or None
 
 
 def _name(user: str) -> str:

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
@@ -20,22 +20,19 @@ from algoliasearch.search.config import SearchConfig
 from typing_extensions import Self
 
 from . import faults
+from .access import Access, checked_hosts
+from .application import Application
 from .faults import Fault, Faults
-from .received import (
-    Mismatch,
-    Received,
-    ReceivedEvent,
-    ReceivedRequest,
-    ReceivedSearch,
-    UserSummary,
-)
+from .hints import Hint, hints_of
+from .keys import Keys
+from .mismatches import Mismatch, mismatches_of
+from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
 from .records import Records
-from .routes import Api
 from .server import Server
 
 _Config = TypeVar("_Config", bound=BaseConfig)
 
-# Beside the number of entries: what the bodies behind the entries of each list may add up to.
+# Beside the number of entries: what the requests behind the entries of each list may add up to.
 _MAX_RECEIVED_BYTES = 256_000_000
 
 
@@ -50,22 +47,27 @@ class LocalAlgolia:
             assert algolia.searches[0].user == "user-1"
 
     It stands in for the wire, not for relevance: searches match plain words and filters over the records and answer in
-    the order in which those were saved; there are no typos, synonyms, rules or ranking, and settings are kept but not
-    interpreted. Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's
-    published specification: the same fields, lengths, status codes and texts, and one bad event refuses its batch.
+    the order in which those were saved, or in that of the filters' scores; there are no typos and no ranking besides.
+    Rules and synonyms are kept but change nothing, and only those settings are read that say what a response holds.
+    Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's published specification:
+    the same fields, lengths, status codes and texts, and one bad event refuses its batch.
 
     It binds the loopback interface only, speaks plain HTTP, runs in one daemon thread and keeps everything in memory:
     the records, and of what it receives the newest `max_received` requests, searches and events each (fewer if the
-    bodies behind them exceed 256 MB). `start` and `stop` may be repeated; a later start keeps records and what
+    requests behind them exceed 256 MB). `start` and `stop` may be repeated; a later start keeps records and what
     arrived, and listens on the same port again, where clients made before find it.
 
     Args:
         app_id: the application id that clients must send.
-        api_key: the API key that clients must send. Secured API keys made from it are taken too; of their
-            restrictions `userToken` and `validUntil` are looked at.
+        api_key: the API key that clients must send, which allows everything. Taken as well are keys that are added with
+            it (`client.add_api_key`), and secured API keys made from any of these, which restrict as Algolia's do:
+            `filters`, `restrictIndices`, `validUntil`, `userToken` and search parameters, but not `restrictSources`.
         host: a loopback address, or "localhost".
         port: 0 for a free one, chosen by `start`.
         max_received: at least 1.
+        allowed_hosts: names, as `"shop.test"`, under which it may be asked beside those of the loopback interface.
+            Requests with another Host are refused, for a page of another site could send them; so are requests of such
+            a page to the inspector, and whatever else a browser does not ask of Algolia.
 
     Raises:
         ValueError: for an argument that cannot be used, naming it.
@@ -82,6 +84,7 @@ class LocalAlgolia:
         host: str = "127.0.0.1",
         port: int = 0,
         max_received: int = 100_000,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         for name, value in (("app_id", app_id), ("api_key", api_key)):
             if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7E]+", value):
@@ -93,11 +96,12 @@ class LocalAlgolia:
         self.app_id = app_id
         self.api_key = api_key
         self.host = _loopback(host)
+        self._access = Access(checked_hosts(allowed_hosts))
         self._port = port
         self._records = Records()
         self._received = Received(max_received, _MAX_RECEIVED_BYTES)
         self._faults = Faults()
-        self._api = Api(app_id, api_key, self._records, self._received)
+        self._app = Application(app_id, Keys(api_key), self._records, self._received)
         self._server: Server | None = None
         self._lifecycle = threading.Lock()
 
@@ -109,7 +113,7 @@ class LocalAlgolia:
             if self._server is None:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
                 listening = socket.create_server((self.host, self._port), family=family, backlog=1024)
-                server = Server(listening, self._api, self._received, self._faults)
+                server = Server(listening, self._app, self._faults, self._access)
                 server.start()
                 self._port = listening.getsockname()[1]
                 self._server = server
@@ -221,11 +225,19 @@ class LocalAlgolia:
 
     def mismatches(self) -> list[Mismatch]:
         """
-        Where searches and events disagree about who the user is, or an event happened too long after its search.
+        Where searches and events disagree about who the user is, name none that can be, or an event came too late.
 
         See `Mismatch` for the kinds. Empty is right.
         """
-        return self._received.mismatches()
+        return mismatches_of(*self._received.both(), self._received.query_ids)
+
+    def hints(self) -> list[Hint]:
+        """
+        What is legitimate and worth knowing all the same, each once; no assertion looks at it.
+
+        See `Hint` for the kinds.
+        """
+        return hints_of(*self._received.both())
 
     def clear(self) -> None:
         """Forget what arrived. Records, settings and faults still to come stay."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import io
 import logging
 import os
 import re
 import socket
 import threading
 import time
-import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,14 +18,16 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
+from .access import Access
+from .api import answer
+from .application import Application
+from .calls import Call, Reply, as_error, decompressed
+from .errors import ApiError
 from .faults import Fault, Faults
 from .inspector import PAGE, Inspector
-from .received import Received, ReceivedRequest
-from .records import Refused
-from .routes import Api, Call, Reply, as_error
+from .received import ReceivedRequest
+from .routes import find, max_bytes
 
-# Larger than any body that Algolia takes, so that its own limits answer.
-_MAX_BODY_BYTES = 100_000_000
 _GRACE_SECONDS = 0.05
 
 # A page of another origin may call Algolia; so may it call the stand-in.
@@ -40,6 +40,12 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# For who asks with curl whether anybody is there.
+_SENTENCE = """\
+This is LocalAlgolia, a stand-in for Algolia with the application id {app_id}.
+Open this address in a browser to see who searches and clicks; GET /inspector/state is the same as JSON.
+"""
+
 _NUMBER = re.compile("[0-9]{1,15}")
 
 _log = logging.getLogger(__name__)
@@ -48,12 +54,12 @@ _log = logging.getLogger(__name__)
 class Server:
     """Serves from `start` to `stop`; each may be called once."""
 
-    def __init__(self, listening: socket.socket, api: Api, received: Received, faults: Faults) -> None:
+    def __init__(self, listening: socket.socket, app: Application, faults: Faults, access: Access) -> None:
         self._listening = listening
-        self._api = api
-        self._received = received
+        self._app = app
         self._faults = faults
-        self._inspector = Inspector(received)
+        self._access = access
+        self._inspector = Inspector(app.received)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -113,26 +119,35 @@ class Server:
         self, message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
     ) -> web.BaseRequest:
         assert self._loop is not None
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=_MAX_BODY_BYTES)
+        most = max_bytes(message.method, _target(message.path).partition("?")[0])
+        # Of one byte more aiohttp takes note; some of its versions refuse a body that has just as many as allowed.
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=most + 1)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path, _, query_string = _target(request).partition("?")
-        try:
-            body, refused = await _read(request), None
-        except Refused as error:
-            body, refused = b"", as_error(error.status, error.message)
+        path, _, query_string = _target(request.raw_path).partition("?")
         call = Call(
             method=request.method,
             path=path,
             query_string=query_string,
             headers=request.headers,
-            body=body,
+            body=b"",
             client_ip=request.remote or "",
             received_at=time.time(),
         )
+        try:
+            self._check_sender(request, call)
+        except ApiError as error:
+            if not path.startswith("/inspector/"):
+                self._note(call, error.status)
+            return _response(as_error(error), headers={})  # the page that asked may not even read the refusal
         # A browser that is led here sees the inspector; no client of Algolia asks for a page.
         if path.startswith("/inspector/") or (path == "/" and "text/html" in request.headers.get("accept", "")):
             return self._inspect(call.method, path, query_string)
+        refused = None
+        try:
+            call.body = await _read(request, max_bytes(call.method, path))
+        except ApiError as error:
+            refused = error
         if call.method == "OPTIONS":
             # No fault here: the one that was asked for is for the request that follows.
             self._note(call, 200)
@@ -142,8 +157,21 @@ class Server:
             return await self._go_wrong(request, call, fault)
         if refused is not None:
             self._note(call, refused.status)
-            return _response(refused)
+            return _response(as_error(refused))
+        if path == "/" and call.method in ("GET", "HEAD") and call.named("x-algolia-application-id") is None:
+            self._note(call, 200)
+            return web.Response(text=_SENTENCE.format(app_id=self._app.app_id))
         return _response(self._answer(call))
+
+    def _check_sender(self, request: web.BaseRequest, call: Call) -> None:
+        named = _authority(request.raw_path)
+        self._access.check_host([*request.headers.getall("host", ()), *([named] if named is not None else [])])
+        if call.path.startswith("/inspector/"):
+            self._access.check_same_origin(call.headers)
+            return
+        found = find(call.method, call.path)
+        if found is not None and not found[0].for_pages:
+            self._access.check_site(call.headers)
 
     def _inspect(self, method: str, path: str, query_string: str) -> web.Response:
         if (method, path) == ("GET", "/"):
@@ -156,13 +184,13 @@ class Server:
             state = self._inspector.state(told.get("epoch"), int(number) if _NUMBER.fullmatch(number) else 0)
             return web.json_response(state, headers={"Cache-Control": "no-store"})
         if (method, path) == ("POST", "/inspector/clear"):
-            self._received.clear()
+            self._app.received.clear()
             self._inspector.forget()
             return web.json_response({})
         return web.Response(status=404)
 
     def _answer(self, call: Call, answered: bool = True) -> Reply:
-        reply = self._api.answer(call)
+        reply = answer(self._app, call)
         self._note(call, reply.status if answered else None)
         return reply
 
@@ -170,7 +198,7 @@ class Server:
         searches = call.searches
         if searches and status not in (200, None):
             searches = [replace(search, status=status, query_id=None) for search in searches]
-        self._received.add(
+        self._app.received.add(
             ReceivedRequest(
                 method=call.method,
                 path=call.path,
@@ -283,41 +311,37 @@ class _Connections(web.Server):
                 await asyncio.wait_for(self._none_left.wait(), _GRACE_SECONDS)
 
 
-async def _read(request: web.BaseRequest) -> bytes:
-    """The body, decompressed; `Refused` if it is too large or not what its encoding says."""
+async def _read(request: web.BaseRequest, most: int) -> bytes:
+    """The body, decompressed, of at most so many bytes before and after; `ApiError` if it is too large or broken."""
     try:
         body: bytes = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise Refused(413, "Request body too large") from None
+        raise ApiError(413, "Request Entity Too Large") from None
     except (web.RequestPayloadError, asyncio.IncompleteReadError):  # pragma: no cover - it has gone, nobody is told
-        raise Refused(400, "The request body could not be read") from None
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        raise Refused(400, "Content-Encoding: only gzip is understood")
-    try:
-        # One byte more than allowed is enough to know, and no small body can grow beyond that.
-        body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(_MAX_BODY_BYTES + 1)
-    except (OSError, EOFError, zlib.error):
-        raise Refused(400, "Content-Encoding: the body is not gzip") from None
-    if len(body) > _MAX_BODY_BYTES:
-        raise Refused(413, "Request body too large")
-    return body
+        raise ApiError(400, "The request body could not be read") from None
+    return decompressed(body, request.headers.get("content-encoding", "identity"), most)
 
 
-def _target(request: web.BaseRequest) -> str:
-    # A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
-    target: str = request.raw_path
-    if target.startswith("http://"):
-        slash = target.find("/", len("http://"))
-        return "/" if slash < 0 else target[slash:]
-    return target
+# A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
+_whole_url = re.compile(r"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 
 
-def _response(reply: Reply) -> web.Response:
-    headers = {"Content-Type": reply.content_type, **_CORS}
-    return web.Response(status=reply.status, body=reply.body, headers=headers)
+def _target(raw_path: str) -> str:
+    """The path and the query string of what a request asks for."""
+    whole = _whole_url(raw_path)
+    if whole is None:
+        return raw_path
+    return whole[2] if whole[2].startswith("/") else f"/{whole[2]}"
+
+
+def _authority(raw_path: str) -> str | None:
+    """The host and port in what a request asks for, if they are named there."""
+    whole = _whole_url(raw_path)
+    return None if whole is None else whole[1]
+
+
+def _response(reply: Reply, headers: Mapping[str, str] = _CORS) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type, **headers})
 
 
 def _preflight(request: web.BaseRequest) -> web.Response:

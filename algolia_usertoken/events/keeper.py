@@ -1,0 +1,68 @@
+"""The thread that keeps the lease of an outbox, and takes over what dead processes have left in its file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..errors import OutboxError
+from .outbox import SQLiteOutbox
+from .threads import for_a_lock
+
+
+class Keeper:
+    """See the module.
+
+    Args:
+        outbox: The outbox.
+        lock: Whoever wants the thread to look again notifies this condition.
+        ends: Whether it is time to end.
+        found: Called with the lock, after each look.
+        fail: Called with what is wrong with the file.
+    """
+
+    def __init__(
+        self,
+        outbox: SQLiteOutbox,
+        lock: threading.Condition,
+        ends: Callable[[], bool],
+        found: Callable[[], None],
+        fail: Callable[[OutboxError], None],
+    ) -> None:
+        self._outbox = outbox
+        self._lock = lock
+        self._ends = ends
+        self._found = found
+        self._fail = fail
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, if it does not run; not where none can be started."""
+        if self._thread is not None:
+            return
+        self._thread = threading.Thread(target=self._run, name="algolia-usertoken-outbox", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter exits
+            self._thread = None
+
+    def end(self, seconds: float) -> None:
+        """Wait until the thread has let go of the file; `ends` says already that it is time."""
+        thread = self._thread
+        if thread is not None and thread.ident not in (None, threading.get_ident()):
+            thread.join(for_a_lock(seconds))
+
+    def look(self) -> None:
+        """Keep the lease, and adopt, once."""
+        try:
+            self._outbox.keep()
+        except OutboxError as error:
+            self._fail(error)
+        self._found()
+
+    def _run(self) -> None:
+        pause = min(self._outbox.lease / 3, threading.TIMEOUT_MAX)
+        while not self._ends():
+            self.look()
+            with self._lock:
+                self._lock.wait_for(self._ends, pause)

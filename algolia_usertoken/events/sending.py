@@ -1,0 +1,132 @@
+"""One attempt to deliver a group of events, and the report of what came of it; shared by whatever thread makes it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+
+from ..errors import BatchRejectedError, DeliveryError, OutboxError, RetryableDeliveryError, UserTokenError, raised
+from .delivery import MAX_BYTES, Delivery, batch_of, without_values
+from .engine import Engine
+from .in_flight import Done, InFlight
+from .reporting import Reporter
+from .retries import Answer, answer_of
+from .rules import Event
+
+
+class Sending:
+    """Sends groups of events, and reports.
+
+    Attributes:
+        last_success: When events were last delivered, in seconds since the epoch.
+        last_error: What the last failure said.
+    """
+
+    def __init__(self, engine: Engine, delivery: Delivery, reporter: Reporter) -> None:
+        self._engine = engine
+        self._delivery = delivery
+        self._reporter = reporter
+        self.last_success: float | None = None
+        self.last_error: str | None = None
+
+    def attempt(self, group: InFlight, timeout: float, may_be_interrupted: bool) -> Answer | None:
+        """Send a group once, within `timeout` seconds; None: nothing of it is ours any more.
+
+        With `may_be_interrupted`, in the thread of whoever flushes, Ctrl-C is raised, and the group waits again.
+        """
+        error: BaseException | None = None
+        try:
+            if not self._engine.confirm(group):
+                return None
+            batch = batch_of(group.events)
+            if len(batch.body) >= MAX_BYTES:
+                what = f"the event has {len(batch.body)} bytes, and a request must have less than {MAX_BYTES}"
+                raise BatchRejectedError(what)
+            self._delivery.deliver(batch, timeout)
+        except OutboxError as busy:
+            error = RetryableDeliveryError(str(busy))
+        except BaseException as anything:
+            error = anything
+        if may_be_interrupted and error is not None and not isinstance(error, Exception):
+            with self._engine.lock:
+                self._engine.core.returned(group, time.monotonic())
+            raise error
+        return answer_of(error)
+
+    def answered(self, group: InFlight, answer: Answer) -> None:
+        """See to what came of an attempt."""
+        if answer.error is None:
+            self.last_success = time.time()
+        else:
+            self.last_error = said(answer.error, group.events)
+            if answer.kind == "unauthorized":
+                why = f"events are not accepted with this key, and wait: {self.last_error}"
+                self._reporter.log("unauthorized", why)
+        for done in self._engine.answered(group, answer, time.monotonic(), random.random()):
+            self.conclude(done)
+
+    def conclude(self, done: Done) -> None:
+        """Report, then count: when flush returns, on_error has been told."""
+        if done.error is not None:
+            self.report(done.outcome, final(done), done.group.events)
+        try:
+            self._engine.settle(done)
+        except OutboxError as error:
+            self.fail(error, done.group.events)
+
+    def report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:
+        """Log that events were rejected or given up, and tell `on_error`."""
+        what = "event" if len(events) == 1 else f"{len(events)} events"
+        self._reporter.log(outcome, f"{what} {outcome}: {said(error, events)}", len(events))
+        self._tell(error, events)
+
+    def fail(self, error: OutboxError, events: Sequence[bytes] | None = ()) -> None:
+        """Log what is wrong with an outbox, and tell `on_error` of the events concerned; None: do not tell it."""
+        self.last_error = str(error)
+        self._reporter.log("failed", str(error))
+        if events is not None:
+            self._tell(error, events)
+
+    def drop(self, error: DeliveryError, events: Sequence[bytes]) -> None:
+        """Events were not accepted, as the outbox could not store them."""
+        self.last_error = str(error)
+        for _ in events:
+            self._reporter.drop(str(error))
+        self._tell(error, events)
+
+    def _tell(self, error: Exception, events: Sequence[bytes]) -> None:
+        if self._reporter.on_error is None:
+            return
+        try:
+            self._reporter.tell(error, [parsed(event) for event in events])
+        except BaseException as from_there:  # SystemExit from on_error, say: this thread is not its to end
+            self._reporter.log("on_error", f"on_error raised {type(from_there).__name__}")
+
+
+def parsed(event: bytes) -> Event:
+    """An event that waited, as it was given, but for what was filled in."""
+    try:
+        found = json.loads(event)
+    except (ValueError, RecursionError):  # somebody wrote into the file of an outbox
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": event.decode(errors="replace")}
+
+
+def said(error: Exception, events: Sequence[bytes]) -> str:
+    """What a log line says of an error of a delivery: of one that is not of our types, not its text."""
+    if isinstance(error, UserTokenError):
+        return without_values(str(error), map(parsed, events))
+    return f"the delivery raised {raised(error)}"
+
+
+def final(done: Done) -> Exception:
+    """The error to tell: of one that was met again and again, how often."""
+    group, error = done.group, done.error
+    assert error is not None
+    if done.outcome != "failed" or answer_of(error).kind not in ("retry", "unauthorized"):
+        return error
+    final = DeliveryError(f"given up after {group.attempts} attempts: {said(error, group.events)}")
+    final.__cause__ = error
+    return final

@@ -1,0 +1,178 @@
+"""One request to the stand-in and the answer to it, without the network: a `Call` goes in, a `Reply` comes out."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .errors import ApiError
+from .index import now, to_json
+from .keys import Grant
+from .received import ReceivedEvent, ReceivedSearch
+
+JSON = "application/json; charset=UTF-8"
+HTML = "text/html; charset=utf-8"
+
+# Far beyond what anybody sends; what is deeper than Python's stack would be an error in the middle of things.
+_DEEPEST = 100
+# What stands between two of them takes 20 bytes in a batch of the smallest records; in memory each takes 100 and more.
+_MOST_VALUES = 3_000_000
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_without_strings = functools.partial(re.compile(rb'"[^"]*"').sub, b"")
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, and what it turned out to ask or report."""
+
+    method: str
+    path: str
+    query_string: str
+    # Names in any case, as aiohttp's headers take them.
+    headers: Mapping[str, str]
+    body: bytes
+    client_ip: str
+    received_at: float
+    grant: Grant = field(default_factory=Grant)
+    searches: list[ReceivedSearch] = field(default_factory=list)
+    events: list[ReceivedEvent] = field(default_factory=list)
+
+    def in_query(self, name: str) -> str | None:
+        """A parameter of the query string, its name in any case: browsers send the key there."""
+        if not self.query_string:
+            return None
+        for key, value in parse_qsl(self.query_string, keep_blank_values=True):
+            if key.lower() == name:
+                return value
+        return None
+
+    def named(self, name: str) -> str | None:
+        """A header, or where browsers put it, the parameter of the query string of that name."""
+        return self.headers.get(name) or self.in_query(name)
+
+    def decoded(self) -> Any:
+        """
+        The body as JSON, an empty one as `{}`.
+
+        Raises:
+            ValueError: it is no JSON.
+            ApiError: it is nested too deeply, or has too many objects in it.
+        """
+        if not self.body:
+            return {}
+        _check_nesting(self.body)
+        # Decoded here, because json would guess at UTF-16 too.
+        try:
+            return json.loads(self.body.decode(), parse_constant=_no_constant)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    def object(self) -> dict[str, Any]:
+        """The body as a JSON object, or `ApiError` with 400."""
+        try:
+            body = self.decoded()
+        except ValueError:
+            raise ApiError(400, "Invalid JSON in the request body") from None
+        if not isinstance(body, dict):
+            raise ApiError(400, "Expected a JSON object in the request body")
+        return body
+
+    def array(self) -> list[dict[str, Any]]:
+        """The body as a JSON array of objects, or `ApiError` with 400."""
+        try:
+            body = self.decoded()
+        except ValueError:
+            raise ApiError(400, "Invalid JSON in the request body") from None
+        if not isinstance(body, list) or not all(isinstance(each, dict) for each in body):
+            raise ApiError(400, "Expected an array of JSON objects in the request body")
+        return body
+
+    def requests(self) -> list[Mapping[str, Any]]:
+        """The `requests` of a body that holds several, or `ApiError` with 400."""
+        requests = self.object().get("requests")
+        if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
+            raise ApiError(400, "requests: expected an array of objects")
+        return requests
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a call."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+
+
+def decompressed(body: bytes, encoding: str, most: int) -> bytes:
+    """A body as it was before it was sent; `ApiError` if it has more than `most` bytes or is not what it says."""
+    if encoding.lower() == "gzip":
+        try:
+            # One byte more than allowed is enough to know, and no small body can grow beyond that.
+            body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(most + 1)
+        except (OSError, EOFError, zlib.error):
+            raise ApiError(400, "Content-Encoding: the body is not gzip") from None
+    elif encoding.lower() != "identity":
+        raise ApiError(400, "Content-Encoding: only gzip is understood")
+    if len(body) > most:
+        raise ApiError(413, "Request Entity Too Large")
+    return body
+
+
+def as_json(value: Any, status: int = 200) -> Reply:
+    return Reply(status, to_json(value).encode())
+
+
+def as_error(error: ApiError) -> Reply:
+    return as_json({"message": error.message, "status": error.status}, error.status)
+
+
+def updated(task: int) -> Reply:
+    return as_json({"updatedAt": now(), "taskID": task})
+
+
+def deleted(task: int) -> Reply:
+    return as_json({"deletedAt": now(), "taskID": task})
+
+
+def index_name(request: Mapping[str, Any]) -> str:
+    """The `indexName` of one of several requests, or `ApiError` with 400."""
+    name = request.get("indexName")
+    if not isinstance(name, str) or not name:
+        raise ApiError(400, "indexName: expected the name of an index")
+    return name
+
+
+def whole(text: str | None) -> int | None:
+    """A number of at most 15 digits in a query string, or None where there is none."""
+    return int(text) if text is not None and text.isdecimal() and len(text) < 16 else None
+
+
+def _no_constant(name: str) -> Any:
+    # Python reads NaN and Infinity; JSON has neither.
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_nesting(body: bytes) -> None:
+    """`ApiError` where JSON is nested too deeply, or holds too many objects and arrays; in linear time."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return
+    without_escapes = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = _without_strings(without_escapes.translate(None, _NO_BRACKETS))
+    if len(brackets) > 2 * _MOST_VALUES:
+        raise ApiError(413, "Request Entity Too Large")
+    for _ in range(_DEEPEST):
+        inside_out = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inside_out) == len(brackets):
+            return  # nothing is left, or what is no JSON
+        brackets = inside_out
+    if brackets:
+        raise ApiError(400, "The request body is nested too deeply")

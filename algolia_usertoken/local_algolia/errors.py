@@ -1,0 +1,18 @@
+"""The one error of the stand-in's wire."""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """
+    An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`.
+
+    Args:
+        status: the HTTP status.
+        message: what Algolia says in such a case.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message

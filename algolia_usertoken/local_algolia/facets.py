@@ -1,0 +1,67 @@
+"""Facets: the values of an attribute, how many records have each, and the search among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .filters import facet_value, values_of
+from .hits import Marker, has_words
+from .index import Index, Record, to_json
+from .matching import filters_of, matching_records
+from .parameters import MAX_HITS_PER_PAGE, integer_of, names_of, text_of, words_of
+
+
+def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
+    """The JSON text of a response to a search for the values of a facet."""
+    matching = matching_records(index, words_of(text_of(params, "query")), filters_of(params))
+    wanted = text_of(params, "facetQuery")
+    words = words_of(wanted)
+    limit = integer_of(params, "maxFacetHits", 10, 1, 100)
+    counts = counted(matching, facet)
+    found = [(value, number) for value, number in ranked(counts) if has_words(value, words)][:limit]
+    marker = Marker(words, "<em>", "</em>")
+    hits = [{"value": value, "highlighted": marker.mark(value)[0], "count": number} for value, number in found]
+    return to_json({"facetHits": hits, "exhaustiveFacetsCount": True, "processingTimeMS": 1})
+
+
+def facets_of(index: Index, matching: Iterable[Record], params: Mapping[str, Any]) -> dict[str, Any]:
+    names = names_of(params, "facets")
+    if not names:
+        return {}
+    if "*" in names:
+        configured = index.settings.get("attributesForFaceting") or []
+        names = [str(each).rpartition("(")[2].rstrip(")") for each in configured]
+    most = integer_of(params, "maxValuesPerFacet", 100, 1, MAX_HITS_PER_PAGE)
+    facets: dict[str, dict[str, int]] = {}
+    stats: dict[str, dict[str, float]] = {}
+    for name in names:
+        counts = counted(matching, name)
+        if counts:
+            facets[name] = dict(ranked(counts, text_of(params, "sortFacetValuesBy"))[:most])
+        numbers = [
+            value
+            for record in matching
+            for value in values_of(record.data, name)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        ]
+        if numbers:
+            total = sum(numbers)
+            stats[name] = {"min": min(numbers), "max": max(numbers), "avg": total / len(numbers), "sum": total}
+    return {"facets": facets, "facets_stats": stats} if stats else {"facets": facets}
+
+
+def counted(matching: Iterable[Record], facet: str) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for record in matching:
+        # A record counts once for a value, however often it has it.
+        counts.update({written for value in values_of(record.data, facet) if (written := facet_value(value))})
+    return counts
+
+
+def ranked(counts: Mapping[str, int], by: str = "count") -> list[tuple[str, int]]:
+    """The values and their numbers: the most frequent first, or with `by` of "alpha" in the order of the alphabet."""
+    if by == "alpha":
+        return sorted(counts.items())
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,0 +1,301 @@
+"""
+Which records a search keeps, and how high they score.
+
+`filters` is a text with a grammar of its own (`filter_grammar`); `facetFilters`, `numericFilters`, `tagFilters` and
+`optionalFilters` are lists of conditions. All of them become ANDs of ORs.
+https://www.algolia.com/doc/guides/managing-results/refine-results/filtering
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import filter_grammar
+from .filter_grammar import SHOWN, FilterError, Term, checked_score
+from .parameters import is_true
+
+Record = Mapping[str, Any]
+Predicate = Callable[[Record], bool]
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+_NEGATED = {"<": ">=", "<=": ">", "=": "!=", "!=": "=", ">=": "<", ">": "<="}
+# Algolia compares numbers to three decimals.
+_DECIMALS = 3
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_SIGN = re.compile(r"[<>]=?|!=|=")
+_RANGE = re.compile(r"(-?\d+(?:\.\d+)?) +TO +(-?\d+(?:\.\d+)?)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition on a record. A comparison of numbers scores nothing; any other 1, unless it says otherwise."""
+
+    holds: Predicate
+    score: int
+
+
+Clauses = list[list[Condition]]
+
+
+class Filters:
+    """All the filters of one search."""
+
+    def __init__(self, clauses: Clauses, optional: Clauses, sum_of_scores: bool) -> None:
+        self._clauses = clauses
+        self._optional = optional
+        self._sum_of_scores = sum_of_scores
+        # Where every record that matches scores the same, nothing needs to be put in order.
+        self.ranks = bool(optional) or any(
+            len({condition.score for condition in clause}) > 1 or (sum_of_scores and len(clause) > 1)
+            for clause in clauses
+        )
+
+    @property
+    def predicate(self) -> Predicate | None:
+        """Whether a record matches, or None if all do."""
+        parts = [_any_of([condition.holds for condition in clause]) for clause in self._clauses]
+        if not parts:
+            return None
+        return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
+
+    def score(self, record: Record) -> int:
+        """
+        The score of a record that matches: the sum over all ANDs of the best in each OR.
+
+        With `sumOrFiltersScores` the scores in an OR are summed, too.
+        https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/filter-scoring
+        """
+        total = 0
+        for clause in (*self._clauses, *self._optional):
+            scores = [condition.score for condition in clause if condition.holds(record)]
+            total += sum(scores) if self._sum_of_scores else max(scores, default=0)
+        return total
+
+
+def read(params: Mapping[str, Any]) -> Filters:
+    """
+    The filters of a search. Raises `FilterError`.
+
+    Where several texts must all hold, because more than one party gave one, `filters` is a tuple of them: joined to one
+    text they could mean something else, and no request can bring a tuple.
+    """
+    if params.keys().isdisjoint(_PARAMETERS):
+        return _NONE
+    clauses: Clauses = []
+    expressions = params.get("filters")
+    for expression in expressions if isinstance(expressions, tuple) else (expressions,):
+        if expression and not isinstance(expression, str):
+            raise FilterError("filters: expected a string")
+        if expression and not expression.isspace():
+            clauses += [[_of_term(term) for term in terms] for terms in filter_grammar.parsed(expression)]
+    for name, condition in (("facetFilters", _facet), ("numericFilters", _numeric), ("tagFilters", _tag)):
+        clauses += _listed(params, name, condition)
+    sum_of_scores = is_true(params.get("sumOrFiltersScores"))
+    return Filters(clauses, _listed(params, "optionalFilters", _facet), sum_of_scores)
+
+
+_PARAMETERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "optionalFilters"})
+_NONE = Filters([], [], False)
+
+
+def values_of(record: Record, attribute: str) -> Iterator[Any]:
+    """The plain values of an attribute: of a list each one, and of `a.b` those of `b` in every `a`."""
+    if attribute in record:
+        yield from _flat(record[attribute])
+    elif "." in attribute:
+        head, tail = attribute.split(".", 1)
+        for inner in _flat(record.get(head)):
+            if isinstance(inner, Mapping):
+                yield from values_of(inner, tail)
+
+
+def facet_value(value: Any) -> str | None:
+    """How a value is written as a facet value: `True` is `"true"`; `None` and objects are no facet values."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    return None
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    elif value is not None:
+        yield value
+
+
+# -- Lists of conditions ----------------------------------------------------------------------------------------------
+
+
+def _listed(params: Mapping[str, Any], name: str, condition: Callable[[str, str], Condition]) -> Clauses:
+    """`["a:1", ["b:1", "b:2"]]`: the outer list is AND, a list in it is OR. In a `params` string it is JSON text."""
+    value = params.get(name)
+    if not value:
+        return []
+    if isinstance(value, str):
+        value = _decoded(name, value)
+    if not isinstance(value, list):
+        raise FilterError(f"{name}: expected an array of strings, at most two arrays deep")
+    clauses = []
+    for item in value:
+        alternatives = item if isinstance(item, list) else [item]
+        if not all(isinstance(text, str) for text in alternatives):
+            raise FilterError(f"{name}: expected an array of strings, at most two arrays deep")
+        if alternatives:
+            clauses.append([condition(name, text) for text in alternatives])
+    return clauses
+
+
+def _decoded(name: str, text: str) -> Any:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise FilterError(f"{name}: expected an array of strings, at most two arrays deep") from None
+    return _with_commas(text)
+
+
+def _with_commas(text: str) -> list[str | list[str]]:
+    """The older form of a list: `a:1,(b:1,b:2)`, in which parentheses are OR."""
+    found: list[str | list[str]] = []
+    group: list[str] | None = None
+    for part in text.split(","):
+        part = part.strip()
+        if group is None and part.startswith("("):
+            group, part = [], part[1:]
+        if group is None:
+            if part:
+                found.append(part)
+            continue
+        ends = part.endswith(")")
+        group.append(part[:-1] if ends else part)
+        if ends:
+            found.append(group)
+            group = None
+    if group is not None:
+        found += group
+    return found
+
+
+def _facet(name: str, text: str) -> Condition:
+    """`attribute:value`; `-value` must not be there, and `\\-value` is a value that begins with a dash."""
+    text, score = _scored(name, text)
+    negative = text[:4].upper() == "NOT "
+    attribute, colon, value = (text[4:] if negative else text).strip().partition(":")
+    if name == "facetFilters" and attribute.startswith('"') and not attribute.endswith('"') and '":' in value:
+        # The name itself has a colon in it.
+        rest, colon, value = value.partition('":')
+        attribute = f'{attribute}:{rest}"'
+    if not colon or not attribute:
+        raise FilterError(f"{name}: expected attribute:value, got {text[:40]!r}")
+    value = value.strip()
+    if name == "facetFilters":
+        attribute, value = _unquoted(attribute.strip()), _unquoted(value)
+    denied, value = _dashed(value)
+    return Condition(has_value(attribute.strip(), value, negative != denied), score)
+
+
+def _tag(name: str, text: str) -> Condition:
+    text, score = _scored(name, text)
+    negative, tag = _dashed(text.strip())
+    return Condition(_tagged(tag, negative), score)
+
+
+def _numeric(name: str, text: str) -> Condition:
+    """`price > 10`, or `price:10 TO 20` with both ends."""
+    wrong = FilterError(f"Invalid syntax for numeric condition:{text[:SHOWN]}")
+    if sign := _SIGN.search(text):
+        attribute, number = text[: sign.start()].strip(), text[sign.end() :].strip()
+        if not attribute or not _NUMBER.fullmatch(number):
+            raise wrong
+        return Condition(_compares(attribute, sign[0], float(number)), 0)
+    attribute, _, ends = text.rpartition(":")
+    between = _RANGE.fullmatch(ends.strip())
+    if between is None or not attribute.strip():
+        raise wrong
+    return Condition(_within(attribute.strip(), float(between[1]), float(between[2])), 0)
+
+
+def _scored(name: str, text: str) -> tuple[str, int]:
+    """`color:red<score=2>` without its score, and the score."""
+    if not text.endswith(">"):
+        return text, 1
+    plain, marker, score = text[:-1].rpartition("<score=")
+    return (plain, checked_score(name, score)) if marker else (text, 1)
+
+
+def _dashed(value: str) -> tuple[bool, str]:
+    if value.startswith("-"):
+        return True, value[1:]
+    return False, value[1:] if value.startswith("\\-") else value
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+# -- Conditions -------------------------------------------------------------------------------------------------------
+
+
+def _of_term(term: Term) -> Condition:
+    if term.kind == "tag":
+        return Condition(_tagged(term.value, term.negative), term.score)
+    if term.kind == "facet":
+        return Condition(has_value(term.attribute, term.value, term.negative), term.score)
+    if term.sign == "TO":
+        return Condition(_within(term.attribute, term.low, term.high, term.negative), 0)
+    sign = _NEGATED[term.sign] if term.negative else term.sign
+    return Condition(_compares(term.attribute, sign, term.low), 0)
+
+
+def _any_of(parts: list[Predicate]) -> Predicate:
+    return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
+
+
+def has_value(attribute: str, value: str, negative: bool = False) -> Predicate:
+    """Whether a record has this value of a facet, or with `negative` whether it has not."""
+    # Letters' case does not matter in the value of a facet, but in a tag it does.
+    wanted = value.lower()
+
+    def holds(record: Record) -> bool:
+        for each in values_of(record, attribute):
+            written = facet_value(each)
+            if written is not None and written.lower() == wanted:
+                return not negative
+        return negative
+
+    return holds
+
+
+def _tagged(tag: str, negative: bool) -> Predicate:
+    return lambda record: any(each == tag for each in values_of(record, "_tags")) is not negative
+
+
+def _numbers(record: Record, attribute: str) -> Iterator[float]:
+    for value in values_of(record, attribute):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield round(value, _DECIMALS)
+
+
+def _compares(attribute: str, sign: str, number: float) -> Predicate:
+    compare, number = _COMPARISONS[sign], round(number, _DECIMALS)
+    return lambda record: any(compare(value, number) for value in _numbers(record, attribute))
+
+
+def _within(attribute: str, low: float, high: float, negative: bool = False) -> Predicate:
+    # A record without the number is neither in the range nor outside of it.
+    return lambda record: any((low <= value <= high) is not negative for value in _numbers(record, attribute))

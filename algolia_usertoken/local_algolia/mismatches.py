@@ -1,0 +1,194 @@
+"""Where searches and events do not agree about who the user is, or about the time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from . import insights_rules
+from .received import QueryIDs, ReceivedEvent, ReceivedSearch
+
+MismatchKind = Literal[
+    "search_tokens_differ",
+    "placeholder_token",
+    "invalid_token",
+    "event_token_differs",
+    "search_without_token",
+    "unknown_query_id",
+    "event_too_late",
+]
+# What programs write where they have no token, in letters of any case. As a token it makes one user of many visitors.
+_PLACEHOLDERS = frozenset({"null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown"})
+# https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+_is_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
+_foreign = re.compile(r"[^a-zA-Z0-9_=/+-]").search
+# How long after its search a click or a conversion still counts in Algolia's click analytics, in seconds.
+COUNTED_FOR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """
+    A disagreement between searches and events: about who the user is, or about the time.
+
+    `kind` is one of
+
+    - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
+    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `None` or `guest`, which many
+      visitors share;
+    - `invalid_token`: a search carries a token that Algolia's rule refuses (letters, digits and `_=/+-`, at most 128),
+      such as an e-mail address; events with it would be refused, so that they can never be the same user's;
+    - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
+      (https://support.algolia.com/hc/en-us/articles/9671338778385);
+    - `search_without_token`: an event names a search that had no token;
+    - `unknown_query_id`: an event names a search that this server never answered;
+    - `event_too_late`: a click or a conversion happened more than one hour after the search that it names, so that
+      Algolia's click analytics does not count it for that search.
+    """
+
+    kind: MismatchKind
+    explanation: str
+    search: ReceivedSearch | None
+    event: ReceivedEvent | None
+
+
+def mismatches_of(
+    searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent], query_ids: QueryIDs
+) -> list[Mismatch]:
+    """All that does not fit, that of the searches first; `query_ids` knows which were ever given."""
+    searches = list(searches)
+    answered = {search.query_id: search for search in searches if search.query_id is not None}
+    found = [mismatch for search in searches for mismatch in mismatches_in_search(search)]
+    for event in events:
+        found += mismatches_in_event_alone(event)
+        for query_id in event.query_ids:
+            found += mismatches_in_event(event, query_id, answered.get(query_id), query_ids)
+    return found
+
+
+def mismatches_in_event(
+    event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
+) -> list[Mismatch]:
+    """What does not fit between an event and the search with the queryID that it names, None being none known."""
+    found = (_wrong_user(event, query_id, search, query_ids), _too_late(event, search))
+    return [mismatch for mismatch in found if mismatch is not None]
+
+
+def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch | None:
+    """An event's own time counts, not that of its delivery, and views are not counted for a search at all."""
+    if search is None or event.event_type == "view" or happened_at(event) - search.received_at <= COUNTED_FOR:
+        return None
+    return Mismatch(
+        "event_too_late",
+        f"the event {event.event_name!r} of user token {_shown(event.user_token)} happened more than one hour "
+        f"after its search for {_shown(search.query)} in {search.index}; Algolia accepts it, but its click analytics "
+        "does not count it for that search. The timestamp must be the time at which the visitor acted, not the time "
+        "of sending; for a visitor who comes back later, search again and use the new queryID, or send "
+        "the event without a queryID",
+        search,
+        event,
+    )
+
+
+def _wrong_user(
+    event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
+) -> Mismatch | None:
+    about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
+    if search is None:
+        # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
+        if query_id.startswith("message_") or query_ids.gave(query_id):
+            return None
+        return Mismatch(
+            "unknown_query_id",
+            f"{about} names the queryID {query_id}, which no search on this server was answered with",
+            None,
+            event,
+        )
+    if search.user_token is None:
+        return Mismatch(
+            "search_without_token",
+            f"{about} names a search for {_shown(search.query)} in {search.index} that carried no user token; "
+            f"Algolia counts that search, and with it this event, as the user {_shown(search.user)}",
+            search,
+            event,
+        )
+    if search.user_token != event.user_token:
+        return Mismatch(
+            "event_token_differs",
+            f"{about} names a search for {_shown(search.query)} in {search.index} by user token "
+            f"{_shown(search.user_token)}; Algolia attributes the event to that one",
+            search,
+            event,
+        )
+    return None
+
+
+def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
+    """What does not fit in one search by itself: several users, a placeholder, a token that is none."""
+    tokens = {
+        "the header X-Algolia-UserToken": search.user_token_header,
+        "the parameter userToken": search.user_token_parameter,
+        "the secured API key": search.user_token_in_key,
+    }
+    said = {place: token for place, token in tokens.items() if token}
+    about = f"a search for {_shown(search.query)} in {search.index}"
+    found = []
+    if len(set(said.values())) > 1:
+        places = ", ".join(f"{place} says {_shown(token)}" for place, token in said.items())
+        explanation = f"{about} names several users: {places}"
+        found.append(Mismatch("search_tokens_differ", explanation, search, None))
+    for token in dict.fromkeys(said.values()):
+        if token.lower() in _PLACEHOLDERS:
+            explanation = f"{about} carries the user token {_shown(token)}{_PLACEHOLDER_MEANS}"
+            found.append(Mismatch("placeholder_token", explanation, search, None))
+        elif not _is_token(token):
+            explanation = (
+                f"{about} carries a user token that Algolia's rule forbids: {_wrong_with(token)}{_INVALID_MEANS}"
+            )
+            found.append(Mismatch("invalid_token", explanation, search, None))
+    return found
+
+
+def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
+    """What does not fit in one event, whatever it came of: a placeholder."""
+    tokens = {"user token": event.user_token, "authenticated user token": event.authenticated_user_token}
+    return [
+        Mismatch(
+            "placeholder_token",
+            f"the event {event.event_name!r} carries the {name} {_shown(token)}{_PLACEHOLDER_MEANS}",
+            None,
+            event,
+        )
+        for name, token in tokens.items()
+        if token is not None and token.lower() in _PLACEHOLDERS
+    ]
+
+
+_PLACEHOLDER_MEANS = (
+    ", a placeholder for a token that was not there: all visitors who have none count as this one user. Send no token "
+    "until there is one; look for str(None), for a template's or a page's variable that is not set, and for a default"
+)
+_INVALID_MEANS = (
+    ". Events with it are refused, so that no click is ever this search's, and it may be personal data. Send a "
+    "pseudonymous token: pseudonymous_user_token() makes one of an id or an e-mail address"
+)
+
+
+def _wrong_with(token: str) -> str:
+    """What is wrong with a token, without quoting it: it may be somebody's address."""
+    wrong = _foreign(token)
+    if wrong is None:
+        return f"it has {len(token)} characters, and at most 128 are allowed"
+    return f"it ({len(token)} characters) has {wrong[0]!a} at position {wrong.start() + 1}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def happened_at(event: ReceivedEvent) -> float:
+    """In seconds since the epoch: the time that the event gives, else when it was received."""
+    timestamp = insights_rules.fields_of(event.event).get("timestamp")
+    return event.received_at if timestamp is None else timestamp / 1000

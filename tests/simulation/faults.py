@@ -1,0 +1,167 @@
+"""Faults that are put into the sender on purpose, each of which the worlds must find.
+
+Each is a change of the source of one function: what stands there, and what stands there instead. `python
+tests/simulation/faults.py` says for each how many worlds it took until it was found, the median of some runs from
+different seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import math
+import statistics
+import sys
+import textwrap
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from world import Failure, run
+
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, worker
+
+
+class Fault(NamedTuple):
+    """What is wrong, where, and how."""
+
+    name: str
+    where: Any
+    function: str
+    old: str
+    new: str
+    seed: int | None = None  # of a world that finds it, for the tests of each day
+
+
+FAULTS = (
+    Fault(
+        "a part is lost when a refused group is halved",
+        suspects.Suspects, "refused", "self._wait_again(pool, search.rest)", "pass",
+    ),
+    Fault(
+        "no pause where Retry-After is 0",
+        retries, "pause_s",
+        "if asked is not None and asked > pause:  # which nan is not\n        pause = min(asked, LONGEST_PAUSE_S)",
+        "if asked is not None and asked <= LONGEST_PAUSE_S:\n        pause = asked",
+    ),
+    Fault(
+        "the back-off overflows after 1,024 failures",
+        retries, "pause_s", "max(0, min(attempt, _ENOUGH_DOUBLINGS))", "attempt",
+    ),
+    Fault(
+        "an answer that comes after all was given up counts too",
+        queue.Core, "answered", "if group.abandoned:", "if False:",
+    ),
+    Fault(
+        "a flush ends no pause",
+        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass",
+    ),
+    Fault(
+        "a process that was stopped does not ask what is still its own",
+        engine.Engine, "confirm", "if self.in_memory:", "if True:",
+    ),
+    Fault(
+        "the rest of a call site is given up too early",
+        suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8",
+    ),
+    Fault(
+        "close sets `closed` after its last look",
+        engine.Engine, "close_if_empty",
+        "self.closed = self.idle = True  # before the last look\n"
+        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n            self.idle = True",
+    ),
+    Fault(
+        "a thread that ends takes no last look",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:",
+    ),
+    Fault(
+        "`idle` is set after the look at the queue",
+        engine.Engine, "next",
+        "self.idle = True  # before the look at the queue\n            waiting = len(self.queue)",
+        "waiting = len(self.queue)\n            self.idle = True",
+    ),
+    Fault(
+        "a pool is forgotten while one of its requests is tried again",
+        suspects.Pool, "is_empty", "or self.on_their_way", "",
+    ),
+    Fault(
+        "what was given up is sent all the same",
+        engine.Engine, "confirm", "return not group.abandoned  # while it was on its way here", "return True",
+    ),
+    Fault(
+        "with background=False a thread whose flush is over goes on looking",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if not len(engine.queue):",
+    ),
+    Fault(
+        "what is left in the outbox counts as settled",
+        queue.Core, "let_go", "self.taken = min(self.taken, suspect.taken.first)", "pass",
+    ),
+    Fault(
+        "the outbox has a lock of its own",
+        worker.Worker, "_renew_own_locks", "if self._outbox is not None:", "if False:",
+    ),
+    Fault(
+        "a flush does not wait for what is being read from the file",
+        outbox.SQLiteOutbox, "__len__", " + self._read", "",
+    ),
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def put_in(fault: Fault) -> Iterator[None]:
+    """The fault is there as long as this lasts."""
+    original = fault.where.__dict__[fault.function]
+    is_property = isinstance(original, property)
+    function = original.fget if is_property else original
+    source = textwrap.dedent(inspect.getsource(function))
+    old, new = fault.old, fault.new
+    if inspect.isclass(fault.where):  # the source has lost four spaces of each line
+        old, new = (text.replace("\n    ", "\n") for text in (old, new))
+    if source.count(old) != 1:
+        raise LookupError(f"{fault.function} has changed: adapt the fault {fault.name!r}")
+    home: dict[str, Any] = sys.modules[function.__module__].__dict__
+    made: dict[str, Any] = {}
+    code = compile("from __future__ import annotations\n" + source.replace(old, new), f"<{fault.name}>", "exec")
+    exec(code, home | {"__builtins__": home["__builtins__"]}, made)
+    changed = made[fault.function]
+    plain = changed.fget if isinstance(changed, property) else changed
+    bound = types.FunctionType(plain.__code__, home, plain.__name__, plain.__defaults__, plain.__closure__)
+    bound.__kwdefaults__ = plain.__kwdefaults__
+    setattr(fault.where, fault.function, property(bound) if is_property else bound)
+    try:
+        yield
+    finally:
+        setattr(fault.where, fault.function, original)
+
+
+def worlds_until_found(fault: Fault, first_seed: int, most: float = math.inf) -> tuple[int, str]:
+    """How many worlds it takes from this seed on, and what the last one says; 0: it was not found in `most`."""
+    with put_in(fault):
+        for number in itertools.count(1):
+            if number > most:
+                return 0, "not found"
+            try:
+                run(first_seed + number - 1)
+            except Failure as failure:
+                return number, str(failure)
+    raise AssertionError
+
+
+def main() -> None:
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    chosen = sys.argv[2] if len(sys.argv) > 2 else ""
+    for fault in FAULTS:
+        if chosen not in fault.name:
+            continue
+        numbers: list[int] = []
+        for number in range(runs):
+            found, what = worlds_until_found(fault, 1_000_000 * (number + 1))
+            numbers.append(found)
+            print(f"    {found:6d}  {what}", flush=True)
+        print(f"{statistics.median(numbers):6.0f}  {fault.name}  {numbers}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,442 @@
+"""Virtual time and threads: what a simulated process has in place of `threading`, `time` and `random`.
+
+A thread is a greenlet, so there is one thing that runs at a time, and the seed decides which. Time passes only when
+everything waits. At each "cut" (before a lock is taken, after it is released, where the time is asked for, around
+`append` and `len` of the queue, around each call of SQLite) the seed decides whether the thread goes on, another one
+runs, or something is run inside of it, as a signal handler or a `__del__` would be.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import threading
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something is said to be busy doing nothing
+
+
+class Failure(AssertionError):
+    """The world has seen something that must not be."""
+
+    seen: ClassVar[list[Failure]] = []  # in this world: the sender catches whatever a delivery or on_error raises
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.seen.append(self)
+
+
+class Task:
+    """A thread of a simulated process."""
+
+    def __init__(self, hub: Hub, process: Any, run: Callable[[], object], name: str) -> None:
+        self.hub, self.process, self.name = hub, process, name
+        self.ident = next(hub.idents)
+        self.waits = 0  # changes whenever it begins to wait
+        self.is_waiting = self.woken = self.ended = False
+        self.started = False
+        self.depth = 0  # of what interrupts it
+        self.stolen = 0.0  # seconds that interruptions took
+        self.joiners: list[Task] = []
+        self._run = run
+        self.greenlet = greenlet(self._main, hub.main)
+
+    def _main(self) -> None:
+        self.started = True
+        for joiner in self.joiners:
+            self.hub.wake(joiner)
+        self.joiners.clear()
+        try:
+            self._run()
+        except GreenletExit:
+            pass
+        except BaseException as error:
+            if not self.process.dead:
+                self.hub.crashed(self, error)
+        self.ended = True
+        for joiner in self.joiners:
+            self.hub.wake(joiner)
+
+
+class Hub:
+    """The scheduler.
+
+    Args:
+        seed: All that is drawn comes from it.
+        interrupt: Runs something inside the task that it is given.
+    """
+
+    def __init__(self, seed: int, interrupt: Callable[[Task], None]) -> None:
+        self.random = random.Random(seed)
+        self.main = getcurrent()
+        self.idents = itertools.count(1)
+        self.now = 1_000.0 + self.random.random()
+        self.wall_offset = 1_800_000_000.0
+        self.current: Task | None = None
+        self.acting: Any = None  # the process for which the director acts, where no task runs
+        self.tasks: list[Task] = []
+        self.p_switch = self.p_interrupt = 0.0
+        self.ended = False
+        self.errors: list[BaseException] = []
+        self._interrupt = interrupt
+        self._ready: list[Task] = []
+        self._timers: list[tuple[float, int, Task, int]] = []
+        self._sequence = itertools.count()
+        self._steps = self._cuts = 0
+
+    # What tasks call.
+
+    @property
+    def process(self) -> Any:
+        return self.acting if self.current is None else self.current.process
+
+    def cut(self) -> None:
+        """Another task may run here."""
+        task = self.current
+        if task is None:
+            return
+        if task.process.dead or self.ended:
+            raise GreenletExit
+        if Failure.seen:  # whoever has caught it
+            self._switch(task)
+        self.now += 1e-6
+        self._cuts += 1
+        if self._cuts > CUTS_IN_A_MOMENT:
+            raise Failure(f"{task.name} of {task.process} is busy without end")
+        luck = self.random.random()
+        if luck < self.p_switch:
+            self._ready.append(task)
+            self._switch(task)
+        elif luck > 1 - self.p_interrupt and not task.depth:
+            task.depth += 1
+            try:
+                self._interrupt(task)
+            finally:
+                task.depth -= 1
+
+    def wait(self, until: float) -> bool:
+        """Wait to be woken; False: `until` came first."""
+        task = self.current
+        if task is None:
+            raise Failure("the director would have to wait")
+        if task.process.dead or self.ended:
+            raise GreenletExit
+        task.waits += 1
+        task.is_waiting, task.woken = True, False
+        if until < math.inf:
+            heapq.heappush(self._timers, (max(until, self.now), next(self._sequence), task, task.waits))
+        self._switch(task)
+        return task.woken
+
+    def wake(self, task: Task, woken: bool = True) -> None:
+        if task.is_waiting:
+            task.is_waiting, task.woken = False, woken
+            self._ready.append(task)
+
+    def sleep(self, seconds: float) -> None:
+        self.wait(self.now + max(0.0, seconds))
+
+    def monotonic(self) -> float:
+        self.cut()
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + self.wall_offset
+
+    def _switch(self, task: Task) -> None:
+        self.main.switch()
+        if task.process.dead or self.ended:
+            raise GreenletExit
+
+    # What the director calls.
+
+    def spawn(self, process: Any, run: Callable[[], object], name: str) -> Task:
+        task = Task(self, process, run, name)
+        self.tasks.append(task)
+        self._ready.append(task)
+        return task
+
+    def crashed(self, task: Task, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def run(self, until: float, after_step: Callable[[Task], None], done: Callable[[], bool] | None = None) -> None:
+        """Let tasks run until then, or until `done()`, which is asked whenever all wait."""
+        while True:
+            while self._timers and self._timers[0][0] <= self.now:
+                _, _, task, waits = heapq.heappop(self._timers)
+                if task.is_waiting and task.waits == waits:
+                    self.wake(task, woken=False)
+            runnable = [at for at, task in enumerate(self._ready) if not task.process.stopped]
+            if runnable:
+                at = runnable[int(self.random.random() * len(runnable))]
+                task = self._ready.pop(at)
+                if task.process.dead:
+                    continue
+                self._steps += 1
+                if self._steps > STEPS_IN_A_MOMENT:
+                    raise Failure(f"{task.name} of {task.process} is busy without end")
+                self.current = task
+                try:
+                    task.greenlet.switch()
+                finally:
+                    self.current = None
+                if Failure.seen:
+                    raise Failure.seen[0]
+                if self.errors:
+                    error = self.errors[0]
+                    if isinstance(error, Failure):
+                        raise error
+                    raise Failure(f"{task.name} of {task.process} has ended with {error!r}") from error
+                after_step(task)
+                continue
+            if done is not None and done():
+                return
+            while self._timers and self._is_stale(self._timers[0]):
+                heapq.heappop(self._timers)
+            next_time = self._timers[0][0] if self._timers else math.inf
+            if next_time > until:
+                if until < math.inf:
+                    self.now = max(self.now, until)
+                self._steps = self._cuts = 0
+                return
+            if next_time > self.now + 0.001:
+                self._steps = self._cuts = 0
+            self.now = max(self.now, next_time)
+
+    def _is_stale(self, timer: tuple[float, int, Task, int]) -> bool:
+        _, _, task, waits = timer
+        return task.process.dead or not task.is_waiting or task.waits != waits
+
+    def end(self) -> None:
+        """End all tasks."""
+        self.ended = True
+        for task in self.tasks:
+            if task.started and not task.ended:
+                self.current = task
+                task.greenlet.throw(GreenletExit)
+        self.current = None
+
+
+class _Owned:
+    """What belongs to the process that made it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._made_by = hub.process
+
+    def _check(self) -> None:
+        task = self._hub.current
+        if task is not None and task.process is not self._made_by and not (task.process.dead or self._hub.ended):
+            raise Failure(f"{task.process} uses a lock of {self._made_by}")
+
+
+class RLock(_Owned):
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self.owner: object = None
+        self.count = 0
+        self._waiters: deque[Task] = deque()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        hub = self._hub
+        self._check()
+        hub.cut()
+        me: object = hub.current or hub
+        if self.owner is None or self.owner is me:
+            self.owner = me
+            self.count += 1
+            return True
+        if not blocking:
+            return False
+        return self._wait(hub.now + timeout if timeout >= 0 else math.inf)
+
+    def _wait(self, until: float) -> bool:
+        hub, me = self._hub, self._hub.current
+        if me is None:
+            raise Failure("the director would have to wait for a lock")
+        while self.owner is not None:
+            self._waiters.append(me)
+            if not hub.wait(until) and self.owner is not None:
+                return False
+        self.owner, self.count = me, 1
+        return True
+
+    def release(self) -> None:
+        if self._hub.ended or (self._hub.current is not None and self._hub.current.process.dead):
+            return
+        if self.owner is not (self._hub.current or self._hub):
+            raise RuntimeError("cannot release un-acquired lock")
+        self.count -= 1
+        if not self.count:
+            self._free()
+            self._hub.cut()
+
+    def _free(self) -> None:
+        self.owner, self.count = None, 0
+        while self._waiters:
+            self._hub.wake(self._waiters.popleft())
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Lock(_Owned):
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self.is_locked = False
+        self._waiters: deque[Task] = deque()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        hub = self._hub
+        self._check()
+        hub.cut()
+        until = hub.now + timeout if timeout >= 0 else math.inf
+        while self.is_locked:
+            if not blocking or hub.current is None:
+                return False
+            self._waiters.append(hub.current)
+            if not hub.wait(until) and self.is_locked:
+                return False
+        self.is_locked = True
+        return True
+
+    def release(self) -> None:
+        if self._hub.ended or (self._hub.current is not None and self._hub.current.process.dead):
+            return
+        self._check()
+        if not self.is_locked:
+            raise RuntimeError("release unlocked lock")
+        self.is_locked = False
+        while self._waiters:
+            self._hub.wake(self._waiters.popleft())
+        self._hub.cut()
+
+
+class Condition:
+    def __init__(self, hub: Hub, lock: RLock) -> None:
+        self._hub, self.lock = hub, lock
+        self.acquire, self.release = lock.acquire, lock.release
+        self._waiters: list[Task] = []
+
+    def __enter__(self) -> bool:
+        return self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        hub, lock = self._hub, self.lock
+        if hub.current is None:
+            raise Failure("the director would have to wait for a condition")
+        if lock.owner is not hub.current:
+            raise RuntimeError("cannot wait on un-acquired lock")
+        count = lock.count
+        self._waiters.append(hub.current)
+        lock._free()
+        woken = hub.wait(math.inf if timeout is None else hub.now + timeout)
+        if hub.current in self._waiters:
+            self._waiters.remove(hub.current)
+        if lock.owner is not None:
+            lock._wait(math.inf)
+        lock.owner, lock.count = hub.current, count
+        return woken
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object:
+        until = math.inf if timeout is None else self._hub.now + timeout
+        while not (result := predicate()):
+            if self._hub.now >= until:
+                break
+            self.wait(None if until == math.inf else until - self._hub.now)
+        return result
+
+    def notify_all(self) -> None:
+        self.lock._check()
+        waiters, self._waiters = self._waiters, []
+        for task in waiters:
+            self._hub.wake(task)
+
+
+class Thread:
+    def __init__(self, hub: Hub, target: Callable[[], object], name: str) -> None:
+        self._hub, self._target, self._name = hub, target, name
+        self._task: Task | None = None
+
+    @property
+    def ident(self) -> int | None:
+        return None if self._task is None else self._task.ident
+
+    def start(self) -> None:
+        hub = self._hub
+        process = hub.process
+        if process.starts_no_thread:
+            raise RuntimeError("can't start new thread")
+        task = self._task = hub.spawn(process, self._target, self._name)
+        if hub.current is not None:
+            while not task.started:
+                task.joiners.append(hub.current)
+                hub.wait(math.inf)
+
+    def join(self, timeout: float | None = None) -> None:
+        hub, task = self._hub, self._task
+        if task is None or hub.current is None:
+            raise Failure("a thread is joined that was not started")
+        until = math.inf if timeout is None else hub.now + timeout
+        while not task.ended:
+            task.joiners.append(hub.current)
+            if not hub.wait(until):
+                return
+
+
+class Local:
+    def __init__(self, hub: Hub) -> None:
+        self.__dict__.update(hub_=hub, values_={})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values_[_ident(self.hub_), name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.values_[_ident(self.hub_), name] = value
+
+
+def _ident(hub: Hub) -> int:
+    return 0 if hub.current is None else hub.current.ident
+
+
+def modules(hub: Hub) -> dict[str, types.SimpleNamespace]:
+    """What stands in for the modules of these names."""
+
+    def condition(lock: RLock | None = None) -> Condition:
+        return Condition(hub, lock or RLock(hub))
+
+    def thread(*, target: Callable[[], object], name: str = "", daemon: bool = False) -> Thread:
+        return Thread(hub, target, name)
+
+    def lock() -> Lock:
+        return Lock(hub)
+
+    return {
+        "threading": types.SimpleNamespace(
+            Lock=lock,
+            RLock=lambda: RLock(hub),
+            Condition=condition,
+            Thread=thread,
+            local=lambda: Local(hub),
+            get_ident=lambda: _ident(hub),
+            TIMEOUT_MAX=threading.TIMEOUT_MAX,
+        ),
+        "time": types.SimpleNamespace(monotonic=hub.monotonic, time=hub.wall, sleep=hub.sleep),
+        "random": types.SimpleNamespace(random=hub.random.random),
+    }

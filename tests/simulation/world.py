@@ -1,0 +1,1086 @@
+"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks, and what must be true.
+
+`run(seed)` plays one world, and raises a `Failure` that names the seed. In it the real worker, core and outbox run in
+virtual time (`virtual.py`). Everything that is asserted is known from outside: the world keeps its own books of which
+events `put` took, what the server accepted and answered, what was told to `on_error`, and who had what in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import gc
+import itertools
+import logging
+import math
+import os
+import pathlib
+import re
+import shutil
+import sqlite3
+import tempfile
+import types
+import weakref
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from greenlet import GreenletExit
+from virtual import Failure, Hub, Task, modules
+
+from algolia_usertoken.errors import (
+    BatchRejectedError,
+    DeliveryError,
+    OutboxError,
+    RetryableDeliveryError,
+    UnauthorizedDeliveryError,
+)
+from algolia_usertoken.events import (
+    crew,
+    engine,
+    keeper,
+    outbox,
+    process,
+    reporting,
+    rows,
+    sending,
+    sqlite,
+    suspects,
+    threads,
+    worker,
+)
+from algolia_usertoken.events.engine import MemoryQueue
+from algolia_usertoken.events.in_flight import Done, InFlight
+
+NUMBER = re.compile(rb'"n": ?(\d+)')
+AFTERMATH_S = 70.0  # after trouble, in which pauses may still last
+BOUND_S = 0.5  # that flush, close and exit may take beyond their time
+PROMPT_S = 1.5  # beyond flush_interval, in which an event is delivered where nothing is wrong
+
+MOODS = (
+    "accept", "refuse all", "5xx", "5xx after", "retry after", "late", "trickle", "hang", "hang on", "vanish",
+    "vanish after", "unauthorized", "fatal", "odd", "mixed",
+)  # fmt: skip
+
+
+class CutQueue(MemoryQueue):
+    """A queue at whose door anything may come in between."""
+
+    hub: Hub
+
+    def __len__(self) -> int:
+        self.hub.cut()
+        length = super().__len__()
+        self.hub.cut()
+        return length
+
+    def append(self, event: bytes, /) -> None:
+        self.hub.cut()
+        super().append(event)
+        self.hub.cut()
+
+    def append_all(self, events: Sequence[bytes], /) -> None:  # type: ignore[override]
+        self.hub.cut()
+        super().extend(events)
+        self.hub.cut()
+
+
+class Attempt:
+    """A request: which events, since when, whether the server took them."""
+
+    def __init__(self, numbers: list[int], start: float) -> None:
+        self.numbers = numbers
+        self.start = start
+        self.accepted = False
+
+
+class Process:
+    """A process with one sender, and what the world knows of it."""
+
+    def __init__(self, world: World, name: str, options: dict[str, Any], on_error: str) -> None:
+        self.world, self.name, self.options, self.on_error_kind = world, name, options, on_error
+        self.dead = self.stopped = self.starts_no_thread = False
+        self.worker: worker.Worker | None = None
+        self.outbox: outbox.SQLiteOutbox | None = None
+        self.is_busy = False  # an operation is running that others must not overlap: close, exit
+        self.closed = self.closing = self.exiting = self.is_exact = False
+        self.close_at = math.inf  # when the time of its close or exit ends
+        self.exit_took = 0.0
+        self.putting: set[int] = set()  # events of calls that have not returned
+        self.accepted = 0
+        self.open: dict[int, float] = {}  # events that put took and that have no outcome, since when
+        self.in_hand: set[int] = set()  # events between the asking whether they are ours and their removal
+        self.attempts: list[Attempt] = []  # on their way
+        self.first_sent: dict[int, float] = {}
+        self.not_before: dict[int, tuple[float, float]] = {}  # of an event that failed: when it did, and the next time
+        self.suspect_since: dict[int, float] = {}
+        self.singles: Counter[str] = Counter()  # refused alone, in a row, by site
+        self.suspects_accepted: dict[str, float] = {}  # when, last
+        self.concluded: set[str] = set()
+        self.last_start = self.hurried = -math.inf
+        self.before: tuple[int, ...] = (0,) * 8
+        self.stats_in = 0
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.dead and self.worker is not None
+
+    def boot(self) -> None:
+        """Make the sender."""
+        world = self.world
+        if world.path is not None:
+            try:
+                self.outbox = outbox.SQLiteOutbox(world.path, lease=world.lease)
+            except OutboxError:
+                self.dead = True
+                return
+        reporter = reporting.Reporter(self.on_error)
+        self.worker = worker.Worker(SimDelivery(self), reporter, self.outbox, **self.options)
+
+    def fork(self, child: Process) -> None:
+        """Become another process too."""
+        assert self.worker is not None
+        mine = sqlite._holders
+        sqlite._holders = weakref.WeakSet([self.outbox] if self.outbox is not None else [])
+        try:
+            sqlite._before_fork()
+            child.worker = copy.copy(self.worker)
+            child.worker._reporter = copy.copy(self.worker._reporter)
+            child.worker._reporter.on_error = child.on_error
+            child.worker._delivery = SimDelivery(child)
+            inherited: list[sqlite.Connection] = []
+            if self.outbox is not None:
+                child.outbox = child.worker._outbox = object.__new__(outbox.SQLiteOutbox)
+                child.outbox.__dict__.update(self.outbox.__dict__)
+                inherited = [one for one in self.outbox.connections if one.is_open]
+            sqlite._after_fork_in_parent()
+        finally:
+            sqlite._holders = mine
+        if inherited:  # a thread was in the middle of a call: the child can't use the file
+            child.outbox._closed = child.dead = True  # type: ignore[union-attr]
+            return
+        made, child.worker = child.worker, None
+
+        def start() -> None:
+            if child.outbox is not None:
+                child.outbox.start_again([])
+            made.start_empty()
+            child.worker = made
+
+        self.world.hub.spawn(child, start, "the fork")
+
+    # What calls come to.
+
+    def put(self, events: int, *, together: bool = False) -> None:
+        assert self.worker is not None
+        made = [self.world.new_event(self) for _ in range(events)]
+        groups = [made] if together else [[one] for one in made]
+        for group in groups:
+            numbers = [number for number, _ in group]
+            self.putting.update(numbers)
+            was_closed, start = self.closed, self.world.hub.now
+            try:
+                texts = [text for _, text in group]
+                taken = self.worker.put_all(texts) if together else self.worker.put(texts[0])
+            finally:
+                self.putting.difference_update(numbers)
+            self.world.has_put(self, numbers, taken, start, was_closed)
+
+    def flush(self, timeout: float | None) -> bool:
+        assert self.worker is not None
+        world, hub = self.world, self.world.hub
+        before = set(self.open)
+        start, frozen = hub.now, world.stopped_for(self)
+        self.hurried = start
+        on_its_way = bool(self.attempts)
+        lone = not (self.exiting or self.starts_no_thread)
+        result = self.worker.flush(timeout)
+        took = hub.now - start - (world.stopped_for(self) - frozen)
+        if timeout is not None and not self.starts_no_thread and took > timeout + BOUND_S:
+            raise Failure(f"{self}: flush({timeout}) took {took:.3f} s")
+        left = before & self.open.keys()
+        if result and left:
+            raise Failure(f"{self}: flush has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
+        asked = world.telling_depth(hub.current)
+        if not result and lone and timeout is not None and timeout >= 0.5 and left and not asked:
+            if world.file_trouble < start and took > 0.45 and not on_its_way and not (start <= self.last_start):
+                raise Failure(f"{self}: flush({timeout}) has ended no pause")
+            if timeout >= 5 and world.trouble < start - AFTERMATH_S and len(left) < 100 and not self.closing:
+                raise Failure(f"{self}: flush({timeout}) has returned False, and nothing is wrong")
+        return result
+
+    def close(self, timeout: float | None) -> bool:
+        assert self.worker is not None
+        world, hub = self.world, self.world.hub
+        limit = self.worker.close_timeout if timeout is None else timeout
+        start, frozen = hub.now, world.stopped_for(self)
+        first, self.closing = not self.closing, True
+        self.hurried, self.close_at = start, min(self.close_at, start + limit)
+        before = set(self.open)
+        result = self.worker.close(timeout)
+        took = hub.now - start - (world.stopped_for(self) - frozen)
+        if not self.starts_no_thread and took > limit + BOUND_S:
+            raise Failure(f"{self}: close({limit}) took {took:.3f} s")
+        if world.telling_depth(hub.current):
+            return result
+        left = before & self.open.keys()
+        if result and left:
+            raise Failure(f"{self}: close has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
+        self.closed = True
+        interrupts = hub.current is not None and hub.current.depth  # then who is interrupted may hold the lock
+        if first and self.outbox is None and left and self.on_error_kind != "slow" and not interrupts:
+            raise Failure(f"{self}: close({limit}) leaves {sorted(left)[:5]} of {len(left)} without a word")
+        return result
+
+    def exit(self, with_threads: bool) -> None:
+        """As the interpreter does."""
+        assert self.worker is not None
+        world, hub = self.world, self.world.hub
+        self.exiting = True
+        self.starts_no_thread = not with_threads
+        start, frozen = hub.now, world.stopped_for(self)
+        self.hurried, self.close_at = start, min(self.close_at, start + self.worker.close_timeout)
+        before = set(self.open)
+        process._deliver_all([self.worker], lambda one, timeout: one.finish_exit(timeout))
+        took = hub.now - start - (world.stopped_for(self) - frozen)
+        self.exit_took += took
+        if with_threads and took > self.worker.close_timeout + BOUND_S:
+            raise Failure(f"{self}: the exit took {took:.3f} s, and close_timeout is {self.worker.close_timeout}")
+        left = before & self.open.keys()
+        if self.outbox is None and left and self.on_error_kind != "slow":
+            raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
+        self.worker.be_late()
+        self.close_at = -math.inf
+        if hub.random.random() < 0.3:
+            self.put(hub.random.randint(1, 3))
+        self.world.ends(self)
+
+    def signal(self) -> None:
+        """A signal that ends the process after what was queued is delivered."""
+        assert self.worker is not None
+        self.exiting = True
+        self.close_at = self.world.hub.now
+        self.flush(self.worker.close_timeout)
+        if self.worker.begin_exit():
+            self.worker.finish_exit(0)
+        self.world.ends(self)
+
+    def on_error(self, error: Exception, events: Sequence[Any]) -> None:
+        numbers = [event["n"] for event in events]
+        world, hub = self.world, self.world.hub
+        world.told(self, error, numbers)
+        kind, luck = self.on_error_kind, hub.random.random()
+        assert self.worker is not None
+        if kind == "slow" and luck < 0.5:
+            hub.sleep(luck * 4)
+        elif kind == "raises" and luck < 0.5:
+            calls = hub.current is not None and hub.current.name.startswith("call")
+            raise (ValueError if luck < 0.3 or calls else SystemExit)("on_error")
+        elif kind == "flushes" and luck < 0.3:
+            world.enter_telling(hub.current, 1)
+            try:
+                self.worker.flush(0.1)
+            finally:
+                world.enter_telling(hub.current, -1)
+        elif kind == "puts" and luck < 0.1:
+            self.put(1)
+
+
+class SimDelivery:
+    """The way to the server."""
+
+    def __init__(self, owner: Process) -> None:
+        self.owner = owner
+        self.running = 0
+
+    def deliver(self, batch: Any, timeout: float) -> None:
+        owner = self.owner
+        world, hub = owner.world, owner.world.hub
+        numbers = [int(number) for number in NUMBER.findall(batch.body)]
+        attempt = Attempt(numbers, hub.now)
+        world.starts(owner, attempt, timeout)
+        self.running += 1
+        most = owner.options["concurrency"] if owner.options["background"] else 1
+        if self.running - world.left_behind(owner) > most and not owner.starts_no_thread:
+            raise Failure(f"{owner}: {self.running} threads deliver, and {most} may")
+        try:
+            world.serve(owner, attempt, timeout)
+        except GreenletExit:
+            raise
+        except BaseException as error:
+            world.answered(owner, attempt, error)
+            raise
+        else:
+            world.answered(owner, attempt, None)
+        finally:
+            self.running -= 1
+            owner.attempts.remove(attempt)
+
+    def close(self) -> None:
+        hub = self.owner.world.hub
+        if hub.random.random() < 0.1:
+            hub.sleep(hub.random.random())
+
+
+class World:
+    """See the module.
+
+    Args:
+        seed: All that happens comes from it.
+        directory: Where the file of the outbox is.
+    """
+
+    def __init__(self, seed: int, directory: pathlib.Path) -> None:
+        self.seed = seed
+        self.hub = Hub(seed, self.interrupt)
+        draw = self.draw = self.hub.random
+        self.hub.p_switch = draw.choice((0.0, 0.02, 0.1, 0.3))
+        self.hub.p_interrupt = draw.choice((0.0, 0.0, 0.003, 0.02, 0.08))
+        self.path: str | None = None
+        if draw.random() < 0.4:
+            self.path = str(directory / f"{seed}.db")
+            shutil.copyfile(template(directory), self.path)
+            os.chmod(self.path, 0o600)
+        self.interruptions_left = 150  # each event makes more cuts, and would make more of them without end
+        self.lease = draw.choice((3.0, 30.0, 30.0))
+        self.is_long = self.path is None and draw.random() < 0.01
+        self.is_healthy = not self.is_long and draw.random() < 0.3
+        self.mood = "accept"
+        self.locked_until = self.full_until = self.file_trouble = -math.inf
+        self.trouble = -math.inf
+        self.most_latency = draw.choice((0.0, 0.02, 0.05, 0.3))
+        self.sites = draw.choice((1, 3, 8))
+        self.bad_sites = {f"s{i}" for i in range(self.sites) if draw.random() < draw.choice((0.0, 0.0, 0.3, 1.0))}
+        self.bad_rate = draw.choice((0.0, 0.0, 0.01, 0.2, 0.9))
+        if self.is_healthy:
+            self.bad_sites, self.bad_rate = set(), 0.0
+        elif draw.random() < 0.5:
+            self.mood = draw.choice(MOODS)
+        self.numbers = itertools.count(1)
+        self.processes: list[Process] = []
+        self.owner_of: dict[int, Process] = {}
+        self.site_of: dict[int, str] = {}
+        self.is_bad: dict[int, bool] = {}
+        self.sure: set[int] = set()  # events that put took
+        self.refused: set[int] = set()  # events that put did not take
+        self.delivered: Counter[int] = Counter()
+        self.conclusions: Counter[int] = Counter()  # told as rejected or failed
+        self.refused_alone: set[int] = set()
+        self.excused: set[int] = set()  # events that may arrive twice
+        self.lost: set[int] = set()  # events that were in the memory of a process that crashed
+        self.deadlines: list[tuple[float, float, int, Process]] = []  # nearly in order
+        self.telling: Counter[int] = Counter()
+        self.frozen: dict[Process, float] = defaultdict(float)
+        self.stopped_at: dict[Process, float] = {}
+        self.late_attempts: dict[Process, set[Attempt]] = defaultdict(set)
+        self.forking = False
+        self.number_of_processes = itertools.count(1)
+
+    # Books.
+
+    def new_event(self, owner: Process) -> tuple[int, bytes]:
+        number = next(self.numbers)
+        site = f"s{self.draw.randrange(self.sites)}"
+        self.site_of[number] = site
+        self.is_bad[number] = site in self.bad_sites or self.draw.random() < self.bad_rate
+        self.owner_of[number] = owner
+        timestamp = f', "timestamp": {int(self.hub.wall() * 1000)}' if self.draw.random() < 0.2 else ""
+        return number, b'{"eventName": "%s", "n": %d%s}' % (site.encode(), number, timestamp.encode())
+
+    def has_put(self, owner: Process, numbers: list[int], taken: bool, start: float, was_closed: bool) -> None:
+        if not taken:
+            self.refused.update(numbers)
+            return
+        if was_closed and not owner.exiting:
+            raise Failure(f"{owner}: an event was taken after close")
+        self.sure.update(numbers)
+        owner.accepted += len(numbers)
+        now = self.hub.now
+        for number in numbers:
+            if not self.delivered[number] and not self.conclusions[number]:
+                owner.open[number] = now
+        options = owner.options
+        if options["background"] and not owner.closing and not owner.exiting and self.trouble < start - AFTERMATH_S:
+            batches = 1 + len(owner.open) / options["batch_size"]
+            limit = now + options["flush_interval"] + PROMPT_S + 2 * batches * self.most_latency
+            self.deadlines += [(limit, start, number, owner) for number in numbers]
+
+    def has_outcome(self, number: int) -> None:
+        for one in self.processes:
+            one.open.pop(number, None)
+
+    def is_trouble(self, until: float | None = None) -> None:
+        self.trouble = max(self.trouble, self.hub.now if until is None else until)
+
+    def told(self, owner: Process, error: Exception, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        if isinstance(error, OutboxError):  # not taken, or not removed
+            return
+        what = str(error)
+        now = self.hub.now
+        for number in numbers:
+            self.conclusions[number] += 1
+            self.has_outcome(number)
+        if "closed" in what or "exited" in what:
+            self.excused.update(owner.in_hand.intersection(numbers))
+            late = [number for number in numbers if number not in owner.putting]
+            # Who delivers in the thread that exits gives up where the next attempt would come too late.
+            in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
+            if late and not owner.closed and in_time:
+                raise Failure(f"{owner}: {late[:5]} of {len(late)} are given up ({what}), and there was time")
+        elif isinstance(error, BatchRejectedError):
+            self._told_rejected(owner, numbers)
+        elif "given up after" in what:
+            first = min(owner.first_sent.get(number, now) for number in numbers)
+            if now + 60.01 - first < owner.options["max_retry_time"]:
+                raise Failure(f"{owner}: {numbers[:5]} were given up after {now - first:.1f} s ({what})")
+
+    def _told_rejected(self, owner: Process, numbers: list[int]) -> None:
+        if self.refused_alone.issuperset(numbers):
+            return
+        site = self.site_of[numbers[0]]
+        needed = suspects.SINGLES_IF_NONE_ACCEPTED
+        if site in owner.concluded:
+            needed = min(needed, suspects.SINGLES_AFTER_CONCLUSION)
+        since = min(owner.suspect_since.get(number, math.inf) for number in numbers)
+        if owner.suspects_accepted.get(site, -math.inf) > since:
+            needed = suspects.SINGLES_IF_SOME_ACCEPTED
+        if owner.singles[site] < needed:
+            raise Failure(
+                f"{owner}: {len(numbers)} events of {site} are rejected after {owner.singles[site]} refused alone, and "
+                f"{needed} are needed"
+            )
+        owner.concluded.add(site)
+        owner.singles[site] = 0
+
+    # Requests.
+
+    def starts(self, owner: Process, attempt: Attempt, timeout: float) -> None:
+        now = self.hub.now
+        owner.attempts.append(attempt)
+        owner.last_start = now
+        if not 0 < timeout <= 30:
+            raise Failure(f"{owner}: a request may take {timeout} s")
+        if not attempt.numbers:
+            raise Failure(f"{owner}: an empty request")
+        if len(attempt.numbers) > owner.options["batch_size"]:
+            raise Failure(f"{owner}: {len(attempt.numbers)} events in a request")
+        if not (self.refused.isdisjoint(attempt.numbers)):
+            raise Failure(f"{owner}: events are sent that put did not take")
+        for number in attempt.numbers:
+            owner.first_sent.setdefault(number, now)
+            failed_at, not_before = owner.not_before.get(number, (0.0, 0.0))
+            if now < failed_at + 0.0999:
+                raise Failure(f"{owner}: {number} is sent {now - failed_at:.4f} s after it failed")
+            if now < not_before - 1e-3 and owner.hurried < failed_at:
+                raise Failure(f"{owner}: {number} is sent {not_before - now:.3f} s too early")
+
+    def left_behind(self, owner: Process) -> int:
+        """Requests that have not answered in time."""
+        return len(self.late_attempts[owner])
+
+    def serve(self, owner: Process, attempt: Attempt, timeout: float) -> None:
+        """What becomes of a request."""
+        hub, draw = self.hub, self.draw
+        mood = self.mood
+        if mood == "mixed":
+            mood = draw.choice(MOODS[:-1]) if draw.random() < 0.5 else "accept"
+        if mood != "accept":
+            self.is_trouble()
+        latency = draw.random() * self.most_latency
+        numbers = attempt.numbers
+        if mood == "hang":
+            hub.sleep(timeout)
+            raise TimeoutError("no answer")
+        if mood == "trickle":
+            self.accept(owner, attempt)
+            hub.sleep(timeout)
+            raise TimeoutError("no whole answer")
+        if mood == "hang on":
+            until = hub.now + timeout + draw.random() * 100
+            self.is_trouble(until)
+            self.excused.update(numbers)
+            hub.sleep(timeout + worker.GRACE_S / 2)
+            self.late_attempts[owner].add(attempt)
+            try:
+                hub.sleep(until - hub.now)
+            finally:
+                self.late_attempts[owner].discard(attempt)
+            if draw.random() < 0.5:
+                raise TimeoutError("no answer")
+        if mood == "late":
+            latency = draw.random() * timeout * 0.95
+        if latency > timeout:
+            if not any(self.is_bad[number] for number in numbers):
+                self.accept(owner, attempt)
+            hub.sleep(timeout)
+            raise TimeoutError("no answer in time")
+        hub.sleep(latency)
+        if mood == "refuse all" or any(self.is_bad[number] for number in numbers):
+            self.is_trouble()
+            raise BatchRejectedError("refused")
+        if mood == "unauthorized":
+            raise UnauthorizedDeliveryError("no such key")
+        if mood == "fatal":
+            raise DeliveryError("fatal")
+        if mood == "odd":
+            raise draw.choice((ValueError, SystemExit, RecursionError))("odd")
+        if mood == "vanish":
+            raise ConnectionResetError("gone")
+        if mood == "5xx":
+            raise RetryableDeliveryError("503")
+        if mood == "retry after":
+            raise RetryableDeliveryError("429", draw.choice((0, -10, 0.01, 3, 30, 1e6, 10**400, math.nan, math.inf)))
+        self.accept(owner, attempt)
+        if mood == "5xx after":
+            raise RetryableDeliveryError("500")
+        if mood == "vanish after":
+            raise ConnectionResetError("gone")
+
+    def accept(self, owner: Process, attempt: Attempt) -> None:
+        attempt.accepted = True
+        for number in attempt.numbers:
+            self.delivered[number] += 1
+
+    def answered(self, owner: Process, attempt: Attempt, error: BaseException | None) -> None:
+        now = self.hub.now
+        numbers = attempt.numbers
+        kinds = {self.site_of[number] for number in numbers}
+        if error is None:
+            for number in numbers:
+                self.has_outcome(number)
+                owner.not_before.pop(number, None)
+            for site in kinds:
+                if any(number in owner.suspect_since for number in numbers if self.site_of[number] == site):
+                    owner.singles[site] = 0
+                    owner.suspects_accepted[site] = now
+                owner.concluded.discard(site)
+            return
+        self.is_trouble()
+        if isinstance(error, BatchRejectedError):
+            if len(numbers) == 1:
+                self.refused_alone.add(numbers[0])
+                if numbers[0] in owner.suspect_since:
+                    for site in kinds:
+                        owner.singles[site] += 1
+            else:
+                for number in numbers:
+                    owner.suspect_since.setdefault(number, now)
+            return
+        if attempt.accepted:
+            self.excused.update(numbers)
+        if isinstance(error, (OSError, RetryableDeliveryError)):
+            asked = getattr(error, "delay", None)
+            try:
+                asked = min(60.0, float(asked)) if asked is not None and asked > 0 else 0.0
+            except OverflowError:
+                asked = 60.0
+            for number in numbers:
+                owner.not_before[number] = now, now + asked
+        if isinstance(error, (OSError, RetryableDeliveryError, UnauthorizedDeliveryError)):
+            owner.in_hand.difference_update(numbers)
+
+    # The file.
+
+    def adopted(self, dead: int, new: list[bytes]) -> None:
+        numbers = [int(NUMBER.findall(text)[0]) for text in new]
+        for one in self.processes:
+            if one.outbox is not None and one.outbox._owner == dead:
+                self.excused.update(one.in_hand.intersection(numbers))
+                for number in numbers:
+                    one.open.pop(number, None)
+        self.is_trouble()
+
+    # Processes.
+
+    def new_process(self, parent: Process | None = None) -> Process:
+        draw = self.draw
+        name = f"process {next(self.number_of_processes)}"
+        options: dict[str, Any] = {
+            "max_queue_size": draw.choice((20, 200, 10_000)),
+            "max_queue_bytes": draw.choice((2_000, 1 << 26, 1 << 26)),
+            "batch_size": draw.choice((1, 5, 20, 1000)),
+            "flush_interval": draw.choice((0.0, 0.05, 1.0, 5.0)),
+            "concurrency": draw.choice((1, 1, 2, 3)),
+            "max_retry_time": draw.choice((0, 1.0, 60.0, 3600.0, math.inf)),
+            "close_timeout": draw.choice((0.1, 1.0, 5.0)),
+            "background": draw.random() < 0.8,
+        }
+        if self.is_long:
+            options.update(max_retry_time=math.inf, background=True)
+        on_error = draw.choice(("quick", "quick", "slow", "raises", "flushes", "puts"))
+        if parent is not None:
+            options, on_error = parent.options, parent.on_error_kind
+        made = Process(self, name, options, on_error)
+        self.processes.append(made)
+        if parent is None:
+            self.hub.spawn(made, made.boot, "the start")
+        else:
+            parent.fork(made)
+        return made
+
+    def ends(self, owner: Process) -> None:
+        """The process is gone, this moment."""
+        self.is_trouble()
+        owner.dead = True
+        if owner.outbox is None:
+            self.lost.update(number for number in owner.open)
+            self.lost.update(owner.putting)
+        else:
+            owner.outbox._closed = True
+            for connection in owner.outbox.connections:
+                if connection._connection is not None:
+                    connection._connection.close()
+        owner.open.clear()
+        self.late_attempts[owner].clear()
+
+    def stop(self, owner: Process) -> None:
+        owner.stopped = True
+        self.stopped_at[owner] = self.hub.now
+        self.is_trouble()
+
+    def go_on(self, owner: Process) -> None:
+        if owner.stopped:
+            owner.stopped = False
+            self.frozen[owner] += self.hub.now - self.stopped_at.pop(owner)
+            self.is_trouble()
+
+    def stopped_for(self, owner: Process) -> float:
+        """Seconds for which a call could not go on, as its process was stopped or something else ran inside of it."""
+        task = self.hub.current
+        return self.frozen[owner] + (0.0 if task is None else task.stolen)
+
+    def telling_depth(self, task: Task | None) -> int:
+        return self.telling[task.ident] if task is not None else 0
+
+    def enter_telling(self, task: Task | None, step: int) -> None:
+        if task is not None:
+            self.telling[task.ident] += step
+
+    # Interruptions.
+
+    def interrupt(self, task: Task) -> None:
+        """A `__del__`, in any thread; a signal handler, in one that makes calls of its own."""
+        owner = task.process
+        if owner.worker is None or not self.interruptions_left:
+            return
+        self.interruptions_left -= 1
+        start = self.hub.now
+        try:
+            self.something_comes_in_between(task, owner)
+        finally:
+            task.stolen += self.hub.now - start
+
+    def something_comes_in_between(self, task: Task, owner: Process) -> None:
+        luck = self.draw.random()
+        if luck < 0.75 or not task.name.startswith("call"):
+            with contextlib.suppress(SystemExit):  # which nobody hears of in a `__del__`
+                owner.put(1)
+        elif luck < 0.9:
+            owner.flush(self.draw.choice((0.0, 0.1)))
+        elif not owner.closing and not owner.exiting:
+            owner.close(self.draw.choice((0.0, 1.0)))
+
+    # What must be true after each step.
+
+    def after_step(self, task: Task) -> None:
+        self.check_counts(task.process)
+        self.check_deadlines()
+
+    def check_deadlines(self) -> None:
+        """Events that nothing is wrong with do not wait for nothing."""
+        now = self.hub.now
+        while self.deadlines and self.deadlines[0][0] < now:
+            _, start, number, owner = self.deadlines.pop(0)
+            is_over = number not in owner.open or owner.closing or owner.exiting or owner.dead
+            if not is_over and self.trouble < start - AFTERMATH_S:
+                raise Failure(f"{owner}: event {number} waits for nothing since {start:.3f} (now {now:.3f})")
+
+    def check_counts(self, owner: Process) -> None:
+        made = owner.worker
+        if made is None or owner.dead or made._crew.lock.lock.owner is not None:
+            return
+        counts, core = made._engine.core.counts, made._engine.core
+        waiting, adopted, _ = made._engine.queue.counts()
+        queued = waiting + core.open
+        accepted = counts.delivered + counts.rejected + counts.failed + counts.gone + queued - adopted
+        in_progress = len(owner.putting)
+        if not owner.accepted <= accepted <= owner.accepted + in_progress:
+            raise Failure(
+                f"{owner}: {accepted} events are counted, {owner.accepted} were taken (and {in_progress} are put)"
+            )
+        after = (
+            counts.delivered, counts.rejected, counts.failed, counts.gone, adopted, counts.requests, counts.retries,
+            queued,
+        )  # fmt: skip
+        if any(new < old for new, old in zip(after[:-1], owner.before[:-1], strict=True)) or queued < 0:
+            raise Failure(f"{owner}: a count has fallen, from {owner.before} to {after}")
+        owner.before = after
+        if core.open < 0 or core._taking < 0:
+            raise Failure(f"{owner}: {core.open} are open")
+        owner.stats_in -= 1
+        if owner.stats_in < 0:
+            owner.stats_in = 40
+            stats = made.stats
+            if stats.accepted + stats.adopted != sum(stats[1:5]) + stats.gone or stats.accepted != accepted:
+                raise Failure(f"{owner}: {stats}")
+            if (stats.oldest is None) != (not stats.queued) or (stats.oldest or 0.0) > self.hub.now - 999.0:
+                raise Failure(f"{owner}: {stats}")
+
+    # What happens.
+
+    def play(self) -> None:
+        draw = self.draw
+        for _ in range(draw.choice((1, 1, 2)) if self.path is None else draw.choice((1, 2, 3))):
+            self.new_process()
+        self.let_run(0.01)
+        for _ in range(draw.randint(2, 16)):
+            for _ in range(draw.choice((1, 1, 2, 3))):
+                self.something_happens()
+            self.let_run(draw.choice((0.0, 0.0, 0.001, 0.05, 0.3, 0.3, 1.0, 1.0, 3.0, 10.0, 29.9995, 31.0, 80.0)))
+        if self.is_long:
+            self.mood = "retry after"
+            self.let_run(80_000.0)
+        self.calm_down()
+        self.close_all()
+        self.take_stock()
+
+    def let_run(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
+        self.hub.run(self.hub.now + seconds, self.after_step, done)
+        self.settle_deadlines()
+
+    def settle_deadlines(self) -> None:
+        self.deadlines.sort(key=lambda one: one[0])
+        for owner in self.processes:
+            self.check_counts(owner)
+        self.check_deadlines()
+
+    def something_happens(self) -> None:
+        draw, hub = self.draw, self.hub
+        alive = [one for one in self.processes if one.is_alive]
+        if not alive:
+            self.new_process()
+            self.let_run(0.001)
+            return
+        owner = draw.choice(alive)
+        luck = draw.random()
+        call = functools.partial(hub.spawn, owner)
+        if luck < 0.6:
+            how_many = draw.choice((1, 1, 1, 2, 2, 5, 20, 200 if draw.random() < 0.1 else 30))
+            together = 1 < how_many < 6 and draw.random() < 0.5
+            call(functools.partial(owner.put, how_many, together=together), "call of put")
+        elif luck < 0.75:
+            timeout = draw.choice((0.0, 0.1, 1.0, 5.0, 40.0, None))
+            call(functools.partial(owner.flush, timeout), "call of flush")
+        elif luck < 0.85:
+            if not self.is_healthy:
+                self.mood = draw.choice((*MOODS, "accept", "accept", "accept", "accept"))
+        elif luck < 0.87:
+            if not owner.closing and not owner.exiting:
+                call(functools.partial(owner.close, draw.choice((None, 0.0, 0.3, 5.0, 60.0))), "call of close")
+        elif luck < 0.88:
+            if not owner.exiting:
+                owner.exiting = True
+                call(functools.partial(owner.exit, draw.random() < 0.7), "call of exit")
+        elif luck < 0.885:
+            if not owner.exiting:
+                call(owner.signal, "call of a signal handler")
+        elif luck < 0.89:
+            if not owner.exiting and not owner.closing and owner.options["background"]:
+                owner.closing = True  # nobody can make calls any more
+                owner.hurried = hub.now
+                call(owner.worker.orphan, "orphan")  # type: ignore[union-attr]
+        elif luck < 0.9:
+            self.ends(owner)
+        elif luck < 0.92:
+            if not owner.stopped and not self.forking:
+                self.stop(owner)
+        elif luck < 0.94:
+            for one in alive:
+                self.go_on(one)
+        elif luck < 0.95:
+            self.fork(owner)
+        elif luck < 0.96:
+            hub.wall_offset += draw.choice((-1e9, -3600.0, -1.0, 1.0, 3600.0, 86_400.0 * 40, 1e9))
+        elif self.path is not None:
+            if luck < 0.97:
+                self.locked_until = hub.now + draw.choice((0.05, 0.5, 5.0, 60.0))
+                self.file_is_trouble(self.locked_until)
+            elif luck < 0.98:
+                self.full_until = hub.now + draw.choice((0.05, 0.5, 5.0, 60.0))
+                self.file_is_trouble(self.full_until)
+            elif len(alive) < 4:
+                self.new_process()
+
+    def file_is_trouble(self, until: float) -> None:
+        self.is_trouble(until)
+        self.file_trouble = max(self.file_trouble, until)
+
+    def fork(self, owner: Process) -> None:
+        if owner.stopped or owner.exiting or owner.closing or self.forking:
+            return
+        self.is_trouble()
+        self.forking = True
+
+        def do() -> None:
+            try:
+                self.new_process(owner)
+            finally:
+                self.forking = False
+
+        self.hub.spawn(owner, do, "call of fork")
+
+    # The end.
+
+    def calm_down(self) -> None:
+        """Everything works again, and nobody flushes: all that waits must be delivered."""
+        self.mood = "accept"
+        self.locked_until = self.full_until = -math.inf
+        for one in self.processes:
+            self.go_on(one)
+        # Those that are on their way may take 130 s, a pause 60 s, the pause after a conclusion 64 s.
+        self.let_run(600.0, self.nothing_open)
+        for one in self.processes:
+            if one.is_alive and one.open and one.options["background"] and not one.exiting and not one.closed:
+                raise Failure(f"{one}: {sorted(one.open)[:5]} of {len(one.open)} wait for nothing")
+
+    def nothing_open(self) -> bool:
+        return not any(
+            one.is_alive and one.options["background"] and (one.open or one.attempts) for one in self.processes
+        )
+
+    def close_all(self) -> None:
+        hub = self.hub
+        results: dict[Process, bool] = {}
+
+        def close(one: Process) -> None:
+            results[one] = one.close(100.0)
+
+        closing = [one for one in self.processes if one.is_alive and not one.exiting and not one.closed]
+        for one in closing:
+            hub.spawn(one, functools.partial(close, one), "call of close")
+        self.let_run(130.0, lambda: len(results) == len(closing))
+        self.let_run(0.5)
+        for one in closing:
+            if one.dead:
+                continue
+            if one not in results:
+                raise Failure(f"{one}: close(100) has not returned")
+            if not results[one] and not one.worker._closing:  # type: ignore[union-attr]
+                raise Failure(f"{one}: close(100) has returned False, and everything works")
+        for one in self.processes:
+            if one.is_alive:
+                self.ends(one)
+        if self.path is not None:
+            self.inherit()
+
+    def inherit(self) -> None:
+        """Another process comes, and delivers what the others have left."""
+        assert self.path is not None
+        for _ in range(2):
+            self.hub.p_interrupt = 0.0
+            heir = self.new_process()
+            heir.options = heir.options | {"background": True, "flush_interval": 0.05, "max_retry_time": math.inf}
+            self.let_run(self.lease * 2 + 3)
+            self.let_run(900.0, lambda: self.rows() == 0)
+            if heir.is_alive and not self.rows():
+                break
+            self.ends(heir)
+        if self.rows():
+            raise Failure(f"{self.rows()} events are left in the file")
+
+    def rows(self) -> int:
+        assert self.path is not None
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            ((number,),) = connection.execute("SELECT count(*) FROM events").fetchall()
+            return int(number)
+
+    def take_stock(self) -> None:
+        for number in self.sure:
+            outcomes = self.delivered[number] + self.conclusions[number]
+            if not outcomes and number not in self.lost:
+                raise Failure(f"event {number} of {self.owner_of[number]} is lost")
+            if outcomes > 1 and number not in self.excused:
+                raise Failure(
+                    f"event {number} of {self.owner_of[number]}: delivered {self.delivered[number]} times, told "
+                    f"{self.conclusions[number]} times"
+                )
+        for number in self.refused:
+            if self.delivered[number] or self.conclusions[number]:
+                raise Failure(f"event {number} was not taken, and has an outcome")
+            if number in self.sure:
+                raise Failure(f"event {number} was taken and refused")
+
+    def end(self) -> None:
+        for one in self.processes:
+            one.dead = True
+            if one.outbox is not None:
+                one.outbox._closed = True
+                for connection in one.outbox.connections:
+                    if connection._connection is not None:
+                        connection._connection.close()
+        self.hub.end()
+        if self.path is not None:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path + suffix)
+
+
+@functools.cache
+def template(directory: pathlib.Path) -> pathlib.Path:
+    """An outbox that is empty, to be copied."""
+    path = directory / "template.db"
+    made = outbox.SQLiteOutbox(path)
+    made.close()
+    return path
+
+
+@functools.cache
+def scratch() -> pathlib.Path:
+    """A directory in memory, where there is one."""
+    shm = pathlib.Path("/dev/shm")
+    directory = tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None, ignore_cleanup_errors=True)
+    _kept.append(directory)
+    return pathlib.Path(directory.name)
+
+
+_kept: list[Any] = []
+
+
+@contextlib.contextmanager
+def patched(world: World) -> Iterator[None]:
+    """The package's modules, as long as this world lasts, with its time and threads."""
+    hub = world.hub
+    fakes = modules(hub)
+    queue_type = type("CutQueue", (CutQueue,), {"hub": hub})
+    undo: list[tuple[Any, str, Any]] = []
+
+    def put(where: Any, name: str, value: Any) -> None:
+        undo.append((where, name, where.__dict__[name]))
+        setattr(where, name, value)
+
+    for module in (worker, crew, sending, keeper, threads, reporting, outbox, sqlite, rows, engine, process):
+        for name, fake in fakes.items():
+            if name in module.__dict__ and isinstance(module.__dict__[name], types.ModuleType):
+                put(module, name, fake)
+    put(worker, "MemoryQueue", queue_type)
+    put(worker, "process", SimHooks(world))
+    put(suspects, "MOST_POOLS", world.draw.choice((1, 3, 1_000)))
+    attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
+    confirm, settle = engine.Engine.confirm, engine.Engine.settle
+
+    def attempt_(self: sqlite.Connection, action: Any) -> Any:
+        try:
+            hub.cut()
+        except GreenletExit:
+            raise
+        if hub.now < world.locked_until:
+            self.lock.release()
+            return False, None
+        return attempt(self, action)
+
+    def write_(self: sqlite.Connection, *args: Any) -> Any:
+        if hub.now < world.full_until:
+            error = sqlite3.OperationalError("database or disk is full")
+            raise sqlite.explained(self.path, error) from error
+        return write(self, *args)
+
+    def move_(self: rows.Rows, dead: int, numbers: list[int], owner: int, *rest: Any) -> Any:
+        moved: list[int] = rest[-1]
+        count = len(moved)
+        try:
+            return move(self, dead, numbers, owner, *rest)
+        finally:
+            if new := moved[count:]:
+                found = self.keeper._connection.execute(  # type: ignore[union-attr]
+                    f"SELECT CAST(body AS BLOB) FROM events WHERE owner = ? AND number IN ({','.join(map(str, new))})",
+                    (owner,),
+                )
+                world.adopted(dead, [text for (text,) in found.fetchall()])
+
+    def confirm_(self: engine.Engine, group: InFlight) -> bool:
+        in_hand = hub.process.in_hand
+        asked = numbers_in(group.events)
+        in_hand.update(asked)
+        result = confirm(self, group)
+        in_hand.difference_update(asked.difference(numbers_in(group.events) if result else ()))
+        return result
+
+    def settle_(self: engine.Engine, done: Done) -> None:
+        hub.process.in_hand.update(numbers_in(done.group.events))
+        settle(self, done)
+        hub.process.in_hand.difference_update(numbers_in(done.group.events))
+
+    put(sqlite.Connection, "_attempt", attempt_)
+    put(sqlite.Connection, "write", write_)
+    put(rows.Rows, "move", move_)
+    put(engine.Engine, "confirm", confirm_)
+    put(engine.Engine, "settle", settle_)
+    logger = logging.getLogger("algolia_usertoken.events")
+    put_out, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = put_out
+        for where, name, value in reversed(undo):
+            setattr(where, name, value)
+
+
+def numbers_in(events: Iterable[bytes]) -> set[int]:
+    return {int(number) for event in events for number in NUMBER.findall(event)}
+
+
+class SimHooks:
+    """What `process.py` is for the worker: the hooks of its own process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def register(self, made: worker.Worker) -> None:
+        pass
+
+    def keep(self, made: worker.Worker) -> None:
+        pass
+
+    def hook_exit_of_child(self) -> None:
+        pass
+
+    def drain_late(self, made: worker.Worker) -> bool:
+        hub = self._world.hub
+        owner: Process = hub.process
+        start = hub.now
+        try:
+            return made.drain(start + max(0.0, made.close_timeout - owner.exit_took))
+        finally:
+            owner.exit_took += hub.now - start
+
+
+def run(seed: int) -> World:
+    """Play a world.
+
+    Raises:
+        Failure: Something is not as it must be; the message names the seed.
+    """
+    directory = scratch()
+    template(directory)
+    was_enabled = gc.isenabled()
+    gc.disable()
+    Failure.seen.clear()
+    world = World(seed, directory)
+    try:
+        with patched(world):
+            try:
+                world.play()
+            finally:
+                world.end()
+    except Exception as error:
+        raise Failure(f"seed {seed}: {error}") from error
+    finally:
+        if was_enabled:
+            gc.enable()
+    return world
