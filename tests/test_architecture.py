@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
     "integrations.lifespan": {"events"},  # imported only where a sender exists
-    "integrations.relay": {"identity", "context", "events", "integrations"},
+    "integrations.relay": {"identity", "context", "events", "events.rules", "integrations"},
     "integrations.celery": {"errors", "identity", "context", "provider", "integrations.celery_delivery"},
     "integrations.celery_delivery": {"errors", "events", "events.delivery"},
     "local_algolia": set(),  # the library is judged by it, so neither may borrow from the other

@@ -102,7 +102,8 @@ class Door:
                 continue
             refused.append(failure)
             self._reporter.refuse(failure, [event])
-        return len(bodies) if self._put_all(bodies) else 0, refused
+        accepted = self._worker.put(bodies[0]) if len(bodies) == 1 else self._put_all(bodies)
+        return len(bodies) if accepted else 0, refused
 
     def _send_new(
         self,

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from ..context import current_identity, current_request
+from ..events.rules import OF_CONVERSIONS
 from ..events.sender import EventSender
 from ..identity import Identity, is_user_token
 from .asgi import ASGIApp, Receive, Scope, Send
@@ -36,7 +37,8 @@ _OK = "OK"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # What the server says of each event. Compared by `casefold`, as Algolia reads names with letters in whatever case, and
 # some that are none of ASCII are letters in another case, too: "ſ" is an s.
-_NOT_THE_PAGES = frozenset({"usertoken", "authenticatedusertoken", "timestamp"})
+_SERVERS_OWN = frozenset({"userToken", "authenticatedUserToken", "timestamp"})
+_NOT_THE_PAGES = frozenset(map(str.casefold, _SERVERS_OWN))
 
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@\\,]+").fullmatch
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -231,14 +233,9 @@ class EventsRelay:
                 if body is None:  # the visitor has gone
                     return
                 answer = self._take(body)
-            content = _content(answer)
-            start = {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": _as_bytes(_headers(answer, content)),
-            }
-            await send(start)
-            await send({"type": "http.response.body", "body": content})
+            reply = _reply(answer.status, answer.message)
+            await send({"type": "http.response.start", "status": answer.status, "headers": list(reply.raw_headers)})
+            await send({"type": "http.response.body", "body": reply.content})
 
         return relay
 
@@ -250,10 +247,11 @@ class EventsRelay:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            part: bytes = message.get("body", b"")
             if not message.get("more_body", False):
-                break
+                return b"".join([*parts, part]) if parts else part
+            parts.append(part)
+            size += len(part)
         return b"".join(parts)
 
     def wsgi(self, app: WSGIApplication, path: str = PATH) -> WSGIApplication:
@@ -272,9 +270,9 @@ class EventsRelay:
             if environ.get("PATH_INFO") != path:
                 return app(environ, start_response)
             answer = self._answer_environ(environ, environ.get("HTTP_HOST"), functools.partial(_read_environ, environ))
-            content = _content(answer)
-            start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", _headers(answer, content))
-            return [content]
+            reply = _reply(answer.status, answer.message)
+            start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(reply.headers))
+            return [reply.content]
 
         return relay
 
@@ -319,8 +317,8 @@ class EventsRelay:
 
         def view() -> Response:
             answer = self._answer_environ(request.environ, request.environ.get("HTTP_HOST"), read)
-            content = _content(answer)
-            return Response(content, answer.status, _headers(answer, content))
+            reply = _reply(answer.status, answer.message)
+            return Response(reply.content, answer.status, reply.headers)
 
         app.add_url_rule(path, "algolia_usertoken_relay", view, methods=_METHODS, provide_automatic_options=False)
 
@@ -337,8 +335,8 @@ class EventsRelay:
         except DisallowedHost:
             host = None
         answer = self._answer_environ(request.META, host, request.read)
-        content = _content(answer)
-        return HttpResponse(content, status=answer.status, headers=dict(_headers(answer, content)))
+        reply = _reply(answer.status, answer.message)
+        return HttpResponse(reply.content, status=answer.status, headers=dict(reply.headers))
 
     django.csrf_exempt = True  # type: ignore[attr-defined]
 
@@ -368,8 +366,8 @@ class EventsRelay:
             )
             if answer is None:
                 answer = await self._answer_stream(request.content.readany)
-            content = _content(answer)
-            return web.Response(body=content, status=answer.status, headers=dict(_headers(answer, content)))
+            reply = _reply(answer.status, answer.message)
+            return web.Response(body=reply.content, status=answer.status, headers=dict(reply.headers))
 
         app.router.add_route("*", path, take)
 
@@ -393,12 +391,15 @@ def _attributable(identity: Identity | None) -> Identity | None:
 
 def _of_server(event: dict[str, Any], identity: Identity | None, now: int) -> dict[str, Any]:
     """The event, with nothing in it of who and when but what the page may say."""
-    own = {name: value for name, value in event.items() if name.casefold() not in _NOT_THE_PAGES}
-    if identity is None:
-        claim = event.get("userToken")
-        if type(claim) is str and claim.startswith(ANONYMOUS_PREFIX) and is_user_token(claim):
-            own["userToken"] = claim
-    happened = event.get("timestamp")
+    claim, happened = event.get("userToken"), event.get("timestamp")
+    if OF_CONVERSIONS.issuperset(event):
+        own = event.copy()
+        for name in _SERVERS_OWN.intersection(event):
+            del own[name]
+    else:
+        own = {name: value for name, value in event.items() if name.casefold() not in _NOT_THE_PAGES}
+    if identity is None and type(claim) is str and claim.startswith(ANONYMOUS_PREFIX) and is_user_token(claim):
+        own["userToken"] = claim
     if type(happened) is int and now - MAX_AGE_MS <= happened <= now:
         own["timestamp"] = happened
     return own
@@ -419,17 +420,21 @@ def _say_once(message: str) -> None:
 # What the adapters share.
 
 
-def _content(answer: RelayAnswer) -> bytes:
-    return json.dumps({"status": answer.status, "message": answer.message}).encode()
+class _Reply(NamedTuple):
+    content: bytes
+    headers: tuple[tuple[str, str], ...]
+    raw_headers: tuple[tuple[bytes, bytes], ...]
 
 
-def _headers(answer: RelayAnswer, content: bytes) -> list[tuple[str, str]]:
+@functools.lru_cache(maxsize=64)  # nearly all are "OK"
+def _reply(status: int, message: str) -> _Reply:
+    """An answer, as a server is given it."""
+    content = json.dumps({"status": status, "message": message}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-    return [*headers, ("Allow", "POST")] if answer.status == 405 else headers
-
-
-def _as_bytes(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode()) for name, value in headers]
+    if status == 405:
+        headers.append(("Allow", "POST"))
+    raw_headers = tuple((name.lower().encode(), value.encode()) for name, value in headers)
+    return _Reply(content, tuple(headers), raw_headers)
 
 
 _READ = frozenset({b"content-length", b"origin", b"host", b"sec-fetch-site"})
