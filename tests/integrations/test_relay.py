@@ -630,6 +630,34 @@ async def test_under_asgi_a_visitor_who_goes_before_the_body_is_there(events: Ev
     assert (messages, sent) == ([], [])
 
 
+async def test_a_body_without_an_end_is_read_until_it_is_too_long(events: EventSender) -> None:
+    """Under ASGI, where each server has its own way to hand over a body, and under aiohttp."""
+    relay = EventsRelay(events, max_bytes=1_000)
+    given = 0
+
+    async def receive() -> Any:
+        nonlocal given
+        given += 1
+        assert given < 100, "it goes on reading"
+        return {"type": "http.request", "body": b" " * 100, "more_body": True}
+
+    async def read() -> bytes:
+        return bytes((await receive())["body"])
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"origin", b"http://a"), (b"host", b"a")]
+    scope = {"type": "http", "method": "POST", "path": "/1/events", "headers": headers}
+    await relay.asgi(page_asgi)(scope, receive, send)
+    assert (sent[0]["status"], given) == (413, 11)
+    given = 0
+    assert (await relay._answer_stream(read)).status == 413
+    assert given == 11
+
+
 async def test_under_asgi_headers_that_are_there_twice_are_no_good(events: EventSender) -> None:
     app = asgi.IdentityMiddleware(EventsRelay(events).asgi(page_asgi))
     twice = [("Origin", "http://evil.example"), ("Origin", "http://shop.example"), ("Host", "shop.example")]
