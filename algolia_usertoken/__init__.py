@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
     from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
     from .provider import TokenProvider, bind
+    from .query_memory import QueryMemory
     from .transporter import TokenAwareTransporter, TokenAwareTransporterSync
 
 # Where each name lives. It is imported on first use (PEP 562): algoliasearch alone takes a third of a second, and a
@@ -55,6 +56,7 @@ _HOME = {
     "MissingUserTokenError": "errors",
     "MissingUserTokenWarning": "errors",
     "OutboxError": "errors",
+    "QueryMemory": "query_memory",
     "RetryableDeliveryError": "errors",
     "SQLiteOutbox": "events.outbox",
     "TokenAwareClient": "clients",
@@ -96,6 +98,7 @@ __all__ = [
     "MissingUserTokenError",
     "MissingUserTokenWarning",
     "OutboxError",
+    "QueryMemory",
     "RetryableDeliveryError",
     "SQLiteOutbox",
     "TokenAwareClient",

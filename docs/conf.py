@@ -38,11 +38,14 @@ nitpick_ignore_regex = [
     (r"py:class", r"os\.PathLike|decimal\.Decimal|uuid\.UUID|.*\.events\.model\.Model"),
     (r"py:.*", r"(algoliasearch|typing_extensions|typing|collections|datetime|re)\b.*"),
     (r"py:.*", r"(.*\.)?(SearchConfig|InsightsConfig|RecommendConfig|SecuredApiKeyRestrictions|RequestOptions)"),
-    (r"py:.*", r"Any|Callable|Iterable|Mapping|Sequence|Self"),
+    (r"py:.*", r"Any|Callable|Collection|Iterable|Mapping|MutableMapping|Sequence|Self"),
     (r"py:.*", r"str|int|float|bool|bytes|dict|list|tuple|object|None|True|False|Exception"),
     (r"py:exc", r"ValueError|TypeError|LookupError|OSError|RuntimeError|UserWarning"),
     (r"py:.*", r"(.*\.)?(F|Client|ClientOptions|InsightsClientOptions|AnyTransporter|_Config)"),
-    (r"py:class", r"WSGI(Application|Environment)|(aiohttp|flask|celery|respx)\..*|Celery|Flask|MockRouter|Mocker"),
+    (
+        r"py:class",
+        r"ASGIApp|WSGI(Application|Environment)|(aiohttp|flask|celery|respx)\..*|Celery|Flask|MockRouter|Mocker",
+    ),
 ]
 
 

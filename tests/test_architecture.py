@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.text",
         "sessions",
     },
+    "query_memory": {"identity", "context", "events", "events.model", "events.plain"},
     "clients": {
         "errors",
         "identity",
@@ -82,10 +83,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.delivery",
         "insights",
         "clients",
+        "query_memory",
     },
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
     "integrations.lifespan": {"events"},  # imported only where a sender exists
+    "integrations.relay": {"identity", "context", "events", "events.rules", "integrations"},
     "integrations.celery": {"errors", "identity", "context", "provider", "integrations.celery_delivery"},
     "integrations.celery_delivery": {"errors", "events", "events.delivery"},
     "local_algolia": set(),  # the library is judged by it, so neither may borrow from the other

@@ -100,6 +100,61 @@ class TestScript:
         assert isinstance(script, str)
 
 
+class TestHost:
+    @pytest.mark.parametrize(
+        ("host", "found"),
+        [
+            ("https://shop.example", "https://shop.example"),
+            ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+            ("https://[2001:db8::1]:8443/a/b", "https://[2001:db8::1]:8443/a/b"),
+            ("/collect", "/collect"),
+            ("/collect/v1/", "/collect/v1"),
+        ],
+    )
+    def test_leads_search_insights_there(self, host: str, found: str) -> None:
+        assert browser.settings(TOKEN, host=host) == {"userToken": TOKEN, "useCookie": True, "host": found}
+        assert f'aa("init",{{partial:true,host:"{found}"}});aa("setUserToken"' in browser.script(TOKEN, host=host)
+
+    def test_is_said_to_nobody_and_to_who_opted_out_too(self) -> None:
+        for identity in (Identity(), Identity(opted_out=True)):
+            assert browser.settings(identity, host="/collect")["host"] == "/collect"
+            assert 'host:"/collect"' in browser.script(identity, host="/collect")
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("", "/", "//", "//evil.example", "shop.example", "shop.example:8000", "javascript:alert(1)", "https://"),
+            *(
+                "https:///collect",
+                "https://shop.example?x=1",
+                "/a?b",
+                "/a#b",
+                "/a//b",
+                "/a b",
+                "https://u@shop.example",
+            ),
+            *(
+                '/"+alert(1)+"',
+                "/</script>",
+                "/\u2028",
+                "https://shop.example\n",
+                "ftp://shop.example",
+                "/\\evil.example",
+            ),
+        ],
+    )
+    def test_that_is_none(self, host: str) -> None:
+        for function in (browser.settings, browser.script):
+            with pytest.raises(ValueError, match="host must be the address of a site"):
+                function(TOKEN, host=host)
+
+    @pytest.mark.parametrize("host", [7, b"/collect", ["/collect"]])
+    def test_that_is_no_text(self, host: object) -> None:
+        for function in (browser.settings, browser.script):
+            with pytest.raises(TypeError, match="host must be a string, not "):
+                function(TOKEN, host=host)  # type: ignore[operator]
+
+
 def test_a_provider_is_asked_so_that_the_page_knows_whom_its_resolve_finds() -> None:
     provider = TokenProvider(resolve=lambda: "anonymous-1")
 

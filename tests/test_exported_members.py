@@ -26,6 +26,7 @@ PUBLIC = [
     "algolia_usertoken.integrations.asgi",
     "algolia_usertoken.integrations.celery",
     "algolia_usertoken.integrations.flask",
+    "algolia_usertoken.integrations.relay",
     "algolia_usertoken.integrations.wsgi",
     "algolia_usertoken.testing",
 ]
@@ -187,6 +188,7 @@ def test_everything_public_is_looked_at_for_its_annotations() -> None:
         "integrations.celery.CeleryDelivery.deliver",
         "integrations.django.IdentityMiddleware.__init__",
         "integrations.flask.init_app",
+        "integrations.relay.EventsRelay.handle",
     ):
         assert f"algolia_usertoken.{part}" in looked_at
 

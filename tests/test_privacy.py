@@ -12,6 +12,7 @@ import contextlib
 import enum
 import inspect
 import io
+import json
 import logging
 import traceback
 import typing
@@ -38,6 +39,7 @@ from algolia_usertoken.cli import main
 from algolia_usertoken.integrations import asgi, celery, flask, wsgi
 from algolia_usertoken.integrations.django import IdentityMiddleware
 from algolia_usertoken.integrations.django.checks import check_middleware, check_settings
+from algolia_usertoken.integrations.relay import EventsRelay
 from algolia_usertoken.testing import LocalAlgolia
 
 SECRETS = {
@@ -178,6 +180,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "filters": lambda: ["brand:Larkfoot"],
     "function": lambda: print,
     "identity": lambda: None,
+    "mapping": dict,
     "index_name": lambda: "products",
     "insights_events": lambda: {"events": [EVENT]},
     "object_data": lambda: [{"price": 1}],
@@ -188,6 +191,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "path": lambda: "unused",
     "positions": lambda: [1],
     "query_id": lambda: "0" * 32,
+    "references": list,
     "restrictions": dict,
     "results": lambda: {"index": "products", "hits": []},
     "secret": lambda: "a secret",
@@ -200,7 +204,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "user_id": lambda: "7",
     "value": lambda: "u-1",
 }
-NO_DOORS = {"Batch", "Delivery", "EventStats", *(name for name in dir(errors) if name in ours.__all__)}
+NO_DOORS = {"Batch", "Delivery", "EventOptions", "EventStats", *(name for name in dir(errors) if name in ours.__all__)}
 # Not ours: what algoliasearch does with it. And what waits, or ends the test.
 NOT_CALLED = {"close_on_signal", "hang", "release", "set_client_api_key", "set_transformation_options"}
 
@@ -218,6 +222,8 @@ def made(kind: type, watch: Watch, tmp_path: Path) -> Iterator[Any]:
         yield kind("APP", "key", transporter=EchoTransporterSync(search_config()), user_token="u-1")
     elif kind is ours.HitReference:
         yield kind(None, "products", "1", user_token="u-1")
+    elif kind is ours.QueryMemory:
+        yield kind({})
     elif kind in (ours.TokenProvider, ours.MemoryDelivery):
         yield kind()
     elif kind is ours.SQLiteOutbox:
@@ -446,6 +452,47 @@ def test_the_page(watch: Watch) -> None:
     for value in VALUES:
         for function in (browser.settings, browser.script):
             watch.call(function, value)
+            watch.call(function, host=value)
+
+
+def relays(watch: Watch) -> Iterator[EventsRelay]:
+    for strict in (False, True):
+        options: dict[str, Any] = {"background": False, "strict": strict, "on_error": watch.on_error}
+        with ours.EventSender(delivery=ours.MemoryDelivery(), **options) as events:
+            yield EventsRelay(events)
+
+
+@doors_of("field", (*FIELDS, "events"))
+def test_what_a_page_sends_to_the_relay(field: str, watch: Watch) -> None:
+    for taken in relays(watch):
+        for value in values_for(field):
+            with contextlib.suppress(TypeError, ValueError):  # what is no JSON no page can send
+                for event in altered(field, value):
+                    body = json.dumps({"events": [event], field: value}).encode()
+                    for whose in (None, "u-1"):
+                        with ours.identity_scope(whose):
+                            answer = taken.handle(body, origin="https://shop", host="shop")
+                        assert answer.status in (200, 422)
+                        watch.texts.append(answer.message)  # the page may log it
+
+
+@doors_of("place", ("body", "origin", "host", "fetch_site"))
+def test_how_a_page_asks_the_relay(place: str, watch: Watch) -> None:
+    for taken in relays(watch):
+        for value in VALUES:
+            asked = {"body": b"{}", "origin": "https://shop", "host": "shop", "fetch_site": None, place: value}
+            answer = watch.call(taken.handle, **asked)
+            watch.texts.append(str(answer))
+
+
+@doors_of("option", ("events", "origins", "max_bytes"))
+def test_what_a_relay_is_made_of(option: str, watch: Watch) -> None:
+    for taken in relays(watch):
+        for value in VALUES:
+            for given in (value, [value], [f"https://{value}", "x"]) if option == "origins" else (value,):
+                watch.call(EventsRelay, **{"events": taken._events, option: given})
+            for adapter in (taken.asgi, taken.wsgi, taken.flask, taken.aiohttp):
+                watch.call(adapter, value)
 
 
 def test_celery(watch: Watch) -> None:

@@ -63,8 +63,7 @@ class Door:
             now = event_time(timestamp)
             body = written_event(own, who, now) if is_ordinary else None
             if body is None:
-                checked = attribute(own_copy(event) if is_ordinary else own, who, now)
-                body = None if checked is None else encoded(checked)
+                body = checked_text(own_copy(event) if is_ordinary else own, who, now)
         except UserTokenError as error:
             failure = error
         except Exception as error:  # of what was given: events never break a page
@@ -72,6 +71,39 @@ class Door:
         if failure is not None:
             return self._refuse(failure, event)
         return body is not None and self._worker.put(body)
+
+    def _send_each(
+        self, events: Sequence[Any], identity: Identity | None, timestamp: int
+    ) -> tuple[int, list[UserTokenError]]:
+        """Queue the events of somebody who is not here to be told: what is refused is reported, and never raised.
+
+        What is invalid costs no other event. The valid ones are queued together, or none where there is no room.
+
+        Args:
+            events: Events, or whatever was sent instead.
+            identity: Whose they are, where they don't say so.
+            timestamp: When they happened, where they don't say so, in milliseconds since the epoch.
+
+        Returns:
+            How many were accepted, and why the refused ones were.
+        """
+        bodies: list[bytes] = []
+        refused: list[UserTokenError] = []
+        for event in events:
+            failure: UserTokenError
+            try:
+                body = text_of(event, identity, timestamp)
+            except UserTokenError as error:
+                failure = error
+            except Exception as error:
+                failure = unreadable(error)
+            else:
+                bodies += [] if body is None else [body]
+                continue
+            refused.append(failure)
+            self._reporter.refuse(failure, [event])
+        accepted = self._worker.put(bodies[0]) if len(bodies) == 1 else self._put_all(bodies)
+        return len(bodies) if accepted else 0, refused
 
     def _send_new(
         self,
@@ -176,6 +208,22 @@ class Door:
             raise error
         self._reporter.refuse(error, events)
         return False
+
+
+def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
+    """The text of an event with the fields of the API; None where it is of somebody who opted out.
+
+    Raises:
+        UserTokenError: It is refused.
+    """
+    body = written_event(event, identity, timestamp) if has_known_fields(event) else None
+    return checked_text(own_copy(event), identity, timestamp) if body is None else body
+
+
+def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes | None:
+    """As `text_of`, of a copy that was made by `own_copy`, the longer way."""
+    checked = attribute(own, identity, timestamp)
+    return None if checked is None else encoded(checked)
 
 
 def texts_of(events: Sequence[Event], identity: Identity | None, timestamp: int) -> list[bytes]:

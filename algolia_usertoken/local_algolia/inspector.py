@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
+from urllib.parse import parse_qsl
 
 from . import insights_rules
 from .hints import Hint, first_address, hint_of_event, hint_of_search, visitor_cookie
@@ -196,6 +197,7 @@ class Inspector:
             login=event.authenticated_user_token,
             query_id=next(iter(event.query_ids), None),
             of_search=self._of_search(event),
+            sender=_sender(request),
             **_objects(event),
         )
         self._note_hint(user, hint_of_event(event))
@@ -275,7 +277,21 @@ class Inspector:
 
 
 _Notes = OrderedDict[tuple[str, str], dict[str, Any]]
-_NO_OBJECTS: dict[str, Any] = {"object_ids": [], "positions": [], "query_id": None, "of_search": None}
+_NO_OBJECTS: dict[str, Any] = {
+    "object_ids": [],
+    "positions": [],
+    "query_id": None,
+    "of_search": None,
+    "sender": None,
+}
+
+
+def _sender(request: ReceivedRequest) -> str | None:
+    """The library that sent events: in a page search-insights, and through a relay, as from a server, Python's."""
+    query = {name.lower(): value for name, value in parse_qsl(request.query_string)}
+    headers = request.headers
+    said = query.get("x-algolia-agent") or headers.get("x-algolia-agent") or headers.get("user-agent")
+    return _short(said.partition(";")[0].strip(), 60) if said else None
 
 
 def _add(notes: _Notes, number: int, user: _User, text: str) -> None:

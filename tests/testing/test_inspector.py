@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import urllib.request
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from algoliasearch.search.client import SearchClientSync
@@ -589,6 +589,26 @@ class TestHints:
         assert "purchases 'Bought' in products name no search" in bought["text"]
         assert shown["hint_count"] == 3
         assert user_of(shown, "u-1")["wrong"] == 0
+
+
+class TestWhoSentAnEvent:
+    EVENT: ClassVar = {
+        "eventType": "view",
+        "eventName": "Seen",
+        "index": "products",
+        "objectIDs": ["1"],
+        "userToken": "u-1",
+    }
+
+    def test_is_the_library_whose_name_came_along(self, ask: Ask) -> None:
+        page = "x-algolia-agent=insights-js%20(2.17.3)%3B%20insights-js-browser%20(2.17.3)"
+        python = {"User-Agent": "Algolia for Python (4.48.0); Insights (4.48.0); Python (3.11.2)"}
+        ask("POST", f"/1/events?X-Algolia-API-Key=k&{page}", {"events": [self.EVENT]}, {"User-Agent": "Mozilla/5.0"})
+        ask("POST", "/1/events", {"events": [self.EVENT]}, python)
+        ask("POST", "/1/events", {"events": [self.EVENT]}, {"User-Agent": "x" * 5_000})
+
+        found = [entry["sender"] for entry in user_of(state(ask), "u-1")["entries"]]
+        assert sorted(found) == ["Algolia for Python (4.48.0)", "insights-js (2.17.3)", f"{'x' * 59}…"]
 
 
 class TestAnErasedUser:

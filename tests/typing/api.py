@@ -44,6 +44,7 @@ from algolia_usertoken import (
     MissingUserTokenError,
     MissingUserTokenWarning,
     OutboxError,
+    QueryMemory,
     RetryableDeliveryError,
     SQLiteOutbox,
     TokenAwareClient,
@@ -57,6 +58,7 @@ from algolia_usertoken import (
     UserTokenError,
     anonymous_user_token,
     bind,
+    browser,
     current_identity,
     identity_scope,
     make_token_aware,
@@ -66,6 +68,9 @@ from algolia_usertoken import (
     validate_user_token,
 )
 from algolia_usertoken.integrations.aiohttp import identity_middleware
+from algolia_usertoken.integrations.asgi import ASGIApp
+from algolia_usertoken.integrations.relay import EventsRelay, RelayAnswer
+from algolia_usertoken.integrations.wsgi import WSGIApplication
 from algolia_usertoken.testing import LocalAlgolia
 
 # -- Who -----------------------------------------------------------------------------------------------------------
@@ -405,6 +410,15 @@ events.clicked("n", references)  # type: ignore[arg-type]
 reference.position = 7  # type: ignore[misc]
 reference.sign(7)  # type: ignore[arg-type]
 HitReference.verify("text", "secret", 7)  # type: ignore[call-arg]
+memory = QueryMemory({})
+memory = QueryMemory(dict[str, Any](), max_items=100, key="queries")
+assert_type(memory.recall("i", ["1", 2]), list[HitReference])
+memory.remember(references)
+memory.remember(iter([reference]), identity="u-1")
+memory.forget("i", ("1",))
+memory.remember(reference)  # type: ignore[arg-type]
+memory.recall("i", 7)  # type: ignore[arg-type]
+QueryMemory()  # type: ignore[call-arg]
 not_signed: Exception = InvalidReferenceError("too old")
 assert_type(events.flush(1.5), bool)
 assert_type(events.close(timeout=None), bool)
@@ -431,6 +445,30 @@ async def async_events() -> None:
 
 web.Application(middlewares=[identity_middleware(set_cookie=lambda request: "consent" in request.cookies)])
 identity_middleware(set_cookie="no")  # type: ignore[arg-type]
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    return []
+
+
+relay = EventsRelay(events)
+relay = EventsRelay(events, origins=["https://shop.example", None], max_bytes=10_000)
+EventsRelay()  # type: ignore[call-arg]
+EventsRelay(events, origins=[7])  # type: ignore[list-item]
+assert_type(relay.handle(b"{}", origin=None, host="shop.example"), RelayAnswer)
+answer = relay.handle(b"{}", origin="https://shop.example", host=None, fetch_site="same-origin")
+assert_type((answer.status, answer.message, answer.accepted, answer.refused), tuple[int, str, int, int])
+relay.handle("{}", origin=None, host=None)  # type: ignore[arg-type]
+assert_type(relay.asgi(asgi_app), ASGIApp)
+assert_type(relay.wsgi(wsgi_app, path="/collect/1/events"), WSGIApplication)
+relay.aiohttp(web.Application(), "/collect/1/events")
+assert_type(browser.settings("u-1", use_cookie=True, host="/collect"), dict[str, Any])
+assert_type(browser.script(nonce="n", host="https://shop.example"), str)
+browser.settings(host=7)  # type: ignore[arg-type]
 
 
 # -- In tests ------------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ _DIGEST = 8  # bytes
 # token is one of these keys, they are made of what is no UTF-8.
 _SIGNING_KEY = b"\xffalgolia-usertoken HitReference signature"
 _DIGEST_KEY = b"\xffalgolia-usertoken HitReference user token"
+# Of a memory of queries, which has no secret: it is the visitor's own, and tells whether they are somebody else now.
+_MEMORY_KEY = b"\xffalgolia-usertoken QueryMemory user token"
 _NO_QUERY_ID, _HEX_QUERY_ID, _OTHER_QUERY_ID = range(3)
 _is_text = re.compile(r"[0-9][A-Za-z0-9_-]{32,}").fullmatch
 _is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -204,6 +206,34 @@ def _set_state(reference: HitReference, state: Sequence[object]) -> None:
 
 
 HitReference.__setstate__ = _set_state  # type: ignore[attr-defined]  # here, as Python 3.10 puts its own into the class
+
+
+def to_keep(reference: HitReference, identity: Identity | None) -> tuple[int, bytes] | None:
+    """When the search was, in seconds since the epoch, and a digest of whose it was, for a memory of queries.
+
+    None of what no search led to, of nobody's search, and of one of which the memory could not tell whose it is: a
+    reference that was verified says only whether it was made for `identity`.
+    """
+    if reference.query_id is None:
+        return None
+    owner = reference._owner
+    if isinstance(owner, tuple):
+        key, digest = owner
+        if key == _MEMORY_KEY:
+            return reference._searched_at, digest
+        owner = token_of(identity) if reference.made_for(identity) else None
+    if owner is None:
+        return None
+    return reference._searched_at, _digest(_MEMORY_KEY, owner, reference._packed())
+
+
+def from_kept(
+    query_id: str, index_name: str, object_id: str, position: int | None, searched_at: int, digest: bytes
+) -> HitReference:
+    """The reference of which `to_keep` gave the last two."""
+    reference = object.__new__(HitReference)
+    reference._set(query_id, index_name, object_id, position, (_MEMORY_KEY, digest), searched_at)
+    return reference
 
 
 def is_old(reference: HitReference, now: int) -> bool:

@@ -9,6 +9,8 @@ from django.urls import path
 from django.views.static import serve
 from shop import pages
 
+from algolia_usertoken.integrations.relay import EventsRelay
+
 urlpatterns: list[Any] = [
     path("", views.home),
     path("instant", views.instant),
@@ -23,6 +25,8 @@ urlpatterns: list[Any] = [
     path("received", views.received),
     path("identity.json", views.identity),
 ]
+if pages.RELAY:
+    urlpatterns.append(path(pages.RELAY_PATH.removeprefix("/"), EventsRelay(views.client.events).django))
 if pages.NPM:
     urlpatterns.append(path("static/npm/<path:path>", serve, {"document_root": pages.NPM}))
 urlpatterns.append(path("static/<path:path>", serve, {"document_root": pages.STATIC}))

@@ -57,9 +57,8 @@ def instant(request: HttpRequest) -> HttpResponse:
 @require_safe
 def product(request: HttpRequest, key: str) -> HttpResponse:
     found = product_or_404(key)
-    reference = request.GET.get("ref", "")
-    store.see(client.events, algolia.index, found, reference)
-    return page(request, "product.html", product=found, reference=reference)
+    store.see(client.events, algolia.index, request.session, found, request.GET.get("ref", ""))
+    return page(request, "product.html", product=found)
 
 
 @require_safe
@@ -71,7 +70,7 @@ def cart(request: HttpRequest) -> HttpResponse:
 @require_POST
 def add_to_cart(request: HttpRequest) -> HttpResponse:
     found = product_or_404(request.POST.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, request.session, found, request.POST.get("ref", ""))
+    store.put_into_cart(client.events, algolia.index, request.session, found)
     return see_other("/cart")
 
 

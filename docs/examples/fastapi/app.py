@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 
 from algolia_usertoken import TokenAwareClient, browser, pseudonymous_user_token, set_authenticated_user_token
 from algolia_usertoken.integrations.asgi import IdentityMiddleware, Scope
+from algolia_usertoken.integrations.relay import EventsRelay
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from shop import backend, pages, store
@@ -56,6 +57,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+if pages.RELAY:  # added before the middleware, so that it is inside
+    app.add_middleware(EventsRelay(client.events).asgi, path=pages.RELAY_PATH)
 app.add_middleware(
     IdentityMiddleware,
     authenticated_user_token=who_is_logged_in,
@@ -111,9 +114,8 @@ async def instant(request: Request) -> Response:
 @app.get("/product/{key}")
 async def product(request: Request, key: str) -> Response:
     found = product_or_404(key)
-    reference = request.query_params.get("ref", "")
-    store.see(client.events, algolia.index, found, reference)
-    return page(request, "product.html", product=found, reference=reference)
+    store.see(client.events, algolia.index, request.session, found, request.query_params.get("ref", ""))
+    return page(request, "product.html", product=found)
 
 
 @app.get("/cart")
@@ -125,7 +127,7 @@ async def cart(request: Request) -> Response:
 @app.post("/cart/add")
 async def add_to_cart(request: Request, form: Form) -> Response:
     found = product_or_404(form.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, request.session, found, form.get("ref", ""))
+    store.put_into_cart(client.events, algolia.index, request.session, found)
     return RedirectResponse("/cart", 303)
 
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from algolia_usertoken import TokenAwareClientSync, browser, pseudonymous_user_token, set_authenticated_user_token
 from algolia_usertoken.integrations.flask import init_app
+from algolia_usertoken.integrations.relay import EventsRelay
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from shop import backend, pages, store
@@ -48,6 +49,8 @@ init_app(
     opted_out=refused,
     client_ip=True,
 )
+if pages.RELAY:
+    EventsRelay(client.events).flask(app, pages.RELAY_PATH)
 
 
 # -- The pages ---------------------------------------------------------------------------------------------------------
@@ -85,9 +88,8 @@ def instant() -> Response:
 @app.get("/product/<key>")
 def product(key: str) -> Response:
     found = product_or_404(key)
-    reference = request.args.get("ref", "")
-    store.see(client.events, algolia.index, found, reference)
-    return page("product.html", product=found, reference=reference)
+    store.see(client.events, algolia.index, session, found, request.args.get("ref", ""))
+    return page("product.html", product=found)
 
 
 @app.get("/cart")
@@ -99,7 +101,7 @@ def cart() -> Response:
 @app.post("/cart/add")
 def add_to_cart() -> Any:
     found = product_or_404(request.form.get("objectID", ""))
-    store.put_into_cart(client.events, algolia.index, session, found, request.form.get("ref", ""))
+    store.put_into_cart(client.events, algolia.index, session, found)
     return redirect("/cart", 303)
 
 

@@ -45,6 +45,9 @@ HERE = pathlib.Path(__file__).parent
 STATIC = HERE / "static"
 # A node_modules folder with search-insights, algoliasearch, instantsearch.js and @algolia/autocomplete-js.
 NPM = os.environ.get("SHOP_NPM")
+# Where the pages send their events: with SHOP_RELAY=1 to the shop itself, which sends them on, and else to Algolia.
+RELAY = "/collect" if os.environ.get("SHOP_RELAY") == "1" else None
+RELAY_PATH = f"{RELAY}/1/events"
 
 _environment = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
 _environment.filters["price"] = lambda amount: f"€ {amount:,.2f}"
@@ -114,7 +117,7 @@ def settings(backend: Backend) -> dict[str, Any]:
         "apiKey": config.api_key,
         "index": backend.index,
         "url": backend.url,
-        "insights": browser.settings(),
+        "insights": browser.settings(host=RELAY),
     }
 
 

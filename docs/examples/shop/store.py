@@ -10,13 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from algolia_usertoken import EventSender, HitReference, InvalidReferenceError, current_identity
+from algolia_usertoken import EventSender, HitReference, InvalidReferenceError, QueryMemory, current_identity
 
 from .backend import PRODUCTS, SECRET
 
 PAGE_SIZE = 12
 CURRENCY = "EUR"
-MOST_REFERENCES = 20  # in a cart: the session is a cookie, and holds four kilobytes
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,10 @@ class Results:
 
 @dataclass(frozen=True)
 class Line:
-    """A product in the cart. `reference` is the signed one of the hit that led to it, or ""."""
+    """A product in the cart."""
 
     product: dict[str, Any]
     quantity: int
-    reference: str
 
     @property
     def total(self) -> float:
@@ -90,8 +88,8 @@ def is_counted() -> bool:
 
 
 def lines(session: Mapping[str, Any]) -> list[Line]:
-    """The cart, which the framework's session keeps as `{objectID: [quantity, reference]}`."""
-    return [Line(PRODUCTS[key], quantity, reference) for key, (quantity, reference) in session.get("cart", {}).items()]
+    """The cart, which the framework's session keeps as `{objectID: quantity}`."""
+    return [Line(PRODUCTS[key], quantity) for key, quantity in session.get("cart", {}).items()]
 
 
 def total(cart: list[Line]) -> float:
@@ -99,7 +97,7 @@ def total(cart: list[Line]) -> float:
 
 
 def reference_to(product: Mapping[str, Any], index: str, text: str) -> HitReference:
-    """What a link, a form or the session said of how a visitor came to a product; if nothing, then not by a search."""
+    """What a link said of how a visitor came to a product; if nothing, then not by a search."""
     with suppress(InvalidReferenceError):
         reference = HitReference.verify(text, SECRET)
         if reference.object_id == product["objectID"]:  # and not of another product's link
@@ -107,7 +105,9 @@ def reference_to(product: Mapping[str, Any], index: str, text: str) -> HitRefere
     return HitReference(None, index, product["objectID"])
 
 
-def see(events: EventSender, index: str, product: Mapping[str, Any], text: str) -> None:
+def see(
+    events: EventSender, index: str, session: MutableMapping[str, Any], product: Mapping[str, Any], text: str
+) -> None:
     """A product's page is opened. `text` may be the reference of the hit that was clicked.
 
     Without one nobody clicked, or the browser has told of the click by itself.
@@ -115,22 +115,19 @@ def see(events: EventSender, index: str, product: Mapping[str, Any], text: str) 
     reference = reference_to(product, index, text)
     if reference.query_id is not None:
         events.clicked("Product Clicked", reference)
+        QueryMemory(session).remember([reference])
     events.viewed_object_ids("Product Viewed", index, [product["objectID"]])
 
 
 def put_into_cart(
-    events: EventSender, index: str, session: MutableMapping[str, Any], product: Mapping[str, Any], text: str
+    events: EventSender, index: str, session: MutableMapping[str, Any], product: Mapping[str, Any]
 ) -> None:
     key, price = product["objectID"], product["price"]
-    cart = dict(session.get("cart", {}))
-    quantity, led_here = cart.get(key, [0, ""])
-    if reference_to(product, index, text).query_id is not None:
-        led_here = text
-    cart[key] = [min(quantity + 1, 99), led_here if len(cart) < MOST_REFERENCES else ""]
-    session["cart"] = cart
+    cart = session.get("cart", {})
+    session["cart"] = {**cart, key: min(cart.get(key, 0) + 1, 99)}
     events.added_to_cart(
         "Added to Cart",
-        reference_to(product, index, led_here),
+        *QueryMemory(session).recall(index, [key]),
         object_data=[{"price": price, "quantity": 1}],
         value=price,
         currency=CURRENCY,
@@ -146,11 +143,14 @@ def buy(events: EventSender, index: str, session: MutableMapping[str, Any]) -> l
     cart = lines(session)
     session["cart"] = {}
     if cart:
+        keys = [line.product["objectID"] for line in cart]
+        memory = QueryMemory(session)
         events.purchased(
             "Purchased",
-            *(reference_to(line.product, index, line.reference) for line in cart),
+            *memory.recall(index, keys),
             object_data=[{"price": line.product["price"], "quantity": line.quantity} for line in cart],
             value=total(cart),
             currency=CURRENCY,
         )
+        memory.forget(index, keys)
     return cart

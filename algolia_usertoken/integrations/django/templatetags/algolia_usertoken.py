@@ -12,19 +12,20 @@ from ..middleware import served
 register = template.Library()
 
 
-def algolia_user_token(context: Any, nonce: Any = None) -> str:
+def algolia_user_token(context: Any, nonce: Any = None, host: str | None = None) -> str:
     """The `<script>` that tells search-insights who the visitor is; see `algolia_usertoken.browser.script`.
 
     Args:
         context: The template's.
         nonce: The nonce of the page's Content-Security-Policy; by default Django's own, or django-csp's.
+        host: Where search-insights shall send events: see `algolia_usertoken.browser.script`.
     """
     if nonce is None:
         request = context.get("request") or served.get()
         found = (context.get("csp_nonce"), getattr(request, "csp_nonce", None), getattr(request, "_csp_nonce", None))
         # Both are made when they are first read, and count as false until then.
         nonce = next((each for each in found if each is not None), None)
-    return browser.script(nonce=_read(nonce))
+    return browser.script(nonce=_read(nonce), host=host)
 
 
 def _read(nonce: Any) -> str | None:

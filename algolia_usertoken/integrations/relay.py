@@ -1,0 +1,495 @@
+"""First-party events: what the page sends to your own server goes on to Algolia, as the visitor whom the server knows.
+
+`EventsRelay.handle` decides, and does no I/O but to put events into the sender's queue. Around it are adapters, which
+only read a request and write the answer.
+
+Algolia's guide has the idea: https://www.algolia.com/doc/guides/sending-events/getting-started
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from ..context import current_identity, current_request
+from ..events.rules import OF_CONVERSIONS
+from ..events.sender import EventSender
+from ..identity import Identity, is_user_token
+from .asgi import ASGIApp, Receive, Scope, Send
+from .visitor import ANONYMOUS_PREFIX, check_application
+from .wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["EventsRelay", "RelayAnswer"]
+
+logger = logging.getLogger("algolia_usertoken.integrations")
+
+PATH = "/1/events"  # where search-insights sends to, on whatever host it is told
+MAX_EVENTS = 1000  # of one request, as Algolia has it
+MAX_AGE_MS = 60 * 60 * 1000  # for which the page is believed when something happened
+
+_OK = "OK"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# What the server says of each event. Compared by `casefold`, as Algolia reads names with letters in whatever case, and
+# some that are none of ASCII are letters in another case, too: "ſ" is an s.
+_SERVERS_OWN = frozenset({"userToken", "authenticatedUserToken", "timestamp"})
+_NOT_THE_PAGES = frozenset(map(str.casefold, _SERVERS_OWN))
+
+_is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@\\,]+").fullmatch
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_is_length = re.compile(r"[0-9]{1,18}").fullmatch
+
+
+class RelayAnswer(NamedTuple):
+    """What to answer a page that sent events, as Algolia would.
+
+    Attributes:
+        status: The HTTP status: 200, 400, 403, 405, 413, 422 or 503.
+        message: "OK", or what is wrong, in words that name no visitor.
+        accepted: How many events are in the sender's queue now.
+        refused: How many were not taken.
+    """
+
+    status: int
+    message: str
+    accepted: int = 0
+    refused: int = 0
+
+
+_FORBIDDEN = RelayAnswer(403, "Events are taken from this site's own pages only")
+_TOO_LARGE = RelayAnswer(413, "Request Entity Too Large")
+_NOT_ALLOWED = RelayAnswer(405, "Method Not Allowed")
+_UNREADABLE = RelayAnswer(400, "The body is no JSON")
+
+
+class EventsRelay:
+    """Takes the events that search-insights, InstantSearch and Autocomplete send, and sends them on as the visitor.
+
+        relay = EventsRelay(client.events)
+        app = IdentityMiddleware(relay.asgi(app), set_cookie=True)
+
+    Lead the page there with `browser.settings(host=…)`. The relay belongs inside the middleware that recognises the
+    visitor: of that it takes whose the events are, and never of the page, the sender's provider or its default. A
+    `userToken` of the page's counts where the server knows neither a user token nor a login, and starts with
+    `anonymous-`; its `authenticatedUserToken` never does. The time that the page gives counts within the last hour.
+    For a visitor who opted out, it answers as if all was sent, and nothing is.
+
+    Events are taken from a page whose `Origin` has the host and port of the request itself, and from those in
+    `origins`; without an `Origin`, where the browser says `Sec-Fetch-Site: same-origin`.
+
+    Args:
+        events: The sender, `client.events` for example. With `strict`, too, nothing is raised here.
+        origins: More sites whose pages may send, as "https://shop.example" or "https://shop.example:8443": your own,
+            where a proxy changes the Host on the way. None among them: requests without an `Origin`, as an app of your
+            own sends them, and any program can.
+        max_bytes: How long a body may be.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: One of `origins` is none, or `max_bytes` is below 1.
+
+    https://www.algolia.com/doc/guides/sending-events/getting-started
+    """
+
+    def __init__(
+        self, events: EventSender, *, origins: Collection[str | None] = (), max_bytes: int = 1_000_000
+    ) -> None:
+        if not isinstance(events, EventSender):
+            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
+            raise TypeError(f"max_bytes must be a whole number, not {type(max_bytes).__name__}")
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        self._events = events
+        self._origins = _checked_origins(origins)
+        self._max_bytes = max_bytes
+
+    def handle(
+        self, body: bytes, *, origin: str | None, host: str | None, fetch_site: str | None = None
+    ) -> RelayAnswer:
+        """Queue the events in a body, as the visitor of the request that is being served.
+
+            answer = relay.handle(body, origin=headers.get("Origin"), host=headers.get("Host"))
+
+        For a framework without an adapter here. Accepted events are in the sender's queue, or its outbox, when it
+        returns.
+
+        Args:
+            body: What the page posted: JSON, whatever its content type says.
+            origin: The request's `Origin` header, if it has one.
+            host: Its `Host` header.
+            fetch_site: Its `Sec-Fetch-Site` header, if it has one.
+
+        Returns:
+            What to answer: 200 where an event was accepted; 422 with the first reason where none was; 503 where they
+            are fine, and there is no room for them.
+
+        Raises:
+            TypeError: `body` is not bytes.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise TypeError(f"body must be bytes, not {type(body).__name__}")
+        return self._refusal(origin, host, fetch_site) or self._take(bytes(body))
+
+    # The decisions.
+
+    def _refusal(self, origin: str | None, host: str | None, fetch_site: str | None) -> RelayAnswer | None:
+        """The answer to a page that must not send events here."""
+        if origin is None:
+            if fetch_site == "same-origin" or None in self._origins:
+                return None
+        else:
+            origin = origin.lower()
+            scheme, _, place = origin.partition("://")
+            if (scheme in ("http", "https") and host and place == host.lower()) or origin in self._origins:
+                return None
+        _say_once(
+            "the relay refused events of another site's page, or of a request that names none (403). If the page is "
+            "your own, a proxy changes the Host on the way: name your site in EventsRelay(origins=…)"
+        )
+        return _FORBIDDEN
+
+    def _begin(
+        self, method: str, length: str | None, origin: str | None, host: str | None, fetch_site: str | None
+    ) -> RelayAnswer | None:
+        """The answer that can be given before the body was read."""
+        if method != "POST":
+            return _NOT_ALLOWED
+        refusal = self._refusal(origin, host, fetch_site)
+        if refusal is None and length is not None and _is_length(length) and int(length) > self._max_bytes:
+            return _TOO_LARGE
+        return refusal
+
+    def _take(self, body: bytes) -> RelayAnswer:
+        if len(body) > self._max_bytes:
+            return _TOO_LARGE
+        try:
+            data = _decode(body.decode())
+        except (ValueError, RecursionError):
+            return _UNREADABLE
+        events = data.get("events") if type(data) is dict else None
+        if type(events) is not list or not events:
+            return RelayAnswer(422, "The body must be an object with a list of events")
+        if len(events) > MAX_EVENTS:
+            return RelayAnswer(422, f"A request has {MAX_EVENTS} events at most", 0, len(events))
+        identity = current_identity()
+        if identity is None and current_request() is None:
+            _say_once(
+                "the relay runs outside of the middleware that knows the visitor, so only anonymous tokens that pages "
+                "claim count: put it inside, as in IdentityMiddleware(relay.asgi(app))"
+            )
+        elif identity is not None and identity.opted_out:
+            return RelayAnswer(200, _OK)
+        now = int(time.time() * 1000)
+        identity = _attributable(identity)
+        ready = [_of_server(event, identity, now) if type(event) is dict else event for event in events]
+        accepted, refused = self._events._send_each(ready, identity, now)
+        others = len(events) - accepted
+        if accepted:
+            return RelayAnswer(200, _OK, accepted, others)
+        if len(refused) == len(events):
+            return RelayAnswer(422, str(refused[0]), 0, others)
+        return RelayAnswer(503, "There is no room for the events now", 0, others)
+
+    # The adapters.
+
+    def asgi(self, app: ASGIApp, path: str = PATH) -> ASGIApp:
+        """`app`, with the relay at `path`: Starlette, FastAPI, Litestar, or any other ASGI application.
+
+            app = IdentityMiddleware(relay.asgi(app))
+
+        With Starlette and FastAPI also `app.add_middleware(relay.asgi)`, before the line that adds the middleware.
+
+        Raises:
+            TypeError: `app` is no ASGI application.
+            ValueError: `path` does not start with a slash.
+        """
+        check_application(
+            app, {"flask": "use flask()", "aiohttp": "use aiohttp()"}, "an ASGI", "scope", "receive", "send"
+        )
+        _check_path(path)
+
+        async def relay(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or _path_of(scope) != path:
+                await app(scope, receive, send)
+                return
+            headers = _headers_of(scope)
+            answer = self._begin(
+                scope["method"],
+                headers.get(b"content-length"),
+                headers.get(b"origin"),
+                headers.get(b"host"),
+                headers.get(b"sec-fetch-site"),
+            )
+            if answer is None:
+                body = await self._read(receive)
+                if body is None:  # the visitor has gone
+                    return
+                answer = self._take(body)
+            reply = _reply(answer.status, answer.message)
+            await send({"type": "http.response.start", "status": answer.status, "headers": list(reply.raw_headers)})
+            await send({"type": "http.response.body", "body": reply.content})
+
+        return relay
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The body, or as much as it takes to know that it is too long; None where the rest of it will not come."""
+        parts: list[bytes] = []
+        size = 0
+        while size <= self._max_bytes:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            part: bytes = message.get("body", b"")
+            if not message.get("more_body", False):
+                return b"".join([*parts, part]) if parts else part
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
+    def wsgi(self, app: WSGIApplication, path: str = PATH) -> WSGIApplication:
+        """`app`, with the relay at `path`: any WSGI application.
+
+            app = IdentityMiddleware(relay.wsgi(app))
+
+        Raises:
+            TypeError: `app` is no WSGI application.
+            ValueError: `path` does not start with a slash.
+        """
+        check_application(app, {"aiohttp": "use aiohttp()"}, "a WSGI", "environ", "start_response")
+        _check_path(path)
+
+        def relay(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            if environ.get("PATH_INFO") != path:
+                return app(environ, start_response)
+            answer = self._answer_environ(environ, environ.get("HTTP_HOST"), functools.partial(_read_environ, environ))
+            reply = _reply(answer.status, answer.message)
+            start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(reply.headers))
+            return [reply.content]
+
+        return relay
+
+    def _answer_environ(self, environ: WSGIEnvironment, host: str | None, read: Callable[[int], bytes]) -> RelayAnswer:
+        """The answer to a request of a WSGI environ or Django's `META`; `read` gives so many bytes of its body."""
+        answer = self._begin(
+            environ["REQUEST_METHOD"],
+            environ.get("CONTENT_LENGTH"),
+            environ.get("HTTP_ORIGIN"),
+            host,
+            environ.get("HTTP_SEC_FETCH_SITE"),
+        )
+        if answer is not None:
+            return answer
+        try:
+            body = read(self._max_bytes + 1)
+        except Exception:  # each server has errors of its own for a visitor who goes, or sends what is no HTTP
+            return _UNREADABLE
+        return self._take(body)
+
+    def flask(self, app: Any, path: str = PATH) -> None:
+        """Add the relay to a Flask application, at `path`.
+
+            init_app(app)
+            relay.flask(app)
+
+        With Flask-WTF, exempt it: `csrf.exempt(app.view_functions["algolia_usertoken_relay"])`.
+
+        Raises:
+            TypeError: `app` is no Flask application.
+            ValueError: `path` does not start with a slash.
+        """
+        from flask import Flask, Response, request
+
+        if not isinstance(app, Flask):
+            raise TypeError(f"app must be a Flask application, not {type(app).__name__}")
+        _check_path(path)
+
+        def read(limit: int) -> bytes:
+            # The whole, where its length was looked at: a function before the view may have read it, and kept it.
+            return request.get_data() if request.content_length is not None else request.stream.read(limit)
+
+        def view() -> Response:
+            answer = self._answer_environ(request.environ, request.environ.get("HTTP_HOST"), read)
+            reply = _reply(answer.status, answer.message)
+            return Response(reply.content, answer.status, reply.headers)
+
+        app.add_url_rule(path, "algolia_usertoken_relay", view, methods=_METHODS, provide_automatic_options=False)
+
+    def django(self, request: Any) -> Any:
+        """A view of Django's, exempt from its CSRF check, as the `Origin` is checked here.
+
+        urlpatterns = [path("1/events", relay.django)]
+        """
+        from django.core.exceptions import DisallowedHost
+        from django.http import HttpResponse
+
+        try:
+            host = request.get_host()  # by the settings about proxies
+        except DisallowedHost:
+            host = None
+        answer = self._answer_environ(request.META, host, request.read)
+        reply = _reply(answer.status, answer.message)
+        return HttpResponse(reply.content, status=answer.status, headers=dict(reply.headers))
+
+    django.csrf_exempt = True  # type: ignore[attr-defined]
+
+    def aiohttp(self, app: Any, path: str = PATH) -> None:
+        """Add the relay to an `aiohttp.web.Application`, at `path`.
+
+            app = web.Application(middlewares=[identity_middleware()])
+            relay.aiohttp(app)
+
+        Raises:
+            TypeError: `app` is no application of aiohttp's.
+            ValueError: `path` does not start with a slash.
+        """
+        from aiohttp import web
+
+        if not isinstance(app, web.Application):
+            raise TypeError(f"app must be an aiohttp.web.Application, not {type(app).__name__}")
+        _check_path(path)
+
+        async def take(request: web.Request) -> web.Response:
+            def header(name: str) -> str | None:
+                values = request.headers.getall(name, ())
+                return ", ".join(values) if values else None
+
+            answer = self._begin(
+                request.method, header("Content-Length"), header("Origin"), header("Host"), header("Sec-Fetch-Site")
+            )
+            if answer is None:
+                answer = await self._answer_stream(request.content.readany)
+            reply = _reply(answer.status, answer.message)
+            return web.Response(body=reply.content, status=answer.status, headers=dict(reply.headers))
+
+        app.router.add_route("*", path, take)
+
+    async def _answer_stream(self, read: Callable[[], Awaitable[bytes]]) -> RelayAnswer:
+        body = b""
+        try:
+            while len(body) <= self._max_bytes and (part := await read()):
+                body += part
+        except Exception:  # of what is no gzip, say, though it says so
+            return _UNREADABLE
+        return self._take(body)
+
+
+def _attributable(identity: Identity | None) -> Identity | None:
+    """An identity with a user token, for whom events can be sent; None where the server knows nobody."""
+    if identity is None or identity.user_token is not None:
+        return identity
+    login = identity.authenticated_user_token
+    return None if login is None else Identity(login, login)
+
+
+def _of_server(event: dict[str, Any], identity: Identity | None, now: int) -> dict[str, Any]:
+    """The event, with nothing in it of who and when but what the page may say."""
+    claim, happened = event.get("userToken"), event.get("timestamp")
+    if OF_CONVERSIONS.issuperset(event):
+        own = event.copy()
+        for name in _SERVERS_OWN.intersection(event):
+            del own[name]
+    else:
+        own = {name: value for name, value in event.items() if name.casefold() not in _NOT_THE_PAGES}
+    if identity is None and type(claim) is str and claim.startswith(ANONYMOUS_PREFIX) and is_user_token(claim):
+        own["userToken"] = claim
+    if type(happened) is int and now - MAX_AGE_MS <= happened <= now:
+        own["timestamp"] = happened
+    return own
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError("no JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.warning("%s. This is logged once", message)
+
+
+# What the adapters share.
+
+
+class _Reply(NamedTuple):
+    content: bytes
+    headers: tuple[tuple[str, str], ...]
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+
+
+@functools.lru_cache(maxsize=64)  # nearly all are "OK"
+def _reply(status: int, message: str) -> _Reply:
+    """An answer, as a server is given it."""
+    content = json.dumps({"status": status, "message": message}).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+    if status == 405:
+        headers.append(("Allow", "POST"))
+    raw_headers = tuple((name.lower().encode(), value.encode()) for name, value in headers)
+    return _Reply(content, tuple(headers), raw_headers)
+
+
+_READ = frozenset({b"content-length", b"origin", b"host", b"sec-fetch-site"})
+
+
+def _headers_of(scope: Scope) -> dict[bytes, str]:
+    """Those that count; one that is there twice is no good, and equals nothing."""
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in _READ:
+            text = value.decode("latin-1")
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def _path_of(scope: Scope) -> str:
+    """The path without the one that the application is mounted at, which servers and frameworks leave in it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def _read_environ(environ: WSGIEnvironment, limit: int) -> bytes:
+    length = environ.get("CONTENT_LENGTH") or ""
+    if _is_length(length):
+        limit = min(limit, int(length))
+    elif not environ.get("wsgi.input_terminated"):
+        return b""  # where it ends, nobody would say
+    stream, parts, size = environ["wsgi.input"], [], 0
+    while size < limit and (part := stream.read(limit - size)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _checked_origins(origins: object) -> frozenset[str | None]:
+    if isinstance(origins, str | bytes) or not isinstance(origins, Collection):
+        raise TypeError(f"origins must be a list of origins, not {type(origins).__name__}")
+    for origin in origins:
+        if origin is None:
+            continue
+        if not isinstance(origin, str):
+            raise TypeError(f"origins must hold strings and None, not {type(origin).__name__}")
+        if not _is_origin(origin.lower()):
+            raise ValueError(
+                "origins must be as browsers send them, 'https://shop.example' or 'http://127.0.0.1:8000': a scheme, "
+                "a host, and nothing after the port"
+            )
+        if origin.endswith(_DEFAULT_PORTS.get(origin.lower().partition(":")[0], "/")):
+            raise ValueError("origins must not name a default port: browsers leave it out, so no page has that one")
+    return frozenset(origin if origin is None else origin.lower() for origin in origins)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str):
+        raise TypeError(f"path must be a string, not {type(path).__name__}")
+    if not path.startswith("/"):
+        raise ValueError(f"path must start with a slash, not {path!r}")

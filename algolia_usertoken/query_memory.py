@@ -1,0 +1,215 @@
+"""A memory of queries: which search led a visitor to what they put into the cart and buy, pages later.
+
+It is kept as JSON in a session, a text for each object that a search led to:
+
+    {"products": {"p-01": "7.Z7VxX1ffVZbcnG4G.ASNFZ4mrze8BI0VniavN7w"}}
+
+The text is the position (0: nobody knows), then 4 bytes of when the search was, in seconds since the epoch, and 8 bytes
+of a digest of whose it was, in base64; then the query id, which is hexadecimal, in base64 too, or as it is behind "~".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from .context import current_identity
+from .events.hits.reference import MAX_AGE, HitReference, from_kept, to_keep
+from .events.model import ObjectID
+from .events.plain import may_be_list
+from .events.plain import object_id as plain_object_id
+from .identity import Identity, as_identity
+
+BYTES_PER_ITEM = 87  # of JSON, on average: the usual 40 stay under 3.5 kB
+
+_is_item = re.compile(r"([0-9]{1,9})\.([A-Za-z0-9_-]{16})\.(?:([A-Za-z0-9_-]{22})|~(.+))", re.DOTALL).fullmatch
+_is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+class QueryMemory:
+    """Remembers which search led a visitor to an object, until they buy it, in their session or any other mapping.
+
+        memory = QueryMemory(request.session)
+        memory.remember([reference])  # they clicked it, or put it into the cart
+        client.events.purchased("Purchased", *memory.recall("products", object_ids), object_data=data)
+        memory.forget("products", object_ids)
+
+    It does on the server what search-insights does in the browser (`inferQueryID`). What is remembered last counts for
+    an object. Where there is no room, the oldest search goes first. After a login it is all there still; where the
+    visitor has become somebody else, their events come without the query, as with any `HitReference`.
+
+    Args:
+        mapping: Where to keep it: the session of Django, Flask or Starlette, a dict, what a cache holds. It is read and
+            written with every call, and written as a whole (`mapping[key] = …`), as a session wants it.
+        max_items: Objects to remember. They have 87 bytes of JSON each, on average: 40 stay under 3.5 kB, and fit a
+            session that is a cookie. Where they are longer, there are fewer.
+        key: Where in the mapping.
+
+    Raises:
+        TypeError: `mapping` can't be written to, or another argument is of the wrong type.
+        ValueError: `max_items` is below 1, or `key` is empty.
+
+    https://github.com/algolia/search-insights.js
+    """
+
+    def __init__(self, mapping: MutableMapping[str, Any], *, max_items: int = 40, key: str = "algolia_queries") -> None:
+        # Not isinstance: Django's session is no Mapping.
+        if not (hasattr(mapping, "__setitem__") and hasattr(mapping, "get")) or isinstance(mapping, type):
+            raise TypeError(f"mapping must be a mapping that can be written to, not {type(mapping).__name__}")
+        if isinstance(max_items, bool) or not isinstance(max_items, int):
+            raise TypeError(f"max_items must be a whole number, not {type(max_items).__name__}")
+        if max_items < 1:
+            raise ValueError(f"max_items must be at least 1, not {max_items}")
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a string, not {type(key).__name__}")
+        if not key:
+            raise ValueError("key is empty")
+        self._mapping = mapping
+        self._max_items = max_items
+        self._key = key
+
+    def remember(self, references: Iterable[HitReference], *, identity: Identity | str | None = None) -> None:
+        """Remember which search led to these objects, in place of what was remembered of them.
+
+        A reference without a query changes nothing. Nor does one of nobody's search, or of somebody else's: what comes
+        of it is not told as theirs anyway. Of a visitor who opted out nothing is remembered.
+
+        Args:
+            references: What `EventSender.references` made, `HitReference.verify` or `recall` gave.
+            identity: Who the visitor is, for references that were verified; by default who the context says. Give it
+                where only the client's `resolve` knows.
+
+        Raises:
+            TypeError: `references` is no list, or holds something else.
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+        """
+        if not may_be_list(references):
+            raise TypeError(f"references must be a list of HitReference objects, not {type(references).__name__}")
+        who = current_identity() if identity is None else as_identity(identity)
+        items = self._items()
+        changed = False
+        is_opted_out = who is not None and who.opted_out
+        for reference in references:
+            if not isinstance(reference, HitReference):
+                raise TypeError(f"references must hold HitReference objects, not {type(reference).__name__}")
+            kept = None if is_opted_out else to_keep(reference, who)
+            if kept is None or kept[0] < time.time() - MAX_AGE:
+                continue
+            place = reference.index_name, reference.object_id
+            items.pop(place, None)  # so that it is the last
+            items[place] = _Item(reference.query_id or "", reference.position, *kept)
+            changed = True
+        if changed:
+            self._write(items)
+
+    def recall(self, index_name: str, object_ids: Iterable[ObjectID]) -> list[HitReference]:
+        """A reference for each object, in their order; of what no search is remembered, one without a query.
+
+        Args:
+            index_name: The index that the objects are in.
+            object_ids: The objects, as the events name them.
+
+        Returns:
+            What `EventSender.purchased`, `added_to_cart`, `clicked` and `converted` take.
+
+        Raises:
+            TypeError, ValueError: An argument is not of its type, or is empty.
+        """
+        wanted = _unknown(index_name, object_ids)
+        items = self._items()
+        return [
+            reference if item is None else item.reference(index_name, reference.object_id)
+            for reference in wanted
+            for item in [items.get((index_name, reference.object_id))]
+        ]
+
+    def forget(self, index_name: str, object_ids: Iterable[ObjectID]) -> None:
+        """Forget which search led to these objects, as they were bought.
+
+        Args:
+            index_name: The index that the objects are in.
+            object_ids: The objects, as the events name them.
+
+        Raises:
+            TypeError, ValueError: An argument is not of its type, or is empty.
+        """
+        items = self._items()
+        gone = [items.pop((index_name, each.object_id), None) for each in _unknown(index_name, object_ids)]
+        if any(gone):
+            self._write(items)
+
+    def _items(self) -> dict[tuple[str, str], _Item]:
+        """What is remembered, the oldest first; what nobody of us has written is not."""
+        found = self._mapping.get(self._key)
+        items: dict[tuple[str, str], _Item] = {}
+        oldest = time.time() - MAX_AGE
+        for index_name, texts in found.items() if isinstance(found, dict) else ():
+            for object_id, text in texts.items() if isinstance(texts, dict) else ():
+                item = _Item.of(text) if index_name and object_id else None
+                if item is not None and item.searched_at >= oldest:
+                    items[index_name, object_id] = item
+        return dict(sorted(items.items(), key=lambda item: item[1].searched_at))
+
+    def _write(self, items: dict[tuple[str, str], _Item]) -> None:
+        # As they were remembered where the searches were at the same time.
+        oldest_first = sorted(items.items(), key=lambda item: item[1].searched_at)
+        kept: dict[str, dict[str, str]] = {}
+        room = self._max_items * BYTES_PER_ITEM - len("{}")
+        for number, ((index_name, object_id), item) in enumerate(reversed(oldest_first)):
+            text = item.text
+            size = len(f"{json.dumps(object_id)}: {json.dumps(text)}, ")
+            if index_name not in kept:
+                size += len(f"{json.dumps(index_name)}: {{}}, ")
+            if number == self._max_items:
+                break
+            if size <= room:
+                room -= size
+                kept.setdefault(index_name, {})[object_id] = text
+        self._mapping[self._key] = {
+            index_name: dict(reversed(texts.items())) for index_name, texts in reversed(kept.items())
+        }
+
+
+class _Item:
+    __slots__ = ("digest", "position", "query_id", "searched_at")
+
+    def __init__(self, query_id: str, position: int | None, searched_at: int, digest: bytes) -> None:
+        self.query_id = query_id
+        self.position = position
+        self.searched_at = searched_at
+        self.digest = digest
+
+    def reference(self, index_name: str, object_id: str) -> HitReference:
+        return from_kept(self.query_id, index_name, object_id, self.position, self.searched_at, self.digest)
+
+    @property
+    def text(self) -> str:
+        is_hex = _is_hex_query_id(self.query_id)
+        query = _to_base64(bytes.fromhex(self.query_id)) if is_hex else f"~{self.query_id}"
+        return f"{self.position or 0}.{_to_base64(self.searched_at.to_bytes(4, 'big') + self.digest)}.{query}"
+
+    @classmethod
+    def of(cls, text: object) -> _Item | None:
+        """The item of which this is the text; None of any other."""
+        found = _is_item(text) if isinstance(text, str) else None
+        if found is None:
+            return None
+        position, whose, query, other = found.groups()
+        decoded = base64.urlsafe_b64decode(whose)
+        query_id = other or base64.urlsafe_b64decode(f"{query}==").hex()
+        return cls(query_id, int(position) or None, int.from_bytes(decoded[:4], "big"), decoded[4:])
+
+
+def _unknown(index_name: str, object_ids: Iterable[ObjectID]) -> list[HitReference]:
+    """References to objects that no search led to."""
+    if not may_be_list(object_ids):
+        raise TypeError(f"object_ids must be a list, not {type(object_ids).__name__}")
+    return [HitReference(None, index_name, plain_object_id(object_id)) for object_id in object_ids]
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
