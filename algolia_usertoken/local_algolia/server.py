@@ -323,7 +323,7 @@ async def _read(request: web.BaseRequest, most: int) -> bytes:
 
 
 # A client that goes through a proxy names the whole URL (RFC 9112, 3.2.2).
-_whole_url = re.compile(r"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_whole_url = re.compile(r"http:/{2}([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 
 
 def _target(raw_path: str) -> str:
