@@ -245,7 +245,7 @@ class Core:
 
     def is_settled(self, target: int, waiting: int) -> bool:
         """Whether all up to `target` is settled."""
-        up_to = self._takens[0].first if self._takens else self.taken
+        up_to = min(self._takens[0].first, self.taken) if self._takens else self.taken
         return up_to >= target or not (waiting or self.open or self._taking)
 
     def oldest(self, waiting: int, since: float) -> float | None:

@@ -44,6 +44,7 @@ FAULTS = (
         retries, "pause_s",
         "if asked is not None and asked > pause:  # which nan is not\n        pause = min(asked, LONGEST_PAUSE_S)",
         "if asked is not None and asked <= LONGEST_PAUSE_S:\n        pause = asked",
+        7000029,
     ),
     Fault(
         "the back-off overflows after 1,024 failures",
@@ -84,7 +85,7 @@ FAULTS = (
     ),
     Fault(
         "a pool is forgotten while one of its requests is tried again",
-        suspects.Pool, "is_empty", "or self.on_their_way", "", 7000042,
+        suspects.Pool, "is_empty", "or self.on_their_way", "",
     ),
     Fault(
         "what was given up is sent all the same",

@@ -267,6 +267,7 @@ class Process:
         self.exiting = True
         self.close_at = self.world.hub.now
         self.flush(self.worker.close_timeout)
+        self.hurried = self.world.hub.now
         if self.worker.begin_exit():
             self.worker.finish_exit(0)
         self.world.ends(self)
