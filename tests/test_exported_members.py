@@ -27,6 +27,7 @@ PUBLIC = [
     "algolia_usertoken.integrations.celery",
     "algolia_usertoken.integrations.flask",
     "algolia_usertoken.integrations.wsgi",
+    "algolia_usertoken.local_algolia",
     "algolia_usertoken.testing",
 ]
 
