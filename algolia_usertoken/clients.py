@@ -454,7 +454,8 @@ def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
             raise TypeError(f"events cannot have the option {name!r}: give {_FROM_CLIENT[name]} to the client itself")
         if name not in EventOptions.__annotations__:
             known = ", ".join(EventOptions.__annotations__)
-            said = repr(name) if isinstance(name, str) and name.isidentifier() else "of that name"  # else it is a value
+            is_value = isinstance(name, str) and not name.isidentifier()  # which may be personal
+            said = "of that name" if is_value else repr(name)
             raise TypeError(f"events has no option {said}; there are {known}")
     return dict(options)
 

@@ -28,6 +28,7 @@ PUBLIC = [
     "algolia_usertoken.integrations.flask",
     "algolia_usertoken.integrations.relay",
     "algolia_usertoken.integrations.wsgi",
+    "algolia_usertoken.local_algolia",
     "algolia_usertoken.testing",
 ]
 

@@ -44,11 +44,8 @@ class Traffic:
         return [event for search in self.tracked for event in self.events_of(search, *kinds)]
 
     def events_of(self, search: ReceivedSearch, *kinds: str) -> list[ReceivedEvent]:
-        if search.query_id is None:
-            return []
-        return [
-            event for event in self._events.get(search.query_id, ()) if {event.event_type, event.subtype} & {*kinds}
-        ]
+        found = self._events.get(search.query_id or "", ())
+        return [event for event in found if {event.event_type, event.subtype} & {*kinds}]
 
     def followed(self, *kinds: str) -> int:
         """How many of the tracked searches have such an event."""

@@ -39,7 +39,7 @@ def answer(app: Application, call: Call) -> Reply:
             return route.handler(app, call, *arguments)
     except ApiError as error:
         return as_error(error)
-    except RecursionError:  # in a text inside the body that is JSON itself
+    except RecursionError:  # pragma: no cover - of a cursor that was read and is too deep to write, in some Pythons
         return as_error(ApiError(400, "The request is nested too deeply"))
 
 

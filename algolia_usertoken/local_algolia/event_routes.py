@@ -17,8 +17,6 @@ _BAD_REQUEST = (
 
 @on("POST", "/1/events", for_pages=True)
 def push_events(app: Application, call: Call) -> Reply:
-    if len(call.body) > insights_rules.MAX_BODY_BYTES:
-        raise ApiError(413, "Request Entity Too Large")
     try:
         body = call.decoded()
     except ValueError:

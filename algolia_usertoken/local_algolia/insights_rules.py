@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import unquote
 
 MAX_EVENTS = 1000
-MAX_BODY_BYTES = 2_000_000
 MAX_AGE_DAYS = 30
 
 # By their names in lower case: Algolia's own Python client of version 3 sends objectIds, and it is taken.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from . import insights_rules
 from .hints import Hint, first_address, hint_of_event, hint_of_search, visitor_cookie
@@ -271,7 +271,7 @@ class Inspector:
         for notes in (self._mismatches, self._hints):
             for key in [key for key, note in notes.items() if note["user"] == name or _mentions(note["text"], token)]:
                 del notes[key]
-        for refusal in [refusal for refusal in self._refusals if _mentions(refusal["text"], token)]:
+        for refusal in [refusal for refusal in self._refusals if _mentions(_words_of_path(refusal["text"]), token)]:
             self._refusals.remove(refusal)
         self._epoch = secrets.token_hex(8)  # so that a page that shows the user begins anew
 
@@ -320,6 +320,10 @@ def _names(entry: Mapping[str, Any], name: str) -> bool:
     """Whether a row of another user names this one."""
     said = (entry["header"], entry["parameter"], entry["key"], entry["cookie"], entry["login"])
     return name in said or any(_mentions(why, name) for why in entry["why"])
+
+
+def _words_of_path(text: str) -> str:
+    return unquote(text.replace("/", " "))
 
 
 def _mentions(text: str, token: str) -> bool:

@@ -324,3 +324,33 @@ def test_what_an_async_view_sets_holds_in_a_middleware_that_runs_in_a_thread(ser
     asked(server, view, middleware=(SESSIONS, OURS, f"{__name__}.WatchingInThread"))
 
     assert seen == [("middleware", Identity("in-the-view"))]
+
+
+def test_an_error_that_no_handler_takes_reaches_the_outer_middleware() -> None:
+    class Gone(BaseException):
+        pass
+
+    def view(request: Any) -> HttpResponse:
+        raise Gone
+
+    with pytest.raises(Gone):
+        asked("wsgi", view, around=around_with("wsgi"))
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "alone"])
+def test_an_error_in_what_a_stream_awaits_is_the_streams(nested: bool) -> None:
+    async def body() -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        loop.call_soon(answer.set_exception, ConnectionError())
+        try:
+            await answer
+        except ConnectionError:
+            yield str(current_identity())
+
+    async def view(request: Any) -> StreamingHttpResponse:
+        return StreamingHttpResponse(body())
+
+    around: Any = around_with("asgi") if nested else lambda app: app
+
+    assert asked("asgi", view, around=around, cookies={"_ALGOLIA": TOKEN}).text == str(Identity(TOKEN))

@@ -140,6 +140,26 @@ class TestEachRequest:
         assert identity.authenticated_user_token == "user-42"
         assert response.set_cookies[0].startswith(f"_ALGOLIA={identity.user_token};")
 
+    def test_whose_context_was_lost_is_streamed_as_its_visitor_and_closed_by_the_outer_middleware(self) -> None:
+        closed = []
+
+        def body() -> Iterator[bytes]:
+            try:
+                yield str(current_identity()).encode()
+            finally:
+                closed.append(current_identity())
+
+        inner = IdentityMiddleware(Recorder(body()))
+
+        def lose(environ: dict[str, Any], start_response: Any) -> Any:
+            return contextvars.Context().run(inner, environ, start_response)
+
+        response = Response(IdentityMiddleware(lose), HTTP_COOKIE=f"_ALGOLIA={TOKEN}")
+
+        assert next(response.body) == str(Identity(TOKEN)).encode()
+        response.body.close()
+        assert closed == [Identity(TOKEN)]
+
     def test_cannot_await_a_function(self) -> None:
         async def login(environ: Any) -> str:
             return "user-42"

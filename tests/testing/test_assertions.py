@@ -179,6 +179,7 @@ MULTI = {"requests": [{"indexName": "a", "userToken": "u-1"}, {"indexName": "b",
         (request(b"{nonsense"), ["-"]),
         (request(b"\x1f\x8b"), ["-"]),
         (request(gzip.compress(b"{}")[:-1], content_encoding="gzip"), ["-"]),
+        (request(b"{", path="/1/indexes/*/queries"), ["-"]),
         (request(b"\x1f\x8b", content_encoding="gzip"), ["-"]),
         (request({"userToken": 7}), ["int 7 userToken"]),
         # What browsers send in the URL.

@@ -331,6 +331,17 @@ class TestHowItKeepsUp:
 
         assert {user["user"]: user["events"] for user in shown["users"]} == {"b": 1, "c": 1, "d": 1}
 
+    @pytest.mark.parametrize(("token", "other"), [("ada", "ada-2"), ("a%2Fb", "a"), ("anonymous-1", "anonymous-12")])
+    def test_what_was_refused_to_an_erased_user_is_not_shown(self, ask: Ask, token: str, other: str) -> None:
+        wrong = {"x-algolia-api-key": "wrong"}
+        for each in (token, other):
+            assert ask("DELETE", f"/1/usertokens/{each}", headers=wrong).status == 401
+        assert len(state(ask)["refusals"]) == 2
+        assert ask("DELETE", f"/1/usertokens/{token}").status == 200
+        search(ask)  # so that there is something to look at
+
+        assert [refusal["text"] for refusal in state(ask)["refusals"]] == [f"DELETE /1/usertokens/{other} → 401"]
+
     def test_an_event_is_compared_though_a_look_takes_in_little(
         self, ask: Ask, monkeypatch: pytest.MonkeyPatch
     ) -> None:

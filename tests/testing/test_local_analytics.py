@@ -91,9 +91,12 @@ def test_carts_purchases_and_revenue(analytics: AnalyticsClientSync, search: Any
     report("conversion", query_id, eventSubtype="addToCart", currency="EUR", objectData=[item])
     bought = {"currency": "EUR", "objectData": [{**item, "queryID": query_id}]}
     report("conversion", None, eventSubtype="purchase", **bought)
+    for no_price in ({}, {"price": "on request"}):
+        gift = {"currency": "EUR", "objectData": [{**no_price, "queryID": query_id}]}
+        report("conversion", None, eventSubtype="purchase", **gift)
     assert analytics.get_add_to_cart_rate("products").add_to_cart_count == 1
     assert analytics.get_purchase_rate("products").rate == 1.0
-    assert analytics.get_conversion_rate("products").conversion_count == 2
+    assert analytics.get_conversion_rate("products").conversion_count == 4
     revenue = analytics.get_revenue("products")
     assert revenue.currencies["EUR"].revenue == 5.0
     assert revenue.dates[0].currencies == {}
@@ -151,6 +154,7 @@ def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any) -> None:
         "index=a&startDate=1000-01-01",
         "index=a&startDate=20200101",
         "index=a&endDate=0001-01-01",
+        "index=a&startDate=1970-01-01",
     ],
 )
 def test_what_cannot_be_counted_is_refused(ask: Ask, query: str) -> None:

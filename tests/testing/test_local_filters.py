@@ -20,6 +20,7 @@ RECORD: dict[str, Any] = {
     "z": None,
     "dash": "-one",
     "odd": 'say "no": never',
+    "a:b": "c",
     "price": 9.9994,
 }
 
@@ -186,6 +187,7 @@ def test_filters_must_be_text() -> None:
     [
         ("t:x,t:y", True),
         ("t:x,(t:z,n:5)", True),
+        ("t:x,,n:5,", True),
         ("t:x,(t:z,n:6)", False),
         ("(t:z,t:w", False),
         ('["t:x", ["t:z", "n:5"]]', True),
@@ -200,6 +202,8 @@ def test_filters_must_be_text() -> None:
         (['"a":One Two'], True),
         (['"a":"-One Two"'], False),
         (['"a":-"One Two"'], True),
+        (['"a:b":c'], True),
+        (['"a:b":"d"'], False),
         (['odd:say "no": never'], True),
         (['"odd":"say "no": never"'], True),
         ([r'"odd":"say \"no\": never"'], False),

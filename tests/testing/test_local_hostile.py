@@ -152,6 +152,7 @@ def test_a_body_beyond_its_limit_is_refused_before_and_after_decompression(ask: 
     assert ask("POST", path, gzip.compress(b" " * allowed), gzipped).status != 413
     if allowed < 10_000_000:
         assert ask("POST", path, b" " * (allowed + 1)).status == 413
+        assert ask("POST", path, b" " * (allowed + 2)).status == 413
         assert ask("POST", path, b" " * allowed).status != 413
     assert ask("POST", PATHS[0], {}).status == 200
 
@@ -170,6 +171,12 @@ def test_bodies_that_are_nested_beyond_a_number_are_refused(ask: Ask, path: str,
 
 def test_brackets_in_texts_are_no_nesting(ask: Ask) -> None:
     assert ask("POST", PATHS[0], json.dumps({"query": '["[\\"{' * 2_000 + "\\"})).status == 200
+
+
+def test_bodies_that_are_nested_to_just_that_number_are_not(ask: Ask) -> None:
+    for depth, status in ((100, 200), (101, 400)):
+        deep = "[" * depth + "]" * depth
+        assert ask("POST", PATHS[0], f'{{"a":{deep},"b":[]}}').status == status
 
 
 def test_a_body_of_millions_of_objects_is_refused(ask: Ask) -> None:

@@ -155,6 +155,11 @@ class TestIndices:
             if name not in allowed:
                 assert {answer.json["message"] for answer in asked} == {"Index not allowed with this API key"}
 
+    def test_a_list_that_is_none_is_refused(self, ask: Ask, secured: Any) -> None:
+        answer = ask("POST", "/1/indexes/plans/query", {}, secured(restrictIndices='["plans"'))
+
+        assert (answer.status, answer.json["message"]) == (400, "Expected an array")
+
     def test_a_refused_one_of_several_refuses_all(self, ask: Ask, secured: Any) -> None:
         key = secured(restrictIndices="plans")
         both = {"requests": [{"indexName": "plans"}, {"indexName": "products"}]}

@@ -12,6 +12,7 @@ import pytest
 from algoliasearch.insights.client import InsightsClientSync
 from algoliasearch.search.client import SearchClientSync
 
+from algolia_usertoken.local_algolia import received
 from algolia_usertoken.local_algolia.received import QueryIDs
 from algolia_usertoken.testing import LocalAlgolia, UserSummary
 
@@ -284,6 +285,14 @@ def test_large_bodies_are_kept_up_to_a_total(ask: Ask, algolia: LocalAlgolia, mo
         ask("POST", QUERY, json.dumps({"query": ""}) + " " * 300_000)
     assert len(algolia.requests) == 3
     assert len(algolia.searches) == 5
+
+
+def test_only_the_newest_erasures_are_kept(ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(received, "_MAX_ERASED", 2)
+    for token in ("u-1", "u-2", "u-1", "u-3"):
+        assert ask("DELETE", f"/1/usertokens/{token}").status == 200
+
+    assert [token for _, token in algolia._received.erased_since(-1)] == ["u-1", "u-3"]
 
 
 def test_query_ids() -> None:

@@ -463,6 +463,42 @@ def test_other_errors_of_httpx_reach_the_test_as_they_are(before: TokenAwareClie
             search(before)
 
 
+def posted(content: bytes, **headers: str) -> httpx.Request:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Request("POST", f"https://app-dsn.algolia.net{QUERY}", headers=named, content=content)
+
+
+async def test_a_route_answers_an_async_client_and_the_rest_is_answered_as_by_algolia() -> None:
+    router = AlgoliaRouter(records={"hats": [{"objectID": "h-1"}]})
+    with router:
+        router.post(path=QUERY).respond(json={**FOUND, "queryID": "0" * 32})
+        async with TokenAwareClient("APP", "key", user_token="u-1") as client:
+            await client.search_single_index("products", {"clickAnalytics": True})
+            found = await client.search_single_index("hats", {"clickAnalytics": True})
+        searches = [(search.index, search.query_id) for search in router.searches]
+
+    assert [hit.object_id for hit in found.hits] == ["h-1"]
+    assert searches == [("products", "0" * 32), ("hats", found.query_id)]
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "7", '{"results": [7]}'])
+def test_a_route_may_answer_with_what_algolia_never_does(text: str) -> None:
+    router = AlgoliaRouter()
+    router.post(path=QUERY).respond(text=text)
+
+    assert router.handler(posted(b'{"query": "hat"}')).text == text
+    assert [(search.query, search.query_id) for search in router.searches] == [("hat", None)]
+
+
+def test_a_body_that_is_not_what_it_says_is_refused_as_by_algolia() -> None:
+    router = AlgoliaRouter()
+
+    answer = router.handler(posted(b"{}", content_encoding="gzip"))
+
+    assert (answer.status_code, answer.json()["message"]) == (400, "Content-Encoding: the body is not gzip")
+    assert router.searches == []
+
+
 def test_an_object_that_is_saved_twice_is_one() -> None:
     with AlgoliaRouter(records={"p": []}), SearchClientSync("APP", "key") as client:
         client.save_object("p", {"objectID": "o-1", "name": "first"})
