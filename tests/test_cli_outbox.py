@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import SQLiteOutbox
+from algolia_usertoken import OutboxError, SQLiteOutbox
 from algolia_usertoken.cli import main
 from algolia_usertoken.events.inspection import status_of
+from algolia_usertoken.events.rows import Rows
 from algolia_usertoken.testing import LocalAlgolia
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "outbox"]
@@ -79,6 +81,16 @@ class TestStatus:
         assert len(living) == 1
         living.keep()  # it was not taken for dead meanwhile
         living.close()
+
+    def test_what_was_stored_a_moment_ago(
+        self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        left(1)
+
+        assert main(["outbox", "status", path]) == 0
+
+        first = capsys.readouterr().out.splitlines()[0]
+        assert re.fullmatch(r" +1  event wait in the file, the oldest for \d+ seconds", first)
 
     def test_an_empty_file(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
         SQLiteOutbox(path).close()
@@ -277,3 +289,45 @@ class TestDrain:
         assert main(["outbox", "drain", path]) == 2
 
         assert capsys.readouterr().err == "algolia-usertoken: give --app-id, or set ALGOLIA_APP_ID\n"
+
+    def test_where_nothing_is_left_algolia_is_not_asked(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+        SQLiteOutbox(path).close()
+
+        assert main(["outbox", "drain", path, "--app-id", "app", "--api-key", "key"]) == 0
+
+        assert capsys.readouterr().out == "0 of 0 events delivered.\n"
+
+    def test_is_patient_for_a_while(
+        self, path: str, left: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from algolia_usertoken.cli import outbox as module
+
+        left(1, 2)
+        monkeypatch.setattr(module, "_PATIENCE", 1.0)
+        monkeypatch.setattr(module, "_LOOK", 0.05)
+        started = time.monotonic()
+
+        assert main(["outbox", "drain", path, "--host", "127.0.0.1:9"]) == 1
+
+        assert time.monotonic() - started > 1.0
+        assert "2 events could not be delivered" in capsys.readouterr().out
+
+    def test_what_the_file_does_not_let_it_do_is_told(
+        self,
+        path: str,
+        left: Callable[..., None],
+        algolia: LocalAlgolia,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def remove(*_: Any) -> None:
+            raise OutboxError("database or disk is full")
+
+        left(1, 2)
+        monkeypatch.setattr(Rows, "remove", remove)
+
+        main(["outbox", "drain", path, "--host", f"127.0.0.1:{algolia.port}"])
+
+        out = capsys.readouterr().out
+        assert out.startswith("2 of 2 events delivered.\n")
+        assert "database or disk is full; 2 events that were delivered or given up could not be removed" in out

@@ -278,9 +278,8 @@ class Worker:
             try:
                 bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
             finally:  # one of somebody's own may raise
-                if self._outbox is not None:
-                    if self._keeper is not None:
-                        self._keeper.end(deadline + GRACE_S - time.monotonic())
+                if self._outbox is not None and self._keeper is not None:
+                    self._keeper.end(deadline + GRACE_S - time.monotonic())
                     bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
                 self._reporter.finish()
         return done

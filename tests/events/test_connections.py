@@ -21,6 +21,7 @@ from algoliasearch.http.hosts import Host, HostsCollection
 from collector import HTML, Collector
 from conftest import Finished
 from prelude import config, event
+from urllib3.connectionpool import HTTPConnectionPool
 from waiting import wait_until
 
 from algolia_usertoken import (
@@ -692,3 +693,25 @@ def test_a_batch_reads_its_events_from_its_text_when_asked() -> None:
     assert "objectIDs" not in repr(batch)
     with pytest.raises(AttributeError):
         batch.body = b""  # type: ignore[misc]
+
+
+def test_a_proxy_of_another_kind_keeps_its_own_connections() -> None:
+    class SocksPool(HTTPConnectionPool):  # as urllib3.contrib.socks has one
+        class ConnectionCls(connections.HTTPConnection):
+            pass
+
+    equipped = connections._Adapter(connections.Deadline())._equipped(SocksPool)
+
+    assert issubclass(equipped, SocksPool)
+    assert equipped.ConnectionCls is SocksPool.ConnectionCls
+    assert equipped.QueueCls is connections._Connections  # type: ignore[comparison-overlap]
+
+
+def test_the_queue_of_connections_says_how_many_there_are() -> None:
+    # urllib3 asks where it logs that there is no room, vcrpy where it resets what is kept.
+    kept = connections._Connections(10)
+    kept.put("connection")
+
+    assert kept.qsize() == 1
+    assert kept.get() == "connection"
+    assert kept.qsize() == 0

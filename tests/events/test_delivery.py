@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from algolia_usertoken import (
     UnauthorizedDeliveryError,
 )
 from algolia_usertoken.events import retries
-from algolia_usertoken.events.delivery import without_values
+from algolia_usertoken.events.delivery import batch_of, without_values
 
 Make = Callable[..., EventSender]
 
@@ -784,3 +785,32 @@ def test_why_there_is_no_connection_is_told_in_the_system_s_words() -> None:
     with pytest.raises(RetryableDeliveryError, match=r"^no connection: ConnectionError: .*refused$") as caught:
         delivery.deliver(batch("1"), 1.0)
     assert caught.value.__context__ is None
+
+
+def test_a_key_that_no_header_can_hold_is_said_and_not_tried_again(collector: Collector) -> None:
+    made = config(collector.port)
+    made.headers["x-algolia-api-key"] = "kéy\u2028"
+    delivery = InsightsDelivery(config=made)
+
+    with pytest.raises(DeliveryError, match="the request could not be made: UnicodeEncodeError") as caught:
+        delivery.deliver(batch_of([b'{"objectIDs":["1"]}']), 10)
+
+    assert not isinstance(caught.value, RetryableDeliveryError)
+    assert not collector.requests
+    delivery.close()
+
+
+def test_a_child_does_not_close_the_connections_of_its_parent(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = InsightsDelivery(config=config(collector.port))
+    delivery.deliver(batch_of([b'{"objectIDs":["1"]}']), 10)
+    kept = list(delivery._idle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        delivery.close()
+
+    assert delivery._idle == kept != []
+    delivery.close()
+    assert not delivery._idle

@@ -567,3 +567,31 @@ def test_a_file_that_is_taken_away_is_told_and_made_anew(path: str, replaced: bo
     heir.keep()
     assert take(heir) == ["kept"]
     heir.close()
+
+
+def test_who_asks_while_another_adopts_leaves_it_to_that_one(outbox: SQLiteOutbox, path: str) -> None:
+    dead = SQLiteOutbox(path)
+    dead.append(text("left"))
+    dead.close()
+    with outbox._adopting:
+        outbox.keep()
+        assert len(outbox) == 0
+
+    outbox.keep()
+
+    assert take(outbox) == ["left"]
+
+
+def test_nobody_adopts_from_itself(outbox: SQLiteOutbox) -> None:
+    outbox.append(text(1))
+    later(outbox, 10_000)  # its own lease has ended
+
+    outbox._adopt()
+
+    assert outbox.counts() == (1, 0, 0)
+
+
+def test_who_has_stored_nothing_has_no_lease_and_knows_what_is_from_elsewhere(path: str) -> None:
+    outbox = SQLiteOutbox(path)
+
+    assert outbox.confirm([b"from elsewhere"]) == [b"from elsewhere"]

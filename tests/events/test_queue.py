@@ -296,3 +296,105 @@ def test_the_oldest_event_is_told() -> None:
     driver.answer(group, DELIVERED)
 
     assert driver.core.oldest(0, 0.0) is None
+
+
+def of_suspects(driver: Driver) -> InFlight:
+    """A request of suspects, after a refusal of all that waits."""
+    driver.answer(driver.post(), REFUSED)
+    group = driver.post()
+    assert group.search is not None
+    return group
+
+
+def deliver_all(driver: Driver) -> None:
+    while driver.queue or driver.core.open:
+        driver.answer(driver.post(), DELIVERED)
+
+
+def test_what_is_gone_of_suspects_is_counted_and_not_sent() -> None:
+    driver = Driver(100)
+    group = of_suspects(driver)
+    count = len(group.events)
+
+    assert driver.core.confirmed(group, group.events[:1])
+    driver.answer(group, DELIVERED)
+    deliver_all(driver)
+
+    assert driver.core.counts.gone == count - 1
+    assert driver.core.counts.delivered == 100 - (count - 1)
+
+
+def test_suspects_that_are_gone_as_a_whole_do_not_hold_up_the_others() -> None:
+    driver = Driver(100)
+    group = of_suspects(driver)
+    count = len(group.events)
+
+    assert not driver.core.confirmed(group, [])
+    deliver_all(driver)
+
+    assert (driver.core.counts.gone, driver.core.counts.delivered) == (count, 100 - count)
+
+
+def test_what_was_written_off_or_given_up_is_not_sent_any_more() -> None:
+    driver = Driver(100)
+    group = driver.post()
+    driver.core.give_up([])
+
+    assert not driver.core.confirmed(group, group.events)
+    driver.core.returned(group, 0.0)
+
+    assert driver.wait() == math.inf
+
+
+def test_a_fatal_answer_gives_only_those_suspects_up_that_it_is_about() -> None:
+    driver = Driver(100)
+    group = of_suspects(driver)
+
+    driver.answer(group, Answer("fatal", None, DeliveryError("no")))
+    deliver_all(driver)
+
+    assert driver.events("failed") == sorted(group.events)
+    assert driver.events("delivered") == sorted(set(range(100)) - set(group.events))
+
+
+def test_suspects_are_given_up_when_their_patience_ends() -> None:
+    driver = Driver(100, max_retry_time=10.0)
+    driver.answer(driver.post(), REFUSED)
+    for _ in range(100):
+        action = driver.next()
+        if isinstance(action, Post):
+            driver.answer(action.group, RETRY)
+        elif isinstance(action, Wait):
+            if action.until == math.inf:
+                break
+            driver.now = action.until
+
+    assert driver.events("failed") == list(range(100))
+    assert driver.core.open == 0
+
+
+def test_nothing_is_taken_while_too_many_are_set_aside() -> None:
+    driver = Driver(300, max_suspect_bytes=0)
+    group = of_suspects(driver)
+
+    while group.search is not None:
+        assert len(driver.queue) == 200
+        driver.answer(group, DELIVERED)
+        group = driver.post()
+
+    assert driver.events("delivered") == list(range(100))
+
+
+def test_what_is_probably_bad_waits_until_its_pause_ends() -> None:
+    driver = Driver(3_000)
+    while not any(len(done.group.events) > 1 for done in driver.done if done.outcome == "rejected"):
+        driver.answer(driver.post(), REFUSED)
+    driver.core.took([3_000, 3_001], 0, driver.now)
+    group = driver.post()
+    while list(group.events) != [3_000, 3_001]:
+        driver.answer(group, REFUSED)
+        group = driver.post()
+    driver.queue.clear()
+    driver.answer(group, REFUSED)
+
+    assert 0 < driver.wait() < math.inf

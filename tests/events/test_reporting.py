@@ -344,3 +344,19 @@ def test_however_many_reasons_there_are_the_kinds_are_bounded(senders: Make, cap
 
     assert events.stats.refused == len(names) == 1000
     assert len(caplog.records) == reporting.MAX_REASONS + 1
+
+
+def test_what_on_error_causes_to_be_told_waits_until_it_is_done() -> None:
+    told: list[str] = []
+
+    def on_error(error: Exception, events: Sequence[Any]) -> None:
+        told.append(f"begin {error}")
+        if str(error) == "first":
+            reporter.tell(DeliveryError("second"), [])
+        told.append(f"end {error}")
+
+    reporter = reporting.Reporter(on_error)
+    reporter.tell(DeliveryError("first"), [])
+
+    assert told == ["begin first", "end first", "begin second", "end second"]
+    assert not reporter.telling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -293,3 +294,44 @@ def test_many_threads_append_take_and_settle_at_once(
     assert len(delivered) == len(set(delivered)) == 2000 - len(failed)
     assert sql("SELECT events FROM total") == [(0,)]
     assert outbox.counts() == (0, 0, 0)
+
+
+def test_the_log_of_a_file_that_is_gone_keeps_nobody(tmp_path: Path) -> None:
+    assert rows.Rows(str(tmp_path / "none")).cut_log(0) is None
+
+
+# Other faults.
+
+
+def test_a_text_nested_as_deeply_as_can_be_does_not_say_when_it_was() -> None:
+    assert rows.timestamp_of(b"[" * 100_000) == math.inf
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(outbox: SQLiteOutbox) -> None:
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    outbox.append(text(1))
+    (owner,) = outbox.rows._owners()
+    outbox.rows.keeper.fault = fail
+
+    with pytest.raises(OutboxError, match="disk I/O error"):
+        outbox.rows.counted()
+    with pytest.raises(OutboxError, match="disk I/O error"):
+        next(outbox.rows._numbers(owner))
+
+
+def test_where_nothing_can_be_found_beyond_the_damage_each_owner_there_was_is_looked_for(
+    outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.append(text(1))
+    read = outbox.rows.keeper.read
+
+    def fail(sql: str, parameters: Any = ()) -> Any:
+        if sql == rows._NEXT_OWNER:
+            raise OutboxError("damaged") from sqlite3.DatabaseError("database disk image is malformed")
+        return read(sql, parameters)
+
+    monkeypatch.setattr(outbox.rows.keeper, "read", fail)
+
+    assert [count for _, count in outbox.rows.counted()] == [1]

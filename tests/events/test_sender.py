@@ -772,3 +772,24 @@ def test_an_event_that_cannot_be_read_is_refused_by_an_error_of_ours(delivery: M
         assert "jane" not in str(caught.value)
         assert caught.value.__cause__ is caught.value.__context__ is None
         assert events.stats.accepted == 0
+
+
+def test_object_data_that_raises_when_it_is_looked_into_is_refused(delivery: MemoryDelivery) -> None:
+    class Hostile(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise ZeroDivisionError
+
+        def __iter__(self) -> Iterator[str]:
+            raise ZeroDivisionError
+
+        def __len__(self) -> int:
+            raise ZeroDivisionError
+
+    errors = Errors()
+    with EventSender(user_token="u", delivery=delivery, on_error=errors) as events:
+        assert not events.purchased_object_ids_after_search("Bought", "products", ["1"], [Hostile()])
+
+        assert events.stats.refused == 1
+    [(error, _)] = errors.calls
+    assert isinstance(error, InvalidEventError)
+    assert "can't be read: ZeroDivisionError" in str(error)

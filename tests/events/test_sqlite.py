@@ -582,3 +582,77 @@ def test_a_signal_handler_in_the_middle_of_an_append(path: str, run: Callable[..
         assert len(calls) > 5 and len(outbox) == appended + own, (calls, len(outbox), appended)
     """
     run(program, path)
+
+
+# What a connection meets.
+
+
+def test_a_connection_that_is_closed_for_good_says_so(outbox: SQLiteOutbox) -> None:
+    outbox.append(text(1))
+    keeper = outbox.rows.keeper
+    assert keeper.close(for_good=True)
+
+    with pytest.raises(OutboxError, match="it is closed"):
+        keeper.read("SELECT 1")
+    assert not keeper.is_open
+
+
+def test_what_was_closed_in_the_middle_is_attempted_again(outbox: SQLiteOutbox) -> None:
+    keeper = outbox.rows.keeper
+    attempts: list[sqlite3.Connection] = []
+
+    def action(connection: sqlite3.Connection) -> list[Any]:
+        attempts.append(connection)
+        if len(attempts) == 1:
+            keeper.close()  # as the hook before a fork does, in a signal handler
+        return connection.execute("SELECT 7").fetchall()
+
+    assert keeper.run(action) == [(7,)]
+    assert len(attempts) == 2
+
+
+def test_a_statement_that_is_wrong_is_attempted_once(outbox: SQLiteOutbox) -> None:
+    with pytest.raises(OutboxError, match="binding"):
+        outbox.rows.keeper.read("SELECT ?")
+
+
+def test_a_file_that_is_gone_is_said_in_the_system_s_words(path: str, outbox: SQLiteOutbox) -> None:
+    for connection in outbox.connections:
+        connection.close()
+    os.unlink(path)
+
+    with pytest.raises(OutboxError, match="unable to open database file: No such file or directory"):
+        outbox.rows.keeper.read("SELECT 1")
+
+
+def test_where_a_file_has_no_mode(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fchmod", raising=False)  # as on Windows
+
+    outbox = SQLiteOutbox(path)
+    outbox.append(text(1))
+
+    assert names(outbox.take(9)) == ["1"]
+    outbox.close()
+
+
+def test_a_file_that_can_only_be_read_is_no_outbox(path: str, outbox: SQLiteOutbox) -> None:
+    outbox.append(text(1))
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        sqlite._see_whether_it_can_be_written(connection)
+    connection.close()
+
+
+def test_a_set_up_that_fails_leaves_nothing_behind(
+    path: str, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_statements", lambda script: ["CREATE TABLE half (made)", "and no SQL"])
+        with pytest.raises(OutboxError, match="syntax error"):
+            SQLiteOutbox(path).append(text(1))
+    assert sql("SELECT name FROM sqlite_master") == []
+
+    outbox = SQLiteOutbox(path)
+    outbox.append(text(1))
+    outbox.close()

@@ -189,3 +189,17 @@ def test_take_all_leaves_nothing() -> None:
     assert suspects.bytes == 0
     assert suspects.next(0.0) is None
     assert suspects.due_at(0.0) is None
+
+
+def test_an_event_of_a_site_that_has_no_suspects_clears_nothing() -> None:
+    suspects = suspects_of(lambda event: event // 10_000)
+    add(suspects, range(2_000))
+    search_all(suspects, set(range(2_000)))
+    add(suspects, range(2))
+    assert suspects.next(0.0) is None  # they are probably bad, too, and wait
+
+    suspects.clear([10_000])
+    assert suspects.next(0.0) is None
+
+    suspects.clear([5])
+    assert suspects.next(0.0) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,14 @@ from collector import Answer, Collector
 from prelude import Errors, adds_up, event, send
 from waiting import PATIENCE
 
-from algolia_usertoken import Batch, BatchRejectedError, EventSender, MemoryDelivery
+from algolia_usertoken import (
+    Batch,
+    BatchRejectedError,
+    EventSender,
+    MemoryDelivery,
+    RetryableDeliveryError,
+    SQLiteOutbox,
+)
 
 Make = Callable[..., EventSender]
 
@@ -386,3 +394,129 @@ def test_close_while_on_error_takes_its_time(sender: Make, collector: Collector)
     assert stats.delivered == len(collector.counts)
     assert collector.wait_until(lambda: len(told) == 10 - stats.delivered)
     assert sorted(told) == sorted({str(number) for number in range(10)} - collector.ids)
+
+
+# What is seldom: other locks, an outbox that fails, whoever delivers in its own thread.
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_locks_that_are_patched_late_are_made_anew(
+    senders: Make, monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, background=background)
+    send(events, [1] if not background else [])
+    lock = threading.Lock
+    monkeypatch.setattr(threading, "Lock", lambda: lock())  # as gevent's patch_all does
+
+    send(events, [2])
+
+    assert events.flush(PATIENCE)
+    assert events._worker._crew.made_by is threading.Lock
+    assert len(delivery.events) == 1 if background else 2
+
+
+def test_events_that_belong_together_are_dropped_together_where_the_outbox_fails(senders: Make, path: str) -> None:
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    errors = Errors()
+    outbox = SQLiteOutbox(path)
+    events = senders(delivery=MemoryDelivery(), outbox=outbox, on_error=errors, background=False)
+    outbox.rows.adder.fault = fail
+
+    assert not events.viewed_object_ids("Seen", "products", [str(number) for number in range(45)])
+
+    assert events.stats.dropped == 3
+    assert len(errors.calls[0][1]) == 3
+
+
+def test_an_outbox_is_drained_in_the_thread_that_asks(senders: Make, path: str) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, outbox=SQLiteOutbox(path), background=False)
+    send(events, range(3))
+
+    assert events._worker.drain(time.monotonic() + PATIENCE)
+
+    assert len(delivery.events) == 3
+    assert events.stats.queued == 0
+
+
+def test_whoever_drains_waits_for_the_pause_after_a_failure_where_there_is_time(senders: Make) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, background=False)
+    send(events, range(3))
+
+    delivery.fail_next(RetryableDeliveryError("later", delay=60))
+    started = time.monotonic()
+    assert not events._worker.drain(started + 10)
+    assert time.monotonic() - started < 10  # it is of no use to wait
+    delivery.fail_next(RetryableDeliveryError("later"))
+    assert events._worker.drain(started + PATIENCE)
+
+    assert len(delivery.events) == 3
+
+
+def test_whoever_drains_where_threads_have_done_all_has_nothing_to_do(senders: Make) -> None:
+    events = senders(delivery=MemoryDelivery())
+    send(events, range(3))
+    assert events.flush(PATIENCE)
+    assert not events._worker._crew.is_empty
+
+    assert events._worker.drain(time.monotonic() + PATIENCE)
+
+
+class Gate(MemoryDelivery):
+    """Hangs in its first call, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        if not self.inside.is_set():
+            self.inside.set()
+            self.go_on.wait(PATIENCE)
+        super().deliver(batch, timeout)
+
+
+def test_who_flushes_or_drains_while_another_thread_drains_waits_for_that_one(senders: Make) -> None:
+    delivery = Gate()
+    events = senders(delivery=delivery, background=False)
+    send(events, range(3))
+    worker = events._worker
+    thread = threading.Thread(target=worker.drain, args=(time.monotonic() + PATIENCE,))
+    thread.start()
+    assert delivery.inside.wait(PATIENCE)
+
+    assert not worker.drain(time.monotonic() + 0.1)
+    assert not events.flush(0.2)
+    delivery.go_on.set()
+    assert events.flush(PATIENCE)
+
+    thread.join()
+    assert len(delivery.events) == 3
+
+
+def test_who_waits_for_a_thread_that_is_left_behind_delivers_itself(senders: Make) -> None:
+    delivery = Gate()
+    events = senders(delivery=delivery)
+    send(events, range(3))
+    worker, crew = events._worker, events._worker._crew
+    assert delivery.inside.wait(PATIENCE)
+    done: list[bool] = []
+    thread = threading.Thread(target=lambda: done.append(worker.drain(time.monotonic() + PATIENCE)))
+    thread.start()
+    time.sleep(0.1)
+
+    for attempt in crew.threads.values():
+        assert attempt is not None
+        attempt.deadline = 0.0
+    with crew.lock:
+        crew.write_off()
+        crew.lock.notify_all()
+
+    thread.join(PATIENCE)
+    assert done == [True]
+    assert len(delivery.events) == 3
+    delivery.go_on.set()

@@ -1,0 +1,158 @@
+"""The threads that deliver: how they end, and what becomes of one that hangs, or whose locks are replaced."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prelude import Errors, event, send
+from waiting import PATIENCE, wait_until
+
+from algolia_usertoken import Batch, EventSender, MemoryDelivery
+from algolia_usertoken.events import crew as module
+from algolia_usertoken.events.crew import Crew
+from algolia_usertoken.events.in_flight import Post
+
+Make = Callable[..., EventSender]
+
+
+class Hangs(MemoryDelivery):
+    """Hangs in its first call, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        if not self.inside.is_set():
+            self.inside.set()
+            self.go_on.wait(PATIENCE)
+        super().deliver(batch, timeout)
+
+
+def crew_of(sender: EventSender) -> Crew:
+    return sender._worker._crew
+
+
+def only_thread_of(crew: Crew) -> threading.Thread:
+    (ident,) = crew.threads
+    (thread,) = (thread for thread in threading.enumerate() if thread.ident == ident)
+    return thread
+
+
+def ended(thread: threading.Thread) -> bool:
+    thread.join(PATIENCE)
+    return not thread.is_alive()
+
+
+def make_late(crew: Crew) -> None:
+    """Have all that is being delivered be beyond its deadline, and written off."""
+    for attempt in crew.threads.values():
+        assert attempt is not None
+        attempt.deadline = 0.0
+    crew.write_off()
+
+
+def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders: Make) -> None:
+    delivery = Hangs()
+    events = senders(delivery=delivery)
+    send(events, range(3))
+    crew = crew_of(events)
+    wait_until(lambda: len(events._worker._engine.queue) == 0 and delivery.inside.is_set())
+    thread = only_thread_of(crew)
+
+    make_late(crew)
+
+    assert crew.is_empty
+    assert events.flush(PATIENCE)
+    assert [one["objectIDs"] for one in delivery.events] == [["0"], ["1"], ["2"]]
+    delivery.go_on.set()
+    assert ended(thread)
+    assert events.stats[:5] == (3, 3, 0, 0, 0)
+
+
+def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None:
+    delivery, errors = Hangs(), Errors()
+    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=0.01)
+    send(events, range(3))
+    assert delivery.inside.wait(PATIENCE)
+
+    make_late(crew_of(events))
+
+    assert errors.ids == ["0", "1", "2"]
+    assert events.stats.failed == 3
+    delivery.go_on.set()
+
+
+def test_a_thread_that_delivers_while_the_locks_are_replaced_ends_after_it(senders: Make) -> None:
+    delivery = Hangs()
+    events = senders(delivery=delivery)
+    send(events, range(3))
+    assert delivery.inside.wait(PATIENCE)
+    thread = only_thread_of(crew_of(events))
+
+    events._worker._renew_locks()
+    delivery.go_on.set()
+
+    assert ended(thread)
+    assert events.flush(PATIENCE)
+    assert events.stats[:5] == (3, 3, 0, 0, 0)
+
+
+def test_a_thread_that_waits_while_the_locks_are_replaced_ends(senders: Make) -> None:
+    events = senders(delivery=MemoryDelivery())
+    send(events, range(3))
+    assert events.flush(PATIENCE)
+    crew = crew_of(events)
+    wait_until(lambda: crew._parked)
+    thread, wake = only_thread_of(crew), crew.wake
+
+    events._worker._renew_locks()
+    wake.release()
+
+    assert ended(thread)
+    assert crew._parked == 0
+    send(events, range(3))
+    assert events.flush(PATIENCE)
+
+
+def test_what_was_given_up_on_its_way_is_not_sent(senders: Make) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, background=False)
+    send(events, range(3))
+    engine = events._worker._engine
+    engine.flush(time.monotonic())
+    action = engine.next(time.monotonic())
+    assert isinstance(action, Post)
+    engine.give_up()
+
+    crew_of(events).attempt(action.group, inline=True)
+
+    assert delivery.batches == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_is_sent_as_a_thread_ends_is_delivered(
+    senders: Make, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    monkeypatch.setattr(module, "IDLE_TIME_S", 0.05)
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, concurrency=concurrency, flush_interval=0.01)
+    last = []
+
+    class Threads(dict[int, Any]):
+        def __delitem__(self, ident: int) -> None:
+            super().__delitem__(ident)
+            if not last:
+                last.append(ident)
+                events.send(event("last"))  # as a `__del__` may
+
+    crew_of(events).threads = Threads()
+    events.send(event("first"))
+
+    wait_until(lambda: len(delivery.events) == 2)
+    wait_until(lambda: crew_of(events).is_empty)
+    assert [one["objectIDs"] for one in delivery.events] == [["first"], ["last"]]

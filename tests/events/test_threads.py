@@ -1,0 +1,43 @@
+"""Waiting for others, but not for ever."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+from waiting import PATIENCE
+
+from algolia_usertoken.events.threads import bounded
+
+
+@pytest.mark.parametrize("seconds", [PATIENCE, math.inf])
+def test_what_it_raises_is_raised_here(seconds: float) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bounded(fail, seconds)
+
+
+def test_it_is_not_waited_for_longer_than_that() -> None:
+    go_on = threading.Event()
+    started = time.monotonic()
+
+    bounded(lambda: go_on.wait(PATIENCE), 0.1)
+
+    assert time.monotonic() - started < PATIENCE / 2
+    go_on.set()
+
+
+def test_where_no_thread_can_be_started_it_runs_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ran_in: list[int] = []
+
+    bounded(lambda: ran_in.append(threading.get_ident()), 1)
+
+    assert ran_in == [threading.get_ident()]
