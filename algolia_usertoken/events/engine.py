@@ -308,7 +308,9 @@ def site_of(event: bytes) -> Hashable:
     """The call site of an event, as far as it can be told from the event: events of one are bad for the same reason."""
     try:
         fields: dict[str, Any] = json.loads(event)
-        return fields.get("eventName"), fields.get("eventSubtype"), fields.get("index"), frozenset(fields)
+        site = fields.get("eventName"), fields.get("eventSubtype"), fields.get("index"), frozenset(fields)
+        hash(site)  # somebody may have written a list into the file of an outbox
+        return site
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 

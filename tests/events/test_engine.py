@@ -26,6 +26,6 @@ def test_events_of_one_call_site_have_the_same_site() -> None:
     assert site_of(first) == site_of(second) != site_of(other)
 
 
-@pytest.mark.parametrize("text", [b"[", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"[", b"[1]", b"\xff", b"[" * 100_000, b'{"eventName":["a"]}'])
 def test_a_text_that_is_no_event_is_of_no_call_site(text: bytes) -> None:
     assert site_of(text) is None
