@@ -114,9 +114,10 @@ def test_every_event_is_accounted_for(steps: Any, batch_size: int, room: int) ->
     settled = [each["objectIDs"][0] for each in delivery.events]
     given_up = [each["objectIDs"][0] for each in told.events]
     assert sorted(settled + [each for each in given_up if each and has_json_form(each)]) == sorted(accepted)
-    # In order, and nothing but what has a JSON form.
-    remaining = iter(accepted)
-    assert all(each in remaining for each in settled)
+    # Nothing but what has a JSON form; and in order, but where a refused request is sent in parts beside later events.
+    if ("fail", BatchRejectedError) not in steps:
+        remaining = iter(accepted)
+        assert all(each in remaining for each in settled)
     assert all(map(has_json_form, settled))
     for batch in delivery.batches:
         check_batch(batch)
