@@ -203,6 +203,7 @@ class Engine:
                 self.core.took(events, gone - self._gone, now, self._since)
                 self._gone = gone
                 self._look_at_marks()
+                self.lock.notify_all()  # what is gone, is what a flush may have waited for
 
     def confirm(self, group: InFlight) -> bool:
         """Whether any of the group is still ours to send; asked before each attempt.
@@ -214,7 +215,9 @@ class Engine:
             return not group.abandoned  # while it was on its way here
         kept = self.queue.confirm(group.events)
         with self.lock:
-            return self.core.confirmed(group, kept)
+            is_any_left = self.core.confirmed(group, kept)
+            self.lock.notify_all()  # as in `take_stored`
+            return is_any_left
 
     def answered(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
         """What came of sending `group`; each `Done` is to be reported, then `settle`d."""

@@ -195,6 +195,50 @@ def test_flush_does_not_wait_for_what_others_took_over(
         assert (sender.stats.accepted, sender.stats.delivered, sender.stats.gone) == (6, 1, 5)
 
 
+def flush_in_a_thread(sender: EventSender) -> threading.Thread:
+    """A flush without a time-out, which would otherwise find at its end that there is nothing to wait for."""
+    thread = threading.Thread(target=sender.flush, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def _threads_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends, having been idle for a while, wakes who waits in flush."""
+    monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 10 * PATIENCE)
+
+
+@pytest.mark.usefixtures("_threads_that_never_end")
+def test_a_flush_ends_where_others_took_over_all_that_it_waits_for(
+    path: str, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
+) -> None:
+    outbox = SQLiteOutbox(path, lease=30 * PATIENCE)  # it does not look for what the others have left
+    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u", flush_interval=60) as sender:
+        for name in range(5):
+            sender.send(event(name))
+        wait_until(lambda: end_leases() == [] and not sibling.keep() and len(sibling) == 5)
+
+        flush = flush_in_a_thread(sender)
+
+        flush.join(PATIENCE)
+        assert not flush.is_alive()
+        assert sender.stats.gone == 5
+
+
+@pytest.mark.usefixtures("_threads_that_never_end")
+def test_a_flush_ends_where_all_is_gone_before_it_is_sent(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SQLiteOutbox, "confirm", lambda outbox, events: [])
+    with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
+        for name in range(5):
+            sender.send(event(name))
+
+        flush = flush_in_a_thread(sender)
+
+        flush.join(PATIENCE)
+        assert not flush.is_alive()
+        assert sender.stats.gone == 5
+
+
 def test_without_threads_flush_adopts(path: str, outbox: SQLiteOutbox, end_leases: Callable[[], Any]) -> None:
     outbox.append(text("left"))
     end_leases()
