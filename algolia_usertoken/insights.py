@@ -19,13 +19,11 @@ from typing_extensions import Self, Unpack
 from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
 from .events.given import batch_copy
 from .events.model import attributed
-from .events.rules import unreadable
+from .events.rules import MAX_EVENTS, unreadable
 from .events.text import without_nones
 from .identity import Identity
 from .provider import TokenProvider, one_provider
 from .sessions import look_after
-
-MAX_EVENTS = 1000
 
 AnyTransporter = TypeVar("AnyTransporter", Transporter, TransporterSync)
 

@@ -8,13 +8,13 @@ import threading
 import time
 
 from ..errors import OutboxError, RetryableDeliveryError
+from .delivery import LONGEST_REQUEST_S
 from .engine import Engine
 from .in_flight import Done, InFlight, Post, Wait
 from .retries import Answer
 from .sending import Sending
 
 IDLE_TIME_S = 30.0  # that a thread waits for an event before it ends
-DEADLINE_S = 30.0  # of one request
 PAUSE_OF_FILE_S = 1.0  # after an outbox could not be read
 GRACE_S = 0.4  # for what must not make `close` or the exit late: on_error, a delivery's close
 
@@ -177,7 +177,7 @@ class Crew:
     def attempt(self, group: InFlight, inline: bool = False) -> None:
         """Send a group once, and see to what comes of it."""
         ident = threading.get_ident()
-        timeout = DEADLINE_S
+        timeout = LONGEST_REQUEST_S
         if not self._background or inline:
             timeout = max(0.05, min(timeout, self.flush_until - time.monotonic()))
         if not inline:

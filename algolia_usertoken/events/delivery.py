@@ -25,8 +25,8 @@ from ..errors import BatchRejectedError, DeliveryError, RetryableDeliveryError, 
 from .connections import Deadline, Session
 from .rules import Event
 
-MAX_EVENTS = 1000
 MAX_BYTES = 2_000_000  # a body must be smaller
+MAX_BYTES_OF_EVENTS = MAX_BYTES - len(b'{"events":[]}') - 1  # with the commas in between
 LONGEST_REQUEST_S = 30.0
 
 

@@ -19,13 +19,10 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-from ..errors import OutboxError
-from .delivery import MAX_BYTES
+from .delivery import MAX_BYTES_OF_EVENTS
 from .in_flight import Action, Done, InFlight, Take
 from .queue import Core
 from .retries import Answer
-
-_AROUND_EVENTS = len(b'{"events":[]}')
 
 
 class Waiting(Protocol):
@@ -86,6 +83,8 @@ class Engine:
         max_queue_size, max_queue_bytes: How much may wait in memory; an outbox has a bound of its own.
         batch_size, flush_interval, max_retry_time: See `Core`.
         notify: Called without a lock where a driver has to look at the queue.
+
+    Attributes:
         lock: A condition around a re-entrant lock: a signal handler or a `__del__` may come while this thread holds it.
     """
 
@@ -99,21 +98,20 @@ class Engine:
         flush_interval: float,
         max_retry_time: float,
         notify: Callable[[], None],
-        lock: threading.Condition | None = None,
     ) -> None:
         self.queue = queue
         self.in_memory = isinstance(queue, MemoryQueue)
-        self.lock = lock or threading.Condition(threading.RLock())
+        self.lock = threading.Condition(threading.RLock())
         self.core = Core(
             batch_size=batch_size,
-            batch_bytes=MAX_BYTES - _AROUND_EVENTS - 1,
+            batch_bytes=MAX_BYTES_OF_EVENTS,
             flush_interval=flush_interval,
             max_retry_time=max_retry_time,
             max_suspect_bytes=max_queue_bytes,
             site_of=site_of,
         )
         self.idle = True  # whether the next event has to notify
-        self.closing = self.closed = False
+        self.closed = False
         self.notify_every = batch_size
         self._notify = notify
         self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
@@ -253,7 +251,7 @@ class Engine:
     def begin_close(self) -> None:
         """Take no more events."""
         with self.lock:
-            self.closing, self._capacity = True, -1
+            self._capacity = -1
             self.lock.notify_all()
 
     def close_if_empty(self) -> bool:
@@ -316,6 +314,3 @@ def site_of(event: bytes) -> Hashable:
         return site
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-
-
-__all__ = ["Engine", "MemoryQueue", "OutboxError", "Waiting", "site_of"]

@@ -25,6 +25,7 @@ from . import plain
 Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
 
+MAX_EVENTS = 1000  # of one request
 MAX_OBJECTS = 20
 MAX_AGE_MS = 30 * 24 * 60 * 60 * 1000
 _LIST_TYPES = (list, tuple)

@@ -19,6 +19,7 @@ from .delivery import Delivery, InsightsDelivery
 from .hits.methods import ReferenceMethods
 from .methods import EventMethods
 from .reporting import EventStats, OnError, Reporter
+from .rules import MAX_EVENTS
 from .worker import Worker
 
 try:
@@ -83,7 +84,7 @@ class EventSender(EventMethods, ReferenceMethods):
     ) -> None:
         _check_number("max_queue_size", max_queue_size, 1, whole=True)
         _check_number("max_queue_bytes", max_queue_bytes, 1, whole=True)
-        _check_number("batch_size", batch_size, 1, 1000, whole=True)
+        _check_number("batch_size", batch_size, 1, MAX_EVENTS, whole=True)
         _check_number("flush_interval", flush_interval, 0)
         _check_number("concurrency", concurrency, 1, whole=True)
         _check_number("max_retry_time", max_retry_time, 0)

@@ -337,10 +337,10 @@ class Worker:
             return False
         outer, self._inline_owner = self._inline_owner, threading.get_ident()
         try:
+            target = self._engine.flush(time.monotonic())
             with self._crew.lock:
-                target = self._engine.core.flush(time.monotonic(), len(self._engine.queue))
                 self._crew.flush_until = max(self._crew.flush_until, deadline)
-            while not self._engine.is_settled(target):
+            while target is not None and not self._engine.is_settled(target):
                 now = time.monotonic()
                 if self._engine.closed or now > deadline:  # what an outbox has left, stays there
                     return False

@@ -21,7 +21,15 @@ from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
 
 from ..errors import DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of, raised
-from ..events.delivery import LONGEST_REQUEST_S, MAX_BYTES, Batch, Delivery, InsightsDelivery, batch_of
+from ..events.delivery import (
+    LONGEST_REQUEST_S,
+    MAX_BYTES,
+    MAX_BYTES_OF_EVENTS,
+    Batch,
+    Delivery,
+    InsightsDelivery,
+    batch_of,
+)
 from ..events.engine import site_of
 from ..events.in_flight import InFlight, Post, Wait
 from ..events.queue import Core
@@ -131,7 +139,7 @@ class CeleryDelivery:
         start = now = time.monotonic()
         core = Core(
             batch_size=max(1, len(texts)),
-            batch_bytes=MAX_BYTES - 20,
+            batch_bytes=MAX_BYTES_OF_EVENTS,
             flush_interval=0.0,
             max_retry_time=PATIENCE_S,
             max_suspect_bytes=2 * MAX_BYTES,

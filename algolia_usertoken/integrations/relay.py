@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from ..context import current_identity, current_request
-from ..events.rules import OF_CONVERSIONS
+from ..events.rules import MAX_EVENTS, OF_CONVERSIONS
 from ..events.sender import EventSender
 from ..identity import Identity, is_user_token
 from .asgi import ASGIApp, Receive, Scope, Send
@@ -30,7 +30,6 @@ __all__ = ["EventsRelay", "RelayAnswer"]
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 PATH = "/1/events"  # where search-insights sends to, on whatever host it is told
-MAX_EVENTS = 1000  # of one request, as Algolia has it
 MAX_AGE_MS = 60 * 60 * 1000  # for which the page is believed when something happened
 
 _OK = "OK"

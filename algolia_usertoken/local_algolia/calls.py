@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from .errors import ApiError
 from .index import now, to_json
 from .keys import Grant
-from .received import ReceivedEvent, ReceivedSearch
+from .received import ReceivedEvent, ReceivedRequest, ReceivedSearch
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
@@ -44,6 +44,19 @@ class Call:
     grant: Grant = field(default_factory=Grant)
     searches: list[ReceivedSearch] = field(default_factory=list)
     events: list[ReceivedEvent] = field(default_factory=list)
+
+    def received(self, status: int | None) -> ReceivedRequest:
+        """The request as it is kept, with the status of its answer; None: a fault left the client without one."""
+        return ReceivedRequest(
+            method=self.method,
+            path=self.path,
+            query_string=self.query_string,
+            headers=self.headers,
+            body=self.body,
+            status=status,
+            client_ip=self.client_ip,
+            received_at=self.received_at,
+        )
 
     def in_query(self, name: str) -> str | None:
         """A parameter of the query string, its name in any case: browsers send the key there."""

@@ -25,7 +25,6 @@ from .calls import Call, Reply, as_error, decompressed
 from .errors import ApiError
 from .faults import Fault, Faults
 from .inspector import PAGE, Inspector
-from .received import ReceivedRequest
 from .routes import find, max_bytes
 
 _GRACE_SECONDS = 0.05
@@ -198,20 +197,7 @@ class Server:
         searches = call.searches
         if searches and status not in (200, None):
             searches = [replace(search, status=status, query_id=None) for search in searches]
-        self._app.received.add(
-            ReceivedRequest(
-                method=call.method,
-                path=call.path,
-                query_string=call.query_string,
-                headers=call.headers,
-                body=call.body,
-                status=status,
-                client_ip=call.client_ip,
-                received_at=call.received_at,
-            ),
-            searches,
-            call.events,
-        )
+        self._app.received.add(call.received(status), searches, call.events)
 
     async def _go_wrong(self, request: web.BaseRequest, call: Call, fault: Fault) -> web.StreamResponse:
         assert self._stopping is not None

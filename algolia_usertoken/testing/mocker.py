@@ -43,7 +43,7 @@ from ..local_algolia.errors import ApiError
 from ..local_algolia.hints import Hint, hints_of
 from ..local_algolia.keys import Keys
 from ..local_algolia.mismatches import Mismatch, mismatches_of
-from ..local_algolia.received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch, UserSummary
+from ..local_algolia.received import Received, ReceivedEvent, ReceivedSearch, UserSummary
 from ..local_algolia.records import Records
 from ..local_algolia.routes import find, max_bytes
 
@@ -219,17 +219,7 @@ class AlgoliaRouter(MockRouter):
     def _note(self, call: Call, searches: list[ReceivedSearch], status: int) -> None:
         if status >= 400:
             searches = [replace(search, status=status, query_id=None) for search in searches]
-        request = ReceivedRequest(
-            method=call.method,
-            path=call.path,
-            query_string=call.query_string,
-            headers=call.headers,
-            body=call.body,
-            status=status,
-            client_ip=call.client_ip,
-            received_at=call.received_at,
-        )
-        self._received.add(request, searches, call.events)
+        self._received.add(call.received(status), searches, call.events)
 
     def _asked_of(self, app: Application, request: httpx.Request) -> tuple[Call, Reply]:
         path, _, query_string = request.url.raw_path.decode().partition("?")
