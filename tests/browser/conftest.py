@@ -16,6 +16,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from waiting import PATIENCE
 
+from algolia_usertoken.demo import catalogue
+from algolia_usertoken.testing import LocalAlgolia
+
 # A browser of its own accord asks its maker this and that. Here it stays at home.
 FLAGS = [
     "--headless",
@@ -135,3 +138,11 @@ def npm() -> pathlib.Path:
     if not (folder / "search-insights").is_dir():
         pytest.fail("SHOP_NPM must be a node_modules folder with search-insights; see nox -s browser", pytrace=False)
     return folder
+
+
+@pytest.fixture
+def algolia() -> Iterator[LocalAlgolia]:
+    """A stand-in with the products that the shops sell."""
+    with LocalAlgolia() as algolia:
+        algolia.save_objects("products", catalogue())
+        yield algolia

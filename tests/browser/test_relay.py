@@ -6,54 +6,26 @@ The browser reaches no host but the shop's and LocalAlgolia's, where it searches
 from __future__ import annotations
 
 import http.server
-import os
 import pathlib
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from ports import free_port
-from waiting import PATIENCE
 
-from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 
 from .conftest import Browser
-from .test_shop import EXAMPLES, Visit, from_the_browser, wait_until_it_answers
+from .test_shop import Visit, from_the_browser, running_shop
 
 VICTIM = "anonymous-00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-def algolia() -> Iterator[LocalAlgolia]:
-    with LocalAlgolia() as algolia:
-        algolia.save_objects("products", catalogue())
-        yield algolia
 
 
 @pytest.fixture(params=["fastapi", "flask", "django"])
 def shop(request: pytest.FixtureRequest, algolia: LocalAlgolia, npm: pathlib.Path) -> Iterator[str]:
     """The address of a shop that has the relay."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=EXAMPLES / request.param,
-        env={**os.environ, "ALGOLIA_URL": algolia.url, "SHOP_NPM": str(npm), "SHOP_SECRET": "s", "SHOP_RELAY": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_until_it_answers(process, f"http://127.0.0.1:{port}/cart")
-        algolia.clear()
-        yield f"http://localhost:{port}"
-    finally:
-        process.terminate()
-        printed, _ = process.communicate(timeout=PATIENCE)
-    assert "Traceback" not in printed, printed
-    assert "local-api-key" not in "".join(line for line in printed.splitlines() if "algolia_usertoken" in line)
+    with running_shop(request.param, algolia, npm, SHOP_SECRET="s", SHOP_RELAY="1") as (address, printed):
+        yield address
+    assert "local-api-key" not in "".join(line for line in printed if "algolia_usertoken" in line)
 
 
 @pytest.fixture

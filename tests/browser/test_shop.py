@@ -7,6 +7,7 @@ all as they are published on npm.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -22,7 +23,6 @@ from selenium.webdriver.common.keys import Keys
 from waiting import PATIENCE
 
 from algolia_usertoken import Identity
-from algolia_usertoken.demo import catalogue
 from algolia_usertoken.local_algolia.received import ReceivedEvent, ReceivedSearch
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -31,21 +31,24 @@ from .conftest import Browser
 EXAMPLES = pathlib.Path(__file__).parents[2] / "docs" / "examples"
 
 
-@pytest.fixture
-def algolia() -> Iterator[LocalAlgolia]:
-    with LocalAlgolia() as algolia:
-        algolia.save_objects("products", catalogue())
-        yield algolia
-
-
 @pytest.fixture(params=["fastapi", "flask", "django"])
 def shop(request: pytest.FixtureRequest, algolia: LocalAlgolia, npm: pathlib.Path) -> Iterator[str]:
     """A shop that runs; its address, which to the browser is another site than LocalAlgolia's."""
-    port = free_port()
+    with running_shop(request.param, algolia, npm) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def running_shop(
+    framework: str, algolia: LocalAlgolia, npm: pathlib.Path, **environment: str
+) -> Iterator[tuple[str, list[str]]]:
+    """The address of a shop, and what it has printed, once it has ended."""
+    port, printed = free_port(), []
+    own = {"ALGOLIA_URL": algolia.url, "SHOP_NPM": str(npm), "SHOP_SECRET": "for-tests-only"}
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port)],
-        cwd=EXAMPLES / request.param,
-        env={**os.environ, "ALGOLIA_URL": algolia.url, "SHOP_NPM": str(npm), "SHOP_SECRET": "for-tests-only"},
+        cwd=EXAMPLES / framework,
+        env={**os.environ, **own, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -53,11 +56,11 @@ def shop(request: pytest.FixtureRequest, algolia: LocalAlgolia, npm: pathlib.Pat
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{port}/cart")
         algolia.clear()
-        yield f"http://localhost:{port}"
+        yield f"http://localhost:{port}", printed
     finally:
         process.terminate()
-        printed, _ = process.communicate(timeout=PATIENCE)
-    assert "Traceback" not in printed, printed
+        printed += process.communicate(timeout=PATIENCE)[0].splitlines()
+    assert not any("Traceback" in line for line in printed), printed
 
 
 def wait_until_it_answers(process: subprocess.Popen[str], url: str) -> None:

@@ -8,29 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prelude import Errors, event, send
+from prelude import Errors, Gate, event, send
 from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import Batch, EventSender, MemoryDelivery
+from algolia_usertoken import EventSender, MemoryDelivery
 from algolia_usertoken.events import crew as module
 from algolia_usertoken.events.crew import Crew
 from algolia_usertoken.events.in_flight import Post
 
 Make = Callable[..., EventSender]
-
-
-class Hangs(MemoryDelivery):
-    """Hangs in its first call, until it is told to go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside, self.go_on = threading.Event(), threading.Event()
-
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
-        if not self.inside.is_set():
-            self.inside.set()
-            self.go_on.wait(PATIENCE)
-        super().deliver(batch, timeout)
 
 
 def crew_of(sender: EventSender) -> Crew:
@@ -57,7 +43,7 @@ def make_late(crew: Crew) -> None:
 
 
 def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders: Make) -> None:
-    delivery = Hangs()
+    delivery = Gate()
     events = senders(delivery=delivery)
     send(events, range(3))
     crew = crew_of(events)
@@ -75,7 +61,7 @@ def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders:
 
 
 def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None:
-    delivery, errors = Hangs(), Errors()
+    delivery, errors = Gate(), Errors()
     events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=0.01)
     send(events, range(3))
     assert delivery.inside.wait(PATIENCE)
@@ -88,7 +74,7 @@ def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None
 
 
 def test_a_thread_that_delivers_while_the_locks_are_replaced_ends_after_it(senders: Make) -> None:
-    delivery = Hangs()
+    delivery = Gate()
     events = senders(delivery=delivery)
     send(events, range(3))
     assert delivery.inside.wait(PATIENCE)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from collector import Answer, Collector
-from prelude import Errors, adds_up, event, send
+from prelude import Errors, Gate, adds_up, event, send
 from waiting import PATIENCE
 
 from algolia_usertoken import (
@@ -464,20 +464,6 @@ def test_whoever_drains_where_threads_have_done_all_has_nothing_to_do(senders: M
     assert not events._worker._crew.is_empty
 
     assert events._worker.drain(time.monotonic() + PATIENCE)
-
-
-class Gate(MemoryDelivery):
-    """Hangs in its first call, until it is told to go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside, self.go_on = threading.Event(), threading.Event()
-
-    def deliver(self, batch: Batch, timeout: float | None) -> None:
-        if not self.inside.is_set():
-            self.inside.set()
-            self.go_on.wait(PATIENCE)
-        super().deliver(batch, timeout)
 
 
 def test_who_flushes_or_drains_while_another_thread_drains_waits_for_that_one(senders: Make) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.insights.config import InsightsConfig
 
-from algolia_usertoken import EventSender
+from algolia_usertoken import Batch, EventSender, MemoryDelivery
 
 VISITOR = "visitor-1"
 
@@ -65,3 +66,17 @@ class Errors:
     @property
     def ids(self) -> list[str]:
         return [event["objectIDs"][0] for _, events in self.calls for event in events]
+
+
+class Gate(MemoryDelivery):
+    """Hangs in its first call, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def deliver(self, batch: Batch, timeout: float | None) -> None:
+        if not self.inside.is_set():
+            self.inside.set()
+            self.go_on.wait(120)
+        super().deliver(batch, timeout)
