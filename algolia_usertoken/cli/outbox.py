@@ -176,9 +176,10 @@ class _Drained:
             scheme, name, port = arguments.host
             config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
         # Nothing is given up: what can't be delivered stays where it is.
+        self._outbox = SQLiteOutbox(arguments.file)
         self._sender = EventSender(
             config=config,
-            outbox=SQLiteOutbox(arguments.file),
+            outbox=self._outbox,
             flush_interval=0,
             max_retry_time=math.inf,
             on_error=self._on_error,
@@ -196,9 +197,13 @@ class _Drained:
         settled, since = -1, time.monotonic()
         while True:
             self._sender.flush(_LOOK)
+            # The file tells what is left, of others first: what the sender takes over in between counts twice. The
+            # sender's own count comes later than the file, and would leave out what it is just taking over.
+            of_the_dead = status_of(self._file).of_the_dead
+            left = of_the_dead + len(self._outbox)
+            if not left:
+                self._sender.flush(_LOOK)  # until what has left the file is counted
             stats = self._sender.stats
-            self.delivered = stats.delivered
-            left = status_of(self._file).of_the_dead + stats.queued
             say(f"{stats.delivered:,} delivered, {left:,} left")
             if not left:
                 return

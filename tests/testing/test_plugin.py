@@ -761,6 +761,7 @@ def test_allowed({fixture}):
         "pytest_asyncio",
         "-o",
         "asyncio_mode=auto",
+        "-rN",  # no summary: with CI in the environment it repeats the whole message
     )
 
     result.assert_outcomes(passed=2, failed=4)
