@@ -10,9 +10,6 @@ import inspect
 import os
 import pathlib
 import pickle
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import types
@@ -34,7 +31,7 @@ from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
 from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SearchParamsObject, SecuredApiKeyRestrictions
-from waiting import PATIENCE
+from program_files import run_program
 
 from algolia_usertoken import (
     EventOptions,
@@ -807,81 +804,18 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
     assert all(one.stats.accepted == 0 and not one._worker._crew.threads for one in made if isinstance(one, SlowSender))
 
 
-FIRST_USE = """
-import gc, os, signal, threading
-from algoliasearch.http.transporter_sync import EchoTransporterSync
-import algolia_usertoken.events.sender as module
-from algolia_usertoken import TokenAwareClientSync
-from algoliasearch.search.config import SearchConfig
-
-client = TokenAwareClientSync("A", "k", EchoTransporterSync(SearchConfig("A", "k")), user_token="u")
-inside, go_on = threading.Event(), threading.Event()
-
-def in_the_middle(interrupt):
-    # The first to make the sender is interrupted, where a second one comes.
-    make = module.EventSender.__init__
-    def once(*args, **kwargs):
-        module.EventSender.__init__ = make
-        interrupt()
-        make(*args, **kwargs)
-    module.EventSender.__init__ = once
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
-@pytest.mark.parametrize(
-    "program",
-    [
-        """
-        def wait():
-            inside.set()
-            go_on.wait()
-        in_the_middle(wait)
-        threading.Thread(target=lambda: client.events).start()
-        inside.wait()
-        child = os.fork()
-        if not child:
-            os._exit(0 if client.events.stats.accepted == 0 else 3)
-        assert os.waitpid(child, 0)[1] == 0
-        go_on.set()
-        """,
-        """
-        signal.signal(signal.SIGUSR1, lambda *_: seen.append(client.events))
-        seen = []
-        in_the_middle(lambda: os.kill(os.getpid(), signal.SIGUSR1))
-        assert client.events is client.events is seen[0]
-        """,
-        """
-        class Cycle:
-            def __del__(self):
-                seen.append(client.events)
-        seen = []
-        def collect():
-            cycle = Cycle()
-            cycle.itself = cycle
-            del cycle
-            gc.collect()
-        in_the_middle(collect)
-        assert client.events is client.events is seen[0]
-        """,
-    ],
-    ids=["fork", "signal", "del"],
-)
-def test_first_use_may_be_interrupted_by_another(program: str) -> None:
-    # What is imported is there before: a fork in the middle of an import leaves the child with half a module.
-    program = FIRST_USE + textwrap.dedent(program)
-    subprocess.run([sys.executable, "-c", program], timeout=PATIENCE, check=True)
+@pytest.mark.parametrize("interruption", ["fork", "signal", "del"])
+def test_first_use_may_be_interrupted_by_another(interruption: str) -> None:
+    run_program("programs/first_use_interrupted.py", interruption)
 
 
 @pytest.mark.parametrize("kind", [TokenAwareClient, TokenAwareClientSync])
 def test_a_client_has_imported_what_its_events_are_made_of(kind: Any) -> None:
-    program = f"""
-        import sys
-        from algolia_usertoken import {kind.__name__} as Client
-        Client("A", "k")
-        assert "algolia_usertoken.events.sender" in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=PATIENCE, check=True)
+    run_program(
+        f"import sys; from algolia_usertoken import {kind.__name__} as Client; Client('A', 'k'); "
+        "assert 'algolia_usertoken.events.sender' in sys.modules"
+    )
 
 
 def test_close_delivers_events_and_closes_what_the_client_opened(algolia: LocalAlgolia) -> None:
@@ -1135,22 +1069,7 @@ def test_after_close_the_stats_tell_what_it_had_no_time_for(algolia: LocalAlgoli
 
 
 def test_a_client_needs_no_sqlite() -> None:
-    program = """
-        import sys, typing
-        sys.modules["sqlite3"] = None  # a Python that was built without it
-        from algolia_usertoken import EventSender, MemoryDelivery, TokenAwareClientSync
-        TokenAwareClientSync("A", "k").close()
-        with EventSender(user_token="u", delivery=MemoryDelivery()) as events:
-            assert events.viewed_object_ids("Viewed", "products", ["1"])
-        typing.get_type_hints(EventSender.__init__)
-        try:
-            from algolia_usertoken import SQLiteOutbox
-        except ImportError as error:
-            assert "sqlite3" in str(error)
-        else:
-            raise AssertionError
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=PATIENCE, check=True)
+    run_program("programs/client_without_sqlite.py")
 
 
 # -- What goes wrong in close --------------------------------------------------------------------------------------
@@ -1424,43 +1343,6 @@ def test_transformation_options_of_a_view_leave_its_parent_alone(algolia: LocalA
         view._ingestion_transporter.close()
 
 
-FORKS = """
-import os
-from algolia_usertoken import TokenAwareClientSync, identity_scope
-from algolia_usertoken.testing import LocalAlgolia
-
-with LocalAlgolia() as algolia:
-    algolia.save_objects("products", [{"objectID": "1", "name": "hat"}])
-    client = TokenAwareClientSync.create_with_config(algolia.search_config())
-    for turn in range(3):
-        assert client.search_single_index("products", {"query": "parent"}).query == "parent"
-        start, started = os.pipe()
-        children = []
-        for number in range(8):
-            child = os.fork()
-            if not child:
-                try:
-                    os.close(started)
-                    os.read(start, 1)  # until the parent closes it: all at once
-                    for _ in range(5):
-                        with identity_scope(f"user-{number}"):
-                            query = client.search_single_index("products", {"query": f"child-{number}"}).query
-                        assert query == f"child-{number}", query
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            children.append(child)
-        os.close(started)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
-    assert client.search_single_index("products", {"query": "parent"}).query == "parent"
-    searches = sorted((search.query, search.user_token) for search in algolia.searches if search.user_token)
-    assert searches == sorted((f"child-{number}", f"user-{number}") for number in range(8) for _ in range(15))
-    os._exit(0)
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_does_not_search_on_its_parents_connection() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-    assert done.returncode == 0, done.stderr
+    run_program("programs/searches_in_forks.py")

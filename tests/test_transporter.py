@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import pickle
-import subprocess
 import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +26,7 @@ from algoliasearch.http.transporter import EchoTransporter, Transporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync, TransporterSync
 from algoliasearch.http.verb import Verb
 from algoliasearch.search.config import SearchConfig
-from waiting import PATIENCE
+from program_files import run_program
 
 from algolia_usertoken import (
     Identity,
@@ -1294,57 +1293,9 @@ async def test_what_is_set_while_algolia_is_mocked_is_there_afterwards(algolia: 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_a_forked_child_keeps_the_settings_of_a_session_of_ones_own(algolia: LocalAlgolia) -> None:
-    program = f"""
-import os, sys, requests
-from requests.adapters import BaseAdapter, HTTPAdapter
-from algoliasearch.search.config import SearchConfig
-from algoliasearch.http.hosts import Host, HostsCollection
-from algolia_usertoken import TokenAwareClientSync
+    done = run_program("programs/fork_with_a_session_of_ones_own.py", algolia.port, algolia.app_id, algolia.api_key)
 
-class Slow(HTTPAdapter):
-    def __init__(self, context):
-        self.context = context  # what HTTPAdapter would not copy
-        super().__init__()
-    def init_poolmanager(self, *arguments, **keywords):
-        assert self.context == "ca"
-        super().init_poolmanager(*arguments, **keywords)
-
-class Odd:
-    init_poolmanager = poolmanager = proxy_manager = None
-    def close(self):
-        pass
-
-config = SearchConfig({algolia.app_id!r}, {algolia.api_key!r})
-config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port={algolia.port})])
-client = TokenAwareClientSync.create_with_config(config)
-session = client._transporter._session = requests.Session()
-session.headers["x-own"] = "1"
-session.mount("http://", Slow("ca"))
-session.mount("local://", BaseAdapter())
-odd = TokenAwareClientSync.create_with_config(config)
-odd._transporter._session = requests.Session()
-odd._transporter._session.mount("local://", Odd())
-client.search_single_index("products", {{"query": "parent"}})
-pools = session.adapters["http://"].poolmanager
-child = os.fork()
-if not child:
-    status = 1
-    try:
-        assert client._transporter._session is session
-        assert odd._transporter._session is None  # it can't be kept: it is opened anew, not shared
-        assert session.adapters["http://"].poolmanager is not pools
-        assert client.search_single_index("products", {{"query": "child"}}).query == "child"
-        status = 0
-    finally:
-        os._exit(status)
-assert os.waitpid(child, 0)[1] == 0
-assert client.search_single_index("products", {{"query": "parent"}}).query == "parent"
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
     assert [search.query for search in algolia.searches] == ["parent", "child", "parent"]
     assert [request.headers.get("x-own") for request in algolia.requests] == ["1"] * 3
 

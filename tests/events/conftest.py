@@ -4,17 +4,17 @@ import os
 import sqlite3
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import PATIENCE
+from program_files import command_of, run_program
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "programs")]
+PROGRAMS = HERE / "programs"
+sys.path[:0] = [str(HERE), str(PROGRAMS)]
 
 from collector import Collector  # noqa: E402 (a plain module beside this file, for the benchmarks, too)
 
@@ -34,25 +34,16 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def run(collector: Collector) -> Callable[..., Finished]:
-    """Runs a program in a fresh interpreter; `from prelude import …` gives it senders that lead to the collector."""
+    """Runs a file of `programs`, or the text of a program; `from prelude import …` gives it senders that lead to the
+    collector."""
 
     def run(program: str, *arguments: str, code: int | None = 0, **environment: str) -> Finished:
         started = time.monotonic()
-        process = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), *arguments],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(HERE / "programs"),
-                "COLLECTOR_PORT": str(collector.port),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        if code is not None:
-            assert process.returncode == code, process.stderr or process.returncode
-        finished = Finished(process.args, process.returncode, process.stdout, process.stderr)
+        environment = {"PYTHONPATH": str(PROGRAMS), "COLLECTOR_PORT": str(collector.port), **environment}
+        if program.endswith(".py"):
+            program = f"events/programs/{program}"
+        done = run_program(program, *arguments, code=code, **environment)
+        finished = Finished(done.args, done.returncode, done.stdout, done.stderr)
         finished.seconds = time.monotonic() - started
         return finished
 
@@ -119,16 +110,15 @@ def end_leases(sql: Callable[..., list[Any]]) -> Callable[[], Any]:
 
 @pytest.fixture
 def start(collector: Collector, path: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a program in a process of its own; arguments: the path, then the given ones."""
-    here = HERE
+    """Starts a file of `programs` in a process of its own; arguments: the path, then the given ones."""
     started = []
 
     def start(program: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(program), path, *map(str, arguments)],
+            command_of(f"events/programs/{program}", path, *arguments),
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(here / "programs"), str(here.parents[1])]),
+                "PYTHONPATH": os.pathsep.join([str(PROGRAMS), str(HERE.parents[1])]),
                 "COLLECTOR_PORT": str(collector.port),
             },
             stdout=subprocess.PIPE,

@@ -609,19 +609,7 @@ def test_a_cassette_of_vcrpy_around_the_application_s_code_holds_no_event_back(
 def test_what_is_imported_in_a_cassette_of_vcrpy_outlives_it(
     run: Callable[..., Finished], collector: Collector
 ) -> None:
-    run(
-        """
-        import vcr
-        with vcr.use_cassette("/nowhere/cassette.yaml", record_mode="none"):
-            from prelude import send, sender
-            events = sender()
-            send(events, range(5))
-            assert events.flush(30)
-        send(events, range(5, 10))
-        assert events.flush(30)
-        events.close()
-        """
-    )
+    run("import_in_a_cassette.py")
     assert not collector.lost(range(10))
     assert not collector.twice
 
@@ -650,32 +638,7 @@ def test_under_gevent_a_trickle_and_a_look_up_that_hangs_end_with_the_deadline(
 ) -> None:
     server = peer(trickling(TRICKLES["body"]))
     run(
-        """
-        from gevent import monkey; monkey.patch_all()
-        import sys, socket, gevent
-        from prelude import config
-        from algolia_usertoken import InsightsDelivery, RetryableDeliveryError
-        from algolia_usertoken.events.delivery import batch_of
-
-        batch = batch_of([b'{"objectIDs":["1"]}'])
-
-        def times_out(delivery):
-            try:
-                delivery.deliver(batch, 0.5)
-            except RetryableDeliveryError as error:
-                assert str(error) == "timed out", error
-            else:
-                raise AssertionError("no time-out")
-
-        InsightsDelivery(config()).deliver(batch, 10)
-        times_out(InsightsDelivery(config(int(sys.argv[1]))))
-        real = socket.getaddrinfo
-        socket.getaddrinfo = lambda *arguments: gevent.sleep(30) or real(*arguments)
-        turns = []
-        other = gevent.spawn(lambda: [turns.append(gevent.sleep(0.01)) for _ in range(10)])
-        times_out(InsightsDelivery(config()))
-        assert len(turns) == 10
-        """,
+        "gevent_deadlines.py",
         str(server.port),
     )
     assert collector.counts == {"1": 1}

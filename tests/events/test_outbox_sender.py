@@ -104,29 +104,7 @@ def test_a_file_that_gets_corrupt(path: str) -> None:
 
 
 def test_a_disk_that_is_full(path: str, run: Callable[..., Any], collector: Collector) -> None:
-    program = """
-        import resource, sys, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, send, sender
-
-        told = []
-        outbox = SQLiteOutbox(sys.argv[1])
-        with sender(outbox=outbox, flush_interval=60, on_error=lambda *what: told.append(what)) as sender:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
-            started = time.monotonic()
-            few = send(sender, range(900))
-            dropped = sender.stats.dropped
-            assert 0 < few < 900 and few + dropped == 900, sender.stats
-            assert time.monotonic() - started < 20
-            assert {type(error).__name__ for error, events in told} == {"OutboxError"}, told[0]
-            assert sender.stats.accepted == few
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            assert send(sender, range(1000, 1100)) == 100
-            assert sender.flush(10)
-            assert sender.stats.delivered == few + 100
-            print(few)
-    """
-    few = int(run(program, path).stdout)
+    few = int(run("outbox_on_a_full_disk.py", path).stdout)
 
     assert len(collector.counts) == few + 100
     assert not collector.twice
@@ -323,64 +301,13 @@ def test_a_del_that_sends_during_gc(path: str) -> None:
 
 
 def test_a_signal_handler_that_flushes_is_not_what_it_waits_for(path: str, run: Callable[..., Any]) -> None:
-    program = """
-        import os, signal, sys, threading, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, sender
-
-        with sender(outbox=SQLiteOutbox(sys.argv[1])) as sender:
-            answers = []
-            def handler(*_):
-                answers.append(sender.flush(20))
-            signal.signal(signal.SIGUSR1, handler)
-            def interrupt():
-                for _ in range(15):
-                    time.sleep(0.03)
-                    os.kill(os.getpid(), signal.SIGUSR1)
-            thread = threading.Thread(target=interrupt)
-            thread.start()
-            while thread.is_alive():
-                sender.send(event(1))
-            assert answers and all(answers), answers
-    """
-    run(program, path)
+    run("outbox_flushed_by_a_signal_handler.py", path)
 
 
 def test_a_forked_child_has_events_and_a_connection_of_its_own(
     path: str, run: Callable[..., Any], collector: Collector
 ) -> None:
-    program = """
-        import os, sys, threading, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, send, sender
-
-        sender = sender(outbox=SQLiteOutbox(sys.argv[1]), flush_interval=0.2)
-        assert send(sender, range(200)) == 200
-        stop = threading.Event()
-        def go_on():
-            number = 10_000
-            while not stop.is_set():
-                assert sender.send(event(number))
-                number += 1
-                time.sleep(0.0005)  # or on a busy machine the others find no gap
-            print(number, flush=True)
-        thread = threading.Thread(target=go_on)
-        thread.start()
-        for child in range(1, 9):
-            time.sleep(0.02)
-            pid = os.fork()
-            if not pid:
-                assert sender.stats.queued == 0
-                assert send(sender, range(child * 1000, child * 1000 + 100)) == 100
-                assert sender.flush(10)
-                assert sender.stats.delivered == 100
-                os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        stop.set()
-        thread.join()
-        assert sender.close(10)
-    """
-    last = int(run(program, path).stdout)
+    last = int(run("outbox_and_forks.py", path).stdout)
 
     expected = [
         *range(200),
@@ -394,32 +321,7 @@ def test_a_child_that_outlives_its_parent_loses_nothing(
     path: str, run: Callable[..., Any], sql: Callable[..., list[Any]]
 ) -> None:
     # With a connection that is open across the fork, the parent would take the log away from under the child.
-    program = """
-        import os, sys
-        from algolia_usertoken import MemoryDelivery
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import event, sender
-
-        delivery = MemoryDelivery()
-        delivery.hang()
-        sender = sender(delivery=delivery, outbox=SQLiteOutbox(sys.argv[1]), close_timeout=0)
-        assert sender.send(event("parent"))
-        read, write = os.pipe()
-        if not os.fork():
-            assert sender.send(event("child 1"))
-            os.write(write, b"x")
-            os.close(write)
-            while os.getppid() == int(sys.argv[2] if len(sys.argv) > 2 else os.environ["PARENT"]):
-                pass
-            assert sender.send(event("child 2"))
-            os._exit(0)
-        os.read(read, 1)
-        sender.close(0)
-    """
-    program = program.replace(
-        "        read, write", "        os.environ['PARENT'] = str(os.getpid())\n        read, write"
-    )
-    run(program, path)
+    run("outbox_of_a_child_that_outlives_its_parent.py", path)
 
     wait_until(lambda: sql("SELECT events FROM total") == [(3,)])
     assert sorted(eval(body)["objectIDs"][0] for (body,) in sql("SELECT body FROM events")) == [
@@ -432,20 +334,8 @@ def test_a_child_that_outlives_its_parent_loses_nothing(
 def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
     path: str, run: Callable[..., Any], start: Callable[..., subprocess.Popen[str]], collector: Collector
 ) -> None:
-    program = """
-        import sys, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        from prelude import send, sender
-
-        sender = sender(outbox=SQLiteOutbox(sys.argv[1], lease=1), close_timeout=0.3)
-        assert send(sender, range(int(sys.argv[2]))) == int(sys.argv[2])
-        if sys.argv[2] == "300":
-            sys.stdin.readline()
-        while sys.argv[2] == "0" and sender.stats.delivered < 300:
-            time.sleep(0.01)
-    """
     collector.hang()
-    process = start(program, 300, stdin=subprocess.PIPE)
+    process = start("outbox_at_exit_and_next_start.py", 300, stdin=subprocess.PIPE)
     assert collector.wait_until(lambda: collector.held)
     process.communicate("go\n", 60)
     assert process.returncode == 0
@@ -455,31 +345,12 @@ def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
     assert collector.ids == set(map(str, range(300)))
     collector.counts.clear()
 
-    run(program, path, "0")
+    run("outbox_at_exit_and_next_start.py", path, "0")
 
     assert collector.counts == dict.fromkeys(map(str, range(300)), 1)
 
 
-SENDS = """
-    import itertools, os, sys, time
-    from algolia_usertoken.events.outbox import SQLiteOutbox
-    from prelude import config, event, sender
-
-    path, name, accepted, lease, count = sys.argv[1:]
-    config = config()
-    config.headers["x-process"] = name
-    sender = sender(config=config, outbox=SQLiteOutbox(path, lease=float(lease)), flush_interval=0.05, batch_size=100)
-    accepted = os.open(accepted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in itertools.count() if count == "endless" else range(int(count)):
-        if sender.send(event(f"{name}-{number}")):
-            os.write(accepted, f"{name}-{number}\\n".encode())
-        if number % 10 == 9:
-            time.sleep(0.005)
-    print("sent", flush=True)
-    if count != "0":
-        time.sleep(3600)
-    sys.stdin.read()
-"""
+SENDS = "outbox_sends_until_killed.py"
 
 
 def test_kill_9_at_any_moment_loses_nothing(
@@ -491,7 +362,7 @@ def test_kill_9_at_any_moment_loses_nothing(
 
     def another() -> tuple[str, subprocess.Popen[str]]:
         name = f"p{next(numbers)}"
-        return name, start(SENDS, name, accepted, 3, "endless")
+        return name, start(SENDS, name, accepted, 3, "endless", 0.05)
 
     collector.delay = 0.01
     running = [another() for _ in range(4)]
@@ -507,7 +378,7 @@ def test_kill_9_at_any_moment_loses_nothing(
         process.kill()
         process.wait()
         killed.add(name)
-    start(SENDS, "last", accepted, 3, 0, stdin=subprocess.PIPE)
+    start(SENDS, "last", accepted, 3, 0, 0.05, stdin=subprocess.PIPE)
     wait_until(lambda: sql("SELECT events FROM total") == [(0,)])
 
     promised = accepted.read_text().split()
@@ -530,10 +401,10 @@ def test_kill_9_at_any_moment_loses_nothing(
 def test_siblings_take_over_within_the_lease(
     tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
+    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, 0.05, stdin=subprocess.PIPE)
     expect(sibling, "sent")
     collector.answer(503, seconds=1.0)
-    victim = start(SENDS, "victim", tmp_path / "accepted", 1.5, 50)
+    victim = start(SENDS, "victim", tmp_path / "accepted", 1.5, 50, 0.05)
     expect(victim, "sent")
 
     victim.kill()
@@ -547,11 +418,10 @@ def test_siblings_take_over_within_the_lease(
 def test_who_is_stopped_for_longer_than_the_lease_leaves_what_waits(
     tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    program = SENDS.replace("flush_interval=0.05", "flush_interval=1.5")
-    stopped = start(program, "stopped", tmp_path / "accepted", 1.5, 50)
+    stopped = start(SENDS, "stopped", tmp_path / "accepted", 1.5, 50, 1.5)
     expect(stopped, "sent")
     stopped.send_signal(signal.SIGSTOP)
-    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, stdin=subprocess.PIPE)
+    sibling = start(SENDS, "sibling", tmp_path / "accepted", 1.5, 0, 0.05, stdin=subprocess.PIPE)
     expect(sibling, "sent")
     assert collector.wait_for(50)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 from collections import OrderedDict, UserDict, UserList, UserString
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +20,8 @@ import numpy
 import pytest
 from algoliasearch.insights.models import Discount, ObjectDataAfterSearch, Price, Value
 from django.conf import settings
+from program_files import run_program
 from pydantic import BaseModel, Field
-from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery
 from algolia_usertoken.events import plain
@@ -245,15 +243,7 @@ def test_unknown_fields_keep_their_form() -> None:
 
 
 def test_none_of_those_packages_is_imported_for_it() -> None:
-    code = (
-        "import sys; sys.modules['pydantic'] = sys.modules['numpy'] = sys.modules['django'] = None\n"
-        "import importlib.util\n"
-        f"spec = importlib.util.spec_from_file_location('plain', {plain.__file__!r})\n"
-        "plain = importlib.util.module_from_spec(spec); spec.loader.exec_module(plain)\n"
-        "assert plain.amount(object) is object and plain.object_id(7) == '7' and plain.text('x') == 'x'\n"
-        "assert plain.mapping({'a': 1}) == {'a': 1}"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+    run_program("events/programs/plain_alone.py", plain.__file__)
 
 
 # -- Through the door ----------------------------------------------------------------------------------------------

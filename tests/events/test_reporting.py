@@ -162,17 +162,7 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
 
 def test_at_exit_on_error_is_heard_out(run: Any, collector: Collector) -> None:
     collector.answer(404)
-    done = run(
-        """
-        import time
-        from prelude import sender, send
-        def on_error(error, events):
-            time.sleep(0.3)
-            print(len(events), error, flush=True)
-        events = sender(on_error=on_error, max_retry_time=0)
-        send(events, range(5))
-        """
-    )
+    done = run("on_error_at_exit.py")
     assert done.stdout.startswith("5 given up after 1 attempts: 404")
 
 

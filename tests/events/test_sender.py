@@ -342,22 +342,7 @@ async def test_async_flush_and_close_leave_the_loop_alone(call: str, sender: Mak
 
 def test_a_cancelled_aflush_does_not_hold_up_the_loop_or_the_exit(run: Any, collector: Collector) -> None:
     collector.hang()
-    done = run(
-        """
-        import asyncio
-        from prelude import event, sender
-        events = sender(close_timeout=1.0)
-
-        async def main():
-            events.send(event(1))
-            try:
-                await asyncio.wait_for(events.aflush(), 0.5)
-            except asyncio.TimeoutError:
-                print("timed out")
-
-        asyncio.run(main())
-        """,
-    )
+    done = run("aflush_that_is_cancelled.py")
     assert done.stdout == "timed out\n"
     assert done.seconds < 60
 
@@ -421,50 +406,11 @@ def test_a_sender_in_a_cycle_that_has_events_delivers_them(delivery: MemoryDeliv
     wait_until(lambda: len(delivery.events) == 1)
 
 
-GC_PROGRAM = """
-    import faulthandler, gc, sys, threading
-    from prelude import adds_up, event, sender, send
-    faulthandler.dump_traceback_later(100, exit=True)
-    events = sender(max_queue_size=1_000_000, batch_size=int(sys.argv[1]), concurrency=int(sys.argv[2]))
-    from_del = 0
-    made = 0
-    stop = False
-
-    class Sends:
-        def __init__(self):
-            global made
-            made += 1
-            self.name = f"d{made}"
-            self.itself = self
-        def __del__(self):
-            if not stop:
-                events.send(event(self.name))
-                global from_del
-                from_del += 1
-
-    gc.set_threshold(1)
-    for number in range(int(sys.argv[3])):
-        Sends()
-        events.send(event(number))
-        if not number % 20:
-            events.stats
-        if not number % 100:
-            threading.Thread(target=int).start()
-            assert events.flush(60)
-    gc.set_threshold(700)
-    gc.collect()
-    assert events.flush(60)
-    stop = True
-    assert adds_up(events.stats), events.stats
-    print(made, from_del, events.stats.accepted, events.stats.delivered)
-"""
-
-
 @pytest.mark.parametrize(("batch_size", "concurrency", "count"), [(1000, 1, 1500), (1, 1, 300), (7, 4, 1500)])
 def test_a_del_that_sends_during_gc(
     run: Any, collector: Collector, batch_size: int, concurrency: int, count: int
 ) -> None:
-    done = run(GC_PROGRAM, str(batch_size), str(concurrency), str(count))
+    done = run("del_that_sends.py", str(batch_size), str(concurrency), str(count))
     made, from_del, accepted, delivered = map(int, done.stdout.split())
     assert made == from_del == count
     assert accepted == delivered == 2 * count
@@ -499,46 +445,14 @@ def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, deliv
 
 def test_a_del_that_sends_while_the_thread_starts(run: Any, collector: Collector) -> None:
     # The new thread collects garbage before `start` returns: the sender's lock must not be what it waits for.
-    run(
-        """
-        import faulthandler, threading
-        from prelude import event, sender
-        faulthandler.dump_traceback_later(60, exit=True)
-        events = sender(batch_size=1)
-        bootstrap = threading.Thread._set_ident
-
-        def set_ident(self):
-            bootstrap(self)
-            if self.name.startswith("algolia-usertoken") and threading.current_thread() is not threading.main_thread():
-                threading.Thread._set_ident = bootstrap
-                events.send(event("from del"))
-
-        threading.Thread._set_ident = set_ident
-        events.send(event(1))
-        assert events.flush(30)
-        """
-    )
+    run("send_while_the_thread_starts.py")
     assert collector.counts == {"1": 1, "from del": 1}
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="gevent is not there yet")
 def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
     pytest.importorskip("gevent")
-    done = run(
-        """
-        from gevent import monkey
-        monkey.patch_all()
-        import gevent
-        from prelude import event, sender, send
-        events = sender(concurrency=2)
-        jobs = [gevent.spawn(send, events, range(start, start + 500)) for start in range(0, 2000, 500)]
-        gevent.joinall(jobs, raise_error=True)
-        assert events.flush(30)
-        assert events.stats.delivered == 2000, events.stats
-        send(events, range(2000, 2500))  # for the exit
-        print("exits")
-        """
-    )
+    done = run("gevent_greenlets.py")
     assert done.stdout == "exits\n"
     assert not collector.lost(range(2500))
     assert not collector.twice
@@ -549,19 +463,7 @@ def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
 def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
     pytest.importorskip("gevent")
     collector.hang()
-    done = run(
-        """
-        from gevent import monkey
-        monkey.patch_all()
-        import time, gevent
-        from prelude import event, sender, send
-        events = sender(close_timeout=1.0)
-        send(events, range(10))
-        started = time.monotonic()
-        assert not events.flush(1)
-        assert time.monotonic() - started < 20
-        """
-    )
+    done = run("gevent_while_the_collector_hangs.py")
     assert done.seconds < 60
 
 

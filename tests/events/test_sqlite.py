@@ -8,8 +8,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 from prelude import event
+from program_files import command_of
 from waiting import PATIENCE
 
 from algolia_usertoken import OutboxError, SQLiteOutbox
@@ -55,16 +54,10 @@ class Neighbour:
     """Another process that has the file open, in the middle of a transaction, and is stopped there."""
 
     def __init__(self, path: str, *statements: str) -> None:
-        program = f"""
-            import sqlite3, sys
-            connection = sqlite3.connect({path!r}, isolation_level=None)
-            for statement in {statements!r}:
-                connection.execute(statement).fetchone()
-            print("there", flush=True)
-            sys.stdin.readline()
-        """
         self.process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command_of("events/programs/holds_the_file.py", path, *statements),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"there\n"
@@ -187,73 +180,14 @@ def test_a_stopped_writer_delays_no_fork(
 ) -> None:
     SQLiteOutbox(path).close()
     neighbour("BEGIN IMMEDIATE")
-    program = """
-        import os, sys, threading, time
-        from algolia_usertoken.errors import OutboxError
-        from algolia_usertoken.events.outbox import SQLiteOutbox
 
-        outbox = SQLiteOutbox(sys.argv[1])
-        stop = False
-        def append():
-            while not stop:
-                try:
-                    outbox.append(b"{}")
-                except OutboxError:
-                    pass
-        threads = [threading.Thread(target=append, daemon=True) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.1)
-        slowest = 0
-        for _ in range(10):
-            started = time.monotonic()
-            pid = os.fork()
-            if not pid:
-                os._exit(0)
-            slowest = max(slowest, time.monotonic() - started)
-            os.waitpid(pid, 0)
-        stop = True
-        print(slowest)
-        os._exit(0)
-    """
-
-    assert float(run(program, path).stdout) < 1.5
+    assert float(run("forks_while_appends_wait.py", path).stdout) < 1.5
 
 
 def test_a_thread_in_the_middle_of_a_long_call_delays_a_fork_by_a_moment_and_the_child_says_so(
     path: str, run: Callable[..., Any]
 ) -> None:
-    program = """
-        import os, sys, threading, time
-        from algolia_usertoken.errors import OutboxError
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        outbox = SQLiteOutbox(sys.argv[1])
-        outbox.append(b"{}")
-        inside, go_on = threading.Event(), threading.Event()
-        def long_call(connection):
-            inside.set()
-            go_on.wait()
-        thread = threading.Thread(target=outbox.rows.keeper.run, args=(long_call,))
-        thread.start()
-        inside.wait()
-        started = time.monotonic()
-        pid = os.fork()
-        if not pid:
-            try:
-                outbox.append(b"{}")
-            except OutboxError as error:
-                assert "forked while the file was open" in str(error), error
-                os._exit(0)
-            os._exit(1)
-        assert time.monotonic() - started < 5
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        go_on.set()
-        thread.join()
-        outbox.append(b"{}")
-        assert len(outbox.take(9)) == 2
-    """
-    run(program, path)
+    run("fork_during_a_long_call.py", path)
 
 
 def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox: SQLiteOutbox) -> None:
@@ -349,25 +283,11 @@ def test_a_file_that_gets_damaged_is_said_to_be_so_at_the_first_append(path: str
 
 
 def test_a_directory_that_cannot_be_written(tmp_path: Path, run: Callable[..., Any]) -> None:
-    program = """
-        import os, sys
-        from algolia_usertoken.errors import OutboxError
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        if os.getuid() == 0:
-            os.setegid(65534)
-            os.seteuid(65534)
-        for name in ("new.db", "old.db"):
-            try:
-                SQLiteOutbox(os.path.join(sys.argv[1], name))
-            except OutboxError as error:
-                print(error)
-    """
     SQLiteOutbox(tmp_path / "old.db").close()
     for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         directory.chmod(0o555)
     try:
-        lines = run(program, str(tmp_path)).stdout.splitlines()
+        lines = run("outboxes_in_a_read_only_directory.py", str(tmp_path)).stdout.splitlines()
     finally:
         for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
             directory.chmod(0o755)
@@ -378,39 +298,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, run: Callable[..., A
 def test_a_full_disk_drops_what_has_no_room_keeps_what_has_and_goes_on_when_there_is_some(
     path: str, run: Callable[..., Any]
 ) -> None:
-    program = """
-        import resource, sys
-        from algolia_usertoken.errors import OutboxError
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        def limit(most):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-        outbox = SQLiteOutbox(sys.argv[1])
-        limit(500_000)
-        kept, refused = 0, set()
-        for number in range(900):
-            try:
-                outbox.append(b'{"number":%d}' % number)
-                kept += 1
-            except OutboxError as error:
-                refused.add(str(error))
-        assert 0 < kept < 900 and len(outbox) == kept
-        assert all("full" in one or "I/O" in one for one in refused), refused
-        taken = outbox.take(5)
-        outbox.took()
-        try:
-            outbox.settle(taken)
-        except OutboxError as error:
-            assert "5 events that were delivered or given up could not be removed" in str(error), error
-        else:
-            raise AssertionError("there was room")
-        limit(resource.RLIM_INFINITY)
-        outbox.keep()
-        outbox.append(b"{}")
-        assert len(outbox.take(1000)) == kept - 5 + 1
-        outbox.close()
-    """
-    run(program, path)
+    run("file_on_a_full_disk.py", path)
 
 
 # Who may read it.
@@ -482,17 +370,7 @@ def test_a_file_of_schema_1_is_taken_over(path: str, sql: Callable[..., list[Any
 def test_a_file_that_many_make_at_once(
     start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
 ) -> None:
-    program = """
-        import sys
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-        print("ready", flush=True)
-        sys.stdin.readline()
-        outbox = SQLiteOutbox(sys.argv[1])
-        outbox.append(b"{}")
-        outbox.keep()
-        outbox.close()
-    """
-    processes = [start(program, stdin=subprocess.PIPE) for _ in range(6)]
+    processes = [start("file_made_on_a_word.py", stdin=subprocess.PIPE) for _ in range(6)]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -523,65 +401,12 @@ def test_a_child_of_a_fork_that_python_did_not_make_says_so(outbox: SQLiteOutbox
 
 
 def test_children_and_their_parent_append_to_one_file_at_once(path: str, run: Callable[..., Any]) -> None:
-    program = """
-        import os, sys, threading
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        outbox = SQLiteOutbox(sys.argv[1])
-        stop = threading.Event()
-        def go_on():
-            while not stop.is_set():
-                outbox.append(b"{}")
-        thread = threading.Thread(target=go_on)
-        thread.start()
-        children = []
-        for _ in range(8):
-            pid = os.fork()
-            if not pid:
-                assert len(outbox) == 0
-                for _ in range(100):
-                    outbox.append(b"{}")
-                assert len(outbox.take(1000)) == 100
-                outbox.close()
-                os._exit(0)
-            children.append(pid)
-        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 8
-        stop.set()
-        thread.join()
-        outbox.keep()
-        waiting = len(outbox)
-        assert outbox.counts() == (waiting, 800, 0), outbox.counts()
-        assert len(outbox.take(10**6)) == waiting
-    """
-    run(program, path)
+    run("children_that_append.py", path)
 
 
-@pytest.mark.parametrize("handler", ["os.fork() or os._exit(0)", "outbox.append(b'{}')"])
+@pytest.mark.parametrize("handler", ["forks", "appends"])
 def test_a_signal_handler_in_the_middle_of_an_append(path: str, run: Callable[..., Any], handler: str) -> None:
-    program = f"""
-        import os, signal, sys, threading, time
-        from algolia_usertoken.events.outbox import SQLiteOutbox
-
-        outbox = SQLiteOutbox(sys.argv[1])
-        calls = []
-        def handle(*_):
-            calls.append(1)
-            {handler}
-        signal.signal(signal.SIGUSR1, handle)
-        def interrupt():
-            for _ in range(20):
-                time.sleep(0.02)
-                os.kill(os.getpid(), signal.SIGUSR1)
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        appended = 0
-        while thread.is_alive():
-            outbox.append(b"{{}}")
-            appended += 1
-        own = 0 if "fork" in {handler!r} else len(calls)
-        assert len(calls) > 5 and len(outbox) == appended + own, (calls, len(outbox), appended)
-    """
-    run(program, path)
+    run("append_while_a_signal_handler_runs.py", path, handler)
 
 
 # What a connection meets.

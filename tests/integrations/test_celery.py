@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 import serving
 import shop_celery
 from celery import Celery, chain, chord, group, signals
+from program_files import run_program
 from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
@@ -242,24 +242,8 @@ class TestEagerTask:
 
 
 def test_a_task_may_install_it() -> None:
-    program = """
-import logging
-from celery import Celery
-from algolia_usertoken.integrations.celery import install
+    done = run_program("programs/celery_task_that_installs.py")
 
-logging.basicConfig()
-app = Celery(broker="memory://")
-app.conf.task_always_eager = True
-
-@app.task
-def late():
-    install(app)
-
-late.delay()
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
-
-    assert done.returncode == 0
     assert "raised" not in done.stderr  # Celery logs what a receiver of its signals raises
 
 

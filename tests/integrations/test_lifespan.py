@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 import quart
 import trio
 from fastapi import FastAPI
+from program_files import run_program
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from waiting import PATIENCE
@@ -365,18 +363,6 @@ def test_under_trio(app: App, events: EventSender, delivery: MemoryDelivery) -> 
 
 
 def test_a_process_without_a_sender_does_not_load_one() -> None:
-    program = """
-        import asyncio, sys
-        from algolia_usertoken.integrations.asgi import IdentityMiddleware
-        messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        async def app(scope, receive, send): pass
-        async def receive(): return messages.pop(0)
-        async def send(message): print(message["type"])
-        asyncio.run(IdentityMiddleware(app)({"type": "lifespan"}, receive, send))
-        print([name for name in sys.modules if name.startswith(("algolia_usertoken.events", "algoliasearch"))])
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=PATIENCE
-    )
+    done = run_program("programs/lifespan_without_a_sender.py")
 
     assert done.stdout.split("\n")[:3] == ["lifespan.startup.complete", "lifespan.shutdown.complete", "[]"]

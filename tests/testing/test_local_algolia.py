@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from algoliasearch.insights.client import InsightsClient, InsightsClientSync
 from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
+from program_files import run_program
 from waiting import PATIENCE
 
 from algolia_usertoken import testing
@@ -327,10 +327,8 @@ def test_8_threads_and_8_tasks_at_once(algolia: LocalAlgolia) -> None:
     }
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return run_program(program, code=None, PYTHONWARNINGS="error")
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -358,20 +356,5 @@ def test_a_program_that_never_stops_it_ends_quietly() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_may_stop_it_without_harm() -> None:
-    done = run(
-        "import os, http.client\n"
-        "from algolia_usertoken.testing import LocalAlgolia\n"
-        "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
-        "algolia = LocalAlgolia().start()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    algolia.stop()\n"
-        "    os._exit(0)\n"
-        "assert os.waitpid(child, 0)[1] == 0\n"
-        "connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=120)\n"
-        "connection.request('GET', '/')\n"
-        "assert connection.getresponse().status == 200\n"
-        "connection.close()\n"
-        "algolia.stop()\n"
-    )
+    done = run("programs/local_algolia_and_a_fork.py")
     assert done.returncode == 0, done.stderr

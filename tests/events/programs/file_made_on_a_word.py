@@ -1,0 +1,12 @@
+"""Waits for a line, then opens the outbox and appends one event."""
+
+import sys
+
+from algolia_usertoken.events.outbox import SQLiteOutbox
+
+print("ready", flush=True)
+sys.stdin.readline()
+outbox = SQLiteOutbox(sys.argv[1])
+outbox.append(b"{}")
+outbox.keep()
+outbox.close()

@@ -1,0 +1,15 @@
+"""Sends as many events as the argument says and exits, or, told 0, delivers what an earlier run has left."""
+
+import sys
+import time
+
+from prelude import send, sender
+
+from algolia_usertoken.events.outbox import SQLiteOutbox
+
+sender = sender(outbox=SQLiteOutbox(sys.argv[1], lease=1), close_timeout=0.3)
+assert send(sender, range(int(sys.argv[2]))) == int(sys.argv[2])
+if sys.argv[2] == "300":
+    sys.stdin.readline()
+while sys.argv[2] == "0" and sender.stats.delivered < 300:
+    time.sleep(0.01)

@@ -1,0 +1,34 @@
+"""Runs the programs of tests, each in a fresh interpreter. One of more than five lines is a file of `programs`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from waiting import PATIENCE
+
+TESTS = pathlib.Path(__file__).parents[1]
+
+
+def command_of(program: str, *arguments: object) -> list[str]:
+    """The command for a file, named from the folder of the tests as "programs/one.py", or for the text of a program."""
+    found = [str(TESTS / program)] if program.endswith(".py") else ["-c", program]
+    return [sys.executable, *found, *map(str, arguments)]
+
+
+def run_program(
+    program: str, *arguments: object, code: int | None = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, which must have this code; None is for any."""
+    done = subprocess.run(
+        command_of(program, *arguments),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert code in (done.returncode, None), done.stderr or done.returncode
+    return done
