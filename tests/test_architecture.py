@@ -192,20 +192,20 @@ def test_a_client_is_imported_without_what_only_insights_needs() -> None:
 
 
 @pytest.mark.parametrize("module", ["cli", "local_algolia", "testing"])
-def test_so_are_the_command_and_the_stand_in_until_they_are_used(module: str) -> None:
+def test_the_command_and_the_stand_in_are_cheap_to_import(module: str) -> None:
     loaded = loaded_after(f"import algolia_usertoken.{module}")
 
     assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic"} == set()
 
 
 @pytest.mark.parametrize("module", ["browser", "integrations.asgi", "integrations.wsgi"])
-def test_so_are_the_integrations_that_need_no_framework(module: str) -> None:
+def test_integrations_that_need_no_framework_are_cheap_to_import(module: str) -> None:
     loaded = loaded_after(f"import algolia_usertoken.{module}")
 
     assert loaded & {"algoliasearch", "starlette", "flask", "django", "celery", "asgiref", "asyncio"} == set()
 
 
-def test_a_user_installs_two_things() -> None:
+def test_a_user_installs_algoliasearch_and_typing_extensions() -> None:
     assert PYPROJECT["project"]["dependencies"] == ["algoliasearch>=4.40,<5", "typing-extensions"]
 
 

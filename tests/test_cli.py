@@ -259,7 +259,7 @@ class TestServe:
         assert '"user": "user-1"' in state
         assert '"searches": 1, "events": 1' in state
 
-    async def test_so_do_those_for_an_async_client(self, serve: Any) -> None:
+    async def test_the_lines_that_it_prints_lead_an_async_client_there(self, serve: Any) -> None:
         _, printed = serve()
 
         async with follow(printed, "async_client") as client:

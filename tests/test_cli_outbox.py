@@ -82,7 +82,7 @@ class TestStatus:
         living.keep()  # it was not taken for dead meanwhile
         living.close()
 
-    def test_what_was_stored_a_moment_ago(
+    def test_shows_what_was_stored_a_moment_ago(
         self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]
     ) -> None:
         left(1)
@@ -92,14 +92,14 @@ class TestStatus:
         first = capsys.readouterr().out.splitlines()[0]
         assert re.fullmatch(r" +1  event wait in the file, the oldest for \d+ seconds", first)
 
-    def test_an_empty_file(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_of_an_empty_file_is_zero_events(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
         SQLiteOutbox(path).close()
 
         assert main(["outbox", "status", path]) == 0
 
         assert capsys.readouterr().out.splitlines()[0] == "           0  events wait in the file"
 
-    def test_as_json(self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_is_printed_as_json(self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
         left(1, 2)
 
         assert main(["outbox", "status", "--json", path]) == 0
@@ -144,7 +144,9 @@ class TestStatus:
 
 
 class TestCheck:
-    def test_a_file_in_order(self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_finds_nothing_wrong_with_a_file_in_order(
+        self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         left(1, 2, 3)
 
         assert main(["outbox", "check", path]) == 0
@@ -162,7 +164,7 @@ class TestCheck:
             ("DROP TRIGGER count_up", "schema", "It lacks count_up."),
         ],
     )
-    def test_what_is_wrong(
+    def test_finds_what_is_wrong(
         self,
         statement: str,
         step: str,
@@ -185,7 +187,9 @@ class TestCheck:
         assert wrong["said"].startswith(said)
         assert wrong["remedy"]
 
-    def test_damaged_pages(self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_finds_damaged_pages(
+        self, path: str, left: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         left(*range(500))
         content = bytearray(pathlib.Path(path).read_bytes())
         middle = len(content) // 2 // 4096 * 4096
@@ -280,7 +284,7 @@ class TestDrain:
         assert "30 delivered, 0 left" in shown
         assert shown.endswith("\r\x1b[K")
 
-    def test_without_an_application(
+    def test_without_an_application_id_says_what_to_give(
         self, path: str, left: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         left(1)

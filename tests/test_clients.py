@@ -527,7 +527,7 @@ def test_make_token_aware_refuses_what_it_cannot_do(
     assert str(caught.value) == message
 
 
-async def test_recommend_over_http(algolia: LocalAlgolia) -> None:
+async def test_recommend_carries_the_token_over_http(algolia: LocalAlgolia) -> None:
     query: Any = {"requests": [{"indexName": "products", "model": "trending-items", "threshold": 0}]}
     provider = TokenProvider("u")
     with make_token_aware(

@@ -280,7 +280,7 @@ async def test_each_method_sends_what_it_always_sent_and_one_header(
 
 
 @pytest.mark.parametrize("client_class", client_classes(), ids=lambda client_class: client_class.__name__)
-async def test_what_is_left_out_sends_nothing(client_class: type, recorder: _Recorder) -> None:
+async def test_methods_that_are_not_tried_send_nothing(client_class: type, recorder: _Recorder) -> None:
     arguments: dict[str, dict[str, Any]] = {
         "create_with_config": {"config": config_of(client_class), "transporter": recorder},
         "forge_secured_user_token": {"secret_key": "sk", "key_id": "id", "user_id": "user"},

@@ -718,7 +718,7 @@ class TestRequest:
             assert current_identity() == frame.identity == Identity("visitor")
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks before Python 3.12")
-    async def test_so_it_is_with_tasks_that_begin_at_once(self) -> None:
+    async def test_what_an_eager_task_sets_stays_with_it(self) -> None:
         async def act_for(token: str) -> Identity | None:
             set_user_token(token)
             await asyncio.sleep(0)
@@ -1020,7 +1020,7 @@ class TestLogout:
             set_authenticated_user_token(None)
             assert self.resolving.identity() == Identity()
 
-    def test_and_another_login(self) -> None:
+    def test_and_a_login_of_another_is_that_one_until_it_logs_out(self) -> None:
         with request(Identity(None, "login")):
             set_authenticated_user_token(None)
             assert login("another") == Identity(None, "another")

@@ -93,7 +93,7 @@ class TestVerdicts:
         assert result.mismatches == 20  # ten searches, ten clicks
         assert result.searches == 100
 
-    def test_what_got_lost(self, crowd: list[visitors.Visitor], algolia: LocalAlgolia) -> None:
+    def test_what_got_lost_is_counted_as_missing(self, crowd: list[visitors.Visitor], algolia: LocalAlgolia) -> None:
         lines = report.compare(crowd, algolia).users
 
         assert lines[0].verdict == "10 searches missing, 10 events missing"
@@ -101,7 +101,7 @@ class TestVerdicts:
 
 
 class TestTable:
-    def test_reads_like_this(self, crowd: list[visitors.Visitor], served: LocalAlgolia) -> None:
+    def test_has_a_line_for_each_visitor_and_a_sum(self, crowd: list[visitors.Visitor], served: LocalAlgolia) -> None:
         lines = report.as_table(report.compare(crowd, served)).splitlines()
 
         assert re.split(" {2,}", lines[0]) == [
@@ -141,7 +141,7 @@ class TestTable:
         assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
 
     @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-    def test_and_not_for_those_who_do_not_want_it(
+    def test_has_no_colour_where_the_environment_wants_none(
         self,
         name: str,
         value: str,
@@ -265,7 +265,7 @@ class TestCorners:
 
         assert visitor.clicks == clicks
 
-    def test_a_cell_for_several_tokens(self) -> None:
+    def test_a_cell_for_several_tokens_says_how_many(self) -> None:
         assert report._shown(["a", "b"]) == "2 different ones"
 
     def test_a_step_that_ends_in_time_is_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:

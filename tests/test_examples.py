@@ -177,7 +177,7 @@ def buy_something(visitor: Visitor, words: str) -> None:
     assert not visitor.page.find(class_="cart-line")
 
 
-def test_one_user_token_throughout(visitor: Visitor, received: LocalAlgolia) -> None:
+def test_a_visitor_has_one_user_token_before_and_after_login(visitor: Visitor, received: LocalAlgolia) -> None:
     visitor.open("/")
     visitor.press("consent-accept")
     assert not visitor.page.has("consent")
@@ -339,7 +339,7 @@ def test_a_cart_of_everything_fits_into_the_cookie(visitor: Visitor, received: L
     assert received.mismatches() == []
 
 
-def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) -> None:
+def test_hostile_input_of_a_visitor_is_shown_as_text(visitor: Visitor, received: LocalAlgolia) -> None:
     visitor.open("/")
     visitor.press("consent-accept")
     visitor.open("/", q=HOSTILE, brand=HOSTILE, page=HOSTILE)
@@ -357,7 +357,9 @@ def test_what_a_visitor_sends_is_text(visitor: Visitor, received: LocalAlgolia) 
     assert visitor.page.find(id="logout")[0]["title"] == f"Signed in as {HOSTILE[:40].strip()}"
 
 
-def test_an_app_of_our_own(shop: tuple[str, int], received: LocalAlgolia) -> None:
+def test_the_header_of_an_app_is_believed_by_the_fastapi_shop_only(
+    shop: tuple[str, int], received: LocalAlgolia
+) -> None:
     name, port = shop
     app = Visitor(port, **{"X-Algolia-UserToken": "app-1234"})
     with app.http:
@@ -381,7 +383,7 @@ def test_an_app_of_our_own(shop: tuple[str, int], received: LocalAlgolia) -> Non
         assert app.cookie is None
 
 
-def test_one_command_starts_each(tmp_path: pathlib.Path) -> None:
+def test_one_command_starts_each_shop_with_an_algolia_of_its_own(tmp_path: pathlib.Path) -> None:
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "library.js").write_text("//")
     with ThreadPoolExecutor() as threads:

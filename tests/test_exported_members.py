@@ -90,7 +90,7 @@ def test_the_reference_has_every_name() -> None:
 
 
 @pytest.mark.parametrize("module_name", PUBLIC)
-def test_so_is_each_method_and_property(module_name: str) -> None:
+def test_each_method_and_property_is_documented(module_name: str) -> None:
     module = importlib.import_module(module_name)
 
     for name in module.__all__:
@@ -195,7 +195,7 @@ def test_everything_public_is_looked_at_for_its_annotations() -> None:
 
 
 @pytest.mark.parametrize("fixture", ["algolia_mock", "local_algolia"])
-def test_those_of_the_fixtures_too(fixture: str) -> None:
+def test_annotations_of_the_fixtures_can_be_evaluated(fixture: str) -> None:
     from algolia_usertoken.testing import plugin
 
     hints = typing.get_type_hints(inspect.unwrap(getattr(plugin, fixture).__wrapped__))

@@ -14,12 +14,12 @@ def drawn() -> dict[str, str]:
     return runpy.run_path(str(DOCS / "figures" / "draw.py"))["drawn"]()
 
 
-def test_they_are_as_drawn() -> None:
+def test_figures_are_as_the_program_draws_them() -> None:
     for name, content in drawn().items():
         assert (DOCS / "_static" / name).read_text(encoding="utf-8") == content, f"run docs/figures/draw.py for {name}"
 
 
-def test_each_is_readable_and_says_what_it_shows() -> None:
+def test_each_figure_is_readable_and_says_what_it_shows() -> None:
     for content in drawn().values():
         root = ElementTree.fromstring(content)
         assert root.find("{http://www.w3.org/2000/svg}title").text

@@ -257,7 +257,9 @@ def doors() -> Iterator[str]:
 
 
 @doors_of("door", sorted(set(doors())))
-def test_every_parameter(door: str, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_parameter_of_a_public_function_is_quoted(
+    door: str, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     called, _, bad = door.partition("(")
     name, _, method = called.partition(".")
@@ -306,7 +308,7 @@ def altered(field: str, value: Any) -> Iterator[Any]:
 
 
 @doors_of("field", FIELDS)
-def test_every_field_of_an_event(field: str, watch: Watch, tmp_path: Path) -> None:
+def test_no_field_of_an_event_is_quoted(field: str, watch: Watch, tmp_path: Path) -> None:
     for kind in (ours.EventSender, ours.TokenAwareInsightsClientSync):
         for sends in made(kind, watch, tmp_path):
             for value in values_for(field):
@@ -320,7 +322,7 @@ def test_every_field_of_an_event(field: str, watch: Watch, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("outbox", [False, True])
-def test_an_event_that_has_no_json_form(secret: str, outbox: bool, watch: Watch, tmp_path: Path) -> None:
+def test_an_event_that_has_no_json_form_is_not_quoted(secret: str, outbox: bool, watch: Watch, tmp_path: Path) -> None:
     value = SECRETS[secret]
     in_file = ours.SQLiteOutbox(tmp_path / "outbox.db") if outbox else None
     delivery = ours.MemoryDelivery()
@@ -357,7 +359,9 @@ def sayings(secret: str) -> list[str]:
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 503])
-def test_what_algolia_says_of_an_event(secret: str, status: int, watch: Watch, algolia: LocalAlgolia) -> None:
+def test_what_algolia_says_of_an_event_is_not_quoted(
+    secret: str, status: int, watch: Watch, algolia: LocalAlgolia
+) -> None:
     value = SECRETS[secret]
     for saying in sayings(value):
         algolia.fail_next(status, body={"message": saying, "status": status})
@@ -371,7 +375,7 @@ def test_what_algolia_says_of_an_event(secret: str, status: int, watch: Watch, a
 
 
 @pytest.mark.parametrize("secret", ["e-mail", "cookie"])
-def test_a_request_that_cannot_be_made(secret: str, watch: Watch) -> None:
+def test_a_request_that_cannot_be_made_is_not_quoted(secret: str, watch: Watch) -> None:
     for headers in ({"X-Note": f"{SECRETS[secret]}\n"}, {"X-Note": f"{SECRETS[secret]}\u2028"}, {"X-Note": "fine"}):
         config = InsightsConfig("APP", "key")
         config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=1)])
@@ -392,7 +396,9 @@ ERRORS = (
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("error", ERRORS)
-def test_what_a_delivery_of_the_applications_own_says(secret: str, error: type[Exception], watch: Watch) -> None:
+def test_what_a_delivery_of_the_applications_own_says_is_not_quoted(
+    secret: str, error: type[Exception], watch: Watch
+) -> None:
     """Its exception is the application's own, and `on_error` gets it as it is; the log must not quote it."""
     for saying in sayings(SECRETS[secret]):
         delivery = ours.MemoryDelivery()
@@ -404,7 +410,7 @@ def test_what_a_delivery_of_the_applications_own_says(secret: str, error: type[E
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_what_functions_of_the_application_raise(secret: str, watch: Watch) -> None:
+def test_what_functions_of_the_application_raise_is_not_quoted(secret: str, watch: Watch) -> None:
     def fails(*_: Any) -> Any:
         try:
             raise LookupError(SECRETS[secret])
@@ -429,7 +435,7 @@ def test_what_functions_of_the_application_raise(secret: str, watch: Watch) -> N
     assert any("on_error raised KeyError" in text and "in fails" in text for text in watch.texts)
 
 
-def test_what_resolve_returns_and_a_call_says(watch: Watch) -> None:
+def test_what_resolve_returns_and_a_call_says_is_not_quoted(watch: Watch) -> None:
     for value in VALUES:
         provider = ours.TokenProvider(resolve=lambda value=value: value)
         watch.call(provider.identity)
@@ -448,7 +454,7 @@ def test_what_resolve_returns_and_a_call_says(watch: Watch) -> None:
 # -- The page, the task queue, the command line -----------------------------------------------------------------------
 
 
-def test_the_page(watch: Watch) -> None:
+def test_settings_and_script_for_the_page_quote_nothing(watch: Watch) -> None:
     for value in VALUES:
         for function in (browser.settings, browser.script):
             watch.call(function, value)
@@ -463,7 +469,7 @@ def relays(watch: Watch) -> Iterator[EventsRelay]:
 
 
 @doors_of("field", (*FIELDS, "events"))
-def test_what_a_page_sends_to_the_relay(field: str, watch: Watch) -> None:
+def test_what_a_page_sends_to_the_relay_is_not_quoted(field: str, watch: Watch) -> None:
     for taken in relays(watch):
         for value in values_for(field):
             with contextlib.suppress(TypeError, ValueError):  # what is no JSON no page can send
@@ -477,7 +483,7 @@ def test_what_a_page_sends_to_the_relay(field: str, watch: Watch) -> None:
 
 
 @doors_of("place", ("body", "origin", "host", "fetch_site"))
-def test_how_a_page_asks_the_relay(place: str, watch: Watch) -> None:
+def test_the_headers_of_a_request_to_the_relay_are_not_quoted(place: str, watch: Watch) -> None:
     for taken in relays(watch):
         for value in VALUES:
             asked = {"body": b"{}", "origin": "https://shop", "host": "shop", "fetch_site": None, place: value}
@@ -486,7 +492,7 @@ def test_how_a_page_asks_the_relay(place: str, watch: Watch) -> None:
 
 
 @doors_of("option", ("events", "origins", "max_bytes"))
-def test_what_a_relay_is_made_of(option: str, watch: Watch) -> None:
+def test_the_arguments_of_a_relay_are_not_quoted(option: str, watch: Watch) -> None:
     for taken in relays(watch):
         for value in VALUES:
             for given in (value, [value], [f"https://{value}", "x"]) if option == "origins" else (value,):
@@ -495,7 +501,7 @@ def test_what_a_relay_is_made_of(option: str, watch: Watch) -> None:
                 watch.call(adapter, value)
 
 
-def test_celery(watch: Watch) -> None:
+def test_celery_s_integration_quotes_nothing(watch: Watch) -> None:
     for value in VALUES:
         fields = ("user_token", "authenticated_user_token", "client_ip", "opted_out", "name")
         for header in (value, *({field: value} for field in fields)):
@@ -531,7 +537,9 @@ COMMANDS = (
 
 
 @doors_of("command", COMMANDS)
-def test_the_command_line(command: str, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_quotes_no_secret(
+    command: str, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "key"
     file.write_text("a secret")
     for secret in SECRETS.values():
@@ -541,7 +549,7 @@ def test_the_command_line(command: str, watch: Watch, tmp_path: Path, monkeypatc
             main([part.replace("{file}", str(file)).replace("{}", value) for part in command.split(" ")])
 
 
-def test_lines_of_the_input(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_the_input_are_not_quoted(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("u-1\n" + "\n".join(SECRETS.values())))
 
     assert main(["token", "validate", "-"]) == 1
@@ -633,12 +641,12 @@ VISITS = {"asgi": visit_asgi, "wsgi": visit_wsgi, "flask": visit_flask, "django"
 
 
 @doors_of("door", [f"{visit} {place}" for visit in VISITS for place in PLACES])
-def test_the_middlewares(door: str, watch: Watch) -> None:
+def test_the_middlewares_quote_nothing_of_a_request(door: str, watch: Watch) -> None:
     visit, _, place = door.partition(" ")
     for secret in SECRETS.values():
         for shape in SHAPES.values() if " sent" not in place and place != "address" else [str]:
             watch.call(VISITS[visit], place, secret, options_for(place, shape(secret)))
 
 
-def test_django_is_set_up() -> None:
+def test_django_is_set_up_for_these_tests() -> None:
     assert shop_django.settings.configured

@@ -65,7 +65,7 @@ class TestRecall:
         assert memory.recall("products", ["p-02", "p-01"]) == [hit(2, "p-02", position=None), hit(1)]
         assert memory.recall("articles", ["p-01"]) == [hit(3, index="articles")]
 
-    def test_what_was_not_comes_without_a_query(self, memory: QueryMemory) -> None:
+    def test_what_was_not_remembered_comes_without_a_query(self, memory: QueryMemory) -> None:
         memory.remember([hit(1)])
 
         assert memory.recall("products", ["p-9", "p-01"]) == [HitReference(None, "products", "p-9"), hit(1)]
@@ -117,7 +117,7 @@ class TestRemember:
 
         assert memory.recall("products", ["p-01"]) == [hit(1)]
 
-    def test_nor_does_a_search_of_nobody(self, memory: QueryMemory, session: dict[str, Any]) -> None:
+    def test_a_search_of_nobody_changes_nothing(self, memory: QueryMemory, session: dict[str, Any]) -> None:
         memory.remember([HitReference(query(1), "products", "p-01"), verified(1, token=None)])
 
         assert session == {}

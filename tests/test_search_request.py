@@ -78,13 +78,13 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("verb", "path", "kind"), SEARCHES)
-def test_searches(verb: str, path: str, kind: str) -> None:
+def test_requests_that_search_are_known_by_verb_and_path(verb: str, path: str, kind: str) -> None:
     assert search_kind(verb, path) == kind
     assert search_kind(Verb(verb), path) == kind
 
 
 @pytest.mark.parametrize(("verb", "path"), OTHERS)
-def test_other_requests_are_no_searches(verb: str, path: str) -> None:
+def test_requests_that_do_not_search_are_known_too(verb: str, path: str) -> None:
     assert search_kind(verb, path) is None
 
 

@@ -181,7 +181,7 @@ def search(body: dict[str, Any], who: Any = None, options: Any = None, **keyword
 
 
 @pytest.mark.parametrize("who", [None, Identity(), Identity(opted_out=True), Identity(client_ip="10.0.0.1")], ids=repr)
-def test_it_holds_for_whoever_leaves_without_token_and_address(who: Any) -> None:
+def test_analytics_are_off_for_whoever_has_neither_token_nor_address(who: Any) -> None:
     assert search({"query": "x"}, who) == {"query": "x", **NO_ANALYTICS}
 
 
@@ -261,7 +261,7 @@ def test_what_has_no_place_for_them_leaves_as_it_is(path: str, body: Any, expect
     assert sent(client, "custom_post_with_http_info", {"path": path, "body": body})[3] == expected
 
 
-def test_the_choice_is_checked() -> None:
+def test_the_option_for_searches_without_a_user_is_checked() -> None:
     with pytest.raises(
         ValueError, match=r"^searches_without_user must be one of 'count', 'no_ab_test', 'no_analytics'"
     ):

@@ -180,7 +180,9 @@ def test_settings_make_the_first_page_one_visitor_too(
     assert event.user_token == algolia.searches[0].user_token == browser.cookie("_ALGOLIA")
 
 
-def test_a_visitor_who_opted_out(browser: Browser, algolia: LocalAlgolia, site: Callable[..., str]) -> None:
+def test_search_insights_sends_nothing_for_a_visitor_who_opted_out(
+    browser: Browser, algolia: LocalAlgolia, site: Callable[..., str]
+) -> None:
     browser.open(site(own_settings, set_cookie=True, opted_out=lambda _: True))
 
     browser.run("aa('clickedObjectIDs', { index: 'products', eventName: 'Clicked', objectIDs: [page.objectID] })")

@@ -253,7 +253,7 @@ def test_without_consent_no_cookie_and_no_event(choice: str, visit: Visit) -> No
     assert visit.browser.complaints() == []
 
 
-def test_consent_taken_back(visit: Visit) -> None:
+def test_a_visitor_who_takes_consent_back_sends_no_more_events(visit: Visit) -> None:
     visit.browser.click("#consent-accept")
     visit.browser.until(lambda: visit.who("user-token"))
     visit.do_all()
@@ -272,7 +272,7 @@ def test_consent_taken_back(visit: Visit) -> None:
     assert visit.algolia.mismatches() == []
 
 
-def test_two_visitors_are_two(visit: Visit, new_browser: Callable[[], Browser]) -> None:
+def test_two_visitors_have_tokens_of_their_own(visit: Visit, new_browser: Callable[[], Browser]) -> None:
     other = Visit(new_browser(), visit.shop, visit.algolia)
     other.go("/")
     for each in (visit, other):

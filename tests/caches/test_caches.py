@@ -126,7 +126,7 @@ def test_visitors_behind_a_cache_share_no_token(name: str, application: str, por
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)
-def test_the_cache_does_keep_what_it_may(name: str, application: str, port_of: Callable[[str], int]) -> None:
+def test_the_cache_keeps_what_it_may(name: str, application: str, port_of: Callable[[str], int]) -> None:
     with cache(name, port_of(application)) as port, closing(Shop(port)) as shop:
         not_kept = [
             f"/{kind}/{rule}"

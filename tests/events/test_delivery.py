@@ -52,7 +52,7 @@ def all_once(collector: Collector, events: EventSender, count: int) -> None:
     assert events.stats.requests == len(collector.requests)
 
 
-def test_503_for_a_while(sender: Make, collector: Collector) -> None:
+def test_events_arrive_once_after_a_collector_answered_503_for_a_while(sender: Make, collector: Collector) -> None:
     collector.answer(503, seconds=1.5)
     events = sender()
     send(events, range(2500))
@@ -65,7 +65,7 @@ def test_503_for_a_while(sender: Make, collector: Collector) -> None:
     "status", [302, 304, 402, 404, 405, 407, 408, 409, 410, 429, 451, 499, 500, 502, 504, 999, DROP]
 )
 @pytest.mark.usefixtures("quick")
-def test_what_passes_is_retried(sender: Make, collector: Collector, status: int) -> None:
+def test_a_status_that_will_pass_is_retried(sender: Make, collector: Collector, status: int) -> None:
     collector.answer(status, times=3, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
     errors = Errors()
     events = sender(on_error=errors)
@@ -78,7 +78,7 @@ def test_what_passes_is_retried(sender: Make, collector: Collector, status: int)
     assert not errors.calls
 
 
-def test_a_redirect_to_a_page_is_no_delivery(sender: Make, collector: Collector) -> None:
+def test_a_redirect_to_a_page_counts_as_no_delivery(sender: Make, collector: Collector) -> None:
     # A captive portal or proxy answers 302, and its page 200.
     collector.answer(302, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
     events = sender()
@@ -476,7 +476,7 @@ def test_a_lone_surrogate_is_rejected_alone(sender: Make, collector: Collector) 
     assert errors.ids == ["\ud800"]
 
 
-def test_none_is_left_out(sender: Make, collector: Collector) -> None:
+def test_a_field_that_is_none_is_not_sent(sender: Make, collector: Collector) -> None:
     collector.keep_events = True
     events = sender()
     assert events.send({**event(1), "queryID": None, "value": None, "index": ":null"})
@@ -518,7 +518,9 @@ def batch(*names: str) -> Batch:
         (404, RetryableDeliveryError),
     ],
 )
-def test_a_status_is_one_error(collector: Collector, status: int, error: type[Exception]) -> None:
+def test_each_status_raises_its_own_error_after_one_request(
+    collector: Collector, status: int, error: type[Exception]
+) -> None:
     collector.answer(status, headers={"Retry-After": "7"})
     delivery = InsightsDelivery(config(collector.port))
     with pytest.raises(error, match=f"^{status}: told to") as raised:
@@ -535,7 +537,7 @@ def test_a_status_is_one_error(collector: Collector, status: int, error: type[Ex
     "body", [b"", b" \r\n", b"{}", b'{"status":200}', b"null", b"[1]", b"\xef\xbb\xbf{}", b'"\xff"']
 )
 @pytest.mark.parametrize("status", [200, 202])
-def test_a_success_is_empty_or_json(collector: Collector, status: int, body: bytes) -> None:
+def test_a_success_has_an_empty_body_or_json(collector: Collector, status: int, body: bytes) -> None:
     collector.answer(status, body=body)
     delivery = InsightsDelivery(config(collector.port))
     delivery.deliver(batch("1"), 5.0)

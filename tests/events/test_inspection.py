@@ -13,7 +13,7 @@ from algolia_usertoken import OutboxError, SQLiteOutbox
 from algolia_usertoken.events.inspection import check, status_of
 
 
-def test_a_file_of_the_first_schema(path: str) -> None:
+def test_a_file_of_the_first_schema_can_be_inspected(path: str) -> None:
     connection = sqlite3.connect(path)
     connection.executescript(SCHEMA_1)
 
@@ -26,7 +26,7 @@ def test_a_file_of_the_first_schema(path: str) -> None:
     assert not any(finding.wrong for finding in findings)
 
 
-def test_a_file_without_its_table_is_no_empty_one(path: str, sql: Callable[..., list[Any]]) -> None:
+def test_a_file_without_its_table_is_an_error_and_not_empty(path: str, sql: Callable[..., list[Any]]) -> None:
     SQLiteOutbox(path).close()
     sql("DROP TABLE events")
 
@@ -34,7 +34,7 @@ def test_a_file_without_its_table_is_no_empty_one(path: str, sql: Callable[..., 
         status_of(path)
 
 
-def test_a_description_of_a_table_that_is_damaged(path: str) -> None:
+def test_a_file_whose_schema_is_damaged_is_said_to_be_so(path: str) -> None:
     outbox = SQLiteOutbox(path)
     outbox.append(text(1))
     outbox.close()
@@ -48,7 +48,7 @@ def test_a_description_of_a_table_that_is_damaged(path: str) -> None:
         list(check(path))
 
 
-def test_a_file_that_is_damaged_while_it_is_checked(path: str, sql: Callable[..., list[Any]]) -> None:
+def test_damage_that_happens_during_a_check_is_reported(path: str, sql: Callable[..., list[Any]]) -> None:
     SQLiteOutbox(path).close()
     findings = check(path)
     assert not next(findings).wrong

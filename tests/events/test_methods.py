@@ -94,7 +94,7 @@ AFTER_SEARCH = [row for row in METHODS if row[0].endswith("after_search")]
 each_method = pytest.mark.parametrize(("name", "arguments", "event"), METHODS, ids=[row[0] for row in METHODS])
 
 
-def test_there_are_twelve() -> None:
+def test_the_event_methods_are_twelve() -> None:
     public = [name for name, value in vars(EventMethods).items() if inspect.isfunction(value) and name[0] != "_"]
 
     assert len(METHODS) == 12
@@ -103,7 +103,7 @@ def test_there_are_twelve() -> None:
 
 
 @each_method
-def test_event_is_the_one_of_the_api(
+def test_each_method_sends_the_event_of_the_api(
     sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
 ) -> None:
     assert getattr(sender, name)("Name", "products", *arguments) is True
@@ -112,7 +112,9 @@ def test_event_is_the_one_of_the_api(
 
 
 @each_method
-def test_signatures_are_those_of_v3(name: str, arguments: tuple[Any, ...], event: dict[str, Any]) -> None:
+def test_signatures_are_those_of_version_3_of_algoliasearch(
+    name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
     parameters = list(inspect.signature(getattr(EventMethods, name)).parameters.values())[1:]
     positional = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     keywords = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
@@ -150,14 +152,16 @@ def test_signatures_are_those_of_v3(name: str, arguments: tuple[Any, ...], event
         ),
     ],
 )
-def test_arguments_may_be_named(sender: Recording, call: Callable[[Any], bool], event: dict[str, Any]) -> None:
+def test_arguments_may_be_given_by_name(sender: Recording, call: Callable[[Any], bool], event: dict[str, Any]) -> None:
     call(sender)
 
     assert sender.events == [{"eventName": "n", "index": "i", **event}]
 
 
 @pytest.mark.parametrize(("name", "arguments", "event"), WITH_VALUE, ids=[row[0] for row in WITH_VALUE])
-def test_what_was_paid(sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]) -> None:
+def test_value_and_currency_are_sent_with_carts_and_purchases(
+    sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
+) -> None:
     method = getattr(sender, name)
     paid: dict[str, Any] = {"value": 17.0, "currency": "EUR"}
     if len(arguments) == 1 or arguments[1] == QUERY_ID:
@@ -203,7 +207,7 @@ def test_nothing_given_is_changed(
 
 
 @each_method
-def test_45_become_three_events(
+def test_45_objects_become_three_events(
     sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
 ) -> None:
     many = [argument * 45 if isinstance(argument, list) and len(argument) == 1 else argument for argument in arguments]

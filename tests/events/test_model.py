@@ -259,7 +259,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
         (datetime(2027, 1, 15, 10, 0, 0, 123_999, tzinfo=timezone(timedelta(hours=2))), 1_800_000_000_123),
     ],
 )
-def test_milliseconds(timestamp: Any, expected: int) -> None:
+def test_a_timestamp_of_any_kind_becomes_milliseconds(timestamp: Any, expected: int) -> None:
     assert milliseconds(timestamp) == expected
     assert type(milliseconds(timestamp)) is int
 
@@ -287,7 +287,7 @@ class NoZone(tzinfo):
         (datetime(2026, 8, 1).date(), "timestamp must be a datetime or an int of milliseconds, not date"),
     ],
 )
-def test_what_is_no_time_is_refused(bad: Any, message: str) -> None:
+def test_a_timestamp_that_is_no_time_is_refused(bad: Any, message: str) -> None:
     with pytest.raises(InvalidEventError) as caught:
         milliseconds(bad)
 

@@ -206,7 +206,9 @@ def test_the_events_of_one_call_are_stored_all_or_none(path: str, sql: Callable[
         ({"lease": "30"}, TypeError, "lease must be a number, not str"),
     ],
 )
-def test_wrong_arguments(tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_wrong_arguments_of_an_outbox_are_named(
+    tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         SQLiteOutbox(**{"path": tmp_path / "events.db"} | arguments)
 
@@ -486,7 +488,7 @@ def test_what_can_not_be_set_aside_at_once_is_so_later(outbox: SQLiteOutbox, sql
 # Its end.
 
 
-def test_a_closed_outbox(path: str) -> None:
+def test_a_closed_outbox_refuses_events_and_gives_none(path: str) -> None:
     outbox = SQLiteOutbox(path)
     outbox.append(text(1))
     outbox.close()

@@ -79,7 +79,7 @@ def test_one_outbox_has_one_sender(path: str, outbox: SQLiteOutbox) -> None:
         outbox.__reduce_ex__(2)
 
 
-def test_a_file_that_gets_corrupt(path: str) -> None:
+def test_a_file_that_gets_corrupt_drops_events_and_says_so(path: str) -> None:
     told: list[Any] = []
     delivery = MemoryDelivery()
     outbox = SQLiteOutbox(path)
@@ -103,7 +103,9 @@ def test_a_file_that_gets_corrupt(path: str) -> None:
     assert (sender.stats.accepted, sender.stats.queued) == (1, 1)
 
 
-def test_a_disk_that_is_full(path: str, run: Callable[..., Any], collector: Collector) -> None:
+def test_a_full_disk_drops_events_and_sending_goes_on_when_there_is_room(
+    path: str, run: Callable[..., Any], collector: Collector
+) -> None:
     few = int(run("outbox_on_a_full_disk.py", path).stdout)
 
     assert len(collector.counts) == few + 100
@@ -247,7 +249,7 @@ def test_events_older_than_thirty_days_are_offered_in_a_request_of_their_own(
     assert sql("SELECT events FROM total") == [(0,)]
 
 
-def test_many_threads(path: str, sql: Callable[..., list[Any]]) -> None:
+def test_many_threads_may_send_through_one_outbox(path: str, sql: Callable[..., list[Any]]) -> None:
     delivery = MemoryDelivery()
     wrong: list[Any] = []
     with EventSender(
@@ -274,7 +276,7 @@ def test_many_threads(path: str, sql: Callable[..., list[Any]]) -> None:
     assert sql("SELECT events FROM total") == [(0,)]
 
 
-def test_a_del_that_sends_during_gc(path: str) -> None:
+def test_a_del_may_send_through_an_outbox_during_garbage_collection(path: str) -> None:
     delivery = MemoryDelivery()
     sender = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=0, batch_size=20)
 

@@ -88,7 +88,7 @@ def lazy(text: str) -> Any:
         (lambda: django.utils.functional.lazystr("Seen"), "Seen"),
     ],
 )
-def test_texts(value: Any, expected: str) -> None:
+def test_what_prints_as_a_text_becomes_a_str(value: Any, expected: str) -> None:
     made = plain.text(value() if callable(value) else value)
     assert type(made) is str
     assert str.__eq__(made, expected)
@@ -108,7 +108,7 @@ def test_texts(value: Any, expected: str) -> None:
         (lambda: Text("x"), "x"),
     ],
 )
-def test_object_ids(value: Any, expected: str) -> None:
+def test_an_object_id_of_any_kind_becomes_a_str(value: Any, expected: str) -> None:
     made = plain.object_id(value() if callable(value) else value)
     assert type(made) is str
     assert made == expected
@@ -138,7 +138,7 @@ def test_object_ids(value: Any, expected: str) -> None:
         (lambda: lazy("7.50"), "7.50"),
     ],
 )
-def test_amounts(value: Any, expected: Any) -> None:
+def test_an_amount_of_any_kind_becomes_a_number(value: Any, expected: Any) -> None:
     made = plain.amount(value() if callable(value) and not isinstance(value, BaseModel) else value)
     assert type(made) is type(expected)
     assert made == expected
@@ -150,7 +150,7 @@ def test_amounts(value: Any, expected: Any) -> None:
     [None, True, b"x", [], object(), WithStr(), numpy.bool_(True), Fraction(1, 2), UserString("x"), Item(), 1j, Kind],
     ids=lambda value: type(value).__name__,
 )
-def test_nothing_is_guessed(convert: Callable[[Any], Any], value: Any) -> None:
+def test_a_value_of_another_kind_is_handed_on_as_it_is(convert: Callable[[Any], Any], value: Any) -> None:
     if convert is plain.mapping and isinstance(value, BaseModel):
         assert convert(value) == {"queryID": None, "price": None, "quantity": None}
     else:
@@ -186,7 +186,7 @@ def test_the_precision_of_the_context_does_not_matter() -> None:
         UserDict({"a": 1}),
     ],
 )
-def test_mappings(value: Any) -> None:
+def test_any_mapping_becomes_a_dict_of_its_own(value: Any) -> None:
     made = plain.mapping(value)
     assert type(made) is dict
     assert made == {"a": 1}
@@ -213,7 +213,7 @@ class Endless(Mapping[str, int]):
         return 1
 
 
-def test_what_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iterable_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "MAX_ITEMS", 1000)
     endless = Endless()
     assert plain.mapping(endless) is endless
@@ -242,7 +242,7 @@ def test_unknown_fields_keep_their_form() -> None:
     }
 
 
-def test_none_of_those_packages_is_imported_for_it() -> None:
+def test_pydantic_numpy_and_django_need_not_be_installed() -> None:
     run_program("events/programs/plain_alone.py", plain.__file__)
 
 
@@ -275,7 +275,9 @@ IDS += [[numpy.int64(1), numpy.str_("2")], range(1, 3), {1: 0, 2: 0}.keys()]
 
 
 @pytest.mark.parametrize("ids", IDS, ids=lambda ids: type(ids).__name__)
-def test_ids_of_any_kind(sender: EventSender, delivery: MemoryDelivery, ids: Any) -> None:
+def test_a_collection_of_ids_of_any_kind_becomes_a_list(
+    sender: EventSender, delivery: MemoryDelivery, ids: Any
+) -> None:
     event = {"eventType": "click", "eventName": "Clicked", "index": "products"}
     assert sender.clicked_object_ids("Clicked", "products", ids)
     assert sent(sender, delivery) == {**event, "objectIDs": ["1", "2"]}
@@ -336,7 +338,7 @@ def test_a_purchase_as_a_shop_in_django_holds_it(sender: EventSender, delivery: 
     }
 
 
-def test_click_of_numpy(sender: EventSender, delivery: MemoryDelivery) -> None:
+def test_a_click_with_values_of_numpy_is_sent(sender: EventSender, delivery: MemoryDelivery) -> None:
     now = numpy.int64(time.time() * 1000)
     positions = numpy.array([3, 4])
     assert sender.clicked_object_ids_after_search(

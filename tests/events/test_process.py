@@ -37,7 +37,7 @@ def test_a_plain_exit_delivers_what_is_queued(run: Run, collector: Collector) ->
 
 
 @pytest.mark.parametrize("end", ["sys.exit(0)", "raise SystemExit", "1 / 0"])
-def test_other_exits_too(run: Run, collector: Collector, end: str) -> None:
+def test_an_exit_by_an_exception_delivers_what_is_queued(run: Run, collector: Collector, end: str) -> None:
     run(f"import sys; from prelude import *; events = sender(); send(events, range(500)); {end}", code=None)
     all_once(collector, range(500))
 
@@ -71,7 +71,9 @@ def test_an_idle_sender_does_not_delay_exit(run: Run, collector: Collector) -> N
 
 
 @pytest.mark.parametrize("background", ["True", "False"])
-def test_a_first_send_inside_atexit(run: Run, collector: Collector, background: str) -> None:
+def test_events_that_are_first_sent_inside_atexit_are_delivered(
+    run: Run, collector: Collector, background: str
+) -> None:
     # Handlers run last in, first out: one from before the import after the library’s own, one from after it before.
     run(
         "first_send_at_exit.py",
@@ -80,7 +82,7 @@ def test_a_first_send_inside_atexit(run: Run, collector: Collector, background: 
     all_once(collector, range(1000))
 
 
-def test_the_import_inside_atexit(run: Run, collector: Collector) -> None:
+def test_events_are_delivered_where_the_library_is_imported_inside_atexit(run: Run, collector: Collector) -> None:
     run("import_at_exit.py")
     all_once(collector, range(1000))
 
@@ -96,7 +98,7 @@ def test_a_late_first_send_to_a_hung_collector_is_reported(run: Run, collector: 
     assert done.stdout.split()[-1:] == [str(2 * senders)]
 
 
-def test_a_send_from_atexit_long_after_close_timeout(run: Run, collector: Collector) -> None:
+def test_events_sent_in_atexit_long_after_close_timeout_are_delivered(run: Run, collector: Collector) -> None:
     # The other handlers of the exit took their time; the collector is fine.
     collector.delay = 0.05
     done = run("send_at_exit_after_close_timeout.py")
@@ -104,12 +106,12 @@ def test_a_send_from_atexit_long_after_close_timeout(run: Run, collector: Collec
     all_once(collector, range(10))
 
 
-def test_an_exit_after_the_thread_has_ended(run: Run, collector: Collector) -> None:
+def test_events_sent_at_exit_after_the_thread_has_ended_are_delivered(run: Run, collector: Collector) -> None:
     run("exit_after_the_thread_has_ended.py")
     all_once(collector, range(30))
 
 
-def test_a_sender_that_was_dropped_before_exit(run: Run, collector: Collector) -> None:
+def test_events_of_a_sender_that_was_dropped_before_the_exit_are_delivered(run: Run, collector: Collector) -> None:
     run("from prelude import *; send(sender(), range(300)); send(sender(background=False), range(300, 600))")
     all_once(collector, range(600))
 
@@ -119,7 +121,7 @@ def test_non_daemon_threads_may_send_to_the_end(run: Run, collector: Collector) 
     all_once(collector, range(500))
 
 
-def test_exit_while_daemon_threads_send(run: Run, collector: Collector) -> None:
+def test_an_exit_while_daemon_threads_send_ends_quietly(run: Run, collector: Collector) -> None:
     done = run("exit_while_daemon_threads_send.py")
     assert done.seconds < 60
     assert "Traceback" not in done.stderr
@@ -151,7 +153,9 @@ def test_nothing_is_imported_in_the_worker_over_https(run: Run, collector: Colle
 @unix
 @pytest.mark.parametrize("child_ends", ["flush", "exit", "close"])
 @pytest.mark.parametrize("warm", [True, False])
-def test_fork_with_200_queued(run: Run, collector: Collector, child_ends: str, warm: bool) -> None:
+def test_a_fork_with_200_queued_delivers_each_event_once(
+    run: Run, collector: Collector, child_ends: str, warm: bool
+) -> None:
     collector.delay = 0.02
     run(
         "fork_with_200_queued.py",
@@ -165,31 +169,33 @@ def test_fork_with_200_queued(run: Run, collector: Collector, child_ends: str, w
 @unix
 @pytest.mark.parametrize("imported", ["before", "in the child"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_multiprocessing_child_that_returns(run: Run, collector: Collector, method: str, imported: str) -> None:
+def test_events_of_a_multiprocessing_child_that_returns_are_delivered(
+    run: Run, collector: Collector, method: str, imported: str
+) -> None:
     run("children_that_return.py", method, imported)
     all_once(collector, range(1000, 3000), range(200 * (imported == "before")))
 
 
 @unix
-def test_a_multiprocessing_child_uses_the_sender_of_its_parent(run: Run, collector: Collector) -> None:
+def test_a_multiprocessing_child_may_use_the_sender_of_its_parent(run: Run, collector: Collector) -> None:
     run("child_that_uses_its_parents_sender.py")
     all_once(collector, range(200), range(1000, 2000))
 
 
 @unix
-def test_the_workers_of_a_process_pool(run: Run, collector: Collector) -> None:
+def test_events_of_the_workers_of_a_process_pool_are_delivered(run: Run, collector: Collector) -> None:
     run("process_pool.py")
     all_once(collector, range(1000))
 
 
 @unix
-def test_a_grandchild(run: Run, collector: Collector) -> None:
+def test_events_of_a_grandchild_are_delivered(run: Run, collector: Collector) -> None:
     run("grandchild.py")
     all_once(collector, range(400))
 
 
 @unix
-def test_15_forks_while_another_thread_sends_without_pause(run: Run, collector: Collector) -> None:
+def test_15_forks_while_another_thread_sends_lose_nothing(run: Run, collector: Collector) -> None:
     done = run("forks_while_a_thread_sends.py")
     accepted = int(done.stdout)
     all_once(
@@ -207,7 +213,7 @@ def test_a_child_can_exit_whatever_locks_the_threads_of_its_parent_held(run: Run
 
 
 @unix
-def test_a_fork_while_the_collector_hangs(run: Run, collector: Collector) -> None:
+def test_a_child_forked_while_the_collector_hangs_has_a_queue_of_its_own(run: Run, collector: Collector) -> None:
     collector.hang()
     process_started = time.monotonic()
     done = run("fork_while_the_collector_hangs.py")
@@ -216,7 +222,7 @@ def test_a_fork_while_the_collector_hangs(run: Run, collector: Collector) -> Non
 
 
 @unix
-def test_a_fork_from_on_error(run: Run, collector: Collector) -> None:
+def test_a_child_forked_in_on_error_delivers_its_events(run: Run, collector: Collector) -> None:
     collector.poison("3")
     run("fork_from_on_error.py")
     all_once(collector, ["child", *(number for number in range(10) if number != 3)])
@@ -236,7 +242,7 @@ def test_a_fork_from_on_error(run: Run, collector: Collector) -> None:
         ("exits", 7, ["earlier 15 True"]),
     ],
 )
-def test_close_on_signal(
+def test_close_on_signal_delivers_and_then_does_what_the_earlier_handler_did(
     run: Run, collector: Collector, earlier: str, code: int, output: list[str], senders: int
 ) -> None:
     done = run("close_on_signal.py", earlier, str(senders), "15", code=code)
@@ -247,7 +253,9 @@ def test_close_on_signal(
 
 @unix
 @pytest.mark.parametrize("senders", [1, 2, 4])
-def test_close_on_signal_with_a_hung_collector(run: Run, collector: Collector, senders: int) -> None:
+def test_close_on_signal_with_a_hung_collector_ends_after_close_timeout(
+    run: Run, collector: Collector, senders: int
+) -> None:
     collector.hang()
     done = run("close_on_signal.py", "default", str(senders), "1", code=TERMINATED)
     assert done.stdout.splitlines()[-1:] == [f"error {500 * senders}"]  # all that is lost is reported
@@ -255,7 +263,7 @@ def test_close_on_signal_with_a_hung_collector(run: Run, collector: Collector, s
 
 
 @unix
-def test_close_on_signal_in_the_middle_of_anything(run: Run, collector: Collector) -> None:
+def test_close_on_signal_delivers_whatever_it_interrupts(run: Run, collector: Collector) -> None:
     done = run(
         "close_on_signal_in_the_middle.py",
         code=TERMINATED,
@@ -265,7 +273,7 @@ def test_close_on_signal_in_the_middle_of_anything(run: Run, collector: Collecto
 
 @unix
 @pytest.mark.parametrize("background", ["True", "False"])
-def test_close_on_signal_during_a_flush(run: Run, collector: Collector, background: str) -> None:
+def test_close_on_signal_delivers_during_a_flush(run: Run, collector: Collector, background: str) -> None:
     collector.delay = 0.5
     done = run(
         "close_on_signal_during_a_flush.py",
@@ -283,7 +291,7 @@ def test_a_signal_to_a_forked_child_delivers_the_childs(run: Run, collector: Col
 
 
 @unix
-def test_ctrl_c(run: Run, collector: Collector) -> None:
+def test_close_on_signal_delivers_before_ctrl_c_raises_keyboard_interrupt(run: Run, collector: Collector) -> None:
     done = run("close_on_ctrl_c.py")
     assert done.stdout == "interrupted\n"
     all_once(collector, range(100))
@@ -293,7 +301,7 @@ def test_close_on_signal_outside_the_main_thread_is_a_value_error(run: Run) -> N
     run("close_on_signal_in_a_thread.py")
 
 
-def test_a_sender_of_close_on_signal_can_go(run: Run, collector: Collector) -> None:
+def test_senders_that_were_closed_do_not_hold_up_a_signal(run: Run, collector: Collector) -> None:
     # 20 that were closed hold up a signal no longer, and their handlers call no dead ones.
     run(
         "close_on_signal_of_closed_senders.py",

@@ -69,7 +69,7 @@ def test_an_on_error_that_exits_ends_no_worker(sender: Make, collector: Collecto
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("batch_size", [1000, 1])
 @pytest.mark.parametrize("call", ["flush()", "flush(1)", "close()", "close(1)", "stats", "send", "threads flush"])
-def test_an_on_error_that_calls_the_sender(
+def test_an_on_error_may_call_the_sender(
     sender: Make, collector: Collector, call: str, batch_size: int, background: bool
 ) -> None:
     bad = [3, 7, 8, 19]
@@ -160,7 +160,7 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
     assert len(told) == 4
 
 
-def test_at_exit_on_error_is_heard_out(run: Any, collector: Collector) -> None:
+def test_an_exit_waits_until_on_error_is_done(run: Any, collector: Collector) -> None:
     collector.answer(404)
     done = run("on_error_at_exit.py")
     assert done.stdout.startswith("5 given up after 1 attempts: 404")

@@ -354,7 +354,7 @@ def test_what_is_wrong_is_said_in_words(event: dict[str, Any], field: str, text:
 
 
 @pytest.mark.parametrize("value", ["1", "x" * 16, 0, -1.5])
-def test_a_value_at_its_limits(value: Any) -> None:
+def test_a_value_at_its_limits_is_accepted(value: Any) -> None:
     check({**BOUGHT, "value": value})
 
 
@@ -433,5 +433,7 @@ def test_what_is_wrong_is_said_to_the_letter(bad: dict[str, Any], field: str, me
         (rules.object_data_text, ([],), None),
     ],
 )
-def test_json_of_what_is_right(text: Callable[..., str | None], of_what: tuple[Any, ...], expected: str | None) -> None:
+def test_a_valid_event_is_written_as_compact_json(
+    text: Callable[..., str | None], of_what: tuple[Any, ...], expected: str | None
+) -> None:
     assert text(*of_what) == expected

@@ -166,7 +166,7 @@ def test_a_list_that_the_caller_goes_on_using_does_no_harm_to_the_twelve(
     assert delivery.events[0]["objectIDs"] == ["1", "2"]
 
 
-def test_full_means_dropped_at_once_and_counted(senders: Make, delivery: MemoryDelivery) -> None:
+def test_a_full_queue_drops_at_once_and_counts(senders: Make, delivery: MemoryDelivery) -> None:
     delivery.hang()
     events = senders(delivery=delivery, max_queue_size=2000, close_timeout=0.2)
     accepted = send(events, range(10_000))
@@ -219,7 +219,7 @@ def test_all_kinds_of_trouble_together_stay_a_few_lines(
     assert "1999" in caplog.text
 
 
-def test_late_sends_are_dropped_and_said(
+def test_sends_after_close_are_dropped_and_logged(
     senders: Make, delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -347,7 +347,7 @@ def test_a_cancelled_aflush_does_not_hold_up_the_loop_or_the_exit(run: Any, coll
     assert done.seconds < 60
 
 
-def test_200_senders_made_and_dropped(collector: Collector) -> None:
+def test_200_senders_that_were_made_and_dropped_leave_no_thread(collector: Collector) -> None:
     from prelude import sender
 
     gc.collect()
@@ -407,7 +407,7 @@ def test_a_sender_in_a_cycle_that_has_events_delivers_them(delivery: MemoryDeliv
 
 
 @pytest.mark.parametrize(("batch_size", "concurrency", "count"), [(1000, 1, 1500), (1, 1, 300), (7, 4, 1500)])
-def test_a_del_that_sends_during_gc(
+def test_a_del_may_send_during_garbage_collection(
     run: Any, collector: Collector, batch_size: int, concurrency: int, count: int
 ) -> None:
     done = run("del_that_sends.py", str(batch_size), str(concurrency), str(count))
@@ -419,7 +419,7 @@ def test_a_del_that_sends_during_gc(
     assert not collector.twice
 
 
-def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, delivery: MemoryDelivery) -> None:
+def test_a_del_may_send_while_its_thread_holds_the_locks(senders: Make, delivery: MemoryDelivery) -> None:
     events = senders(delivery=delivery, batch_size=1)
     worker: Any = events._worker
 
@@ -443,14 +443,14 @@ def test_a_del_that_sends_while_this_thread_holds_the_locks(senders: Make, deliv
     assert len(delivery.events) == 3
 
 
-def test_a_del_that_sends_while_the_thread_starts(run: Any, collector: Collector) -> None:
+def test_a_del_may_send_while_the_thread_of_the_sender_starts(run: Any, collector: Collector) -> None:
     # The new thread collects garbage before `start` returns: the sender's lock must not be what it waits for.
     run("send_while_the_thread_starts.py")
     assert collector.counts == {"1": 1, "from del": 1}
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="gevent is not there yet")
-def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
+def test_greenlets_of_gevent_may_send_and_exit(run: Any, collector: Collector) -> None:
     pytest.importorskip("gevent")
     done = run("gevent_greenlets.py")
     assert done.stdout == "exits\n"
@@ -460,7 +460,7 @@ def test_gevents_monkey_patching(run: Any, collector: Collector) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="gevent is not there yet")
-def test_gevent_with_a_hung_collector(run: Any, collector: Collector) -> None:
+def test_under_gevent_a_hung_collector_holds_up_no_flush(run: Any, collector: Collector) -> None:
     pytest.importorskip("gevent")
     collector.hang()
     done = run("gevent_while_the_collector_hangs.py")
@@ -509,7 +509,7 @@ def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout:
 
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("long", [float("inf"), 1e300, 10**400])
-def test_for_ever_is_a_time(delivery: MemoryDelivery, long: float, background: bool) -> None:
+def test_infinite_times_are_accepted(delivery: MemoryDelivery, long: float, background: bool) -> None:
     times = {"flush_interval": long, "max_retry_time": long, "close_timeout": long}
     events = EventSender(delivery=delivery, user_token="u", background=background, batch_size=2, **times)
     for number in range(3):
@@ -556,7 +556,9 @@ def test_a_resolve_that_fails_breaks_no_page(delivery: MemoryDelivery) -> None:
     ("arguments", "missing"),
     [([], r"app_id \(or ALGOLIA_APP_ID\)"), (["APP"], r"api_key \(or ALGOLIA_API_KEY\)"), (["", "key"], "app_id ")],
 )
-def test_without_id_or_key(arguments: list[str], missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_application_id_or_key_is_named(
+    arguments: list[str], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ALGOLIA_APP_ID", raising=False)
     monkeypatch.delenv("ALGOLIA_API_KEY", raising=False)
 

@@ -136,7 +136,7 @@ def test_an_event_with_a_token_of_its_own_asks_nobody() -> None:
 
 
 @pytest.mark.parametrize("identity", [None, Identity(), Identity(opted_out=True)])
-def test_so_is_what_is_nobodys(identity: Identity | None) -> None:
+def test_an_event_of_nobody_takes_the_longer_way(identity: Identity | None) -> None:
     assert written_event(event(userToken=...), identity, MS) is None
     assert written_event(event(), identity, MS) is not None
 
@@ -201,7 +201,7 @@ def test_what_the_caller_changes_after_the_call_changes_nothing() -> None:
     assert sent == purchase(objectData=[{"price": 1}], timestamp=MS)
 
 
-def test_nones_are_left_out_on_the_longer_way_too() -> None:
+def test_fields_that_are_none_are_left_out_on_the_longer_way_too() -> None:
     assert without_nones({"a": None, "b": [None], "objectData": ({"price": None, "quantity": 1}, 7)}) == {
         "b": [None],
         "objectData": [{"quantity": 1}, 7],

@@ -13,7 +13,7 @@ from algolia_usertoken.events.threads import bounded
 
 
 @pytest.mark.parametrize("seconds", [PATIENCE, math.inf])
-def test_what_it_raises_is_raised_here(seconds: float) -> None:
+def test_what_a_bounded_call_raises_is_raised_in_the_calling_thread(seconds: float) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -21,7 +21,7 @@ def test_what_it_raises_is_raised_here(seconds: float) -> None:
         bounded(fail, seconds)
 
 
-def test_it_is_not_waited_for_longer_than_that() -> None:
+def test_a_bounded_call_is_not_waited_for_beyond_its_time() -> None:
     go_on = threading.Event()
     started = time.monotonic()
 
@@ -31,7 +31,7 @@ def test_it_is_not_waited_for_longer_than_that() -> None:
     go_on.set()
 
 
-def test_where_no_thread_can_be_started_it_runs_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_thread_can_be_started_a_bounded_call_runs_in_the_calling_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

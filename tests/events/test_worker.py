@@ -26,7 +26,7 @@ Make = Callable[..., EventSender]
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_flush_on_a_hung_collector(sender: Make, collector: Collector, background: bool) -> None:
+def test_flush_returns_in_time_where_the_collector_hangs(sender: Make, collector: Collector, background: bool) -> None:
     collector.hang()
     events = sender(background=background)
     send(events, range(1500))
@@ -41,7 +41,7 @@ def test_flush_on_a_hung_collector(sender: Make, collector: Collector, backgroun
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_close_on_a_hung_collector(sender: Make, collector: Collector, background: bool) -> None:
+def test_close_returns_in_time_where_the_collector_hangs(sender: Make, collector: Collector, background: bool) -> None:
     collector.hang()
     errors = Errors()
     events = sender(background=background, on_error=errors)
@@ -189,7 +189,9 @@ def test_an_idle_thread_ends_and_comes_back(
     assert events.stats.delivered == 40
 
 
-def test_sends_at_the_moment_a_thread_ends(sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_sent_at_the_moment_a_thread_ends_are_delivered(
+    sender: Make, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("algolia_usertoken.events.crew.IDLE_TIME_S", 0.01)
     events = sender(flush_interval=0.0)
     for number in range(100):

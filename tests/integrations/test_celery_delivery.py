@@ -489,7 +489,7 @@ def test_an_eager_delivery_tells_the_sender_what_is_wrong(
     app.close()
 
 
-def test_wants_an_application() -> None:
+def test_a_delivery_without_an_application_is_refused() -> None:
     with pytest.raises(TypeError, match="app must be a Celery application, not str"):
         CeleryDelivery("shop")  # type: ignore[arg-type]
 

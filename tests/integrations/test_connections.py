@@ -81,7 +81,7 @@ def test_a_request_that_was_pipelined_is_a_visit_of_its_own(port: int) -> None:
     assert (first, second) == (seen("anonymous-1", "user-42"), seen("anonymous-2"))
 
 
-def test_so_it_is_for_a_wsgi_application_beside_the_asgi_middleware(port: int) -> None:
+def test_a_request_pipelined_to_a_wsgi_application_beside_the_asgi_middleware_is_a_visit_of_its_own(port: int) -> None:
     with Connection(port) as connection:
         first, second = connection.send(get("/guarded/login", "anonymous-1"), get("/wsgi/page", "anonymous-2"))
     assert (first, second) == (seen("anonymous-1", "user-42"), seen("anonymous-2"))
@@ -102,7 +102,7 @@ def test_what_runs_outside_of_the_middleware_never_sees_an_earlier_visitor(port:
         assert connection.send(get("/outside")) == [Answer({"identity": None}, None)]
 
 
-def test_nor_where_the_body_was_not_read(port: int) -> None:
+def test_what_runs_outside_of_the_middleware_sees_nobody_where_a_body_was_not_read(port: int) -> None:
     with Connection(port) as connection:
         assert connection.send(get("/guarded/unread", "anonymous-1", LARGE)) == [seen("anonymous-1")]
         assert connection.send(get("/outside")) == [Answer({"identity": None}, None)]

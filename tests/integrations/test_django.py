@@ -246,7 +246,7 @@ class TestStream:
         assert seen == [Identity(TOKEN, "user-42")] * 3
         assert current_identity() is None
 
-    def test_so_does_a_stream_that_is_read_to_its_end(self) -> None:
+    def test_that_is_read_to_its_end_knows_the_visitor_in_each_step(self) -> None:
         def view(request: Any) -> StreamingHttpResponse:
             return StreamingHttpResponse(str(current_identity() == Identity(TOKEN)) for _ in range(3))
 
@@ -255,7 +255,7 @@ class TestStream:
         assert list(response) == [b"True"] * 3
         assert current_identity() is None
 
-    async def test_so_does_each_async_step(self) -> None:
+    async def test_each_async_step_knows_the_visitor(self) -> None:
         seen: list[Identity | None] = []
 
         async def view(request: Any) -> StreamingHttpResponse:
@@ -318,7 +318,7 @@ class TestTemplateTag:
         assert response.headers.get("Vary") == vary
 
     @pytest.mark.parametrize("in_context", [{}, {"request": "of another kind"}])
-    def test_also_where_the_template_does_not_know_the_request(self, in_context: dict[str, Any]) -> None:
+    def test_keeps_caches_away_where_the_template_does_not_know_the_request(self, in_context: dict[str, Any]) -> None:
         def view(request: Any) -> HttpResponse:
             request.csp_nonce = "n0nce"
             template = engines["django"].from_string("{% load algolia_usertoken %}{% algolia_user_token %}")
@@ -386,7 +386,7 @@ class TestSettings:
         ],
     )
     @pytest.mark.parametrize("ours", [MIDDLEWARE, f"{__name__}.Subclass"])
-    def test_and_the_place_of_the_middleware(
+    def test_are_checked_together_with_the_place_of_the_middleware(
         self, order: list[str | None], keys: Any, ids: list[str], ours: str
     ) -> None:
         names = [ours if name is None else f"django.contrib.{name}Middleware" for name in order]

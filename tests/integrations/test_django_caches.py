@@ -222,7 +222,7 @@ def decorated_by(decorators: tuple[Any, ...]) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("decorators", DECORATORS)
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_that_names_its_visitor_names_nobody_elses(page: str, decorators: str, site: str) -> None:
+def test_a_page_that_names_its_visitor_names_nobody_else(page: str, decorators: str, site: str) -> None:
     view = PAGES[page](decorated_by(DECORATORS[decorators]))
     with serving_view(view, *SITES[site]):
         for token in (NEW, JANE, NEW, JOHN, JANE):
@@ -237,7 +237,7 @@ def test_a_page_that_names_its_visitor_names_nobody_elses(page: str, decorators:
 @pytest.mark.skipif(django.VERSION < (5,), reason="Django's decorators know async views from version 5")
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("decorators", DECORATORS)
-async def test_so_does_one_under_asgi(decorators: str, site: str) -> None:
+async def test_a_page_that_names_its_visitor_names_nobody_else_under_asgi(decorators: str, site: str) -> None:
     with serving_view(decorated_by(DECORATORS[decorators])(by_async_view), *SITES[site]):
         for token in (JANE, NEW, JOHN, NEW, JANE):
             client = AsyncClient()
@@ -250,7 +250,9 @@ async def test_so_does_one_under_asgi(decorators: str, site: str) -> None:
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_so_does_one_under_the_cache_on_disk(site: str, tmp_path: pathlib.Path) -> None:
+def test_a_page_that_names_its_visitor_names_nobody_else_with_the_cache_on_disk(
+    site: str, tmp_path: pathlib.Path
+) -> None:
     caches = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(tmp_path)}}
     with serving_view(kept(by_template_response), *SITES[site], CACHES=caches):
         for token in (NEW, JANE, NEW, JOHN):
@@ -445,7 +447,7 @@ class TestOtherResponses:
                 assert_is_private(response)
 
     @pytest.mark.parametrize("token", [JANE, NEW])
-    def test_so_does_one_for_developers(self, token: str) -> None:
+    def test_an_error_page_for_developers_names_its_own_visitor(self, token: str) -> None:
         def view(request: Any) -> HttpResponse:
             raise ZeroDivisionError(browser.script())
 
@@ -456,7 +458,7 @@ class TestOtherResponses:
         assert named_in(response) == ({token} if token else given_by(response)) != set()
         assert_is_private(response)
 
-    def test_one_response_that_is_given_to_all_keeps_nothing_of_any_visitor(self) -> None:
+    def test_a_response_that_is_given_to_all_keeps_nothing_of_any_visitor(self) -> None:
         the_same = HttpResponse("the same for all", headers={"X-Own": "stays"})
         the_same.set_cookie("cart", "1")
 
@@ -468,7 +470,7 @@ class TestOtherResponses:
         assert [response["X-Own"] for response in (first, known, second)] == ["stays"] * 3
         assert [dict(the_same.items()), set(the_same.cookies)] == [dict(known.items()), {"cart"}]
 
-    def test_a_rendered_one_still_shows_tests_its_context(self) -> None:
+    def test_a_rendered_response_still_shows_tests_its_context(self) -> None:
         with serving_view(by_template_response):
             response = get()
 
@@ -515,7 +517,7 @@ class TestAnOwnCookie:
 
         assert response.cookies.output(header="").strip().startswith('_ALGOLIA="";')
 
-    def test_that_a_middleware_around_ours_sets_has_it_too(self) -> None:
+    def test_that_a_middleware_around_ours_sets_has_the_last_word(self) -> None:
         with serving_view(lambda request: HttpResponse(), f"{__name__}.SetsTheCookie", OURS):
             assert given_by(get()) == {JOHN}
 

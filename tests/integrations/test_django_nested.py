@@ -132,7 +132,7 @@ class TestInsideAnotherMiddleware:
         assert response.headers["cache-control"] == "private"
         assert response.headers["vary"] == "Cookie"
 
-    def test_one_that_django_alone_may_make_comes_with_its_cookie(self, server: str, view: Any) -> None:
+    def test_a_token_that_django_alone_may_make_comes_with_its_cookie(self, server: str, view: Any) -> None:
         response = asked(server, view, around=around_with(server), SET_COOKIE=True, HEADER="X-Token")
 
         (cookie,) = response.headers.get_list("set-cookie")
@@ -299,7 +299,7 @@ def test_login_and_logout_hold_in_signal_view_and_later_middleware(
 @pytest.mark.skipif(django.VERSION < (5,), reason="Django 5 has alogin() and alogout()")
 @servers
 @pytest.mark.usefixtures("_signals")
-def test_so_do_those_of_an_async_view(server: str) -> None:
+def test_login_and_logout_of_an_async_view_hold_in_later_middleware(server: str) -> None:
     async def view(request: Any) -> HttpResponse:
         from django.contrib.auth import alogin, alogout
 

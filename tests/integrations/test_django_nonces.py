@@ -93,7 +93,9 @@ def nonce_in_policy(response: Any) -> str | None:
 
 @pytest.mark.parametrize("with_processor", [True, False], ids=["with its context processor", "without"])
 @pytest.mark.parametrize("source", [TAG, "{% load algolia_usertoken %}{% algolia_user_token nonce=NONE %}"])
-def test_of_a_page_on_which_nothing_else_has_read_it(site: Any, source: str, with_processor: bool) -> None:
+def test_the_script_has_the_nonce_of_a_page_on_which_nothing_else_has_read_it(
+    site: Any, source: str, with_processor: bool
+) -> None:
     def view(request: Any) -> HttpResponse:
         return HttpResponse(engines["django"].from_string(source).render({"NONE": None}, request))
 
@@ -103,14 +105,14 @@ def test_of_a_page_on_which_nothing_else_has_read_it(site: Any, source: str, wit
     assert nonce_in_script(response.content.decode()) == nonce_in_policy(response) is not None
 
 
-def test_of_a_template_that_does_not_know_the_request(site: Any) -> None:
+def test_the_script_has_the_nonce_in_a_template_that_does_not_know_the_request(site: Any) -> None:
     with site(lambda request: HttpResponse(engines["django"].from_string(TAG).render())):
         response = Client().get("/")
 
     assert nonce_in_script(response.content.decode()) == nonce_in_policy(response) is not None
 
 
-def test_of_a_jinja_template_that_is_given_it(site: Any) -> None:
+def test_the_script_has_the_nonce_that_a_jinja_template_is_given(site: Any) -> None:
     def view(request: Any) -> HttpResponse:
         template = engines["jinja2"].from_string("{{ script(nonce=nonce) }}")
         return HttpResponse(template.render({"script": browser.script, "nonce": nonce_of(request)}, request))
@@ -121,7 +123,7 @@ def test_of_a_jinja_template_that_is_given_it(site: Any) -> None:
     assert nonce_in_script(response.content.decode()) == nonce_in_policy(response) is not None
 
 
-def test_of_a_page_without_the_tag_is_not_made(site: Any) -> None:
+def test_no_nonce_is_made_for_a_page_without_the_tag(site: Any) -> None:
     with site(lambda request: HttpResponse("the same for all"), REQUEST, with_processor=True):
         assert nonce_in_policy(Client().get("/")) is None
 
@@ -150,7 +152,7 @@ class TestAStreamedPage:
         assert nonce_in_policy(response) is None
 
     @pytest.mark.parametrize("processors", [[REQUEST], []], ids=["that knows the request", "that does not"])
-    def test_has_it_where_the_view_has_read_it(self, site: Any, processors: list[str]) -> None:
+    def test_has_the_nonce_where_the_view_has_read_it(self, site: Any, processors: list[str]) -> None:
         def view(request: Any) -> StreamingHttpResponse:
             str(nonce_of(request))
             return self.stream(request)

@@ -354,7 +354,9 @@ async def test_frameworks_pass_the_lifespan_on_to_where_the_documentation_puts_t
 
 
 @pytest.mark.parametrize("app", [has_one, raises_at_once])
-def test_under_trio(app: App, events: EventSender, delivery: MemoryDelivery) -> None:
+def test_events_are_delivered_at_the_shutdown_under_trio(
+    app: App, events: EventSender, delivery: MemoryDelivery
+) -> None:
     server = Server(delivery)
 
     trio.run(server.run, IdentityMiddleware(app))

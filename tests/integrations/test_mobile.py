@@ -55,7 +55,7 @@ def server(request: pytest.FixtureRequest, algolia: LocalAlgolia, tmp_path: path
     return start
 
 
-def test_is_one_user_throughout(server: Callable[..., Any], algolia: LocalAlgolia) -> None:
+def test_a_mobile_app_is_one_user_throughout(server: Callable[..., Any], algolia: LocalAlgolia) -> None:
     with server() as app, InsightsClientSync.create_with_config(algolia.insights_config()) as insights:
         assert app.get("/settings") == {"userToken": TOKEN, "useCookie": False}
         assert not app.got_cookie
@@ -86,7 +86,9 @@ def test_is_one_user_throughout(server: Callable[..., Any], algolia: LocalAlgoli
     assert algolia.mismatches() == []
 
 
-def test_is_not_believed_where_the_shop_did_not_opt_in(server: Callable[..., Any], algolia: LocalAlgolia) -> None:
+def test_the_header_of_a_mobile_app_is_not_believed_without_opt_in(
+    server: Callable[..., Any], algolia: LocalAlgolia
+) -> None:
     with server(APP_HEADER="") as app:
         settings = app.get("/settings")
         app.get("/1/sync/1")

@@ -123,7 +123,9 @@ class TestWhose:
     @pytest.mark.parametrize(
         "claim", ["user-1", "", "anonymous", "Anonymous-1", "anonymous-a b", "anonymous-" + "a" * 200, 7, [OTHER], None]
     )
-    def test_no_other_token_does(self, relayed: Relayed, claim: Any) -> None:
+    def test_no_token_but_an_anonymous_one_counts_where_the_server_knows_nobody(
+        self, relayed: Relayed, claim: Any
+    ) -> None:
         with identity_scope(Identity()):
             answer = relayed({**EVENT, "userToken": claim, "authenticatedUserToken": "somebody"})
 
@@ -174,7 +176,7 @@ class TestWhose:
 
 class TestWhen:
     @pytest.mark.parametrize("ago_ms", [1, HOUR_MS - 10_000])
-    def test_the_page_is_believed_within_the_last_hour(self, relayed: Relayed, ago_ms: int) -> None:
+    def test_the_time_of_the_page_is_believed_within_the_last_hour(self, relayed: Relayed, ago_ms: int) -> None:
         happened = int(time.time() * 1000) - ago_ms
 
         assert relayed.one({**EVENT, "timestamp": happened})["timestamp"] == happened
@@ -188,7 +190,7 @@ class TestWhen:
         assert before <= found <= int(time.time() * 1000)
 
     @pytest.mark.parametrize("timestamp", [None, True, "yesterday", 1.7e12, 2**70, [1], ...])
-    def test_so_is_what_is_none(self, relayed: Relayed, timestamp: Any) -> None:
+    def test_a_time_that_is_none_is_now(self, relayed: Relayed, timestamp: Any) -> None:
         before = int(time.time() * 1000)
         event = EVENT if timestamp is ... else {**EVENT, "timestamp": timestamp, "Timestamp": 1}
 
@@ -245,7 +247,7 @@ class TestFromWhere:
             " https://shop.example",
         ],
     )
-    def test_others_and_look_alikes_may_not(
+    def test_a_page_of_another_or_a_look_alike_site_may_not(
         self, events: EventSender, origin: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert asked_from(events, origin=origin) == 403
@@ -258,7 +260,7 @@ class TestFromWhere:
         assert not origin or origin not in record.message
 
     @pytest.mark.parametrize("host", [None, "", "evil.example"])
-    def test_nor_may_any_page_where_the_host_is_another(self, events: EventSender, host: str | None) -> None:
+    def test_no_page_may_where_the_host_is_another(self, events: EventSender, host: str | None) -> None:
         assert asked_from(events, origin="https://shop.example", host=host) == 403
         assert asked_from(events, origin="https://", host=host) == 403
 
@@ -287,7 +289,7 @@ class TestFromWhere:
             ("cross-site", [None], 200),
         ],
     )
-    def test_a_request_without_an_origin(
+    def test_a_request_without_an_origin_is_judged_by_sec_fetch_site(
         self, events: EventSender, fetch_site: str | None, origins: list[Any], status: int
     ) -> None:
         assert asked_from(events, origins, fetch_site=fetch_site) == status
@@ -549,7 +551,9 @@ class TestAdapters:
     @pytest.mark.parametrize(
         "kind", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data", None]
     )
-    async def test_whatever_its_content_type_says(self, ask: Ask, relayed: Relayed, kind: str | None) -> None:
+    async def test_a_body_is_read_whatever_its_content_type_says(
+        self, ask: Ask, relayed: Relayed, kind: str | None
+    ) -> None:
         answer = await ask(body_of(EVENT), **{"Content-Type": kind})
 
         assert answer.status in ((200,) if kind in ("application/json", None) else (200, 400))
@@ -573,7 +577,7 @@ class TestAdapters:
 
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
-    async def test_a_bad_body(self, ask: Ask) -> None:
+    async def test_a_bad_body_is_answered_with_400_or_422(self, ask: Ask) -> None:
         assert (await ask(b"")).status == 400
         assert (await ask(b"{")).status == 400
         assert (await ask(b"{}")).status == 422
@@ -759,13 +763,13 @@ async def test_under_flask_where_a_function_has_read_the_body_before(events: Eve
         ("aiohttp", flask.Flask("shop"), "app must be an aiohttp.web.Application, not Flask"),
     ],
 )
-def test_an_application_of_another_kind(events: EventSender, adapter: str, app: Any, text: str) -> None:
+def test_an_application_of_another_kind_is_refused(events: EventSender, adapter: str, app: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         getattr(EventsRelay(events), adapter)(app)
 
 
 @pytest.mark.parametrize(("adapter", "app"), [("asgi", page_asgi), ("wsgi", page_wsgi), ("flask", flask.Flask("shop"))])
-def test_a_path_that_is_none(events: EventSender, adapter: str, app: Any) -> None:
+def test_a_path_without_a_slash_is_refused(events: EventSender, adapter: str, app: Any) -> None:
     with pytest.raises(ValueError, match="path must start with a slash, not '1/events'"):
         getattr(EventsRelay(events), adapter)(app, "1/events")
     with pytest.raises(TypeError, match="path must be a string, not NoneType"):

@@ -107,7 +107,9 @@ def crowded_algolia() -> Iterator[LocalAlgolia]:
 
 @pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("server", SERVERS)
-def test_nobody_is_mixed_up(server: str, crowded_algolia: LocalAlgolia, tmp_path: pathlib.Path) -> None:
+def test_no_visitor_of_a_crowd_is_mixed_up_with_another(
+    server: str, crowded_algolia: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
     command, kinds = SERVERS[server]
     port, leaks = free_port(), tmp_path / "leaks"
     env = {"LOCAL_ALGOLIA_PORT": str(crowded_algolia.port), "LEAKS": str(leaks)}

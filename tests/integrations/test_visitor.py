@@ -424,7 +424,7 @@ class TestHostileInput:
             assert identity.user_token in (None, TOKEN)
 
     @pytest.mark.parametrize("value", hostile.VALUES, ids=hostile.IDS)
-    def test_nor_is_it_in_the_header(self, value: bytes) -> None:
+    def test_in_the_header_is_never_an_error_and_never_a_token(self, value: bytes) -> None:
         text = value.decode("latin-1")
 
         identity, _ = visit(VisitorRules(header="X-Token"), None, f"{text},{text}")
@@ -488,13 +488,13 @@ class TestArguments:
             ({"cokie": "_ALGOLIA"}, "cokie"),
         ],
     )
-    def test_of_the_wrong_type(self, keywords: dict[str, Any], message: str) -> None:
+    def test_of_the_wrong_type_are_named(self, keywords: dict[str, Any], message: str) -> None:
         with pytest.raises(TypeError, match=message):
             VisitorRules(**keywords)
 
     @pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "é", "a\r\nb", "a\n", "a:b"])
     @pytest.mark.parametrize("argument", ["cookie", "header"])
-    def test_that_can_be_no_name(self, argument: str, name: str) -> None:
+    def test_that_can_be_no_name_are_refused(self, argument: str, name: str) -> None:
         with pytest.raises(ValueError, match=f"^{argument} "):
             VisitorRules(**{argument: name})
 

@@ -249,7 +249,7 @@ def accepted_are_right(delivery: MemoryDelivery) -> None:
 
 @thorough
 @given(st.one_of(events_like(), events_like(), anything), anything, anything, st.booleans())
-def test_send(event: Any, identity: Any, timestamp: Any, plainly: bool) -> None:
+def test_send_never_raises_whatever_it_is_given(event: Any, identity: Any, timestamp: Any, plainly: bool) -> None:
     told: list[str] = []
     before = shown(event)
     delivery = MemoryDelivery()
@@ -272,7 +272,7 @@ def test_send(event: Any, identity: Any, timestamp: Any, plainly: bool) -> None:
     st.dictionaries(st.sampled_from([*ARGUMENTS]), anything, max_size=3),
     st.sampled_from([1, 1, 1, 30]),
 )
-def test_the_twelve(name: str, odd: dict[str, Any], times: int) -> None:
+def test_the_event_methods_never_raise_whatever_they_are_given(name: str, odd: dict[str, Any], times: int) -> None:
     wanted = inspect.signature(getattr(EventSender, name)).parameters
     arguments = {
         argument: odd.get(argument, value * times if isinstance(value, list) else value)
@@ -303,7 +303,9 @@ REFERENCES += [HitReference("message_x", "products", "3", 1, user_token="u"), Hi
     anything,
     st.booleans(),
 )
-def test_references(name: str, references: list[Any], object_data: Any, value: Any, paid: bool) -> None:
+def test_methods_for_references_never_raise_whatever_they_are_given(
+    name: str, references: list[Any], object_data: Any, value: Any, paid: bool
+) -> None:
     has_money = paid and name in ("added_to_cart", "purchased")
     given_data = [object_data for _ in references] if has_money else None
     before = shown([references, given_data, value])
@@ -326,7 +328,7 @@ def test_references(name: str, references: list[Any], object_data: Any, value: A
         anything,
     )
 )
-def test_push_events(body: Any) -> None:
+def test_push_events_raises_only_its_own_errors_whatever_it_is_given(body: Any) -> None:
     before = shown(body)
     config = InsightsConfig("app", "key")
     client = TokenAwareInsightsClientSync.create_with_config(config, EchoTransporterSync(config), user_token="u")

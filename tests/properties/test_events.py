@@ -368,7 +368,7 @@ FILTERS = st.lists(
 
 @many
 @given(FILTERS)
-def test_both_read_filters_alike(text: str) -> None:
+def test_the_door_and_the_stand_in_read_filters_alike(text: str) -> None:
     event = row("view", filters=[text])
     assert (of_the_door(event) is not None) == of_the_stand_in(event)
 
@@ -384,7 +384,9 @@ def test_both_read_filters_alike(text: str) -> None:
         (has_no_json_form, row("view", **{"\ud800": 1})),
     ],
 )
-def test_where_the_door_is_stricter_it_is(applies: Callable[[Any], bool], event: dict[str, Any]) -> None:
+def test_the_door_is_stricter_than_the_stand_in_only_where_it_is_meant_to_be(
+    applies: Callable[[Any], bool], event: dict[str, Any]
+) -> None:
     assert [each for each in STRICTER if each(event)] == [applies]
     assert of_the_door(event) is None
     if applies is not is_there_twice:
@@ -392,7 +394,7 @@ def test_where_the_door_is_stricter_it_is(applies: Callable[[Any], bool], event:
 
 
 @given(st.sampled_from(ROWS))
-def test_both_take_the_rows_of_the_table(event: dict[str, Any]) -> None:
+def test_the_door_and_the_stand_in_take_the_rows_of_the_table(event: dict[str, Any]) -> None:
     assert of_the_door(event) == event
     assert of_the_stand_in(event)
 
@@ -409,7 +411,7 @@ def test_check_and_attributed_are_one_door(event: dict[str, Any]) -> None:
 
 
 @given(st.one_of(st.sampled_from(ANYTHING), st.lists(st.sampled_from(ANYTHING), max_size=2)))
-def test_both_refuse_what_is_no_event(thing: Any) -> None:
+def test_the_door_and_the_stand_in_refuse_what_is_no_event(thing: Any) -> None:
     assert of_the_door(thing) is None
     assert not of_the_stand_in(thing)
 
@@ -418,7 +420,7 @@ def test_both_refuse_what_is_no_event(thing: Any) -> None:
     events,
     st.none() | st.builds(Identity, st.none() | st.just("who"), st.none() | st.just("login"), opted_out=st.booleans()),
 )
-def test_what_is_filled_in_is_taken_too(event: dict[str, Any], identity: Identity | None) -> None:
+def test_the_stand_in_takes_what_the_door_has_filled_in(event: dict[str, Any], identity: Identity | None) -> None:
     try:
         sent = model.attributed(event, identity, MS)
     except (InvalidEventError, MissingUserTokenError):
@@ -642,7 +644,7 @@ def arguments_of(name: str) -> list[str]:
     return [argument for argument in inspect.signature(getattr(EventSender, name)).parameters if argument in ARGUMENTS]
 
 
-def test_they_are_twelve() -> None:
+def test_the_event_methods_are_twelve() -> None:
     assert len(METHODS) == 12
 
 
@@ -721,6 +723,6 @@ def imported(module: ModuleType) -> set[str]:
     return found
 
 
-def test_neither_has_its_rules_from_the_other() -> None:
+def test_neither_the_door_nor_the_stand_in_imports_the_others_rules() -> None:
     assert imported(insights_rules) == set()
     assert imported(rules) == {"..", "..errors", "."}

@@ -360,7 +360,7 @@ class TestHowMany:
         assert route.call_count == 3
         assert_same_identity(router, searches=1, events=0)
 
-    def test_so_it_is_in_local_algolia(self) -> None:
+    def test_what_is_tried_again_is_one_in_local_algolia_too(self) -> None:
         with LocalAlgolia() as algolia:
             algolia.save_objects("products", [{"objectID": "1"}])
             algolia.fail_next(503, path="/1/events")

@@ -262,7 +262,7 @@ class TestHowItKeepsUp:
         assert third["users"] == []
         assert third["searches"] == 3
 
-    def test_to_two_pages_too(self, ask: Ask) -> None:
+    def test_it_tells_two_pages_what_changed(self, ask: Ask) -> None:
         first = state(ask)
         search(ask, token="a")
         assert [user["user"] for user in state(ask, first)["users"]] == ["a"]
@@ -365,7 +365,9 @@ class TestHowItKeepsUp:
         assert algolia.requests == []
         assert state(ask)["refused"] == 0
 
-    def test_nor_do_faults_strike_them(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_the_faults_that_a_test_asks_for_do_not_strike_its_own_requests(
+        self, algolia: LocalAlgolia, ask: Ask
+    ) -> None:
         algolia.fail_next(503)
 
         assert ask("GET", "/inspector/state").status == 200
@@ -551,7 +553,7 @@ class TestThePage:
     @pytest.mark.parametrize(
         ("method", "path"), [("GET", "/inspector/"), ("POST", "/inspector/state"), ("GET", "/inspector/clear")]
     )
-    def test_there_is_no_more_than_that(self, method: str, path: str, ask: Ask) -> None:
+    def test_no_other_path_of_the_inspector_is_served(self, method: str, path: str, ask: Ask) -> None:
         assert ask(method, path).status == 404
 
 
@@ -642,7 +644,7 @@ class TestAnErasedUser:
         assert (after["searches"], after["events"], after["user_count"]) == (2, 1, 2)
         assert after["mismatches"] == []
 
-    def test_that_holds_for_what_nobody_has_looked_at_yet(self, ask: Ask) -> None:
+    def test_nothing_of_it_is_shown_that_nobody_has_looked_at_yet(self, ask: Ask) -> None:
         search(ask, token="gone")
         ask("DELETE", "/1/usertokens/gone")
 

@@ -123,7 +123,7 @@ def test_another_host_is_refused(ask: Ask, algolia: LocalAlgolia, host: str) -> 
         b"GET HTTP://evil.example/inspector/state HTTP/1.1\r\nHost: localhost\r\n",
     ],
 )
-def test_so_is_one_that_does_not_say_it_or_says_two(algolia: LocalAlgolia, head: bytes) -> None:
+def test_a_request_with_no_host_or_two_is_refused(algolia: LocalAlgolia, head: bytes) -> None:
     connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=PATIENCE)
     connection.connect()
     connection.sock.sendall(head + b"Connection: close\r\n\r\n")
@@ -164,7 +164,7 @@ def test_a_page_of_another_site_gets_nothing_private(ask: Ask, method: str, path
 
 
 @pytest.mark.parametrize(("method", "path", "body"), PRIVATE, ids=str)
-def test_a_page_of_this_machine_does(ask: Ask, method: str, path: str, body: Any) -> None:
+def test_a_page_of_this_machine_gets_what_is_private(ask: Ask, method: str, path: str, body: Any) -> None:
     for headers in AT_HOME:
         assert ask(method, path, body, headers).status in (200, 201), headers
 

@@ -119,7 +119,7 @@ def test_a_taken_port_is_an_error_and_leaves_no_thread() -> None:
         assert len(search_threads()) == 1
 
 
-def test_ipv6() -> None:
+def test_it_may_listen_on_ipv6() -> None:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass

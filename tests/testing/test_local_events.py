@@ -382,14 +382,18 @@ def ids_of(cases: list[tuple[str, str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize(("place", "case", "good"), ACCEPTED, ids=ids_of(ACCEPTED))
-def test_accepted(ask: Ask, algolia: LocalAlgolia, place: str, case: str, good: dict[str, Any]) -> None:
+def test_valid_events_are_accepted(
+    ask: Ask, algolia: LocalAlgolia, place: str, case: str, good: dict[str, Any]
+) -> None:
     answer = ask("POST", "/1/events", {"events": [good]})
     assert (answer.status, answer.json) == (200, {"status": 200, "message": "OK"})
     assert [received.event for received in algolia.events] == [good] * (good.get("eventType") != "instantsearch")
 
 
 @pytest.mark.parametrize(("place", "message", "bad"), REFUSED, ids=ids_of(REFUSED))
-def test_refused_with_its_whole_batch(ask: Ask, algolia: LocalAlgolia, place: str, message: str, bad: Any) -> None:
+def test_an_invalid_event_is_refused_with_its_whole_batch(
+    ask: Ask, algolia: LocalAlgolia, place: str, message: str, bad: Any
+) -> None:
     answer = ask("POST", "/1/events", {"events": [objects(), bad, objects()]})
     assert answer.status == answer.json["status"] == 422
     told = answer.json["message"]

@@ -88,7 +88,7 @@ class TestFilters:
             ("numericFilters", "size<4", ["size>1"], "23"),
         ],
     )
-    def test_so_do_those_in_other_parameters(
+    def test_of_the_key_in_other_parameters_hold_too(
         self, ask: Ask, secured: Any, name: str, by_key: str, asked: Any, found: str
     ) -> None:
         key = secured(**{name: by_key})
@@ -269,7 +269,9 @@ class TestAddedKeys:
         client.delete_api_key(parent)
         assert ask("POST", "/1/indexes/plans_dev/query", {}, key).status == 403
 
-    def test_their_time_ends(self, ask: Ask, client: SearchClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_are_over_when_their_time_ends(
+        self, ask: Ask, client: SearchClientSync, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         key = client.add_api_key({"acl": ["search"], "validity": 60}).key
         with_it = {"x-algolia-api-key": key}
         assert ask("POST", "/1/indexes/plans/query", {}, with_it).status == 200

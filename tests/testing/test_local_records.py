@@ -78,7 +78,7 @@ def test_built_in_operations_that_are_none(ask: Ask, change: Any) -> None:
     assert ask("POST", "/1/indexes/products/hat/partial", {"price": change}).status == 400
 
 
-def test_helpers(client: SearchClientSync) -> None:
+def test_the_helpers_of_algoliasearch_work(client: SearchClientSync) -> None:
     client.save_objects("many", [{"objectID": str(number), "n": number} for number in range(25)], True, batch_size=10)
     assert len(browsed(client, "many")) == 25
     client.partial_update_objects("many", [{"objectID": "3", "n": -3}, {"objectID": "99", "n": 0}])

@@ -76,7 +76,7 @@ def test_a_batch_adds_or_replaces_all(ask: Ask, kind: str, yes: str) -> None:
     assert ask("POST", f"{path}/search").json["hits"] == []
 
 
-def test_pages(ask: Ask, kind: str) -> None:
+def test_rules_and_synonyms_come_in_pages(ask: Ask, kind: str) -> None:
     path = f"/1/indexes/products/{kind}"
     ask("POST", f"{path}/batch", [{**one(kind), "objectID": str(number)} for number in range(5)])
     page = ask("POST", f"{path}/search", {"hitsPerPage": 2, "page": 2}).json

@@ -41,7 +41,7 @@ def ids(response: Any) -> list[str]:
         ("blue nothing", []),
     ],
 )
-def test_words(client: SearchClientSync, query: str, found: list[str]) -> None:
+def test_a_query_matches_words(client: SearchClientSync, query: str, found: list[str]) -> None:
     response = client.search_single_index("products", {"query": query})
     assert ids(response) == found
     assert response.nb_hits == len(found)

@@ -192,7 +192,7 @@ def test_after_the_mock_the_client_has_its_own_connections_again() -> None:
     assert "_session" not in vars(Transporter)
 
 
-async def test_so_has_an_async_one_and_nothing_stays_open() -> None:
+async def test_after_the_mock_an_async_client_has_its_own_connections_again() -> None:
     with LocalAlgolia() as algolia:
         algolia.save_objects("products", [{"objectID": "1"}])
         async with TokenAwareClient.create_with_config(algolia.search_config()) as client:
@@ -392,7 +392,7 @@ class TestStreams:
         assert heard == [("0", 1), ("1", 2), ("2", 3)]
 
     @pytest.mark.parametrize("kind", ["async", "sync"])
-    async def test_so_they_do_in_async_code(self, kind: str) -> None:
+    async def test_events_come_as_they_are_sent_in_async_code(self, kind: str) -> None:
         said = []
 
         def chunk(number: int) -> bytes:

@@ -587,7 +587,7 @@ def test_anonymous(algolia_mock):
     result.stdout.no_fnmatch_line("*assertions.py*")
 
 
-def test_xdist(project: pytest.Pytester) -> None:
+def test_the_fixtures_work_under_xdist(project: pytest.Pytester) -> None:
     run_apart(
         project,
         """
@@ -602,7 +602,7 @@ def test_one(algolia_mock, local_algolia, number):
     ).assert_outcomes(passed=8)
 
 
-def test_without_respx(project: pytest.Pytester) -> None:
+def test_without_respx_the_error_says_what_to_install(project: pytest.Pytester) -> None:
     project.makeconftest("import sys\nsys.modules['respx'] = None\n")
 
     result = run_apart(project, "def test_mock(algolia_mock): pass\n\ndef test_local(local_algolia): pass\n")

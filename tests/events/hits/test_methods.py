@@ -74,7 +74,7 @@ def hit(object_id: str, query_id: str | None = A, position: int | None = 1, **mo
     return HitReference(query_id, index_name, object_id, position, **{"user_token": "u-1", **more})
 
 
-def test_each_is_the_event_of_the_api(told: Told) -> None:
+def test_each_method_sends_the_event_of_the_api(told: Told) -> None:
     one = hit("1", position=21)
     paid: dict[str, Any] = {"object_data": [{"price": 9.5, "quantity": 2}], "value": 19, "currency": "EUR"}
 
@@ -99,7 +99,7 @@ def test_each_is_the_event_of_the_api(told: Told) -> None:
     ]
 
 
-def test_what_no_search_led_to(told: Told) -> None:
+def test_a_reference_without_a_search_sends_an_event_without_one(told: Told) -> None:
     one = HitReference(None, "shoes", "1")
     for method in METHODS:
         assert getattr(told.sender, method)("Name", one) is True
@@ -175,7 +175,7 @@ def test_who_opted_out_sends_nothing(told: Told, method: str) -> None:
 
 
 @each_method
-def test_nobodys_event_is_refused(told: Told, method: str) -> None:
+def test_an_event_of_nobody_is_refused(told: Told, method: str) -> None:
     for one in (hit("1"), hit("1", user_token=None), HitReference(None, "shoes", "1")):
         assert getattr(told.sender, method)("Name", one, identity=Identity()) is False
 
@@ -424,7 +424,7 @@ def test_the_reference_says_which_search_and_not_the_data(told: Told, method: st
 
 
 @each_method
-def test_45_become_three_events(told: Told, method: str) -> None:
+def test_45_references_become_three_events(told: Told, method: str) -> None:
     hits = [hit(str(number), A, number) for number in range(1, 46)]
     paid = {"value": 90, "object_data": [{"price": 2}] * 45} if method in WITH_VALUE else {}
     assert getattr(told.sender, method)("Name", *hits, **paid) is True
@@ -466,7 +466,7 @@ def test_what_is_no_reference_is_an_invalid_event(told: Told, method: str, wrong
     assert told.sender.stats.refused == 1
 
 
-def test_without_the_name_of_the_event(told: Told) -> None:
+def test_an_event_name_that_was_forgotten_is_refused(told: Told) -> None:
     assert told.sender.clicked(hit("1")) is False  # type: ignore[arg-type]
     assert told.sender.clicked(hit("1"), hit("2")) is False  # type: ignore[arg-type]
 
@@ -513,7 +513,7 @@ def test_a_bad_query_id_is_refused_and_each_event_counted(told: Told) -> None:
 
 
 @each_method
-def test_strict_raises(method: str) -> None:
+def test_strict_raises_what_is_refused(method: str) -> None:
     with EventSender(delivery=MemoryDelivery(), user_token="u-1", background=False, strict=True) as events:
         send = getattr(events, method)
         for wrong in ((), ("text",), (None,)):
@@ -551,7 +551,9 @@ def verified(texts: list[str]) -> list[HitReference]:
     return [HitReference.verify(text, SECRET) for text in texts]
 
 
-def test_a_link_that_was_shared(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+def test_events_after_a_shared_link_credit_nobody_elses_search(
+    sync_client: TokenAwareClientSync, algolia: LocalAlgolia
+) -> None:
     with identity_scope("u-searched"):
         response = sync_client.search_single_index("products", {"query": "shoe", "clickAnalytics": True})
         texts = searched(sync_client.events, response)
@@ -571,7 +573,9 @@ def test_a_link_that_was_shared(sync_client: TokenAwareClientSync, algolia: Loca
     assert algolia.mismatches() == []
 
 
-async def test_the_async_client_and_a_view(async_client: TokenAwareClient, algolia: LocalAlgolia) -> None:
+async def test_views_of_the_async_client_send_as_their_visitors(
+    async_client: TokenAwareClient, algolia: LocalAlgolia
+) -> None:
     algolia.save_objects("shoes", [{"objectID": str(number), "name": "Shoe"} for number in range(1, 46)])
     ada, ben = async_client.with_identity("ada"), async_client.with_identity("ben")
     search = {"query": "shoe", "clickAnalytics": True, "hitsPerPage": 45}
@@ -590,7 +594,9 @@ async def test_the_async_client_and_a_view(async_client: TokenAwareClient, algol
     assert algolia.mismatches() == []
 
 
-def test_a_multi_query_by_several(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+def test_a_multi_query_by_several_visitors_credits_each(
+    sync_client: TokenAwareClientSync, algolia: LocalAlgolia
+) -> None:
     algolia.save_objects("hats", [{"objectID": "h-1", "name": "Hat"}])
     request = {"clickAnalytics": True, "hitsPerPage": 2}
     with identity_scope("u-1"):
@@ -628,7 +634,9 @@ def test_a_search_by_nobody_is_nobodys_later_too(sync_client: TokenAwareClientSy
     assert algolia.mismatches() == []
 
 
-def test_references_that_were_cached_with_the_results(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+def test_references_that_were_cached_credit_only_who_searched(
+    sync_client: TokenAwareClientSync, algolia: LocalAlgolia
+) -> None:
     with identity_scope("u-1"):
         response = sync_client.search_single_index("products", {"query": "shoe", "clickAnalytics": True})
         cached = sync_client.events.references(response)

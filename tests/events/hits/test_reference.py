@@ -52,14 +52,14 @@ def reference(**changes: Any) -> HitReference:
 # -- What a reference is -----------------------------------------------------------------------------------------------
 
 
-def test_it_is_the_hit_and_the_search() -> None:
+def test_a_reference_holds_the_hit_and_its_search() -> None:
     hit = HitReference(QUERY_ID, "products", "1234", 21, user_token="u-1")
 
     assert (hit.query_id, hit.index_name, hit.object_id, hit.position) == (QUERY_ID, "products", "1234", 21)
     assert HitReference(None, "products", "1234").position is None
 
 
-def test_whose_it_is_is_neither_shown_nor_compared() -> None:
+def test_whose_a_reference_is_is_neither_shown_nor_compared() -> None:
     mine, theirs = reference(user_token="u-mine"), reference(user_token="u-theirs")
 
     assert mine == theirs
@@ -71,7 +71,7 @@ def test_whose_it_is_is_neither_shown_nor_compared() -> None:
     assert mine != reference(position=22)
 
 
-def test_it_is_frozen_and_has_no_room_for_more() -> None:
+def test_a_reference_is_frozen_and_has_slots() -> None:
     hit = reference()
     with pytest.raises(dataclasses.FrozenInstanceError):
         hit.position = 1  # type: ignore[misc]
@@ -97,13 +97,13 @@ def test_it_is_frozen_and_has_no_room_for_more() -> None:
         ({"user_token": Identity("u-1")}, InvalidUserTokenError, "user_token must be a string, not Identity"),
     ],
 )
-def test_what_it_is_made_of_is_checked(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_the_arguments_of_a_reference_are_checked(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}"):
         reference(**wrong)
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_made_for(signed: bool) -> None:
+def test_made_for_compares_with_the_visitor_who_searched(signed: bool) -> None:
     def made(**fields: Any) -> HitReference:
         return HitReference.verify(reference(**fields).sign(SECRET), SECRET) if signed else reference(**fields)
 
@@ -123,7 +123,7 @@ def test_made_for(signed: bool) -> None:
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_it_can_be_kept_in_a_cache_or_a_session(again: Any) -> None:
+def test_a_reference_can_be_kept_in_a_cache_or_a_session(again: Any) -> None:
     for one in (reference(), HitReference.verify(reference().sign(SECRET), SECRET)):
         kept = again(one)
 
@@ -133,7 +133,7 @@ def test_it_can_be_kept_in_a_cache_or_a_session(again: Any) -> None:
         assert kept.sign(SECRET)
 
 
-def test_a_changed_one_is_nobodys() -> None:
+def test_a_copy_with_other_fields_is_made_for_nobody() -> None:
     moved = dataclasses.replace(reference(), position=3)
 
     assert moved == reference(position=3)
@@ -150,7 +150,9 @@ POSITIONS = [None, 1, 127, 128, 1000, 10**12]
 @pytest.mark.parametrize("query_id", QUERY_IDS)
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("user_token", [None, "u", "t" * 128])
-def test_what_was_signed_comes_back(query_id: str | None, position: int | None, user_token: str | None) -> None:
+def test_a_signed_reference_comes_back_equal(
+    query_id: str | None, position: int | None, user_token: str | None
+) -> None:
     for name in NAMES:
         for index_name, object_id in ((name, "1234"), ("products", name), (name, name)):
             hit = HitReference(query_id, index_name, object_id, position, user_token=user_token)
@@ -194,7 +196,7 @@ def test_a_secret_may_be_text_or_bytes() -> None:
         (7, TypeError, "secret must be a str or bytes, not int"),
     ],
 )
-def test_a_secret_must_be_one(secret: Any, error: type[Exception], message: str) -> None:
+def test_a_secret_that_is_none_is_refused(secret: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         reference().sign(secret)
     with pytest.raises(error, match=message):
@@ -224,7 +226,7 @@ def test_nothing_can_be_left_out_added_or_swapped() -> None:
             HitReference.verify(one, SECRET)
 
 
-def test_another_secret_does_not_do() -> None:
+def test_a_reference_signed_with_another_secret_is_refused() -> None:
     for signed_with, secret in ((SECRET, SECRET + "!"), ("a", "b"), (SECRET, SECRET.upper())):
         with pytest.raises(InvalidReferenceError, match="the signature does not match"):
             HitReference.verify(reference().sign(signed_with), secret)
@@ -307,7 +309,7 @@ def test_clocks_may_differ_by_a_minute(clock: Clock) -> None:
     ("max_age", "error"),
     [(-1, ValueError), (float("nan"), ValueError), ("60", TypeError), (True, TypeError), (b"", TypeError)],
 )
-def test_max_age_is_seconds(max_age: Any, error: type[Exception]) -> None:
+def test_a_max_age_that_is_no_number_of_seconds_is_refused(max_age: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^max_age must be"):
         HitReference.verify(reference().sign(SECRET), SECRET, max_age=max_age)
 
@@ -315,7 +317,7 @@ def test_max_age_is_seconds(max_age: Any, error: type[Exception]) -> None:
 # -- What a signed text gives away -------------------------------------------------------------------------------------
 
 
-def test_it_does_not_tell_whose_search_it_was() -> None:
+def test_a_signed_reference_does_not_tell_whose_search_it_was() -> None:
     token = "anonymous-5c3f8f2e"
     data = reference_module._from_base64(reference(user_token=token).sign(SECRET)[1:])
 
@@ -329,7 +331,7 @@ def test_it_does_not_tell_whose_search_it_was() -> None:
     assert len(digests) == 6
 
 
-def test_one_verified_can_be_signed_again(clock: Clock) -> None:
+def test_a_verified_reference_can_be_signed_again(clock: Clock) -> None:
     text = reference().sign(SECRET)
     clock.now += 60
     verified = HitReference.verify(text, SECRET)

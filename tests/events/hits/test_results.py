@@ -79,7 +79,7 @@ def test_positions_count_over_all_pages(
     assert response.query_id is not None
 
 
-async def test_a_search_by_the_async_client(async_client: TokenAwareClient) -> None:
+async def test_references_are_made_of_a_search_by_the_async_client(async_client: TokenAwareClient) -> None:
     with identity_scope("u-1"):
         response = await async_client.search_single_index("shoes", with_query("shoe", page=1, hitsPerPage=10))
         references = async_client.events.references(response)
@@ -139,7 +139,9 @@ def test_positions_by_what_the_result_says(events: EventSender, fields: dict[str
         lambda response: json.dumps({"results": [json.loads(response.to_json())]}),
     ],
 )
-def test_models_and_their_json(sync_client: TokenAwareClientSync, form: Callable[[Any], Any]) -> None:
+def test_references_are_made_of_models_and_of_their_json(
+    sync_client: TokenAwareClientSync, form: Callable[[Any], Any]
+) -> None:
     response = sync_client.search_single_index("shoes", with_query("shoe", hitsPerPage=2, page=1))
 
     assert sync_client.events.references(form(response)) == [
@@ -183,7 +185,7 @@ def test_a_browse_does_not_name_its_index(sync_client: TokenAwareClientSync) -> 
     assert shown(sync_client.events.references(response, "shoes"))[0][:2] == ("shoes", "s-1")
 
 
-def test_recommendations(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
+def test_references_are_made_of_recommendations(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
     request = {"indexName": "shoes", "objectID": "s-1", "threshold": 0, "maxRecommendations": 2}
     provider = TokenProvider("u-1")
     with make_token_aware(RecommendClientSync.create_with_config(algolia.recommend_config()), provider) as recommend:
@@ -243,7 +245,7 @@ def test_a_click_on_an_answer_that_tells_no_page_has_no_positions(events: EventS
     assert sent == [(None, None), (QUERY_ID, None)]
 
 
-def test_a_composition(events: EventSender) -> None:
+def test_references_are_made_of_a_composition(events: EventSender) -> None:
     page = {"page": 1, "nbHits": 4, "nbPages": 2, "hitsPerPage": 2, "params": "", "compositions": {}}
     model = CompositionResponse.from_json(json.dumps({"results": [{**result(), **page}]}))
 
@@ -282,7 +284,9 @@ def test_the_values_of_a_facet_are_refused(sync_client: TokenAwareClientSync) ->
         (result(hits=["a"]), ValueError, "results have a hit without objectID"),
     ],
 )
-def test_what_no_search_returned(events: EventSender, results: Any, error: type[Exception], message: str) -> None:
+def test_results_that_no_search_returned_are_refused(
+    events: EventSender, results: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         events.references(results)
 
@@ -346,7 +350,7 @@ def test_the_token_in_the_result_wins_then_identity_then_the_provider(events: Ev
 
 
 @pytest.mark.parametrize("nobody", [Identity(), Identity("u-1", opted_out=True), Identity(client_ip="192.0.2.7")])
-def test_nobodys_search(events: EventSender, nobody: Identity) -> None:
+def test_a_search_of_nobody_gives_references_of_nobody(events: EventSender, nobody: Identity) -> None:
     with identity_scope(nobody):
         assert owner(events, result()) is None
 
@@ -390,7 +394,7 @@ def test_a_search_without_click_analytics_is_logged_once(
     assert caplog.messages[1:] == ["unattributed: 1 more since the last line"]
 
 
-def test_strict_raises_it() -> None:
+def test_strict_raises_where_a_search_had_no_click_analytics() -> None:
     with EventSender(delivery=MemoryDelivery(), user_token="u-1", strict=True) as events:
         for missing in (None, ""):
             with pytest.raises(InvalidEventError, match="queryID is missing") as caught:
