@@ -170,6 +170,7 @@ class VisitorRules:
             cookie.
         allow_async: Whether the functions may be coroutine functions.
         secret_cookies: What the framework calls its cookies of sessions and CSRF tokens: `cookie` must be none of them.
+        hint_about: A function of an error that one of those functions raised, which says what to do about it, or "".
 
     What a visitor sends is never an error: a cookie, header or address that is no good is ignored, and logged once. Nor
     is an error in one of the functions: its type and where it was raised are logged, at most once a minute for each
@@ -191,6 +192,7 @@ class VisitorRules:
         opted_out: Callable[[Any], Any] | None = None,
         allow_async: bool = False,
         secret_cookies: Iterable[str] = (),
+        hint_about: Callable[[Exception], str] = lambda error: "",
     ) -> None:
         if authenticated_user_token is not None:
             _check_function("authenticated_user_token", authenticated_user_token, allow_async)
@@ -215,6 +217,7 @@ class VisitorRules:
         self._is_cookie_value = _is_anonymous_token if cookie == COOKIE else is_user_token
         self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
+        self._hint_about = hint_about
         self._silent_until: dict[str, float] = {}
 
     def flow(self, cookies: str | None, claim: str | None, address: str | None, outer: Visit | None = None) -> Flow:
@@ -355,10 +358,11 @@ class VisitorRules:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
             # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
             logger.error(
-                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
+                "%s failed%s; %s. %sThis is logged at most once a minute. It raised %s",
                 name,
                 f" ({error})" if isinstance(error, UserTokenError) else "",
                 consequence,
+                self._hint_about(error),
                 traced(error),
             )
 
