@@ -26,7 +26,7 @@ from .checks import check_bool, check_choice, type_name
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import Identity, is_public_client_ip, is_user_token
 from .provider import TokenProvider, check_provider
-from .search_request import AB_TEST, PARAMETER, SearchParameters, may_name_user, search_kind
+from .search_request import AB_TEST, HEADER, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
 if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
@@ -42,7 +42,6 @@ else:  # pragma: no cover - the same
         return function
 
 
-HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
 _HEADER = HEADER.lower()
 _UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
