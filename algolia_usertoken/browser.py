@@ -12,8 +12,9 @@ import re
 from html import escape
 from typing import Any
 
+from .checks import check_type
 from .context import current_identity, current_request
-from .identity import Identity, as_identity
+from .identity import ANONYMOUS_PREFIX, Identity, as_identity
 from .provider import TokenProvider
 
 __all__ = ["script", "settings"]
@@ -70,7 +71,7 @@ def _settings(identity: Identity, use_cookie: bool | None = None) -> dict[str, A
         return {"useCookie": False, "userHasOptedOut": True}
     user_token = identity.user_token or identity.authenticated_user_token
     if use_cookie is None:
-        use_cookie = user_token is not None and user_token.startswith("anonymous-")
+        use_cookie = user_token is not None and user_token.startswith(ANONYMOUS_PREFIX)
     found: dict[str, Any] = {"useCookie": use_cookie}
     if user_token is not None:
         found["userToken"] = user_token
@@ -156,8 +157,7 @@ def _warn_once() -> None:
 
 
 def _checked_host(host: object) -> str:
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a string, not {type(host).__name__}")
+    check_type("host", host, str, "a string")
     host = str.__str__(host).rstrip("/")
     if not host or not _is_host(host):
         raise ValueError(

@@ -1,5 +1,4 @@
-"""
-Whether a real application is set up right: one search and one event, and what became of them.
+"""Whether a real application is set up right: one search and one event, and what became of them.
 
 Each finding says in plain words what works, or what is wrong and what to do about it. Nothing is printed here.
 """
@@ -23,13 +22,13 @@ from algoliasearch.search.config import SearchConfig
 from urllib3.exceptions import LocationValueError
 
 from . import InvalidEventError, TokenAwareClientSync, anonymous_user_token
-from .search_request import PARAMETER
+from .search_request import HEADER, PARAMETER
 
 REGIONS = ("us", "de")
 STEPS = ("connection", "key", "index", "token", "query id", "event", "region")
 TAG = "algolia-usertoken-check"
-_HEADER = "x-algolia-usertoken:"
-# Besides what the network raises: a name that no host can have.
+_IN_LOGS = f"{HEADER.lower()}:"
+# What is raised where nobody answers. A LocationValueError says that no host can have such a name.
 _UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
 _CONNECT_MS, _ANSWER_MS = 2000, 3000
 _ALL_SECONDS = 20.0  # a time-out of a connection starts anew with each byte, and there is none for a name server
@@ -52,14 +51,16 @@ class Finding:
 
 
 class Check:
-    """
-    One search and one event, of one throw-away user token, to an application of Algolia or a stand-in for it.
+    """Sends one search and one event, under one throw-away user token, to an application of Algolia or a stand-in.
 
     Args:
-        app_id, api_key: of the application; the key needs the ACL `search`, and `logs` for all of the answers.
-        index: the name of an index to search.
-        region: where events go, `"us"` or `"de"`; None: to the host that forwards them by geography.
-        host: (scheme, name, port) of a stand-in, for searches and events alike.
+        app_id: The id of the application.
+        api_key: Its key, which needs the ACL `search`, and `logs` for all of the answers.
+        index: The name of an index to search.
+        region: Where events go, `"us"` or `"de"`; None: to the host that forwards them by geography.
+        host: The scheme, name and port of a stand-in, for searches and events alike; None: Algolia itself.
+
+    https://www.algolia.com/doc/guides/security/api-keys
     """
 
     def __init__(
@@ -77,9 +78,15 @@ class Check:
         self._api_key = api_key
         self._host = host
         self._tag = f"{TAG}-{secrets.token_hex(4)}"
+        self._keys = _KEYS if host is None else "what `serve` prints (of a LocalAlgolia: app_id and api_key)"
+
+    @property
+    def is_of_stand_in(self) -> bool:
+        """Whether a stand-in is checked, and not Algolia."""
+        return self._host is not None
 
     def run(self) -> Iterator[Finding]:
-        """The findings, each as soon as it is known. Takes no longer than about 20 seconds, whatever hangs."""
+        """The findings, each as soon as it is known; all of them come within about 20 seconds, whatever hangs."""
         found: queue.SimpleQueue[Finding | BaseException | None] = queue.SimpleQueue()
         threading.Thread(target=self._find, args=(found,), name=TAG, daemon=True).start()
         deadline = time.monotonic() + _ALL_SECONDS
@@ -131,7 +138,7 @@ class Check:
                 yield from self._search_failed(error)
                 return
             yield Finding("connection", "ok", f"{response.host} answers searches.")
-            yield Finding("key", "ok", f"The key {self._shown_key()} of application {self.app_id} may search.")
+            yield Finding("key", "ok", f"The key {self._key_in_short()} of application {self.app_id} may search.")
             yield Finding("index", "ok", f"The index {self.index} exists{_with_records(found)}.")
             yield from self._token_arrived(client)
             query_id = found.get("queryID")
@@ -142,7 +149,7 @@ class Check:
 
     def _search_failed(self, error: Exception) -> Iterator[Finding]:
         failed = self._unreachable(error) or _search_fault(
-            error, self._words(error), self.app_id, self.index, self._shown_key()
+            error, self._words(error), self.app_id, self.index, self._key_in_short(), self._keys
         )
         for step in STEPS[: STEPS.index(failed.step)]:
             yield Finding(step, "ok", "Fine, as the answer to the search shows.")
@@ -174,10 +181,9 @@ class Check:
                 yield Finding(
                     "token",
                     "unknown",
-                    f"The search was sent with the header X-Algolia-UserToken: {self.user_token}. Whether it arrived, "
+                    f"The search was sent with the header {HEADER}: {self.user_token}. Whether it arrived, "
                     "only Algolia's logs tell, and this key may not read them.",
-                    f"Run the check with a key that has the ACL `logs` ({_KEYS}), or look for the token in the "
-                    "dashboard, under Monitoring, API logs.",
+                    f"Run the check with a key that has the ACL `logs`: see {self._keys}.{self._or_dashboard('token')}",
                 )
             else:
                 yield Finding(
@@ -213,7 +219,7 @@ class Check:
                 "token",
                 "unknown",
                 "The search is not in Algolia's logs yet.",
-                "Run the check again, or look for the search in the dashboard, under Monitoring, API logs.",
+                f"Run the check again.{self._or_dashboard('search')}",
             )
         headers = entry.get("query_headers")
         if not headers or not isinstance(headers, str):
@@ -221,19 +227,19 @@ class Check:
                 "token",
                 "unknown",
                 "The search is in Algolia's logs, but without its headers.",
-                "Look for the search in the dashboard, under Monitoring, API logs.",
+                f"Run the check again.{self._or_dashboard('search')}",
             )
-        received = next((line for line in headers.splitlines() if line.lower().startswith(_HEADER)), None)
+        received = next((line for line in headers.splitlines() if line.lower().startswith(_IN_LOGS)), None)
         if received is None or self.user_token not in received:
             return Finding(
                 "token",
                 "wrong",
                 "Algolia received another user token than was sent, "
-                f"of {len(received[len(_HEADER) :].strip())} characters."
+                f"of {len(received[len(_IN_LOGS) :].strip())} characters."
                 if received
-                else "The search arrived at Algolia without its header X-Algolia-UserToken.",
+                else f"The search arrived at Algolia without its header {HEADER}.",
                 "Something between this machine and Algolia changes headers. Let the proxy or gateway pass "
-                'X-Algolia-UserToken on, or use user_token_in="both", which writes the token into the parameters too.',
+                f'{HEADER} on, or use user_token_in="both", which writes the token into the parameters too.',
             )
         if PARAMETER in _parameters_of(entry):
             return Finding(
@@ -246,9 +252,12 @@ class Check:
         return Finding(
             "token",
             "ok",
-            f"Algolia recorded the user token {self.user_token}, in the header X-Algolia-UserToken. There is none "
+            f"Algolia recorded the user token {self.user_token}, in the header {HEADER}. There is none "
             "in the parameters that could win over it.",
         )
+
+    def _or_dashboard(self, what: str) -> str:
+        return "" if self.is_of_stand_in else f" Or look for the {what} in the dashboard, under Monitoring, API logs."
 
     def _has_query_id(self, query_id: Any) -> Finding:
         if query_id and isinstance(query_id, str):
@@ -295,7 +304,7 @@ class Check:
     def _event_fault(self, error: Exception) -> Finding:
         host = self._insights_name()
         if isinstance(error, RequestException):
-            return _event_refused(error.status_code, self._words(error), host, self._shown_key())
+            return _event_refused(error.status_code, self._words(error), host, self._key_in_short(), self._host is None)
         if isinstance(error, _UNREACHABLE):
             return Finding(
                 "event",
@@ -352,14 +361,14 @@ class Check:
             return self._host[1] if self._host[2] is None else f"{self._host[1]}:{self._host[2]}"
         return "insights.algolia.io" if self.region is None else f"insights.{self.region}.algolia.io"
 
-    def _shown_key(self) -> str:
+    def _key_in_short(self) -> str:
         return f"…{self._api_key[-_LAST_DIGITS:]}" if len(self._api_key) > 2 * _LAST_DIGITS else "…"
 
     def _words(self, said: object) -> str:
         """What somebody else said, in one line, and without the key."""
         text = str(said)
         if len(self._api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
-            text = text.replace(self._api_key, self._shown_key())
+            text = text.replace(self._api_key, self._key_in_short())
         return _short(text) or type(said).__name__
 
     def _why(self, error: BaseException) -> str:
@@ -393,8 +402,11 @@ def _with_records(found: dict[str, Any]) -> str:
     return f", with {count:,} records" if isinstance(count, int) else ""
 
 
-def _search_fault(error: Exception, message: str, app_id: str, index: str, key: str) -> Finding:
-    """What a search that failed says about the set-up. Statuses: https://www.algolia.com/doc/rest-api/search"""
+def _search_fault(error: Exception, message: str, app_id: str, index: str, key: str, keys: str) -> Finding:
+    """What a search that failed says about the set-up; `keys` is where the keys of the application are to be found.
+
+    Statuses: https://www.algolia.com/doc/rest-api/search
+    """
     if not isinstance(error, RequestException):  # no JSON, or JSON without hits
         return Finding(
             "connection",
@@ -412,9 +424,9 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
         )
     if status in (401, 403):
         if "invalid" in message.lower():
-            remedy = f"Copy both anew from {_KEYS}; they must be of the same application."
+            remedy = f"Copy both anew from {keys}: they must be of the same application."
         else:
-            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: {_KEYS}."
+            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: see {keys}."
         return Finding(
             "key", "wrong", f"The key {key} of application {app_id} is not accepted: {status}, {message}.", remedy
         )
@@ -440,13 +452,16 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
     return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", remedy)
 
 
-def _event_refused(status: int | None, message: str, host: str, key: str) -> Finding:
-    """What an event that failed says. Statuses: https://www.algolia.com/doc/rest-api/insights/push-events"""
+def _event_refused(status: int | None, message: str, host: str, key: str, of_algolia: bool) -> Finding:
+    """What an event that failed says about the set-up, of Algolia or of a stand-in, which has no regions.
+
+    Statuses: https://www.algolia.com/doc/rest-api/insights/push-events
+    """
     if status in (401, 403, 404):
         said = f"The key {key} may not send events to {host}: {status}, {message}."
-        remedy = (
-            f"The key needs the ACL `search` ({_KEYS}). If it has it, the region may be wrong: see {_INFRASTRUCTURE}."
-        )
+        remedy = "The key needs the ACL `search`."
+        if of_algolia:
+            remedy = f"{remedy[:-1]} ({_KEYS}). If it has it, the region may be wrong: see {_INFRASTRUCTURE}."
     elif status in (400, 413, 422):
         said = f"The event was refused: {status}, {message}."
         remedy = "Something between this machine and Algolia changes bodies, or Algolia's rules have changed: tell us."

@@ -19,6 +19,7 @@ from typing_extensions import Self, Unpack
 # evaluated.
 import algolia_usertoken
 
+from .checks import check_type, wrong_type
 from .errors import MissingUserTokenError
 
 # The sender is imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in
@@ -118,10 +119,10 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             given = events
         elif events is not None:
             self._event_options = _checked_options(events)
-        if insights_config is not None and not isinstance(insights_config, InsightsConfig):
-            raise TypeError(f"insights_config must be an InsightsConfig, not {type(insights_config).__name__}")
+        if insights_config is not None:
+            check_type("insights_config", insights_config, InsightsConfig, "an InsightsConfig")
         if insights_region is not None and insights_config is not None:
-            raise ValueError("give insights_region or insights_config, which has a region of its own")
+            raise ValueError("insights_region and insights_config both say which region it is: give one of them")
         self._provider = one_provider(user_token, token_provider, None if given is None else given.token_provider)
         self._options: dict[str, Any] = {
             "user_token_in": user_token_in,
@@ -272,8 +273,8 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         identity = self.token_provider.identity()
         if identity is None or identity.opted_out or identity.user_token is None:
             raise MissingUserTokenError(
-                "secured_api_key() binds the key to the current user token, and there is none; "
-                "for a key without one, use generate_secured_api_key()"
+                "no user token is known, and secured_api_key() binds the key to the current one: "
+                "call it where one is known, or use generate_secured_api_key() for a key of all users"
             )
         return {**given, "userToken": identity.user_token}
 
@@ -446,9 +447,7 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
 
 def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
     """A copy of the options for a client's own sender; what is wrong with their values, that sender says."""
-    if not isinstance(options, Mapping):
-        kind = type(options).__name__
-        raise TypeError(f"events must be an EventSender, or its options as a mapping (EventOptions), not {kind}")
+    check_type("events", options, Mapping, "an EventSender, or its options as a mapping (EventOptions)")
     for name in options:
         if isinstance(name, str) and name in _FROM_CLIENT:
             raise TypeError(f"events cannot have the option {name!r}: give {_FROM_CLIENT[name]} to the client itself")
@@ -456,7 +455,7 @@ def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
             known = ", ".join(EventOptions.__annotations__)
             is_value = isinstance(name, str) and not name.isidentifier()  # which may be personal
             said = "of that name" if is_value else repr(name)
-            raise TypeError(f"events has no option {said}; there are {known}")
+            raise TypeError(f"events has no option {said}: its options are {known}")
     return dict(options)
 
 
@@ -484,7 +483,7 @@ def make_token_aware(
     """
     transporter = getattr(client, "_transporter", None)
     if transporter is None:
-        raise TypeError(f"client must be an algoliasearch client, not {type(client).__name__}")
+        raise wrong_type("client", "an algoliasearch client", client)
     is_async = isinstance(transporter, Transporter) or inspect.iscoroutinefunction(transporter.request)
     transporter_class = TokenAwareTransporter if is_async else TokenAwareTransporterSync
     options: dict[str, Any] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from .checks import check_type, wrong_type
 from .context import LOGGED_OUT, current_identity, identity_scope
 from .identity import Identity, as_identity
 
@@ -41,7 +42,7 @@ class TokenProvider:
         self, default: Identity | str | None = None, *, resolve: Callable[[], Identity | str | None] | None = None
     ) -> None:
         if resolve is not None and not callable(resolve):
-            raise TypeError(f"resolve must be callable, not {type(resolve).__name__}")
+            raise wrong_type("resolve", "callable", resolve)
         default = as_identity(default, "default")
         self._default = default and _with_user_token(default)
         self._resolve = resolve
@@ -155,5 +156,4 @@ def check_provider(token_provider: object) -> None:
     Raises:
         TypeError: It names the argument `token_provider`.
     """
-    if not isinstance(token_provider, TokenProvider):
-        raise TypeError(f"token_provider must be a TokenProvider, not {type(token_provider).__name__}")
+    check_type("token_provider", token_provider, TokenProvider, "a TokenProvider")

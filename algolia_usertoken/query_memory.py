@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
+from .checks import check_number, check_text, check_type, wrong_type
 from .context import current_identity
 from .events.hits.reference import MAX_AGE, HitReference, from_kept, to_keep
 from .events.model import ObjectID
@@ -59,15 +60,9 @@ class QueryMemory:
     def __init__(self, mapping: MutableMapping[str, Any], *, max_items: int = 40, key: str = "algolia_queries") -> None:
         # Not isinstance: Django's session is no Mapping.
         if not (hasattr(mapping, "__setitem__") and hasattr(mapping, "get")) or isinstance(mapping, type):
-            raise TypeError(f"mapping must be a mapping that can be written to, not {type(mapping).__name__}")
-        if isinstance(max_items, bool) or not isinstance(max_items, int):
-            raise TypeError(f"max_items must be a whole number, not {type(max_items).__name__}")
-        if max_items < 1:
-            raise ValueError(f"max_items must be at least 1, not {max_items}")
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a string, not {type(key).__name__}")
-        if not key:
-            raise ValueError("key is empty")
+            raise wrong_type("mapping", "a mapping that can be written to", mapping)
+        check_number("max_items", max_items, 1, whole=True)
+        check_text("key", key)
         self._mapping = mapping
         self._max_items = max_items
         self._key = key
@@ -88,14 +83,13 @@ class QueryMemory:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         """
         if not may_be_list(references):
-            raise TypeError(f"references must be a list of HitReference objects, not {type(references).__name__}")
+            raise wrong_type("references", "a list of HitReference objects", references)
         who = current_identity() if identity is None else as_identity(identity)
         items = self._items()
         changed = False
         is_opted_out = who is not None and who.opted_out
         for reference in references:
-            if not isinstance(reference, HitReference):
-                raise TypeError(f"references must hold HitReference objects, not {type(reference).__name__}")
+            check_type("each of references", reference, HitReference, "a HitReference")
             kept = None if is_opted_out else to_keep(reference, who)
             if kept is None or kept[0] < time.time() - MAX_AGE:
                 continue
@@ -207,7 +201,7 @@ class _Item:
 def _unknown(index_name: str, object_ids: Iterable[ObjectID]) -> list[HitReference]:
     """References to objects that no search led to."""
     if not may_be_list(object_ids):
-        raise TypeError(f"object_ids must be a list, not {type(object_ids).__name__}")
+        raise wrong_type("object_ids", "a list", object_ids)
     return [HitReference(None, index_name, plain_object_id(object_id)) for object_id in object_ids]
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote
 if TYPE_CHECKING:
     from algoliasearch.http.request_options import RequestOptions
 
+HEADER = "X-Algolia-UserToken"  # where a request names its user, and where its parameters do
 PARAMETER = "userToken"
 AB_TEST = "enableABTest"
 SEVERAL = object()  # what stands for the tokens of a query that names two different ones

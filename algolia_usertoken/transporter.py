@@ -11,10 +11,9 @@ import base64
 import sys
 import warnings
 from collections.abc import Mapping
-from copy import copy
 from functools import partial
 from types import FrameType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from algoliasearch.http.base_config import BaseConfig
@@ -22,12 +21,12 @@ from algoliasearch.http.request_options import RequestOptions
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
 from algoliasearch.http.verb import Verb
-from typing_extensions import Self
 
+from .checks import check_bool, check_choice, type_name
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import Identity, is_public_client_ip, is_user_token
 from .provider import TokenProvider, check_provider
-from .search_request import AB_TEST, PARAMETER, SearchParameters, may_name_user, search_kind
+from .search_request import AB_TEST, HEADER, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
 if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
@@ -43,7 +42,6 @@ else:  # pragma: no cover - the same
         return function
 
 
-HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
 _HEADER = HEADER.lower()
 _UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
@@ -193,11 +191,10 @@ class _TokenAware:
         searches_without_user: SearchesWithoutUser = "count",
     ) -> None:
         check_provider(token_provider)
-        _check_choice("user_token_in", user_token_in, UserTokenIn)
-        _check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
-        _check_choice("searches_without_user", searches_without_user, SearchesWithoutUser)
-        if not isinstance(forward_client_ip, bool):
-            raise TypeError(f"forward_client_ip must be a bool, not {type(forward_client_ip).__name__}")
+        check_choice("user_token_in", user_token_in, UserTokenIn)
+        check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
+        check_choice("searches_without_user", searches_without_user, SearchesWithoutUser)
+        check_bool("forward_client_ip", forward_client_ip)
         # Twice around one transporter does not pile up: the outer one decides.
         inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
         leave_to_parent_in_a_fork(inside)
@@ -214,12 +211,6 @@ class _TokenAware:
                 if name in transporter.__dict__:  # a mock, which is to hold for the view that is being made, too
                     self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
         self._transporter: Any = inside  # the last: what is set from now on is set on it
-
-    def with_provider(self, token_provider: TokenProvider) -> Self:
-        """The same transporter and options for another provider; the connections are shared."""
-        other = copy(self)
-        other.token_provider = token_provider
-        return other
 
     def apply_identity(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
         """`options` with the identity of this call written on them; the given object is never changed.
@@ -471,14 +462,5 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
     in_config = [value for name, value in options._config.headers.items() if name.lower() == _HEADER and value]
     own = next((value for value in present if value and value not in in_config), None)
     if own is not None and not isinstance(own, str):
-        raise InvalidUserTokenError(
-            f"the header {HEADER} in request_options must be a string, not {type(own).__name__}"
-        )
+        raise InvalidUserTokenError(f"the header {HEADER} in request_options must be a string, not {type_name(own)}")
     return own, next((value for value in present if value in in_config), None)
-
-
-def _check_choice(name: str, value: object, choices: Any) -> None:
-    allowed = get_args(choices)
-    if value not in allowed:
-        kind = f"another string, of {len(value)} characters" if isinstance(value, str) else type(value).__name__
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {kind}")

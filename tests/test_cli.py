@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,8 +20,8 @@ from typing import Any
 import pytest
 from waiting import PATIENCE
 
-from algolia_usertoken import pseudonymous_user_token
-from algolia_usertoken.cli import main
+from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox, identity_scope, pseudonymous_user_token
+from algolia_usertoken.cli import _parser, main
 from algolia_usertoken.testing import LocalAlgolia
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken"]
@@ -86,15 +88,15 @@ class TestRecordsThatCannotBeUsed:
             ("", "is not JSON: line 1, column 1"),
             ("objectID,name\n1,Shoe\n", "is not JSON: line 1, column 1"),
             ('[{"objectID": "1"},]', "is not JSON: line 1, column "),
-            ('{"objectID": "1"}\n{"objectID": "2"}\n', "one object per line? It must be one list"),
+            ('{"objectID": "1"}\n{"objectID": "2"}\n', "is one object per line, and it must be one list"),
             ('[{"objectID": "1", "price": NaN}]', "is not JSON: NaN"),
             ("[" * 200_000, "is not JSON"),
             ('{"hits": []}', "must hold a list of records, not an object"),
             ("null", "must hold a list of records, not null"),
             ("3", "must hold a list of records, not a number"),
-            ("[]", "the list has no records"),
-            ('[{"objectID": "1"}, "2"]', "record 2 is a string, not an object"),
-            ('[{"objectID": "1"}, {"name": "Shoe"}]', "record 2 has no objectID"),
+            ("[]", "the list is empty"),
+            ('[{"objectID": "1"}, "2"]', "record 2 must be an object, not a string"),
+            ('[{"objectID": "1"}, {"name": "Shoe"}]', "record 2: objectID is missing"),
             ('[{"objectID": null}]', "record 1: objectID must be a string, not null"),
             ('[{"objectID": true}]', "record 1: objectID must be a string, not true or false"),
             ('[{"objectID": ""}]', "record 1: objectID is empty"),
@@ -169,7 +171,11 @@ class TestAsAProcess:
             ("token anonymous >&-", 0, ""),
             ("token validate @ 2>&- >&-", 1, ""),
             ("token pseudonymous 1 --secret-file . 2>&-", 2, ""),
-            ("token validate - <&-", 2, "algolia-usertoken: there is no input to read tokens from\n"),
+            (
+                "token validate - <&-",
+                2,
+                "algolia-usertoken: the input is closed: no tokens can be read\n",
+            ),
         ],
     )
     def test_streams_that_are_closed(self, arguments: str, code: int, said: str) -> None:
@@ -233,14 +239,12 @@ def serve() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
         process.communicate()
 
 
-def follow(printed: str, name: str = "client") -> Any:
+def follow(printed: str, client: str = "TokenAwareClientSync") -> Any:
     """The client that the printed lines make."""
-    starts = ("  from ", "  there ", f"  {name} ")
-    lines = [line.strip() for line in printed.splitlines() if line.startswith(starts)]
-    assert len(lines) == 3
+    lines = textwrap.dedent(printed.partition("Lead a Python client here:\n\n")[2].partition("\n\n")[0])
     names: dict[str, Any] = {}
-    exec("\n".join(lines), names)
-    return names[name]
+    exec(lines.replace("TokenAwareClientSync", client), names)
+    return names["client"]
 
 
 class TestServe:
@@ -262,7 +266,7 @@ class TestServe:
     async def test_the_lines_that_it_prints_lead_an_async_client_there(self, serve: Any) -> None:
         _, printed = serve()
 
-        async with follow(printed, "async_client") as client:
+        async with follow(printed, "TokenAwareClient") as client:
             found = await client.search_single_index("products", {"query": "shoe"})
 
         assert found.nb_hits > 0
@@ -322,7 +326,7 @@ class TestServe:
         ("arguments", "complaint"),
         [
             (["--records", "missing.json"], "missing.json: cannot be read: No such file"),
-            (["--index", ""], "index must be the name of an index, not ''"),
+            (["--index", ""], "--index is empty: it must be the name of an index"),
             (["--allow-host", "http://shop.test"], "allowed_hosts must be names of hosts"),
         ],
     )
@@ -368,8 +372,8 @@ class TestToken:
         ("arguments", "said"),
         [
             (["1"], "the secret is missing: set ALGOLIA_USERTOKEN_SECRET, or give --secret-file"),
-            (["1", "--secret-file", "no such file"], "cannot read --secret-file: No such file or directory"),
-            (["1", "--secret-file", "a\0b"], "cannot read --secret-file: embedded null byte"),
+            (["1", "--secret-file", "no such file"], "--secret-file cannot be read: No such file or directory"),
+            (["1", "--secret-file", "a\0b"], "--secret-file cannot be read: embedded null byte"),
             (
                 ["1", "--secret-file", os.devnull],
                 "the secret is missing: set ALGOLIA_USERTOKEN_SECRET, or give --secret-file",
@@ -392,7 +396,7 @@ class TestToken:
 
         assert main(["token", "validate", "user-1", "jane@example.com", "", "\udcff"]) == 1
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["valid", "invalid", "invalid", "invalid"]
+        assert [line.split()[0] for line in lines if line[0] != " "] == ["valid", "invalid", "invalid", "invalid"]
         assert lines[1].startswith("invalid  argument 2: user token (16 characters) has '@' at position 5")
 
     def test_validate_the_lines_of_the_input(
@@ -402,7 +406,7 @@ class TestToken:
 
         assert main(["token", "validate", "-"]) == 1
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["valid", "invalid", "valid"]
+        assert [line.split()[0] for line in lines if line[0] != " "] == ["valid", "invalid", "valid"]
         assert lines[1].startswith("invalid  line 2: ")
 
     def test_an_input_that_is_no_text(self) -> None:
@@ -419,26 +423,95 @@ class TestToken:
         assert done.stderr == b""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["demo"],
-        ["serve"],
-        ["check"],
-        ["token"],
-        *(["token", kind] for kind in ("anonymous", "pseudonymous", "validate")),
-    ],
-)
+def commands(parser: argparse.ArgumentParser, *path: str) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """The command line itself, each command of it, and the commands of those, with their parsers."""
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from commands(command, *path, name)
+
+
+COMMANDS = dict(commands(_parser()))
+each_command = pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "algolia-usertoken")
+
+
+def test_the_commands_are_all_there() -> None:
+    assert {("demo",), ("serve",), ("check",), ("token", "validate"), ("outbox", "drain")} <= set(COMMANDS)
+
+
+@each_command
 def test_help_fits_80_columns_and_names_the_exit_codes(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as exit_:
-        main([*arguments, "--help"])
+        main([*path, "--help"])
 
     text = capsys.readouterr().out
     assert exit_.value.code == 0
     assert "exit codes:" in text
     assert max(map(len, text.splitlines())) <= 80
     assert text.isascii()  # for every terminal
+
+
+@each_command
+def test_no_option_can_be_abbreviated(path: tuple[str, ...]) -> None:
+    parser = COMMANDS[path]
+    for option in parser._option_string_actions:
+        if option.startswith("--"):
+            for end in range(len("--x"), len(option)):
+                assert option[:end] in parser._option_string_actions or not parser._get_option_tuples(option[:end])
+    assert parser.allow_abbrev is False
+
+
+def test_a_secret_is_not_taken_for_the_name_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--secret", "hush"], ["--secret=hush"], ["--pre", "x"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(["token", "pseudonymous", "1", *given])
+
+        assert exit_.value.code == 2
+        err = capsys.readouterr().err
+        assert "unrecognized arguments: " + given[0].partition("=")[0] in err
+        assert "hush" not in err
+
+
+class TestOutputFits80Columns:
+    @staticmethod
+    def widest(text: str) -> int:
+        return max(map(len, text.splitlines()))
+
+    def test_of_the_demo_also_where_something_is_wrong(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert main(["demo"]) == 0
+        assert self.widest(capsys.readouterr().out) <= 80
+
+        monkeypatch.setattr("algolia_usertoken.demo.visitors.set_authenticated_user_token", lambda token: None)
+        monkeypatch.setattr("algolia_usertoken.demo.visitors.identity_scope", lambda identity: identity_scope("all"))
+        assert main(["demo"]) == 1
+        text = capsys.readouterr().out
+        assert self.widest(text) <= 80
+        assert "\nlogs in half-way (sync): 10 searches under a wrong token, " in text
+
+    def test_of_a_served_stand_in(self, serve: Any) -> None:
+        assert self.widest(serve()[1]) <= 80
+
+    def test_of_tokens_that_are_not_valid(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["token", "validate", "jane@example.com", "x" * 200, "", "user-1"]) == 1
+        text = capsys.readouterr().out
+        assert self.widest(text) <= 80
+        assert text.count("\ninvalid") == 2
+
+    def test_of_events_that_a_stand_in_refused(
+        self, algolia: LocalAlgolia, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "events.db"
+        delivery = MemoryDelivery()
+        delivery.hang()
+        events = EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u-1", background=False)
+        events.viewed_object_ids("Seen", "products", ["1"])
+        main(["outbox", "status", str(path)])
+        del events
+
+        assert self.widest(capsys.readouterr().out) <= 80

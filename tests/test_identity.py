@@ -48,10 +48,10 @@ VALID = [
 
 # The value, and what the message must say about it.
 INVALID: list[tuple[Any, str]] = [
-    ("", "is empty; to send no token, use None"),
-    ("a" * 129, "has 129 characters; at most 128"),
-    ("a" * 100_000, "has 100000 characters; at most 128"),
-    ("user@example.com", "has '@' at position 5; only letters a-z"),
+    ("", "is empty: to send no token, use None"),
+    ("a" * 129, "has 129 characters: at most 128"),
+    ("a" * 100_000, "has 100000 characters: at most 128"),
+    ("user@example.com", "has '@' at position 5: only letters a-z"),
     ("auth0|x", "has '|' at position 6"),
     ("GA1.2.3", "has '.' at position 4"),
     ("a:b", "has ':' at position 2"),
@@ -68,14 +68,14 @@ INVALID: list[tuple[Any, str]] = [
     ("\U0001f600", r"has '\U0001f600' at position 1"),
     ("\ud800", r"has '\ud800' at position 1"),
     ("x" * 200 + "@", "has '@' at position 201"),
-    (7, "must be a string, not int"),
-    (True, "must be a string, not bool"),
-    (1.5, "must be a string, not float"),
-    (b"abc", "must be a string, not bytes"),
-    (bytearray(b"abc"), "must be a string, not bytearray"),
-    (["a"], "must be a string, not list"),
-    (object(), "must be a string, not object"),
-    (uuid.UUID(int=1), "must be a string, not UUID"),
+    (7, "a string, not int"),
+    (True, "a string, not bool"),
+    (1.5, "a string, not float"),
+    (b"abc", "a string, not bytes"),
+    (bytearray(b"abc"), "a string, not bytearray"),
+    (["a"], "a string, not list"),
+    (object(), "a string, not object"),
+    (uuid.UUID(int=1), "a string, not UUID"),
 ]
 
 
@@ -154,7 +154,7 @@ def test_a_refused_token_is_told_by_its_length_and_the_place_of_what_is_wrong() 
     with pytest.raises(InvalidUserTokenError) as caught:
         validate_user_token("jane@example.com")
 
-    assert str(caught.value).startswith("user token (16 characters) has '@' at position 5; only letters ")
+    assert str(caught.value).startswith("user token (16 characters) has '@' at position 5: only letters ")
 
 
 def test_names_of_types_are_cut() -> None:
@@ -162,7 +162,7 @@ def test_names_of_types_are_cut() -> None:
         name = "N" * length
         with pytest.raises(InvalidUserTokenError) as caught:
             validate_user_token(type(name, (), {})())  # type: ignore[arg-type]
-        assert str(caught.value) == f"user token must be a string, not {name[:40]}"
+        assert str(caught.value).startswith(f"user token must be a string, not {name[:40]}: ")
 
 
 def test_subclasses_of_str_are_strings() -> None:
@@ -239,7 +239,7 @@ def test_a_changed_copy_is_checked_too() -> None:
 
 @pytest.mark.parametrize("opted_out", [None, 1, 0, "yes"])
 def test_opted_out_is_yes_or_no(opted_out: Any) -> None:
-    with pytest.raises(TypeError, match=rf"^opted_out must be a bool, not {type(opted_out).__name__}$"):
+    with pytest.raises(TypeError, match=rf"^opted_out must be True or False, not {type(opted_out).__name__}$"):
         Identity(opted_out=opted_out)
 
 
@@ -391,15 +391,15 @@ def test_pseudonymous_tokens_are_valid_whatever_the_id(user_id: str | int, secre
     ("arguments", "error", "message"),
     [
         ({"user_id": ""}, ValueError, "user_id is empty: an empty id would make one token for many users"),
-        ({"user_id": None}, TypeError, "user_id must be a str or an int, not NoneType"),
-        ({"user_id": b"7"}, TypeError, "user_id must be a str or an int, not bytes"),
-        ({"user_id": True}, TypeError, "user_id must be a str or an int, not bool"),
-        ({"user_id": 1.0}, TypeError, "user_id must be a str or an int, not float"),
+        ({"user_id": None}, TypeError, "user_id must be a string or a whole number, not NoneType"),
+        ({"user_id": b"7"}, TypeError, "user_id must be a string or a whole number, not bytes"),
+        ({"user_id": True}, TypeError, "user_id must be a string or a whole number, not bool"),
+        ({"user_id": 1.0}, TypeError, "user_id must be a string or a whole number, not float"),
         ({"secret": ""}, ValueError, "secret is empty: without a secret anybody could compute the tokens"),
         ({"secret": b""}, ValueError, "secret is empty"),
-        ({"secret": None}, TypeError, "secret must be a str or bytes, not NoneType"),
-        ({"secret": 7}, TypeError, "secret must be a str or bytes, not int"),
-        ({"prefix": "p" * 22}, ValueError, "prefix has 22 characters; at most 21 keep the token within 64"),
+        ({"secret": None}, TypeError, "secret must be a string or bytes, not NoneType"),
+        ({"secret": 7}, TypeError, "secret must be a string or bytes, not int"),
+        ({"prefix": "p" * 22}, ValueError, "prefix has 22 characters: at most 21 keep the token within 64"),
         ({"prefix": "user:"}, ValueError, "prefix (5 characters) has ':' at position 5"),
         ({"prefix": 7}, ValueError, "prefix must be a string, not int"),
     ],

@@ -185,10 +185,14 @@ def test_nothing_to_send_has_http_info_too(sync: bool) -> None:
 @pytest.mark.parametrize(
     ("bad", "field", "message"),
     [
-        ({"eventName": ""}, "eventName", "eventName must be a string of 1 to 64 printable ASCII characters"),
-        ({"objectIDs": []}, "objectIDs", "objectIDs must be a list of 1 to 20"),
-        ({"userToken": "a@b"}, "userToken", "userToken: user token (3 characters) has '@' at position 2"),
-        ({"authenticatedUserToken": "a@b"}, "authenticatedUserToken", "authenticatedUserToken: user token (3 charac"),
+        (
+            {"eventName": ""},
+            "eventName",
+            "eventName is empty: it must be a string of 1 to 64 printable",
+        ),
+        ({"objectIDs": []}, "objectIDs", "objectIDs is empty: it must be a list of 1 to 20"),
+        ({"userToken": "a@b"}, "userToken", "userToken (3 characters) has '@' at position 2"),
+        ({"authenticatedUserToken": "a@b"}, "authenticatedUserToken", "authenticatedUserToken (3 charac"),
         ({"timestamp": 1}, "timestamp", "timestamp is more than 30 days ago"),
     ],
 )
@@ -441,7 +445,7 @@ class NotEvenThat:
         ({"_events": [event()]}, "_events is no field of an event: events is meant", "_events"),
         ({"events": [event()], 7: 1}, "the name of a field must be a string, not int", None),
         ({"events": [event(), {**event(), "object_ids": []}]}, "events[1]: object_ids is no field of an", "object_ids"),
-        ({"events": [Broken()]}, "events[0]: eventName must be a string", "eventName"),
+        ({"events": [Broken()]}, "events[0]: eventName is missing: it must be a string", "eventName"),
         (
             {"events": [{**event(), "objectIDs": Broken()}]},
             "events[0]: objectIDs must be a list of 1 to 20",

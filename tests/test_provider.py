@@ -210,10 +210,10 @@ def test_arguments_mean_one_provider() -> None:
         ),
         (None, "u", None, TypeError, "token_provider must be a TokenProvider, not str"),
         (None, lambda: "u", None, TypeError, "token_provider must be a TokenProvider, not function"),
-        (None, TokenProvider, None, TypeError, "token_provider must be a TokenProvider, not type"),
+        (None, TokenProvider, None, TypeError, "token_provider must be a TokenProvider, not the class TokenProvider"),
         ("a@b", None, None, InvalidUserTokenError, "user_token (3 characters) has '@' at position 2"),
         ("", None, None, InvalidUserTokenError, "user_token is empty"),
-        (7, None, None, InvalidUserTokenError, "user_token must be a string, not int"),
+        (7, None, None, InvalidUserTokenError, "user_token must be an Identity or a string, not int"),
     ],
 )
 def test_arguments_that_mean_two_or_none_are_refused(

@@ -402,7 +402,7 @@ class TestWrongArguments:
         [
             ({"mapping": None}, TypeError, "mapping must be a mapping that can be written to, not NoneType"),
             ({"mapping": ()}, TypeError, "mapping must be a mapping that can be written to, not tuple"),
-            ({"mapping": dict}, TypeError, "mapping must be a mapping that can be written to, not type"),
+            ({"mapping": dict}, TypeError, "mapping must be a mapping that can be written to, not the class dict"),
             ({"max_items": 0}, ValueError, "max_items must be at least 1, not 0"),
             ({"max_items": True}, TypeError, "max_items must be a whole number, not bool"),
             ({"max_items": 4.0}, TypeError, "max_items must be a whole number, not float"),
@@ -420,7 +420,7 @@ class TestWrongArguments:
             memory.remember(references)
 
     def test_something_else_in_the_list(self, memory: QueryMemory, session: dict[str, Any]) -> None:
-        with pytest.raises(TypeError, match="references must hold HitReference objects, not str"):
+        with pytest.raises(TypeError, match="each of references must be a HitReference, not str"):
             memory.remember([hit(1), "p-01"])  # type: ignore[list-item]
         assert session == {}
 

@@ -302,7 +302,7 @@ def test_header_that_is_no_string_is_refused(value: Any) -> None:
 def test_context_and_view_are_asked_at_each_call() -> None:
     recorder = Recorder()
     transporter = TokenAwareTransporterSync(recorder, TokenProvider("default"))
-    view = transporter.with_provider(transporter.token_provider.with_identity("bound"))
+    view = TokenAwareTransporterSync(transporter, transporter.token_provider.with_identity("bound"))
     for sender in (transporter, view):
         sender.request(Verb.POST, QUERY, options({}), True)
         with identity_scope("context"):
@@ -1388,7 +1388,7 @@ def test_wrong_arguments_are_named(
 
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_forward_client_ip_is_a_bool(value: Any) -> None:
-    with pytest.raises(TypeError, match=f"^forward_client_ip must be a bool, not {type(value).__name__}$"):
+    with pytest.raises(TypeError, match=f"^forward_client_ip must be True or False, not {type(value).__name__}$"):
         TokenAwareTransporterSync(TransporterSync(BaseConfig("A", "k")), TokenProvider(), forward_client_ip=value)
 
 

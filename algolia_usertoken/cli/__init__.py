@@ -1,4 +1,4 @@
-"""The command `algolia-usertoken`. What a command needs is imported when it runs, so that --help stays fast."""
+"""The command `algolia-usertoken`. Each command imports what it needs when it runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ wrong with a real set-up, check it.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit code."""
-    for closed in ("stdout", "stderr"):  # as `>&-` leaves them
+    for closed in ("stdout", "stderr"):  # a shell's `>&-` closes them
         if getattr(sys, closed) is None:
             setattr(sys, closed, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        # The interpreter flushes once more at exit: give it a place to.
+        # The interpreter flushes the output once more when it exits, and needs a place to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
             return 141
@@ -46,7 +46,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     try:
         return _parser().parse_args(argv)
     except SystemExit:  # of --help and --version
-        sys.stdout.flush()  # where that fails, it is told as of any command
+        sys.stdout.flush()  # `main` reports a disk that is full, as it does for any command
         raise
 
 
@@ -65,9 +65,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's own, and that of each command, which does not repeat what it was given: that may be anything."""
+    """The parser of the command line, and that of each command, as argparse makes the latter of the same class.
+
+    It takes no abbreviated options: `--secret`, with the secret after it, would be taken for `--secret-file`. And its
+    errors do not repeat what was given, which may be anything.
+    """
 
     _given: tuple[str, ...] = ()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = tuple(sys.argv[1:] if args is None else args)

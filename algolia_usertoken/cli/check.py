@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .common import APPLICATION, REGIONS, WIDTH, add_command, application, finding_as_text, host, printable, refuse
+from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, refuse, wrapped
 
 if TYPE_CHECKING:
     from ..check import Check, Finding
@@ -18,7 +17,7 @@ _MORE = f"""\
 {APPLICATION}\
   ALGOLIA_INDEX_NAME  the index, where --index is not given
   ALGOLIA_REGION      the region, where --region is not given
-  NO_COLOR            set: no colours
+  NO_COLOR            if it is set, the output has no colours
 
 examples:
   ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken check --index NAME
@@ -36,7 +35,7 @@ def add(commands: Any) -> None:
         "says in plain words what works, what is wrong, and what to do about it: whether the key is "
         "accepted, the header with the token arrives (where the key may read logs), the response has "
         "a queryID, the event is accepted, and the region is right. Both count in the application's "
-        "analytics, under the tag and event name algolia-usertoken-check; the last line says how to "
+        "analytics, under the tag and event name algolia-usertoken-check; the last lines say how to "
         "erase the user.",
         more=_MORE,
     )
@@ -48,7 +47,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
     )
-    parser.add_argument("--host", type=host, metavar="HOST:PORT", help="a LocalAlgolia to check instead of Algolia")
+    parser.add_argument(
+        "--host",
+        type=host,
+        metavar="HOST:PORT",
+        help="a stand-in to check instead of Algolia; what is not given is then as `serve` has it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
 
@@ -78,7 +82,7 @@ def _as_json(check: Check) -> int:
 
 def _as_text(check: Check) -> int:
     print(
-        _wrapped(
+        wrapped(
             f"One search and one event, to the index {check.index} of the application {check.app_id}, as the user "
             f"{check.user_token}:"
         ),
@@ -86,17 +90,17 @@ def _as_text(check: Check) -> int:
         flush=True,
     )
     faults = 0
+    has_arrived = False
     for finding in check.run():
         faults += finding.state == "wrong"
-        print(_shown(finding), flush=True)
+        has_arrived |= finding.step == "index" and finding.state == "ok"  # the search was answered, so it counts
+        print(_as_lines(finding), flush=True)
     print(f"\n{faults} to mend." if faults else "\nNothing is wrong.")
-    print(f"To erase this user, with a key that may:\n  client.insights.delete_user_token({check.user_token!r})")
+    if has_arrived and not check.is_of_stand_in:
+        print("To erase this user, with a key that has the ACL `deleteObject`:")
+        print(f"  user_token = {check.user_token!r}\n  client.insights.delete_user_token(user_token)")
     return 1 if faults else 0
 
 
-def _shown(finding: Finding) -> str:
+def _as_lines(finding: Finding) -> str:
     return finding_as_text(_COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy)
-
-
-def _wrapped(text: str) -> str:
-    return printable("\n".join(textwrap.wrap(text, WIDTH, break_on_hyphens=False)))

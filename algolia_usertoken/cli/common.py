@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,16 +29,17 @@ environment:
   ALGOLIA_API_KEY     the key, where --api-key is not given; better there than
                       on a command line, which all users of the machine see
 """
-_LOCAL = {"app_id": "LOCALALGOLIA", "api_key": "local-api-key", "index": "products"}  # what `serve` serves
+# What `serve` serves, and what is meant with --host where neither an option nor the environment says something else.
+_LOCAL = {"app_id": "LOCALALGOLIA", "api_key": "local-api-key", "index": "products"}
 _VARIABLES = {"app_id": "ALGOLIA_APP_ID", "api_key": "ALGOLIA_API_KEY", "index": "ALGOLIA_INDEX_NAME"}
 
 
 def add_command(commands: Any, name: str, *, help: str, description: str, more: str = "") -> argparse.ArgumentParser:
-    """A parser whose --help reads as a page: what it does, its options, whatever `more` says, the exit codes."""
+    """Add a command whose --help reads as a page: what it does, its options, whatever `more` says, the exit codes."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help,
-        description=textwrap.fill(description, 79),
+        description=textwrap.fill(description, WIDTH - 1),
         epilog=f"{more}{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +47,7 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
 
 
 def refuse(error: Exception | str) -> int:
-    """Say why, in one line, and return the exit code."""
+    """Say on stderr why the command cannot do its work, in one line, and return its exit code."""
     print(f"algolia-usertoken: {error}", file=sys.stderr)
     return 2
 
@@ -63,37 +65,80 @@ def host(text: str) -> tuple[str, str, int | None]:
 
 
 def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | None]:
-    """What `names` are of the application that is meant, and its region: of the options, or of the environment.
+    """What a command needs to know of the application that is meant, and its region.
+
+    Each comes from its option, or else from the environment, or else, with --host, it is that of what `serve` serves.
+
+    Args:
+        arguments: The options of the command: those that are named, `host` and `region`.
+        names: What the command needs: "app_id", "api_key", "index".
 
     Raises:
-        ValueError: Something is missing, or can't be what it should.
+        ValueError: Something is missing, or cannot be what it is given as.
     """
     given: dict[str, str | None] = {}
     for name in names:
         option, variable = f"--{name.replace('_', '-')}", _VARIABLES[name]
-        value = getattr(arguments, name) or (_LOCAL[name] if arguments.host is not None else os.environ.get(variable))
+        value, source = getattr(arguments, name), option
+        if not value and os.environ.get(variable):
+            value, source = os.environ[variable], variable
+        if not value and arguments.host is not None:
+            value = _LOCAL[name]
         if not value:
-            raise ValueError(f"give {option}, or set {variable}")
-        if name != "index" and not (value.isascii() and value.isprintable() and " " not in value):
-            raise ValueError(f"{option} has characters that none has")
-        if name == "app_id" and not re.fullmatch(r"[\w-]+", value):  # hosts are named after it
-            raise ValueError("--app-id has characters that none has")
-        if name == "app_id" and re.fullmatch("[0-9a-f]{32}", value):
-            raise ValueError("--app-id looks like a key")
-        if name == "index" and value.encode("utf-8", "replace").decode() != value:
-            raise ValueError(f"--index is not text: {value!a}")
-        if name == "index" and value in (".", ".."):  # in a URL they are none
-            raise ValueError(f"--index is no name: {value!a}")
+            raise ValueError(f"{option} is missing: give it, or set {variable}")
+        _CHECKS[name](source, value)
         given[name] = value
-    region = arguments.region or (None if arguments.host is not None else os.environ.get("ALGOLIA_REGION") or None)
+    region = arguments.region or os.environ.get("ALGOLIA_REGION") or None
     if region not in (None, *REGIONS):
         raise ValueError("ALGOLIA_REGION must be us or de")
     given["region"] = region
     return given
 
 
+def check_index(source: str, value: str) -> None:
+    """Check that an index can have this name; the error says where it was given, as in "--index".
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not value:
+        raise ValueError(f"{source} is empty: it must be the name of an index")
+    if value in (".", ".."):
+        raise ValueError(f"{source} {value!r} cannot be an index name: it has a special meaning in URLs")
+    if value.encode("utf-8", "replace").decode() != value:
+        raise ValueError(f"{source} {value!a} cannot be an index name: it has characters that UTF-8 has not")
+
+
+def _check_api_key(source: str, value: str, what: str = "an API key") -> None:
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError(f"{source} cannot be {what}: it has characters that none has")
+
+
+def _check_app_id(source: str, value: str) -> None:
+    what = "the id of an application"
+    _check_api_key(source, value, what)
+    if not re.fullmatch(r"[\w-]+", value):  # the hosts are named after it
+        raise ValueError(f"{source} cannot be {what}: it has characters that none has")
+    if re.fullmatch("[0-9a-f]{32}", value):
+        raise ValueError(f"{source} cannot be {what}: it looks like an API key")
+
+
+_CHECKS: dict[str, Callable[[str, str], None]] = {
+    "app_id": _check_app_id,
+    "api_key": _check_api_key,
+    "index": check_index,
+}
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Text in lines that fit a terminal, all but the first of them indented; words are not broken."""
+    return printable(
+        textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    )
+
+
 def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) -> str:
-    """What a step of a check found, in lines that fit a terminal; coloured where there is one."""
+    """What a step of a check found, in lines that fit a terminal, and in colour where the output is one."""
     indent = " " * 22
     lines = textwrap.wrap(said, WIDTH, initial_indent=f"{state:8}  {step:10}  ", subsequent_indent=indent)
     lines += textwrap.wrap(remedy, WIDTH, initial_indent=f"{indent}→ ", subsequent_indent=f"{indent}  ")
@@ -104,7 +149,7 @@ def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) 
 
 
 def printable(text: str) -> str:
-    """What the output cannot encode, and what would steer the terminal, escaped."""
+    """Text in which the characters are escaped that the output cannot encode or that would steer the terminal."""
     text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)

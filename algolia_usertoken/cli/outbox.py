@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutboxError
-from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, printable, refuse
+from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, printable, refuse, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,8 @@ _LOOK = 0.5  # seconds between two looks at the file
 _EXAMPLES = """\
 examples:
   algolia-usertoken outbox status events.db
-  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken outbox drain events.db
+  export ALGOLIA_APP_ID=... ALGOLIA_API_KEY=...
+  algolia-usertoken outbox drain events.db
   algolia-usertoken outbox check events.db
 
 """
@@ -148,11 +149,11 @@ def _drain(arguments: argparse.Namespace) -> int:
     if after.of_the_living:
         print(f"{after.of_the_living:,} are of processes that run, and deliver them.")
     for text, count in drained.refused.items():
-        print(printable(f"{count:,} {_events(count)} refused: {text}"))
+        print(wrapped(f"{count:,} {_events(count)} refused: {text}", "  "))
     if after.of_the_dead:
         print(f"{after.of_the_dead:,} {_events(after.of_the_dead)} could not be delivered, and stay in the file.")
     for text in drained.said:
-        print(printable(text))
+        print(wrapped(text, "  "))
     return 1 if after.of_the_dead or drained.refused else 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from .common import add_command, refuse
+from .common import add_command, check_index, refuse
 
 if TYPE_CHECKING:
     from ..testing import LocalAlgolia
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         records = demo.read_records(arguments.records) if arguments.records is not None else demo.catalogue()
+        check_index("--index", arguments.index)
         algolia = LocalAlgolia(port=arguments.port, allowed_hosts=arguments.allow_host)
         algolia.save_objects(arguments.index, records)
     except ValueError as error:  # a RecordsError, too
@@ -86,11 +87,14 @@ def _how_to_use(algolia: LocalAlgolia, index: str, count: int) -> str:
   API key  {algolia.api_key}
   index    {index} ({count:,} {"record" if count == 1 else "records"})
 
-Lead a Python client here, a sync one or an async one:
+Lead a Python client here:
 
-  from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, testing
+  from algolia_usertoken import TokenAwareClientSync, testing
   there = testing.LocalAlgolia(port={algolia.port})
-  client = TokenAwareClientSync.create_with_config(there.search_config(), insights_config=there.insights_config())
-  async_client = TokenAwareClient.create_with_config(there.search_config(), insights_config=there.insights_config())
+  client = TokenAwareClientSync.create_with_config(
+      there.search_config(), insights_config=there.insights_config()
+  )
+
+For an async client, put TokenAwareClient for TokenAwareClientSync.
 
 Ctrl-C ends it."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .common import add_command, refuse
+from .common import add_command, refuse, wrapped
 
 _SECRET = "ALGOLIA_USERTOKEN_SECRET"
 _MORE = f"""\
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
         "pseudonymous",
         help="print the token of a user id",
         description="Prints the token that pseudonymous_user_token() makes of a user id: the same one each time, "
-        "without personal data, and of no use to who doesn't know the secret.",
+        "without personal data, and of no use to anybody who does not know the secret.",
         more=f"environment:\n  {_SECRET}  the secret, where --secret-file is not given\n\n",
     )
     pseudonymous.add_argument("user_id", metavar="USER_ID", help="the id in your database, an e-mail address, ...")
@@ -82,7 +82,7 @@ def _pseudonymous(arguments: argparse.Namespace) -> int:
         try:
             secret = pathlib.Path(arguments.secret_file).read_bytes().rstrip(b"\r\n")
         except (OSError, ValueError) as error:
-            return refuse(f"cannot read --secret-file: {getattr(error, 'strerror', None) or error}")
+            return refuse(f"--secret-file cannot be read: {getattr(error, 'strerror', None) or error}")
     if not secret:
         return refuse(f"the secret is missing: set {_SECRET}, or give --secret-file")
     try:
@@ -96,23 +96,23 @@ def _validate(arguments: argparse.Namespace) -> int:
     from .. import InvalidUserTokenError, validate_user_token
 
     if "-" in arguments.tokens and sys.stdin is None:
-        return refuse("there is no input to read tokens from")
+        return refuse("the input is closed: no tokens can be read")
     if "-" in arguments.tokens and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="backslashreplace")  # what is no text is no token either
+        sys.stdin.reconfigure(errors="backslashreplace")  # a line that is no text is not a valid token either
     wrong = False
     for name, token in _named(arguments.tokens):
         try:
             validate_user_token(token)
         except InvalidUserTokenError as error:
             wrong = True
-            print(f"invalid  {name}: {error}")
+            print(wrapped(f"invalid  {name}: {error}", " " * len("invalid  ")))
         else:
             print(f"valid    {token}")
     return 1 if wrong else 0
 
 
 def _named(tokens: list[str]) -> Iterator[tuple[str, str]]:
-    """The tokens to look at, each with its place, as what is no token is not quoted."""
+    """The tokens to look at, each with the place where it was given: a token that is not valid is not quoted."""
     for number, given in enumerate(tokens, start=1):
         if given == "-":
             for line_number, line in enumerate(sys.stdin, start=1):

@@ -26,18 +26,18 @@ def read_records(path: str) -> list[Record]:
     """The records in the file `path`: a JSON list of objects with an `objectID`, a string or an integer.
 
     Raises:
-        RecordsError: It cannot be read, or holds something else.
+        RecordsError: The file cannot be read, or holds something else.
     """
     records = _read_json(path)
     if not isinstance(records, list):
-        raise RecordsError(f"{path}: must hold a list of records, not {_kind(records)}")
+        raise RecordsError(f"{path}: must hold a list of records, not {_json_type(records)}")
     if not records:
-        raise RecordsError(f"{path}: the list has no records")
+        raise RecordsError(f"{path}: the list is empty: it must have at least one record")
     return [_checked(record, f"{path}: record {number}") for number, record in enumerate(records, start=1)]
 
 
 def search_words(records: list[Record]) -> list[str]:
-    """Words to search for, one of each record that has any text, in the records' order; at least one, if need be "".
+    """Words to search for: one of each record that has any text, in the order of the records; `[""]` if there is none.
 
     A word is taken from the first text of a record that is not its `objectID`.
     """
@@ -56,9 +56,10 @@ def _read_json(path: str) -> Any:
     except ValueError as error:  # a NUL in the path
         raise RecordsError(f"{path!a}: cannot be read: {error}") from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        hint = "; one object per line? It must be one list" if error.msg == "Extra data" else ""
+        is_lines = error.msg == "Extra data" and text.startswith("{") and text[error.pos] == "{"
+        hint = ": there is one object per line, and it must be one list of them" if is_lines else ""
         raise RecordsError(
             f"{path}: is not JSON: line {error.lineno}, column {error.colno}: {error.msg}{hint}"
         ) from None
@@ -66,26 +67,26 @@ def _read_json(path: str) -> Any:
         raise RecordsError(f"{path}: is not JSON: {error}") from None
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number there")
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def _checked(record: Any, where: str) -> Record:
     if not isinstance(record, dict):
-        raise RecordsError(f"{where} is {_kind(record)}, not an object")
+        raise RecordsError(f"{where} must be an object, not {_json_type(record)}")
     if "objectID" not in record:
-        raise RecordsError(f"{where} has no objectID")
+        raise RecordsError(f"{where}: objectID is missing: each record must have one")
     object_id = record["objectID"]
     if isinstance(object_id, int) and not isinstance(object_id, bool):
         return {**record, "objectID": str(object_id)}
     if not isinstance(object_id, str):
-        raise RecordsError(f"{where}: objectID must be a string, not {_kind(object_id)}")
+        raise RecordsError(f"{where}: objectID must be a string, not {_json_type(object_id)}")
     if not object_id:
-        raise RecordsError(f"{where}: objectID is empty")
+        raise RecordsError(f"{where}: objectID is empty: it must have at least one character")
     return record
 
 
-def _kind(value: Any) -> str:
+def _json_type(value: Any) -> str:
     """What JSON calls `value`, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from .visitors import LOGGED_IN, Visitor
 if TYPE_CHECKING:
     from ..testing import LocalAlgolia, ReceivedEvent, ReceivedSearch
 
-_HEADINGS = ("who", "client", "seen as", "searches", "events", "logged in as", "verdict")
-_WIDEST = 19  # of a token in the table
+_HEADINGS = ("who", "client", "seen as", "searches", "events", "logged in as", "ok?")
+_WIDTH = 80
+_WIDEST = 14  # characters of a token in the table, so that no line is wider than that
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def compare(visitors: Sequence[Visitor], algolia: LocalAlgolia) -> Report:
 
 
 def as_table(report: Report) -> str:
-    """The report for a person: columns for the visitors, and a last line with the sums."""
+    """The report for a person, in 80 columns: a line for each visitor, what is wrong with whom, and the sums."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     rows = [_HEADINGS, *(_cells(line) for line in report.users)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -83,10 +85,15 @@ def as_table(report: Report) -> str:
     if colour:
         lines[0] = _paint(lines[0], "1")
         for number, line in enumerate(report.users, start=1):
-            before = lines[number].removesuffix(line.verdict)
-            lines[number] = before + _paint(line.verdict, "31" if line.mismatches else "32")
+            before = lines[number].removesuffix(_is_ok(line))
+            lines[number] = before + _paint(_is_ok(line), "31" if line.mismatches else "32")
+    wrong = [
+        textwrap.fill(f"{line.who} ({line.client}): {line.verdict}", _WIDTH, subsequent_indent="  ")
+        for line in report.users
+        if line.mismatches
+    ]
     total = f"{report.searches} searches, {report.events} events, {report.mismatches} mismatches"
-    return "\n".join([*lines, "", total])
+    return "\n".join([*lines, "", *wrong, *([""] if wrong else []), total])
 
 
 def _tags(search: ReceivedSearch) -> tuple[str, str]:
@@ -130,20 +137,27 @@ def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.who,
         line.client,
-        _shown(line.user_tokens or line.client_ips),
+        _in_short(line.user_tokens or line.client_ips),
         str(line.searches),
         str(line.events),
-        _shown(line.logged_in_as),
-        line.verdict,
+        _in_short(line.logged_in_as),
+        _is_ok(line),
     )
 
 
-def _shown(values: list[str]) -> str:
+def _is_ok(line: Line) -> str:
+    """The last cell of a visitor; what is wrong is said in lines of its own, below the table."""
+    return "no" if line.mismatches else "yes"
+
+
+def _in_short(values: list[str]) -> str:
+    """The one token or address, shortened to its two ends, by which one can be told from another."""
     if not values:
         return "-"
     if len(values) > 1:
-        return f"{len(values)} different ones"
-    return values[0] if len(values[0]) <= _WIDEST else values[0][: _WIDEST - 3] + "..."
+        return f"{len(values)} different"
+    value = values[0]
+    return value if len(value) <= _WIDEST else f"{value[:6]}...{value[6 - _WIDEST + 3 :]}"
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:

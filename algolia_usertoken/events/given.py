@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..checks import type_name
 from ..errors import InvalidEventError, raised
 from . import plain
 from .rules import (
@@ -17,9 +18,9 @@ from .rules import (
     OBJECT_DATA_FIELDS,
     OF_CONVERSIONS,
     Event,
+    described,
     field_name,
     invalid,
-    kind,
     of_event,
     unreadable,
 )
@@ -69,7 +70,7 @@ def _as_dict(event: Any) -> dict[Any, Any]:
         if made is not None and type(made) is dict:
             return made
         hint = ": give its to_dict()" if hasattr(event, "to_dict") else ""
-        failure = InvalidEventError(f"an event must be a mapping, not {type(event).__name__}{hint}")
+        failure = InvalidEventError(f"an event must be a mapping, not {type_name(event)}{hint}")
     except Exception as error:
         failure = unreadable(error)
     raise failure
@@ -93,7 +94,7 @@ def _with_texts_as_keys(event: dict[Any, Any]) -> Event:
     own: Event = {}
     for key, value in event.items():
         if not isinstance(key, str):
-            raise InvalidEventError(f"the name of a field must be a string, not {type(key).__name__}{of_event(event)}")
+            raise InvalidEventError(f"the name of a field must be a string, not {type_name(key)}{of_event(event)}")
         own[str.__str__(key)] = value
     return own
 
@@ -191,7 +192,7 @@ _PLAIN = {
 def as_list(field: str, items: Any) -> list[Any]:
     """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
     if not plain.may_be_list(items):
-        raise InvalidEventError(f"{field} must be a list, not {kind(items)}", field)
+        raise InvalidEventError(f"{field} must be a list, not {described(items)}", field)
     try:
         found = plain.items(items)
     except Exception as error:

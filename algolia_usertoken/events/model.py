@@ -131,7 +131,7 @@ def check_after_search(event: Event) -> None:
     """
     if "objectData" not in event or "queryID" in event:
         if event.get("queryID") is None:
-            raise invalid(event, "queryID", "must be given: search with clickAnalytics to get one")
+            raise invalid(event, "queryID", "is missing: search with clickAnalytics to get one")
         return
     data = event["objectData"] = as_list("objectData", event["objectData"])
     for number, item in enumerate(data):
@@ -139,7 +139,7 @@ def check_after_search(event: Event) -> None:
             item = data[number] = plain_data(item)
         if type(item) is dict and item.get("queryID") is not None:
             return
-    rule = "must be given for one object at least: the search that led to it. Without any, use purchased_object_ids"
+    rule = "is missing: give it for one object at least, or use purchased_object_ids where no search led to any"
     raise invalid(event, "objectData.queryID", rule)
 
 
@@ -204,25 +204,12 @@ def _attribute(event: Event, identity: Identity | None, timestamp: int | None) -
     return event
 
 
-def check(event: Mapping[str, Any]) -> None:
-    """Check an event that says whose it is against Algolia's rules.
-
-    Raises:
-        InvalidEventError: It breaks one; `field` names the field as the API does.
-    """
-    own = own_copy(event)
-    check_user_token(own, "userToken")
-    attribute(own, None, None)
-
-
-def milliseconds(timestamp: datetime | int | None) -> int:
-    """A time as Algolia takes it: milliseconds since the epoch; None is now.
+def milliseconds(timestamp: datetime | int) -> int:
+    """A time as Algolia takes it: milliseconds since the epoch.
 
     Raises:
         InvalidEventError: It is neither an int nor a datetime with a time zone.
     """
-    if timestamp is None:
-        return int(time.time() * 1000)
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
             raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")

@@ -163,20 +163,13 @@ class Reporter:
         finally:
             self._thread.waiting = None
 
-    def log(
-        self,
-        kind: str,
-        message: str,
-        count: int = 1,
-        *,
-        level: int = logging.WARNING,
-    ) -> None:
+    def log(self, kind: str, message: str, count: int = 1) -> None:
         """Log `message`, or have the next line of its kind say how many there were, if there was one a moment ago."""
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
             with contextlib.suppress(Exception):  # a handler's fault is not the sender's
-                logger.log(level, "%s%s", message, more)
+                logger.warning("%s%s", message, more)
 
     def log_once(self, message: str) -> None:
         """Log `message`, the first time only."""

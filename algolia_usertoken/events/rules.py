@@ -19,6 +19,7 @@ from math import isfinite
 from typing import Any, TypeAlias
 
 from .. import identity
+from ..checks import type_name
 from ..errors import InvalidEventError, InvalidUserTokenError, raised
 from . import plain
 
@@ -68,7 +69,7 @@ _is_filter = re.compile(
 _is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
 _is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
-_quoted: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
+_json_string: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
 LONGEST_NAME = 40
 _is_field_name = re.compile(rf"[A-Za-z_]{{1,{LONGEST_NAME}}}").fullmatch
 
@@ -104,28 +105,28 @@ def check_content(event: Event) -> None:
     if event_type == "click" and query_id is not None and object_ids is not None:
         _check_positions(event, positions, object_ids)
     elif positions is not None:
-        raise invalid(event, "positions", "belong to a click on objects after a search, with its queryID")
+        raise invalid(event, "positions", "must not be there: only clicks after a search have them, with its queryID")
     if event_type == "conversion" and object_ids is not None and get("eventSubtype") is not None:
         _check_purchase(event, object_ids)
 
 
 def check_user_token(event: Mapping[str, Any], field: str) -> None:
     try:
-        identity.validate_user_token(event.get(field))  # type: ignore[arg-type]
+        identity.checked_user_token(event.get(field), field)
     except InvalidUserTokenError as error:
-        raise InvalidEventError(f"{field}: {error}", field) from None
+        raise InvalidEventError(str(error), field) from None
 
 
 def _check_filters(event: Event, filters: Any) -> None:
     if filters is None:
-        raise invalid(event, "objectIDs", "or filters must be given")
+        raise invalid(event, "objectIDs", "is missing: an event needs it, or filters")
     if filters_text(filters) is None:
         raise _wrong_in_list(event, "filters", "filters", "must be 'facet:value', URL-encoded", is_filter)
 
 
 def _check_positions(event: Event, positions: Any, object_ids: Any) -> None:
     if positions is None:
-        raise invalid(event, "positions", "must be given for a click after a search")
+        raise invalid(event, "positions", "is missing: a click after a search needs one for each object")
     if type(positions) not in _LIST_TYPES:
         raise invalid(event, "positions", "must be a list")
     check_same_length("positions", positions, object_ids)
@@ -189,7 +190,7 @@ def object_ids_text(values: Any) -> str | None:
     for value in values:
         if type(value) is not str or not value:  # is_text, but for the call
             return None
-        text = f"{text},{_quoted(value)}" if text else _quoted(value)
+        text = f"{text},{_json_string(value)}" if text else _json_string(value)
     return text
 
 
@@ -201,7 +202,7 @@ def filters_text(values: Any) -> str | None:
         or not all(map(is_filter, values))
     ):
         return None
-    return ",".join(map(_quoted, values))
+    return ",".join(map(_json_string, values))
 
 
 def is_filter(value: Any) -> bool:
@@ -224,7 +225,7 @@ def positions_text(values: Any, number: int) -> str | None:
 
 
 def query_id_text(value: Any) -> str | None:
-    return _quoted(value) if type(value) is str and _is_query_id(value) else None
+    return _json_string(value) if type(value) is str and _is_query_id(value) else None
 
 
 def is_user_token(value: Any) -> bool:
@@ -259,7 +260,7 @@ def object_data_text(data: Any) -> str | None:
 
 def scalar_text(value: str | float) -> str:
     """The JSON of a string or a finite number."""
-    return _quoted(value) if isinstance(value, str) else repr(value)
+    return _json_string(value) if isinstance(value, str) else repr(value)
 
 
 def _is_price(value: Any) -> bool:
@@ -292,7 +293,10 @@ _SAID_OF_OBJECT_DATA = {
 }
 
 
-# What is said of what is wrong.
+# What is said of what is wrong: first that, then what to do about it.
+
+_NEEDED = ("eventName", "index", "eventType")
+_SIZED = (str, list, tuple)
 
 
 def _if_decimal(amount: Any) -> str:
@@ -303,8 +307,12 @@ def _if_decimal(amount: Any) -> str:
 
 
 def invalid(event: Mapping[str, Any], field: str, rule: str) -> InvalidEventError:
-    missing = field in ("eventName", "index", "eventType") and event.get(field) is None
-    return InvalidEventError(f"{field} {rule}{' and is missing' if missing else ''}{of_event(event)}", field)
+    value = event.get(field)
+    if value is None and field in _NEEDED:
+        rule = f"is missing: it {rule}"
+    elif type(value) in _SIZED and not value and rule.startswith("must be "):
+        rule = f"is empty: it {rule}"
+    return InvalidEventError(f"{field} {rule}{of_event(event)}", field)
 
 
 def _wrong_in_list(
@@ -325,7 +333,9 @@ def _wrong_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
     unknown = next(field for field in data if field not in OBJECT_DATA_FIELDS)
     name = field_name(unknown)
     if name is None:
-        return InvalidEventError(f"objectData: {kind(unknown)} is no field of an event{of_event(event)}", "objectData")
+        return InvalidEventError(
+            f"objectData: {described(unknown)} is no field of an event{of_event(event)}", "objectData"
+        )
     return invalid(event, f"objectData.{name}", "is no field of an event")
 
 
@@ -337,14 +347,14 @@ def unreadable(error: Exception) -> InvalidEventError:
 # What a message shows of a value. It may end in a log, and the value may be anything: somebody's e-mail address, too.
 
 
-def kind(value: Any) -> str:
+def described(value: Any) -> str:
     """The type of a value, and how long a string is."""
-    return f"a string of {len(str.__str__(value))} characters" if isinstance(value, str) else type(value).__name__
+    return f"a string of {len(str.__str__(value))} characters" if isinstance(value, str) else type_name(value)
 
 
 def _at(items: Any, item: Any) -> str:
     number = next(number for number, one in enumerate(items, start=1) if one is item)
-    return f"{kind(item)} at position {number}"
+    return f"{described(item)} at position {number}"
 
 
 def quoted(name: Any, before: str = "", after: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from algoliasearch.insights.config import InsightsConfig
 from typing_extensions import Self
 
+from ..checks import check_bool, check_number, check_type, wrong_type
 from ..identity import Identity
 from ..provider import TokenProvider, one_provider
 from . import process
@@ -82,23 +83,23 @@ class EventSender(EventMethods, ReferenceMethods):
         strict: bool = False,
         on_error: OnError | None = None,
     ) -> None:
-        _check_number("max_queue_size", max_queue_size, 1, whole=True)
-        _check_number("max_queue_bytes", max_queue_bytes, 1, whole=True)
-        _check_number("batch_size", batch_size, 1, MAX_EVENTS, whole=True)
-        _check_number("flush_interval", flush_interval, 0)
-        _check_number("concurrency", concurrency, 1, whole=True)
-        _check_number("max_retry_time", max_retry_time, 0)
-        _check_number("close_timeout", close_timeout, 0)
-        _check_bool("background", background)
-        _check_bool("strict", strict)
+        check_number("max_queue_size", max_queue_size, 1, whole=True)
+        check_number("max_queue_bytes", max_queue_bytes, 1, whole=True)
+        check_number("batch_size", batch_size, 1, MAX_EVENTS, whole=True)
+        check_number("flush_interval", flush_interval, 0, unit="seconds")
+        check_number("concurrency", concurrency, 1, whole=True)
+        check_number("max_retry_time", max_retry_time, 0, unit="seconds")
+        check_number("close_timeout", close_timeout, 0, unit="seconds")
+        check_bool("background", background)
+        check_bool("strict", strict)
         if on_error is not None and not callable(on_error):
-            raise TypeError(f"on_error must be callable, not {type(on_error).__name__}")
-        if config is not None and not isinstance(config, InsightsConfig):
-            raise TypeError(f"config must be an InsightsConfig, not {type(config).__name__}")
+            raise wrong_type("on_error", "callable", on_error)
+        if config is not None:
+            check_type("config", config, InsightsConfig, "an InsightsConfig")
         if delivery is not None and (isinstance(delivery, type) or not hasattr(delivery, "deliver")):
-            raise TypeError(f"delivery must be an object with the methods of Delivery, not {_kind(delivery)}")
+            raise wrong_type("delivery", "an object with the methods of Delivery", delivery)
         if outbox is not None and (isinstance(outbox, type) or not hasattr(outbox, "attach")):
-            raise TypeError(f"outbox must be an SQLiteOutbox, not {_kind(outbox)}")
+            raise wrong_type("outbox", "an SQLiteOutbox", outbox)
         self.token_provider = one_provider(user_token, token_provider)
         self.close_timeout = close_timeout
         self._strict = strict
@@ -236,28 +237,8 @@ async def _in_thread(function: Callable[[float | None], bool], timeout: float | 
     return await done
 
 
-def _check_number(name: str, value: float, least: int, most: int | None = None, *, whole: bool = False) -> None:
-    _check_kind(name, value, whole=whole)
-    if not value >= least or (most is not None and value > most):
-        raise ValueError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
-
-
-def _check_kind(name: str, value: float, *, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
-
-
 def _checked_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
-    _check_kind("timeout", timeout)
+    check_number("timeout", timeout, None, unit="seconds")
     return min(timeout, threading.TIMEOUT_MAX)  # as long as a lock can wait
-
-
-def _kind(thing: object) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__

@@ -32,6 +32,10 @@ _INSTEAD = {
 }
 
 
+# What other middlewares put into the scope, and which one does.
+_PUT_BY = {"session": "SessionMiddleware", "user": "AuthenticationMiddleware", "auth": "AuthenticationMiddleware"}
+
+
 class IdentityMiddleware:
     """Serves each HTTP request and WebSocket as its visitor, to the last byte and background task.
 
@@ -85,6 +89,7 @@ class IdentityMiddleware:
             client_ip=client_ip,
             opted_out=opted_out,
             allow_async=True,
+            hint_about=_hint_about,
         )
         self._header = header.lower().encode("ascii") if header is not None else None
 
@@ -170,6 +175,23 @@ class IdentityMiddleware:
             headers += [(b"cache-control", b"private"), (b"set-cookie", cookie.encode("ascii"))]
         visit.sent = message = {**message, "headers": headers}
         return message
+
+
+def _hint_about(error: Exception) -> str:
+    """What to do where a function of the scope does not find there what another middleware puts there."""
+    said = getattr(error, "detail", None) or next(iter(error.args), None)
+    if not isinstance(said, str):
+        return ""
+    for name, middleware in _PUT_BY.items():
+        # `scope["session"]` raises a KeyError; `Request(scope).session` raises what Starlette and Litestar say.
+        in_words = (f"{middleware} must be installed", f"'{name}' is not defined in scope")
+        if said == name if isinstance(error, KeyError) else said.startswith(in_words):
+            return (
+                f"If it needs what {middleware} puts into the scope: {middleware} must be outside IdentityMiddleware. "
+                "In FastAPI and Starlette, call add_middleware() with it after IdentityMiddleware, as the one that is "
+                "added last is outermost. "
+            )
+    return ""
 
 
 def _say_something(headers: list[tuple[bytes, bytes]]) -> bool:

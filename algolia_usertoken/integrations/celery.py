@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery, signals
 
+from ..checks import check_type
 from ..context import current_identity, identity_scope
 from ..errors import InvalidClientIPError, InvalidUserTokenError
 from ..identity import Identity
@@ -56,8 +57,7 @@ def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None
         TypeError: `app` is no Celery application, or `token_provider` no TokenProvider.
         ValueError: This process has another `token_provider` already, for this application or another one.
     """
-    if not isinstance(app, Celery):
-        raise TypeError(f"app must be a Celery application, not {type(app).__name__}")
+    check_type("app", app, Celery, "a Celery application")
     if token_provider is not None:
         check_provider(token_provider)
         if _provider() not in (None, token_provider):

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
 
+from ..checks import check_type
 from ..errors import DeliveryError, RetryableDeliveryError, UnauthorizedDeliveryError, kind_of, raised
 from ..events.delivery import (
     LONGEST_REQUEST_S,
@@ -79,8 +80,7 @@ class CeleryDelivery:
     """
 
     def __init__(self, app: Celery, queue: str = "algolia-events", *, config: InsightsConfig | None = None) -> None:
-        if not isinstance(app, Celery):
-            raise TypeError(f"app must be a Celery application, not {type(app).__name__}")
+        check_type("app", app, Celery, "a Celery application")
         known = _configs.setdefault(app, {}).setdefault(queue, config)
         if known is not config:  # Celery would keep the first task of that name
             raise ValueError(f"queue {queue!r} has a CeleryDelivery with another config: each needs a queue of its own")

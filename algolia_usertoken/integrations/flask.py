@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask, Request, request
 
 from .. import browser
+from ..checks import check_type
 from ..identity import Identity
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, outer_visit
 from .wsgi import recognise, serving
@@ -54,8 +55,7 @@ def init_app(
 
     The cookie is that of https://github.com/algolia/search-insights.js
     """
-    if not isinstance(app, Flask):
-        raise TypeError(f"app must be a Flask application, not {type(app).__name__}")
+    check_type("app", app, Flask, "a Flask application")
     rules = VisitorRules(
         authenticated_user_token=authenticated_user_token,
         cookie=cookie,
@@ -66,7 +66,7 @@ def init_app(
         secret_cookies=[app.config["SESSION_COOKIE_NAME"]],
     )
     if _EXTENSION in app.extensions:
-        raise RuntimeError(f"init_app was called twice for {app!r}")
+        raise RuntimeError(f"init_app was called twice for {app!r}: call it once, with all of the keywords")
     app.extensions[_EXTENSION] = rules
 
     def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:

@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from ..checks import check_number, check_type, wrong_type
 from ..context import current_identity, current_request
 from ..events.rules import MAX_EVENTS, OF_CONVERSIONS
 from ..events.sender import EventSender
-from ..identity import Identity, is_user_token
+from ..identity import ANONYMOUS_PREFIX, Identity, is_user_token
 from .asgi import ASGIApp, Receive, Scope, Send
-from .visitor import ANONYMOUS_PREFIX, check_application
+from .visitor import check_application
 from .wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["EventsRelay", "RelayAnswer"]
@@ -98,12 +99,8 @@ class EventsRelay:
     def __init__(
         self, events: EventSender, *, origins: Collection[str | None] = (), max_bytes: int = 1_000_000
     ) -> None:
-        if not isinstance(events, EventSender):
-            raise TypeError(f"events must be an EventSender, not {type(events).__name__}")
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
-            raise TypeError(f"max_bytes must be a whole number, not {type(max_bytes).__name__}")
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        check_type("events", events, EventSender, "an EventSender")
+        check_number("max_bytes", max_bytes, 1, whole=True)
         self._events = events
         self._origins = _checked_origins(origins)
         self._max_bytes = max_bytes
@@ -133,8 +130,7 @@ class EventsRelay:
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
-        if not isinstance(body, bytes | bytearray | memoryview):
-            raise TypeError(f"body must be bytes, not {type(body).__name__}")
+        check_type("body", body, (bytes, bytearray, memoryview), "bytes")
         return self._refusal(origin, host, fetch_site) or self._take(bytes(body))
 
     # The decisions.
@@ -306,8 +302,7 @@ class EventsRelay:
         """
         from flask import Flask, Response, request
 
-        if not isinstance(app, Flask):
-            raise TypeError(f"app must be a Flask application, not {type(app).__name__}")
+        check_type("app", app, Flask, "a Flask application")
         _check_path(path)
 
         def read(limit: int) -> bytes:
@@ -351,8 +346,7 @@ class EventsRelay:
         """
         from aiohttp import web
 
-        if not isinstance(app, web.Application):
-            raise TypeError(f"app must be an aiohttp.web.Application, not {type(app).__name__}")
+        check_type("app", app, web.Application, "an aiohttp.web.Application")
         _check_path(path)
 
         async def take(request: web.Request) -> web.Response:
@@ -471,12 +465,11 @@ def _read_environ(environ: WSGIEnvironment, limit: int) -> bytes:
 
 def _checked_origins(origins: object) -> frozenset[str | None]:
     if isinstance(origins, str | bytes) or not isinstance(origins, Collection):
-        raise TypeError(f"origins must be a list of origins, not {type(origins).__name__}")
+        raise wrong_type("origins", "a list of origins", origins)
     for origin in origins:
         if origin is None:
             continue
-        if not isinstance(origin, str):
-            raise TypeError(f"origins must hold strings and None, not {type(origin).__name__}")
+        check_type("each of origins", origin, str, "a string or None")
         if not _is_origin(origin.lower()):
             raise ValueError(
                 "origins must be as browsers send them, 'https://shop.example' or 'http://127.0.0.1:8000': a scheme, "
@@ -487,8 +480,7 @@ def _checked_origins(origins: object) -> frozenset[str | None]:
     return frozenset(origin if origin is None else origin.lower() for origin in origins)
 
 
-def _check_path(path: object) -> None:
-    if not isinstance(path, str):
-        raise TypeError(f"path must be a string, not {type(path).__name__}")
+def _check_path(path: Any) -> None:
+    check_type("path", path, str, "a string")
     if not path.startswith("/"):
         raise ValueError(f"path must start with a slash, not {path!r}")

@@ -15,9 +15,17 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
+from ..checks import check_bool, check_type, type_name, wrong_type
 from ..context import RequestFrame, current_request
 from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
-from ..identity import MAX_USER_TOKEN_LENGTH, Identity, anonymous_user_token, is_public_client_ip, is_user_token
+from ..identity import (
+    ANONYMOUS_PREFIX,
+    MAX_USER_TOKEN_LENGTH,
+    Identity,
+    anonymous_user_token,
+    is_public_client_ip,
+    is_user_token,
+)
 from .shared_caches import CookieVerdict, Headers, for_one_visitor, verdict, with_private
 
 # The cookie as search-insights keeps it: https://github.com/algolia/search-insights.js#user-token
@@ -25,7 +33,6 @@ COOKIE = "_ALGOLIA"
 COOKIE_MAX_AGE = 180 * 24 * 60 * 60  # seconds
 _COOKIE = f"; Max-Age={COOKIE_MAX_AGE}; Path=/"
 _SECURE_COOKIE = f"{_COOKIE}; Secure"
-ANONYMOUS_PREFIX = "anonymous-"
 
 Question = Callable[[Any], Any]
 # Who sent a request, and the anonymous token just made for them, if any, which their cookie is to keep.
@@ -163,6 +170,7 @@ class VisitorRules:
             cookie.
         allow_async: Whether the functions may be coroutine functions.
         secret_cookies: What the framework calls its cookies of sessions and CSRF tokens: `cookie` must be none of them.
+        hint_about: A function of an error that one of those functions raised, which says what to do about it, or "".
 
     What a visitor sends is never an error: a cookie, header or address that is no good is ignored, and logged once. Nor
     is an error in one of the functions: its type and where it was raised are logged, at most once a minute for each
@@ -184,6 +192,7 @@ class VisitorRules:
         opted_out: Callable[[Any], Any] | None = None,
         allow_async: bool = False,
         secret_cookies: Iterable[str] = (),
+        hint_about: Callable[[Exception], str] = lambda error: "",
     ) -> None:
         if authenticated_user_token is not None:
             _check_function("authenticated_user_token", authenticated_user_token, allow_async)
@@ -191,8 +200,7 @@ class VisitorRules:
             _check_function("opted_out", opted_out, allow_async)
         if not isinstance(set_cookie, bool):
             _check_function("set_cookie", set_cookie, allow_async, or_else="True, False or ")
-        if not isinstance(client_ip, bool):
-            raise TypeError(f"client_ip must be True or False, not {type(client_ip).__name__}")
+        check_bool("client_ip", client_ip)
         _check_name("cookie", cookie, _SECRET_COOKIES.union(map(str.lower, secret_cookies)))
         if header is not None:
             _check_name("header", header, _SECRET_HEADERS)
@@ -209,6 +217,7 @@ class VisitorRules:
         self._is_cookie_value = _is_anonymous_token if cookie == COOKIE else is_user_token
         self._in_cookies = re.compile(rf"(?:^|;) *{re.escape(cookie)}=").search
         self._environ_header = "HTTP_" + header.upper().replace("-", "_") if header is not None else ""
+        self._hint_about = hint_about
         self._silent_until: dict[str, float] = {}
 
     def flow(self, cookies: str | None, claim: str | None, address: str | None, outer: Visit | None = None) -> Flow:
@@ -349,10 +358,11 @@ class VisitorRules:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
             # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
             logger.error(
-                "%s failed%s; %s. This is logged at most once a minute. It raised %s",
+                "%s failed%s; %s. %sThis is logged at most once a minute. It raised %s",
                 name,
                 f" ({error})" if isinstance(error, UserTokenError) else "",
                 consequence,
+                self._hint_about(error),
                 traced(error),
             )
 
@@ -390,7 +400,7 @@ def _login(answer: object) -> str | None:
         return answer  # type: ignore[return-value]
     if answer is None or answer == "":
         return None
-    what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type(answer).__name__}"
+    what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type_name(answer)}"
     # The value itself may be what must not be in a log: somebody's e-mail address.
     raise InvalidUserTokenError(
         f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
@@ -452,9 +462,7 @@ def check_application(app: object, own: Mapping[str, str], kind: str, *arguments
         if instead is not None:
             raise TypeError(f"app must not be a {base.__module__.partition('.')[0]} application: {instead}")
     if not _takes(app, arguments):
-        raise TypeError(
-            f"app must be {kind} application, which is called with {', '.join(arguments)}, not {type(app).__name__}"
-        )
+        raise wrong_type("app", f"{kind} application, which is called with {', '.join(arguments)}", app)
 
 
 def _takes(app: object, arguments: tuple[str, ...]) -> bool:
@@ -473,14 +481,13 @@ def _takes(app: object, arguments: tuple[str, ...]) -> bool:
 
 def _check_function(name: str, value: object, allow_async: bool, or_else: str = "") -> None:
     if not callable(value):
-        raise TypeError(f"{name} must be {or_else}a function of the request, not {type(value).__name__}")
+        raise wrong_type(name, f"{or_else}a function of the request", value)
     if not allow_async and any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None)))):  # noqa: B004
         raise TypeError(f"{name} must be a plain function here, not a coroutine function")
 
 
-def _check_name(argument: str, value: object, secret: frozenset[str]) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{argument} must be a string, not {type(value).__name__}")
+def _check_name(argument: str, value: Any, secret: frozenset[str]) -> None:
+    check_type(argument, value, str, "a string")
     if not _is_name(value):
         raise ValueError(
             f"{argument} cannot be the name of a {argument}: it is empty, or has a character that no name may have"

@@ -9,13 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from valid_events import NOW, QUERY_ID, click, event, filters, purchase
+from valid_events import NOW, QUERY_ID, check, click, event, filters, purchase
 
 from algolia_usertoken import Identity, InvalidEventError
-from algolia_usertoken.events.model import (
-    attributed,
-    check,
-)
+from algolia_usertoken.events.model import attributed
 
 
 @pytest.fixture(autouse=True)

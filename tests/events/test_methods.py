@@ -262,7 +262,7 @@ def test_that_a_search_is_missing_is_said_before_that_nobody_is_known(
     nothing = [{"price": 1}] if name.startswith("purchased") else None
     nobodys = EventSender(delivery=MemoryDelivery(), background=False, strict=True)
 
-    with pytest.raises(InvalidEventError, match="queryID must be given"):
+    with pytest.raises(InvalidEventError, match="queryID is missing"):
         getattr(nobodys, name)("n", "i", *arguments[:-1], nothing)
     nobodys.close()
 

@@ -477,11 +477,11 @@ def test_under_gevent_a_hung_collector_holds_up_no_flush(run: Any, collector: Co
         ({"max_queue_size": 1.5}, TypeError, "max_queue_size must be a whole number, not float"),
         ({"max_queue_size": 0}, ValueError, "max_queue_size must be at least 1, not 0"),
         ({"batch_size": 1001}, ValueError, "batch_size must be 1 to 1000, not 1001"),
-        ({"flush_interval": "1"}, TypeError, "flush_interval must be a number, not str"),
+        ({"flush_interval": "1"}, TypeError, "flush_interval must be a number of seconds, not str"),
         ({"flush_interval": float("nan")}, ValueError, "flush_interval must be at least 0, not nan"),
         ({"concurrency": True}, TypeError, "concurrency must be a whole number, not bool"),
         ({"max_retry_time": -1}, ValueError, "max_retry_time must be at least 0, not -1"),
-        ({"close_timeout": None}, TypeError, "close_timeout must be a number, not NoneType"),
+        ({"close_timeout": None}, TypeError, "close_timeout must be a number of seconds, not NoneType"),
         ({"background": "no"}, TypeError, "background must be True or False, not str"),
         ({"strict": None}, TypeError, "strict must be True or False, not NoneType"),
         ({"config": "x"}, TypeError, "config must be an InsightsConfig, not str"),
@@ -501,7 +501,7 @@ def test_a_wrong_argument_is_named(options: dict[str, Any], error: type[Exceptio
 def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout: Any) -> None:
     events = EventSender(delivery=delivery, user_token="u")
     for wait in (events.flush, events.close):
-        with pytest.raises(TypeError, match=f"^timeout must be a number, not {type(timeout).__name__}$"):
+        with pytest.raises(TypeError, match=f"^timeout must be a number of seconds, not {type(timeout).__name__}$"):
             wait(timeout)
     assert events.send(event(1))  # it is not closed
     assert events.close()

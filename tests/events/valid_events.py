@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from algolia_usertoken.events.model import attributed
+from algolia_usertoken.events.rules import check_user_token
+
 QUERY_ID = "0123456789abcdef" * 2
 OTHER_QUERY_ID = "f" * 32
 NOW = 1_800_000_000.0  # seconds
@@ -34,6 +37,12 @@ def purchase(**changes: Any) -> dict[str, Any]:
 
 def filters(**changes: Any) -> dict[str, Any]:
     return event(**{"objectIDs": ..., "filters": ["brand:Acme"], **changes})
+
+
+def check(event: dict[str, Any]) -> None:
+    """Check an event that says whose it is, as a sender does: InvalidEventError where it breaks a rule of Algolia's."""
+    check_user_token(event, "userToken")
+    attributed(event, None)
 
 
 # -- check: what Algolia takes -------------------------------------------------------------------------------------

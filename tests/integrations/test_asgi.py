@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import fastapi
 import hostile
 import httpx
 import litestar
@@ -13,6 +14,7 @@ from litestar.middleware import DefineMiddleware
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
@@ -364,3 +366,73 @@ async def test_an_address_that_the_outer_one_knows_stays_where_the_inner_one_giv
     assert seen[0] is not None
     assert seen[0].client_ip == "203.0.113.7"
     assert str(seen[0].user_token).startswith("anonymous-")
+
+
+class TestAFunctionThatNeedsAnotherMiddleware:
+    """Where that middleware is inside this one, it has not run yet."""
+
+    ADVICE = "must be outside IdentityMiddleware. In FastAPI and Starlette, call add_middleware() with it after"
+
+    @staticmethod
+    def fastapi_shop(*middlewares: tuple[Any, dict[str, Any]]) -> fastapi.FastAPI:
+        app = fastapi.FastAPI()
+        for middleware, options in middlewares:
+            app.add_middleware(middleware, **options)
+
+        @app.get("/")
+        def index() -> str:
+            identity = current_identity()
+            return str(identity and identity.authenticated_user_token)
+
+        return app
+
+    @pytest.mark.parametrize(
+        ("function", "middleware"),
+        [
+            (lambda scope: scope["session"]["token"], "SessionMiddleware"),
+            (lambda scope: Request(scope).session["token"], "SessionMiddleware"),
+            (lambda scope: scope["user"].token, "AuthenticationMiddleware"),
+            (lambda scope: Request(scope).user.token, "AuthenticationMiddleware"),
+            (lambda scope: Request(scope).auth.token, "AuthenticationMiddleware"),
+            (lambda scope: litestar.Request(scope).session["token"], "SessionMiddleware"),
+            (lambda scope: litestar.Request(scope).user.token, "AuthenticationMiddleware"),
+        ],
+    )
+    @pytest.mark.parametrize("option", ["authenticated_user_token", "set_cookie", "opted_out"])
+    async def test_the_log_names_it_and_says_where_it_must_be(
+        self, option: str, function: Any, middleware: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = self.fastapi_shop((SessionMiddleware, {"secret_key": "s"}), (IdentityMiddleware, {option: function}))
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+            assert (await client.get("/")).status_code == 200
+
+        assert f"{middleware} {self.ADVICE}" in caplog.text
+
+    async def test_added_as_the_log_says_it_finds_what_it_needs(self, caplog: pytest.LogCaptureFixture) -> None:
+        def token(scope: Any) -> Any:
+            scope["session"].setdefault("token", "user-1")
+            return scope["session"]["token"]
+
+        app = self.fastapi_shop(
+            (IdentityMiddleware, {"authenticated_user_token": token}), (SessionMiddleware, {"secret_key": "s"})
+        )
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+            assert (await client.get("/")).json() == "user-1"
+
+        assert caplog.text == ""
+
+    @pytest.mark.parametrize(
+        "error", [KeyError("token"), KeyError(), KeyError(7), AssertionError(), AssertionError("no session"), OSError()]
+    )
+    async def test_of_any_other_error_nothing_is_guessed(
+        self, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(scope: Any) -> str:
+            raise error
+
+        await call(IdentityMiddleware(Recorder(), authenticated_user_token=fail))
+
+        assert "authenticated_user_token failed" in caplog.text
+        assert "outside IdentityMiddleware" not in caplog.text

@@ -233,7 +233,7 @@ def _query_id(event: Event, reference: HitReference, identity: Identity | None) 
 def _check_references(event: Event, references: Sequence[Any]) -> None:
     which = of_event(event)
     if not references:
-        raise InvalidEventError(f"references must be given, after the name of the event{which}", "references")
+        raise InvalidEventError(f"references is missing: give them after the name of the event{which}", "references")
     for reference in references:
         if not isinstance(reference, HitReference):
             kind = type(reference).__name__

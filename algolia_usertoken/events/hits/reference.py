@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...checks import check_number, check_text, type_name
 from ...errors import InvalidReferenceError
 from ...identity import Identity, as_identity, checked_user_token, key_of
 
@@ -87,14 +88,11 @@ class HitReference:
         user_token: str | None = None,
     ) -> None:
         if query_id is not None:
-            _check_text("query_id", query_id)
-        _check_text("index_name", index_name)
-        _check_text("object_id", object_id)
+            check_text("query_id", query_id)
+        check_text("index_name", index_name)
+        check_text("object_id", object_id)
         if position is not None:
-            if isinstance(position, bool) or not isinstance(position, int):
-                raise TypeError(f"position must be an int or None, not {type(position).__name__}")
-            if position < 1:
-                raise ValueError(f"position must be at least 1, not {position}: it counts from 1, over all pages")
+            check_number("position", position, 1, whole=True, hint="it counts from 1, over all pages")
         if user_token is not None:
             user_token = checked_user_token(user_token, "user_token")
         self._set(query_id, index_name, object_id, position, user_token, int(time.time()))
@@ -168,17 +166,27 @@ class HitReference:
             ValueError: `secret` is empty, or `max_age` is below 0.
         """
         signing_key, digest_key = _keys(secret)
-        _check_max_age(max_age)
+        if max_age is not None:
+            check_number("max_age", max_age, 0, unit="seconds")
         if not isinstance(text, str):
-            raise InvalidReferenceError(f"not a reference: {'nothing' if text is None else type(text).__name__}")
+            is_missing = text is None
+            raise InvalidReferenceError(
+                "the reference is missing: it must be a text that sign() made"
+                if is_missing
+                else f"the reference must be a text that sign() made, not {type_name(text)}"
+            )
         if not _is_text(text):
             raise InvalidReferenceError(_not_signed(text))
         if text[0] != _VERSION:
-            raise InvalidReferenceError(f"a reference of version {text[0]}; this is version {_VERSION}")
+            raise InvalidReferenceError(
+                f"the reference has version {text[0]}: this package reads and makes version {_VERSION}"
+            )
         signed = _from_base64(text[1:])
         body, mac = signed[:-_MAC], signed[-_MAC:]
         if not hmac.compare_digest(mac, _mac(signing_key, body)):
-            raise InvalidReferenceError("the signature does not match: the text was changed, or the secret is another")
+            raise InvalidReferenceError(
+                "the signature does not match: the text was changed, or it was signed with another secret"
+            )
         signed_at = int.from_bytes(body[:4], "big")
         _check_age(signed_at, max_age)
         at = 5 + _DIGEST if body[4] & 1 else 5
@@ -260,28 +268,16 @@ def _unpacked(packed: bytes) -> tuple[str | None, str, str, int | None]:
     return query_id, index_name, packed[at:].decode("utf-8", "surrogatepass"), position or None
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not value:
-        raise ValueError(f"{name} is empty")
-
-
-def _check_max_age(max_age: object) -> None:
-    if max_age is None:
-        return
-    if isinstance(max_age, bool) or not isinstance(max_age, int | float):
-        raise TypeError(f"max_age must be a number of seconds or None, not {type(max_age).__name__}")
-    if not max_age >= 0:
-        raise ValueError(f"max_age must be at least 0, not {max_age}")
-
-
 def _check_age(signed_at: int, max_age: float | None) -> None:
     age = int(time.time()) - signed_at
     if age < -_CLOCKS_DIFFER:
-        raise InvalidReferenceError(f"from the future: signed {-age} seconds from now")
+        raise InvalidReferenceError(
+            f"the reference is from the future: it was signed {-age} seconds from now, by a server with another clock"
+        )
     if max_age is not None and age > max_age:
-        raise InvalidReferenceError(f"too old: signed {age} seconds ago, and max_age is {max_age}")
+        raise InvalidReferenceError(
+            f"the reference is too old: it was signed {age} seconds ago, and max_age is {max_age} seconds"
+        )
 
 
 def _keys(secret: str | bytes) -> tuple[bytes, bytes]:
@@ -314,7 +310,7 @@ def _from_base64(text: str) -> bytes:
 
 
 def _not_signed(text: str) -> str:
-    return f"not a reference: not a text that sign() made (it has {len(text)} characters)"
+    return f"the text is no reference: sign() has not made it (it has {len(text)} characters)"
 
 
 def _utf8(text: str) -> bytes:

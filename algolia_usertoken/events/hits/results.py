@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from ...checks import check_type, wrong_type
 from ...identity import is_user_token
 from .reference import HitReference
 
@@ -24,14 +25,14 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
         ValueError: There is no index name, or what was searched for are the values of a facet.
         TypeError: `results` is something else, or `index_name` is no string.
     """
-    if index_name is not None and not isinstance(index_name, str):
-        raise TypeError(f"index_name must be a string or None, not {type(index_name).__name__}")
+    if index_name is not None:
+        check_type("index_name", index_name, str, "a string")
     found = _single_results(results)
     with_hits = [result for result in found if _get(result, "hits") is not None and not _has_facet_values(result)]
     if found and not with_hits:
         if any(map(_has_facet_values, found)):
             raise ValueError("results are the values of a facet: there are no hits to refer to")
-        raise TypeError(f"results must be what a search returned, with its hits, not {type(found[0]).__name__}")
+        raise wrong_type("results", "what a search returned, with its hits", found[0])
     # Where one of several has a token of its own and another none, that other was sent without any.
     if any("userToken" in _params(result) for result in found):
         user_token = None
@@ -52,7 +53,7 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
         return []
     index = index_name or _get(result, "index") or _get(result, "indexUsed", "index_used")
     if index is None:
-        raise ValueError("index_name must be given: these results do not name their index")
+        raise ValueError("index_name is missing: give it, as these results do not name their index")
     params = _params(result)
     token = params.get("userToken", user_token)
     owner = token if is_user_token(token) else None

@@ -180,7 +180,7 @@ def test_a_multi_query_gives_the_hits_of_each(sync_client: TokenAwareClientSync)
 def test_a_browse_does_not_name_its_index(sync_client: TokenAwareClientSync) -> None:
     response = sync_client.browse("shoes", {"hitsPerPage": 2, "page": 1})
 
-    with pytest.raises(ValueError, match=r"^index_name must be given: these results do not name their index$"):
+    with pytest.raises(ValueError, match=r"^index_name is missing: give it, as these results do not name their index$"):
         sync_client.events.references(response)
     assert shown(sync_client.events.references(response, "shoes"))[0][:2] == ("shoes", "s-1")
 
@@ -311,9 +311,9 @@ def test_the_index_is_the_one_given_else_the_one_asked_for_else_the_one_used(eve
     assert index_of({"indexUsed": "used"}) == "used"
     assert index_of({"index": "asked"}, "given") == "given"
     assert index_of({"index": "asked"}, "") == "asked"
-    with pytest.raises(ValueError, match="index_name must be given"):
+    with pytest.raises(ValueError, match="index_name is missing"):
         index_of({})
-    with pytest.raises(TypeError, match="index_name must be a string or None, not int"):
+    with pytest.raises(TypeError, match="index_name must be a string, not int"):
         events.references(result(), 7)  # type: ignore[arg-type]
 
 
