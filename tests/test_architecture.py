@@ -240,7 +240,7 @@ def test_the_map_of_modules_in_the_readme_is_complete() -> None:
 
 
 def test_links_of_the_readme_become_text_where_they_would_lead_nowhere() -> None:
-    """A package index shows the README alone: there, links to files of the checkout have only their text and the path."""
+    """A package index shows the README alone: links to files of the checkout become their text and the path there."""
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     for each in PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
         readme = re.sub(each["pattern"], each["replacement"], readme)

@@ -168,8 +168,9 @@ def check_elsewhere(command: str) -> None:
 
 
 def check_nox(command: str) -> None:
-    sessions = re.findall(r"@nox\.session(?:\(.*\))?\n(?:@.*\n)*def (\w+)", (PROJECT / "noxfile.py").read_text(encoding="utf-8"))
-    assert set(shlex.split(command)[2:]) <= set(sessions)
+    noxfile = (PROJECT / "noxfile.py").read_text(encoding="utf-8")
+    sessions = re.findall(r"@nox\.session(?:\(.*\))?\n(?:@.*\n)*def (\w+)", noxfile)
+    assert set(shlex.split(command)[2:]) <= set(sessions), sessions
 
 
 def check_nothing(command: str) -> None:
@@ -189,5 +190,6 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"nox -s [\w ]+": check_nox,
     r"git (commit|tag) .*|python -m build|twine check --strict dist/\*": check_nothing,
     r"celery -A shop worker -Q .*": check_celery,
-    r"python3 -m venv \.venv && .*(demo|pytest -n 4)|\.venv/bin/python -m pytest( -n 2 -m "not slow")?|\.ci/run": check_elsewhere,
+    r"python3 -m venv \.venv && .*(demo|pytest -n 4)|\.ci/run": check_elsewhere,
+    r"\.venv/bin/python -m pytest( -n 2 -m 'not slow')?": check_elsewhere,
 }

@@ -1,7 +1,7 @@
 """Takes the landing page's picture of the shop's panel, in light and in dark: `python docs/figures/panel.py [FOLDER]`.
 
-It starts the example shop with FastAPI, searches, clicks and signs in there with Chromium, and keeps what the panel at the
-foot of the page shows then. Needs selenium, and Chromium with its driver.
+It starts the example shop with FastAPI, searches, clicks and signs in there with Chromium, and keeps what the panel at
+the foot of the page shows then. Needs selenium, and Chromium with its driver.
 """
 
 from __future__ import annotations
