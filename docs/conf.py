@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pathlib
 from typing import Any
 
 project = "algolia-usertoken"
@@ -10,18 +11,23 @@ author = "the algolia-usertoken authors"
 copyright = author
 release = importlib.metadata.version("algolia-usertoken")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
-html_title = "algolia-usertoken"
+html_title = f"algolia-usertoken {release}"
+html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg"}
+# Furo's own style for the dark underlines the names of modules, and the line hides the underscores in them.
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
-html_copy_source = False
+html_show_sourcelink = False  # llms.txt leads to the sources; readers have the pages
 html_show_sphinx = False
 html_show_copyright = False
+
+copybutton_exclude = ".linenos, .gp, .go"  # a command is copied without its `$`
 
 default_role = "code"  # docstrings write `name`, as Markdown does
 toc_object_entries_show_parents = "hide"
@@ -72,6 +78,38 @@ def find_at_the_top(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
+def first_paragraph(doctree: Any) -> str:
+    """What a page says first, for llms.txt."""
+    from docutils import nodes
+
+    for paragraph in doctree.findall(nodes.paragraph):
+        if isinstance(paragraph.parent, nodes.section):
+            return " ".join(paragraph.astext().split())
+    return ""
+
+
+def write_llms_txt(app: Any, exception: Exception | None) -> None:
+    """`llms.txt` beside the pages: for each, its title, where its Markdown is, and its first sentence (llmstxt.org)."""
+    if exception or app.builder.name != "html":
+        return
+    from sphinx.environment.adapters.toctree import global_toctree_for_doc
+
+    env, root = app.env, app.config.root_doc
+    lines = [f"# {project}", "", f"> {first_paragraph(env.get_doctree(root))}"]
+    captions = global_toctree_for_doc(env, root, app.builder, collapse=False, maxdepth=1)
+    for part in captions.children if captions else []:
+        if part.tagname == "title":
+            lines += ["", f"## {part.astext()}", ""]
+            continue
+        for reference in part.findall(lambda node: node.tagname == "reference"):
+            page = reference["refuri"].removesuffix(".html")
+            source = f"_sources/{pathlib.PurePosixPath(env.doc2path(page, base=False))}.txt"
+            said = first_paragraph(env.get_doctree(page)).partition(". ")[0].rstrip(".:")
+            lines.append(f"- [{env.titles[page].astext()}]({source}): {said}.")
+    pathlib.Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)  # before napoleon
     app.connect("missing-reference", find_at_the_top)
+    app.connect("build-finished", write_llms_txt)

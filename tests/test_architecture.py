@@ -238,6 +238,27 @@ def test_ci_runs_the_test_command_of_the_readme_and_runs_it_last() -> None:
     assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == test
 
 
+def test_the_map_of_modules_in_the_readme_is_complete() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    files = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+
+    assert {name for name in files | rooms if name not in readme.partition("## Contributing")[2]} == set()
+
+
+def test_links_of_the_readme_become_text_where_they_would_lead_nowhere() -> None:
+    """A package index shows the README alone: links to files of the checkout become their text and the path there."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for each in PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        readme = re.sub(each["pattern"], each["replacement"], readme)
+
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
+    assert "quickstart (`docs/quickstart.md`)" in readme
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "insights.algolia.io"])
 def test_tests_reach_no_other_machine(host: str) -> None:
     with pytest.raises(pytest.fail.Exception, match=f"tried to reach {host}"):

@@ -119,11 +119,7 @@ def test_the_tests_that_the_documentation_shows_pass(tmp_path: pathlib.Path) -> 
 def test_the_readme_tells_users_apart(algolia: LocalAlgolia) -> None:
     contextvars.copy_context().run(run_page, PROJECT / "README.md")
 
-    assert [search.user_token for search in algolia.searches] == [
-        "anonymous-5c3f8f2e",
-        "nightly-report",
-        "anonymous-5c3f8f2e",
-    ]
+    assert [search.user_token for search in algolia.searches] == ["anonymous-5c3f8f2e"]
     assert [event.user_token for event in algolia.events] == ["anonymous-5c3f8f2e"]
     assert algolia.mismatches() == []
 

@@ -133,6 +133,8 @@ def check_install(command: str) -> None:
             assert arguments.pop(0) in groups
         elif argument == "-e":
             assert arguments.pop(0) == "."
+        elif argument == ".":
+            continue
         else:
             name, extra = re.fullmatch(r"([a-z-]+)(?:\[(\w+)\])?", argument).groups()
             assert name == PYPROJECT["project"]["name"]
@@ -165,6 +167,16 @@ def check_elsewhere(command: str) -> None:
     assert (PROJECT / ".ci" / "run").is_file()
 
 
+def check_nox(command: str) -> None:
+    noxfile = (PROJECT / "noxfile.py").read_text(encoding="utf-8")
+    sessions = re.findall(r"@nox\.session(?:\(.*\))?\n(?:@.*\n)*def (\w+)", noxfile)
+    assert set(shlex.split(command)[2:]) <= set(sessions), sessions
+
+
+def check_nothing(command: str) -> None:
+    """What a maintainer types when releasing: it commits, tags, builds, and looks at what was built."""
+
+
 KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken check --index products": run_check,
     r"algolia-usertoken check --host 127\.0\.0\.1:8108": run_check_of_local_algolia,
@@ -175,6 +187,9 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"(\.venv/bin/)?pip install .*": check_install,
     r"npm install --prefix .*": check_npm,
     r"python tests/benchmarks/\w+\.py": check_benchmark,
+    r"nox -s [\w ]+": check_nox,
+    r"git (commit|tag) .*|python -m build|twine check --strict dist/\*": check_nothing,
     r"celery -A shop worker -Q .*": check_celery,
-    r"python3 -m venv \.venv && .*(demo|pytest -n 4)|\.venv/bin/python -m pytest|\.ci/run": check_elsewhere,
+    r"python3 -m venv \.venv && .*(demo|pytest -n 4)|\.ci/run": check_elsewhere,
+    r"\.venv/bin/python -m pytest( -n 2 -m 'not slow')?": check_elsewhere,
 }
