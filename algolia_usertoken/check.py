@@ -30,12 +30,12 @@ STEPS = ("connection", "key", "index", "token", "query id", "event", "region")
 TAG = "algolia-usertoken-check"
 _HEADER = "x-algolia-usertoken:"
 # Besides what the network raises: a name that no host can have.
-_UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
+UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
 _CONNECT_MS, _ANSWER_MS = 2000, 3000
 _ALL_SECONDS = 20.0  # a time-out of a connection starts anew with each byte, and there is none for a name server
 _LOG_TRIES, _LOG_PAUSE = 6, 0.5  # a search appears in the logs a moment later
-_INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
-_KEYS = "https://dashboard.algolia.com/account/api-keys"
+INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
+KEYS = "https://dashboard.algolia.com/account/api-keys"
 _LAST_DIGITS = 4
 
 State = Literal["ok", "wrong", "unknown", "skipped"]
@@ -151,7 +151,7 @@ class Check:
             yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
-        if not isinstance(error, _UNREACHABLE):
+        if not isinstance(error, UNREACHABLE):
             return None
         said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {self._why(error)}."
         if self._host is not None:
@@ -176,7 +176,7 @@ class Check:
                     "unknown",
                     f"The search was sent with the header X-Algolia-UserToken: {self.user_token}. Whether it arrived, "
                     "only Algolia's logs tell, and this key may not read them.",
-                    f"Run the check with a key that has the ACL `logs` ({_KEYS}), or look for the token in the "
+                    f"Run the check with a key that has the ACL `logs` ({KEYS}), or look for the token in the "
                     "dashboard, under Monitoring, API logs.",
                 )
             else:
@@ -184,7 +184,7 @@ class Check:
                     "token", "unknown", f"The logs could not be read: {self._words(error)}.", "Try again later."
                 )
             return
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             yield Finding("token", "unknown", f"The logs could not be read: {self._why(error)}.", "Try again later.")
             return
         except Exception:
@@ -296,7 +296,7 @@ class Check:
         host = self._insights_name()
         if isinstance(error, RequestException):
             return _event_refused(error.status_code, self._words(error), host, self._shown_key())
-        if isinstance(error, _UNREACHABLE):
+        if isinstance(error, UNREACHABLE):
             return Finding(
                 "event",
                 "wrong",
@@ -333,19 +333,13 @@ class Check:
             "region",
             "unknown",
             "No region was given: insights.algolia.io forwards events by geography.",
-            f"To fix where they are kept, give the region that {_INFRASTRUCTURE} shows: us or de.",
+            f"To fix where they are kept, give the region that {INFRASTRUCTURE} shows: us or de.",
         )
 
     # -- Both ---------------------------------------------------------------------------------------------------------
 
     def _lead(self, config: Any) -> None:
-        """Bounded time-outs, and the stand-in where there is one."""
-        config.connect_timeout = _CONNECT_MS
-        config.read_timeout = config.write_timeout = _ANSWER_MS
-        config.max_rate_limit_retries = 0
-        if self._host is not None:
-            scheme, name, port = self._host
-            config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+        lead(config, self._host)
 
     def _insights_name(self) -> str:
         if self._host is not None:
@@ -353,26 +347,52 @@ class Check:
         return "insights.algolia.io" if self.region is None else f"insights.{self.region}.algolia.io"
 
     def _shown_key(self) -> str:
-        return f"…{self._api_key[-_LAST_DIGITS:]}" if len(self._api_key) > 2 * _LAST_DIGITS else "…"
+        return shown_key(self._api_key)
 
     def _words(self, said: object) -> str:
-        """What somebody else said, in one line, and without the key."""
-        text = str(said)
-        if len(self._api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
-            text = text.replace(self._api_key, self._shown_key())
-        return _short(text) or type(said).__name__
+        return words(said, self._api_key)
 
     def _why(self, error: BaseException) -> str:
-        """The operating system's word for it, where that is at the bottom of it; else that of who gave up."""
-        if isinstance(error, AlgoliaUnreachableHostException):
-            return "no host answers, or only with an error of its own"
-        cause: BaseException | None = error
-        seen: list[BaseException] = []  # a chain may lead back to itself
-        while cause is not None and cause not in seen:
-            seen.append(cause)
-            cause = cause.__cause__ or cause.__context__
-        said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
-        return self._words(said or seen[-1])
+        return why(error, self._api_key)
+
+
+# -- What the audit needs, too ----------------------------------------------------------------------------------------
+
+
+def lead(config: Any, host: tuple[str, str, int | None] | None) -> None:
+    """Give a config of algoliasearch bounded time-outs, and the stand-in where there is one."""
+    config.connect_timeout = _CONNECT_MS
+    config.read_timeout = config.write_timeout = _ANSWER_MS
+    config.max_rate_limit_retries = 0
+    if host is not None:
+        scheme, name, port = host
+        config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+
+
+def shown_key(api_key: str) -> str:
+    """As much of a key as may be shown."""
+    return f"…{api_key[-_LAST_DIGITS:]}" if len(api_key) > 2 * _LAST_DIGITS else "…"
+
+
+def words(said: object, api_key: str) -> str:
+    """What somebody else said, in one line, and without the key."""
+    text = str(said)
+    if len(api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
+        text = text.replace(api_key, shown_key(api_key))
+    return _short(text) or type(said).__name__
+
+
+def why(error: BaseException, api_key: str) -> str:
+    """Why a host is not reached: the operating system's word where that is at the bottom; else that of who gave up."""
+    if isinstance(error, AlgoliaUnreachableHostException):
+        return "no host answers, or only with an error of its own"
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # a chain may lead back to itself
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
+    return words(said or seen[-1], api_key)
 
 
 def _parameters_of(entry: dict[str, Any]) -> str:
@@ -412,9 +432,9 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
         )
     if status in (401, 403):
         if "invalid" in message.lower():
-            remedy = f"Copy both anew from {_KEYS}; they must be of the same application."
+            remedy = f"Copy both anew from {KEYS}; they must be of the same application."
         else:
-            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: {_KEYS}."
+            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: {KEYS}."
         return Finding(
             "key", "wrong", f"The key {key} of application {app_id} is not accepted: {status}, {message}.", remedy
         )
@@ -445,7 +465,7 @@ def _event_refused(status: int | None, message: str, host: str, key: str) -> Fin
     if status in (401, 403, 404):
         said = f"The key {key} may not send events to {host}: {status}, {message}."
         remedy = (
-            f"The key needs the ACL `search` ({_KEYS}). If it has it, the region may be wrong: see {_INFRASTRUCTURE}."
+            f"The key needs the ACL `search` ({KEYS}). If it has it, the region may be wrong: see {INFRASTRUCTURE}."
         )
     elif status in (400, 413, 422):
         said = f"The event was refused: {status}, {message}."
@@ -463,7 +483,7 @@ def _wrong_region(region: str | None, said: str, right: str | None) -> Finding:
         "region",
         "wrong",
         f"{given} {said}",
-        f"Give the region {right or f'that {_INFRASTRUCTURE} shows'}: EventSender(region=…), or "
+        f"Give the region {right or f'that {INFRASTRUCTURE} shows'}: EventSender(region=…), or "
         "insights_config=InsightsConfig(app_id, api_key, region).",
     )
 

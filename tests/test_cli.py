@@ -426,6 +426,7 @@ class TestToken:
         ["demo"],
         ["serve"],
         ["check"],
+        ["audit"],
         ["token"],
         *(["token", kind] for kind in ("anonymous", "pseudonymous", "validate")),
     ],
