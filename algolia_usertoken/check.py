@@ -29,12 +29,12 @@ STEPS = ("connection", "key", "index", "token", "query id", "event", "region")
 TAG = "algolia-usertoken-check"
 _IN_LOGS = f"{HEADER.lower()}:"
 # What is raised where nobody answers. A LocationValueError says that no host can have such a name.
-_UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
+UNREACHABLE = (AlgoliaUnreachableHostException, OSError, LocationValueError)
 _CONNECT_MS, _ANSWER_MS = 2000, 3000
 _ALL_SECONDS = 20.0  # a time-out of a connection starts anew with each byte, and there is none for a name server
 _LOG_TRIES, _LOG_PAUSE = 6, 0.5  # a search appears in the logs a moment later
-_INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
-_KEYS = "https://dashboard.algolia.com/account/api-keys"
+INFRASTRUCTURE = "https://dashboard.algolia.com/account/infrastructure/analytics"
+KEYS = "https://dashboard.algolia.com/account/api-keys"
 _LAST_DIGITS = 4
 
 State = Literal["ok", "wrong", "unknown", "skipped"]
@@ -78,7 +78,7 @@ class Check:
         self._api_key = api_key
         self._host = host
         self._tag = f"{TAG}-{secrets.token_hex(4)}"
-        self._keys = _KEYS if host is None else "what `serve` prints (of a LocalAlgolia: app_id and api_key)"
+        self._keys = KEYS if host is None else "what `serve` prints (of a LocalAlgolia: app_id and api_key)"
 
     @property
     def is_of_stand_in(self) -> bool:
@@ -158,7 +158,7 @@ class Check:
             yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
-        if not isinstance(error, _UNREACHABLE):
+        if not isinstance(error, UNREACHABLE):
             return None
         said = f"{'Algolia' if self._host is None else self._insights_name()} cannot be reached: {self._why(error)}."
         if self._host is not None:
@@ -190,7 +190,7 @@ class Check:
                     "token", "unknown", f"The logs could not be read: {self._words(error)}.", "Try again later."
                 )
             return
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             yield Finding("token", "unknown", f"The logs could not be read: {self._why(error)}.", "Try again later.")
             return
         except Exception:
@@ -305,7 +305,7 @@ class Check:
         host = self._insights_name()
         if isinstance(error, RequestException):
             return _event_refused(error.status_code, self._words(error), host, self._key_in_short(), self._host is None)
-        if isinstance(error, _UNREACHABLE):
+        if isinstance(error, UNREACHABLE):
             return Finding(
                 "event",
                 "wrong",
@@ -342,19 +342,13 @@ class Check:
             "region",
             "unknown",
             "No region was given: insights.algolia.io forwards events by geography.",
-            f"To fix where they are kept, give the region that {_INFRASTRUCTURE} shows: us or de.",
+            f"To fix where they are kept, give the region that {INFRASTRUCTURE} shows: us or de.",
         )
 
     # -- Both ---------------------------------------------------------------------------------------------------------
 
     def _lead(self, config: Any) -> None:
-        """Bounded time-outs, and the stand-in where there is one."""
-        config.connect_timeout = _CONNECT_MS
-        config.read_timeout = config.write_timeout = _ANSWER_MS
-        config.max_rate_limit_retries = 0
-        if self._host is not None:
-            scheme, name, port = self._host
-            config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+        lead(config, self._host)
 
     def _insights_name(self) -> str:
         if self._host is not None:
@@ -362,26 +356,52 @@ class Check:
         return "insights.algolia.io" if self.region is None else f"insights.{self.region}.algolia.io"
 
     def _key_in_short(self) -> str:
-        return f"…{self._api_key[-_LAST_DIGITS:]}" if len(self._api_key) > 2 * _LAST_DIGITS else "…"
+        return key_in_short(self._api_key)
 
     def _words(self, said: object) -> str:
-        """What somebody else said, in one line, and without the key."""
-        text = str(said)
-        if len(self._api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
-            text = text.replace(self._api_key, self._key_in_short())
-        return _short(text) or type(said).__name__
+        return words(said, self._api_key)
 
     def _why(self, error: BaseException) -> str:
-        """The operating system's word for it, where that is at the bottom of it; else that of who gave up."""
-        if isinstance(error, AlgoliaUnreachableHostException):
-            return "no host answers, or only with an error of its own"
-        cause: BaseException | None = error
-        seen: list[BaseException] = []  # a chain may lead back to itself
-        while cause is not None and cause not in seen:
-            seen.append(cause)
-            cause = cause.__cause__ or cause.__context__
-        said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
-        return self._words(said or seen[-1])
+        return why(error, self._api_key)
+
+
+# -- What the audit needs, too ----------------------------------------------------------------------------------------
+
+
+def lead(config: Any, host: tuple[str, str, int | None] | None) -> None:
+    """Give a config of algoliasearch bounded time-outs, and the stand-in where there is one."""
+    config.connect_timeout = _CONNECT_MS
+    config.read_timeout = config.write_timeout = _ANSWER_MS
+    config.max_rate_limit_retries = 0
+    if host is not None:
+        scheme, name, port = host
+        config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+
+
+def key_in_short(api_key: str) -> str:
+    """As much of a key as may be shown."""
+    return f"…{api_key[-_LAST_DIGITS:]}" if len(api_key) > 2 * _LAST_DIGITS else "…"
+
+
+def words(said: object, api_key: str) -> str:
+    """What somebody else said, in one line, and without the key."""
+    text = str(said)
+    if len(api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
+        text = text.replace(api_key, key_in_short(api_key))
+    return _short(text) or type(said).__name__
+
+
+def why(error: BaseException, api_key: str) -> str:
+    """Why a host is not reached: the operating system's word where that is at the bottom; else that of who gave up."""
+    if isinstance(error, AlgoliaUnreachableHostException):
+        return "no host answers, or only with an error of its own"
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # a chain may lead back to itself
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    said = next(filter(None, (getattr(one, "strerror", None) for one in reversed(seen))), None)
+    return words(said or seen[-1], api_key)
 
 
 def _parameters_of(entry: dict[str, Any]) -> str:
@@ -461,7 +481,7 @@ def _event_refused(status: int | None, message: str, host: str, key: str, of_alg
         said = f"The key {key} may not send events to {host}: {status}, {message}."
         remedy = "The key needs the ACL `search`."
         if of_algolia:
-            remedy = f"{remedy[:-1]} ({_KEYS}). If it has it, the region may be wrong: see {_INFRASTRUCTURE}."
+            remedy = f"{remedy[:-1]} ({KEYS}). If it has it, the region may be wrong: see {INFRASTRUCTURE}."
     elif status in (400, 413, 422):
         said = f"The event was refused: {status}, {message}."
         remedy = "Something between this machine and Algolia changes bodies, or Algolia's rules have changed: tell us."
@@ -478,7 +498,7 @@ def _wrong_region(region: str | None, said: str, right: str | None) -> Finding:
         "region",
         "wrong",
         f"{given} {said}",
-        f"Give the region {right or f'that {_INFRASTRUCTURE} shows'}: EventSender(region=…), or "
+        f"Give the region {right or f'that {INFRASTRUCTURE} shows'}: EventSender(region=…), or "
         "insights_config=InsightsConfig(app_id, api_key, region).",
     )
 

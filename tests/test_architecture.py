@@ -96,7 +96,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"", "errors", "identity", "context", "search_request", "events", "local_algolia"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},
-    "cli": {"", "errors", "check", "demo", "events", "testing"},
+    "audit": {"check"},  # decides; of `check` it has the form of a finding only
+    "traffic": {"audit", "check"},
+    "cli": {"", "errors", "check", "audit", "traffic", "demo", "events", "testing"},
     "__main__": {"cli"},
 }
 

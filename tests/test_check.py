@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from algoliasearch.search.client import SearchClientSync
+from answering import answering, served_by
 from waiting import PATIENCE
 
 from algolia_usertoken.cli import main
@@ -394,20 +394,6 @@ class TestLogs:
 
 
 @contextmanager
-def served_by(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
-    """A server on a free port, which it gives."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
 def changing_proxy(algolia: LocalAlgolia, change: Callable[[dict[str, str], dict[str, Any]], object]) -> Iterator[int]:
     """A proxy in front of `algolia` that changes searches: the headers, by their names in lower case, and the body."""
 
@@ -433,31 +419,6 @@ def changing_proxy(algolia: LocalAlgolia, change: Callable[[dict[str, str], dict
 
     with served_by(Handler) as port:
         yield port
-
-
-@contextmanager
-def answering(status: int, body: bytes, length: int | None = None) -> Iterator[int]:
-    """A server that has this one answer; where `length` promises more than there is, the rest never comes."""
-    gone = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body) if length is None else length))
-            self.end_headers()
-            self.wfile.write(body)
-            if length is not None:
-                gone.wait(PATIENCE)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with served_by(Handler) as port:
-        try:
-            yield port
-        finally:
-            gone.set()
 
 
 class TestAlgoliaItself:

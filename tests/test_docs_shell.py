@@ -99,6 +99,14 @@ def run_check_of_local_algolia(command: str) -> None:
         assert main(shlex.split(command.replace(":8108", f":{algolia.port}"))[1:]) == 0
 
 
+def run_audit(command: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALGOLIA_APP_ID", "APP")
+        patch.setenv("ALGOLIA_API_KEY", "a-key-of-app")
+        with AlgoliaRouter(records={"products": [{"objectID": "1"}]}):
+            assert main(shlex.split(command)[1:]) == 0
+
+
 def run_token(command: str) -> None:
     assert main(shlex.split(command)[1:]) == (1 if "@" in command else 0)
 
@@ -179,7 +187,8 @@ def check_nothing(command: str) -> None:
 
 KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken check --index products": run_check,
-    r"algolia-usertoken check --host 127\.0\.0\.1:8108": run_check_of_local_algolia,
+    r"algolia-usertoken (check|audit) --host 127\.0\.0\.1:8108": run_check_of_local_algolia,
+    r"algolia-usertoken audit --index products --days 7": run_audit,
     r"algolia-usertoken token .*": run_token,
     r"algolia-usertoken outbox (status|drain|check) events\.db( --host .*)?": run_outbox,
     r"algolia-usertoken serve --port 8108": run_serve,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import check, demo, outbox, serve, token
+from . import audit, check, demo, outbox, serve, token
 from .common import EXIT_CODES, refuse
 
 _DESCRIPTION = """\
@@ -18,7 +18,7 @@ client.
 
 To see what that is about, run the demo. To develop and test without an account,
 serve a stand-in for Algolia and watch it in a browser. To find out what is
-wrong with a real set-up, check it.
+wrong with a real set-up, check it; with real traffic, audit it.
 """
 
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, check, outbox, token):
+    for command in (demo, serve, check, audit, outbox, token):
         command.add(commands)
     return parser
 

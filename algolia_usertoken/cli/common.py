@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    a mismatch (demo), a fault (check) or an invalid token was found, or not
-       everything was delivered (outbox drain)
-  2    wrong usage, or input that cannot be used
+  1    a mismatch (demo), a fault (check, audit) or an invalid token was found,
+       or not everything was delivered (outbox drain)
+  2    wrong usage, input that cannot be used, or nobody to ask (audit)
   130  interrupted (Ctrl-C)
 """
 
@@ -42,6 +42,7 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
         description=textwrap.fill(description, WIDTH - 1),
         epilog=f"{more}{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # what a script abbreviates means something else once there is another option
     )
     return parser
 
@@ -143,9 +144,14 @@ def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) 
     lines = textwrap.wrap(said, WIDTH, initial_indent=f"{state:8}  {step:10}  ", subsequent_indent=indent)
     lines += textwrap.wrap(remedy, WIDTH, initial_indent=f"{indent}→ ", subsequent_indent=f"{indent}  ")
     text = "\n".join(printable(line) for line in lines)
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+    if is_coloured():
         return f"\033[{colour}m{state}\033[0m{text[len(state) :]}"
     return text
+
+
+def is_coloured() -> bool:
+    """Whether the output is a terminal whose user wants colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from ..context import current_identity, current_request
 from ..events.rules import MAX_EVENTS, OF_CONVERSIONS
 from ..events.sender import EventSender
 from ..identity import ANONYMOUS_PREFIX, Identity, is_user_token
-from .asgi import ASGIApp, Receive, Scope, Send
+from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .visitor import check_application
 from .wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -37,8 +37,7 @@ _OK = "OK"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # What the server says of each event. Compared by `casefold`, as Algolia reads names with letters in whatever case, and
 # some that are none of ASCII are letters in another case, too: "ſ" is an s.
-_SERVERS_OWN = frozenset({"userToken", "authenticatedUserToken", "timestamp"})
-_NOT_THE_PAGES = frozenset(map(str.casefold, _SERVERS_OWN))
+_NOT_THE_PAGES = frozenset(map(str.casefold, ("userToken", "authenticatedUserToken", "timestamp")))
 
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@\\,]+").fullmatch
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -65,6 +64,7 @@ _FORBIDDEN = RelayAnswer(403, "Events are taken from this site's own pages only"
 _TOO_LARGE = RelayAnswer(413, "Request Entity Too Large")
 _NOT_ALLOWED = RelayAnswer(405, "Method Not Allowed")
 _UNREADABLE = RelayAnswer(400, "The body is no JSON")
+_ACCEPTED = RelayAnswer(200, _OK, 1)  # a beacon has one event
 
 
 class EventsRelay:
@@ -188,7 +188,7 @@ class EventsRelay:
         accepted, refused = self._events._send_each(ready, identity, now)
         others = len(events) - accepted
         if accepted:
-            return RelayAnswer(200, _OK, accepted, others)
+            return _ACCEPTED if accepted == 1 and not others else RelayAnswer(200, _OK, accepted, others)
         if len(refused) == len(events):
             return RelayAnswer(422, str(refused[0]), 0, others)
         return RelayAnswer(503, "There is no room for the events now", 0, others)
@@ -224,9 +224,13 @@ class EventsRelay:
                 headers.get(b"sec-fetch-site"),
             )
             if answer is None:
-                body = await self._read(receive)
-                if body is None:  # the visitor has gone
-                    return
+                message = await receive()
+                if message.get("more_body", False) or message["type"] != "http.request":
+                    body = await self._read_on(message, receive)
+                    if body is None:  # the visitor has gone
+                        return
+                else:  # nearly always
+                    body = message.get("body", b"")
                 answer = self._take(body)
             reply = _reply(answer.status, answer.message)
             await send({"type": "http.response.start", "status": answer.status, "headers": list(reply.raw_headers)})
@@ -234,20 +238,18 @@ class EventsRelay:
 
         return relay
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, or as much as it takes to know that it is too long; None where the rest of it will not come."""
+    async def _read_on(self, message: Message, receive: Receive) -> bytes | None:
+        """The body that begins so, or as much as shows that it is too long; None where the rest of it will not come."""
         parts: list[bytes] = []
         size = 0
-        while size <= self._max_bytes:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
+        while message["type"] == "http.request":
             part: bytes = message.get("body", b"")
-            if not message.get("more_body", False):
-                return b"".join([*parts, part]) if parts else part
             parts.append(part)
             size += len(part)
-        return b"".join(parts)
+            if size > self._max_bytes or not message.get("more_body", False):
+                return b"".join(parts)
+            message = await receive()
+        return None
 
     def wsgi(self, app: WSGIApplication, path: str = PATH) -> WSGIApplication:
         """`app`, with the relay at `path`: any WSGI application.
@@ -383,13 +385,11 @@ def _attributable(identity: Identity | None) -> Identity | None:
 
 
 def _of_server(event: dict[str, Any], identity: Identity | None, now: int) -> dict[str, Any]:
-    """The event, with nothing in it of who and when but what the page may say."""
-    claim, happened = event.get("userToken"), event.get("timestamp")
-    if OF_CONVERSIONS.issuperset(event):
-        own = event.copy()
-        for name in _SERVERS_OWN.intersection(event):
-            del own[name]
-    else:
+    """The event, with nothing in it of who and when but what the page may say. It was decoded here, and is changed."""
+    claim, happened = event.pop("userToken", None), event.pop("timestamp", None)
+    event.pop("authenticatedUserToken", None)
+    own = event
+    if not OF_CONVERSIONS.issuperset(event):
         own = {name: value for name, value in event.items() if name.casefold() not in _NOT_THE_PAGES}
     if identity is None and type(claim) is str and claim.startswith(ANONYMOUS_PREFIX) and is_user_token(claim):
         own["userToken"] = claim
@@ -402,7 +402,16 @@ def _no_constant(name: str) -> Any:
     raise ValueError("no JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _decode(text: str) -> Any:
+    """The value that a text is the JSON of. ValueError or RecursionError: of none."""
+    try:
+        value, end = _decoder.raw_decode(text)
+    except ValueError:
+        return _decoder.decode(text)  # there may be white space before it
+    return value if end == len(text) else _decoder.decode(text)  # or after it
 
 
 @functools.cache

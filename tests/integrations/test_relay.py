@@ -337,8 +337,10 @@ class TestAnswers:
             b'{"events": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
             b'{"events": [1' + b"0" * 5_000 + b"]}",
             "\ufeff{}".encode(),
+            body_of(EVENT) + b" {}",
+            b"\xc2\xa0" + body_of(EVENT),
         ],
-        ids=["nothing", "half", "UTF-16", "NaN", "deep", "deep and closed", "long number", "BOM"],
+        ids=["nothing", "half", "UTF-16", "NaN", "deep", "deep and closed", "long number", "BOM", "two", "no-break"],
     )
     def test_of_what_is_no_json(self, relayed: Relayed, body: bytes) -> None:
         answer = relayed.relay.handle(body, **OWN_PAGE)
@@ -348,6 +350,13 @@ class TestAnswers:
             (422, "nobody to attribute the event to: no user token is known"),
         )
         assert answer.accepted == 0
+
+    @pytest.mark.parametrize(("before", "after"), [(b"\r\n\t ", b""), (b"", b" \n"), (b" ", b" ")])
+    def test_of_json_with_white_space_around_it(self, relayed: Relayed, before: bytes, after: bytes) -> None:
+        with identity_scope(TOKEN):
+            answer = relayed.relay.handle(before + body_of(EVENT) + after, **OWN_PAGE)
+
+        assert answer == (200, "OK", 1, 0)
 
     @pytest.mark.parametrize(
         "data", [None, 7, "events", [], [EVENT], {}, {"events": None}, {"events": []}, {"events": EVENT}]

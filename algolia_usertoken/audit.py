@@ -1,0 +1,383 @@
+"""
+Whether some days' traffic was right: what its figures say about user tokens, tracked searches and events.
+
+Decides, and asks nobody: `traffic` asks Algolia for the figures. Each finding says in plain words what is fine, or what
+is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .check import Finding
+
+_DAYS_TO_COMPARE = 2
+STEPS = ("searches", "users", "results", "tracking", "clicks", "query ids", "positions", "conversion", "days")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What Algolia counted, on one day or in all.
+
+    Attributes:
+        searches: All searches, but those with `analytics: false`; what is typed within 30 seconds is one.
+        users: Different user tokens, and for searches without one different addresses.
+        without_results: Searches that found nothing.
+        tracked: Searches with `clickAnalytics`, which have a queryID.
+        click_rate: The share of tracked searches with a click, from 0 to 1; None where none was tracked.
+        conversion_rate: The same with a conversion of any kind.
+        clicks: Click events that name a tracked search.
+        conversions, added_to_cart, purchases: The same of conversions of any kind, and of these two kinds.
+
+    https://www.algolia.com/doc/guides/search-analytics/concepts/metrics
+    """
+
+    searches: int = 0
+    users: int = 0
+    without_results: int = 0
+    tracked: int = 0
+    click_rate: float | None = None
+    conversion_rate: float | None = None
+    clicks: int = 0
+    conversions: int = 0
+    added_to_cart: int = 0
+    purchases: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day, `date` as 2026-01-31, in UTC. `is_over`: it was when its figures were asked for."""
+
+    date: str
+    is_over: bool
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How many clicks were on hits from the position `first` to `last`; -1 is the end of the list."""
+
+    first: int
+    last: int
+    clicks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The figures of some days: in all, of each day in order, and where the clicks were."""
+
+    total: Figures
+    days: Sequence[Day]
+    positions: Sequence[Position] = ()
+
+
+class Threshold(NamedTuple):
+    """A number from which on something is judged, and why that one."""
+
+    value: float
+    reason: str
+
+
+THRESHOLDS: Mapping[str, Threshold] = {
+    "searches": Threshold(100, "With fewer searches, or fewer tracked ones, chance alone makes any share."),
+    "users": Threshold(3, "So few users with a hundred searches are servers, or one token that all share."),
+    "searches per user and day": Threshold(
+        30, "Visitors search a few times on a day on which they come; no site's visitors average thirty."
+    ),
+    "searches per user": Threshold(
+        1.05, "Some visitors always search twice; where nearly none does, each request is a new user."
+    ),
+    "share without results": Threshold(0.5, "Five to ten per cent are common; half of all is a fault, not taste."),
+    "share tracked": Threshold(0.5, "Clicks of untracked searches count for nothing: here, for most visitors."),
+    "click rate": Threshold(
+        0.01, "Where all clicks are sent, visitors click after ten to forty searches of a hundred."
+    ),
+    "events per tracked search": Threshold(
+        1, "Visitors click a hit or two after some searches, and none after most: the average stays below one."
+    ),
+    "clicks at one position": Threshold(30, "Of thirty real clicks, some are on the second hit or later."),
+    "clicks without conversion": Threshold(50, "About one click in ten ends in a cart: of fifty, at least one does."),
+    "carts without purchase": Threshold(30, "About one cart in three is bought: of thirty, at least one is."),
+    "a usual day": Threshold(20, "Where twenty come on a usual day, a day with none is no chance."),
+}
+
+
+def judge(traffic: Traffic) -> list[Finding]:
+    """What the figures say: a finding for each step, or one alone where there are too few searches to tell.
+
+        wrong = [finding for finding in judge(traffic) if finding.state == "wrong"]
+
+    Args:
+        traffic: The figures.
+
+    Returns:
+        The findings, in the order of `STEPS`, their state "ok", "wrong", "unknown" or "skipped".
+    """
+    total = traffic.total
+    if total.searches < _at("searches"):
+        return [_too_few(total)]
+    findings = [
+        Finding("searches", "ok", f"{total.searches:,} searches."),
+        _users(traffic),
+        _results(total),
+        _tracking(total),
+    ]
+    because_of = _why_no_events(total)
+    if because_of:
+        events = ("query ids", "positions", "conversion")
+        skipped = events if because_of == "clicks" else ("clicks", *events)
+        findings += [_clicks(total)] if because_of == "clicks" else []
+        findings += [Finding(step, "skipped", f"Not judged, because of the {because_of}.") for step in skipped]
+    else:
+        findings += [_clicks(total), _query_ids(total), _positions(traffic), _conversion(total)]
+    return [*findings, _days(traffic)]
+
+
+def _at(name: str) -> float:
+    return THRESHOLDS[name].value
+
+
+def _why_no_events(total: Figures) -> str | None:
+    """The step that makes it useless to judge events, if there is one."""
+    if not total.tracked:
+        return "tracking"
+    if total.tracked < _at("searches") or not (total.clicks or total.conversions):
+        return "clicks"
+    return None
+
+
+def _too_few(total: Figures) -> Finding:
+    if not total.searches:
+        return Finding(
+            "searches",
+            "unknown",
+            "No search was counted on these days, so there is nothing to tell.",
+            "Is it the index that the application searches, and not a replica of it? Searches with `analytics: false` "
+            "are not counted.",
+        )
+    return Finding(
+        "searches",
+        "unknown",
+        f"{_count(total.searches, 'search', 'searches')} on these days: too few to tell.",
+        "Ask for more days: --days 30.",
+    )
+
+
+def _users(traffic: Traffic) -> Finding:
+    total = traffic.total
+    # Algolia counts the users of a day when it is over: today may have searches and no users yet.
+    known = [day.figures for day in traffic.days if day.figures.users]
+    if not total.users or not known:
+        return Finding(
+            "users", "unknown", "Algolia has not counted the users yet: that takes a day.", "Ask again tomorrow."
+        )
+    searches, of_days = sum(day.searches for day in known), sum(day.users for day in known)
+    users = min(total.users, of_days)
+    a_day = searches / of_days
+    said = f"{searches:,} searches came from {_count(users, 'user', 'users')}"
+    if (searches >= _at("searches") and users <= _at("users")) or a_day >= _at("searches per user and day"):
+        return Finding(
+            "users",
+            "wrong",
+            f"{said}, {_number(a_day)} a user and day: most carry no token, and count as the server's address, or "
+            "all carry the same.",
+            "Search with a token-aware client, inside of the middleware that recognises the visitor, and give it no "
+            "user_token that is one for all. `algolia-usertoken check` tells whether the header arrives.",
+        )
+    if searches >= _at("searches") and searches / users < _at("searches per user"):
+        return Finding(
+            "users",
+            "wrong",
+            f"{said}: nearly every search is a user of its own, so each request gets a new token, and no cookie is "
+            "kept.",
+            "Let the middleware keep the token (set_cookie=True), make none by yourself in each request, and see that "
+            "no cache or proxy in front of the application drops Set-Cookie or Cookie.",
+        )
+    return Finding("users", "ok", f"{said}, {_number(searches / users)} each.")
+
+
+def _results(total: Figures) -> Finding:
+    share = total.without_results / total.searches
+    said = f"{total.without_results:,} of {total.searches:,} searches ({share:.1%}) found nothing"
+    if share >= _at("share without results"):
+        return Finding(
+            "results",
+            "wrong",
+            f"{said}: that is most of them.",
+            "Look at filters that nothing fits, at an index that is empty or in another language, and in the dashboard "
+            "at the searches without results.",
+        )
+    return Finding("results", "ok", f"{said}.")
+
+
+def _tracking(total: Figures) -> Finding:
+    if not total.tracked:
+        return Finding(
+            "tracking",
+            "wrong",
+            "No search was tracked: clickAnalytics is missing, so that no event can be counted for a search.",
+            "Search with clickAnalytics=True (with InstantSearch: insights: true), in each request of a multi-query.",
+        )
+    share = total.tracked / total.searches
+    said = f"{total.tracked:,} of {total.searches:,} searches ({share:.1%}) were tracked"
+    if share < _at("share tracked"):
+        return Finding(
+            "tracking",
+            "wrong",
+            f"{said}: most searches are made without clickAnalytics.",
+            "Find the place that searches without clickAnalytics=True. If visitors never see those results, search "
+            "there with `analytics: false`.",
+        )
+    return Finding("tracking", "ok", f"{said}.")
+
+
+def _clicks(total: Figures) -> Finding:
+    searches = f"{total.tracked:,} tracked searches"
+    if total.tracked < _at("searches"):
+        return Finding("clicks", "unknown", f"{searches}: too few to tell.", "Ask for more days: --days 30.")
+    rate = total.click_rate or 0.0
+    if not total.clicks and not total.conversions:
+        return Finding(
+            "clicks",
+            "wrong",
+            f"No event was counted for {searches}: none is sent, or they carry no queryID, or a guessed one, or happen "
+            "more than an hour after the search.",
+            "Send clicks with the queryID of their search: client.events.clicked(reference), or "
+            "clicked_object_ids_after_search. `algolia-usertoken check` tells whether Algolia takes an event.",
+        )
+    if not total.clicks:
+        return Finding(
+            "clicks",
+            "wrong",
+            f"{_count(total.conversions, 'conversion', 'conversions')} and not one click were counted for {searches}: "
+            "clicks are not sent, or carry no queryID.",
+            "Send a click with the queryID and the position when a visitor opens a hit: client.events.clicked("
+            "reference), or clicked_object_ids_after_search.",
+        )
+    said = f"{_count(total.clicks, 'click', 'clicks')} for {searches}; {rate:.1%} of these were clicked"
+    if rate < _at("click rate"):
+        return Finding(
+            "clicks",
+            "wrong",
+            f"{said}: hardly any click is counted, so most are not sent, or lose their queryID.",
+            "Look for pages of hits whose links send no click, and for ad blockers: an EventsRelay takes the events of "
+            "the page through your own server.",
+        )
+    return Finding("clicks", "ok", f"{said}.")
+
+
+def _query_ids(total: Figures) -> Finding:
+    """One queryID for many searches: of a page that was cached, of a session, or made up."""
+    many = [
+        _count(number, one, f"{one}s")
+        for number, rate, one in (
+            (total.clicks, total.click_rate, "click"),
+            (total.conversions, total.conversion_rate, "conversion"),
+        )
+        if max(number / total.tracked, rate or 0.0) > _at("events per tracked search")
+    ]
+    if many:
+        return Finding(
+            "query ids",
+            "wrong",
+            f"{' and '.join(many)} for only {total.tracked:,} tracked searches: more clicked searches than tracked, so "
+            "positions or query IDs are guessed, or one queryID serves many searches.",
+            "Take queryID and position from the answer to the visitor's own search: client.events.references(results) "
+            "does. Keep no answer with its queryID in a cache for all.",
+        )
+    return Finding("query ids", "ok", "There are fewer clicks and conversions than tracked searches.")
+
+
+def _positions(traffic: Traffic) -> Finding:
+    clicks = sum(position.clicks for position in traffic.positions)
+    if clicks < _at("clicks at one position"):
+        return Finding("positions", "skipped", f"Not judged: {_count(clicks, 'click', 'clicks')} with a position.")
+    used = [position for position in traffic.positions if position.clicks]
+    if len(used) == 1:
+        (only,) = used
+        where = f"the position {only.first}" if only.first == only.last else f"positions from {only.first} on"
+        return Finding(
+            "positions",
+            "wrong",
+            f"All {clicks:,} clicks are at {where}: positions are guessed.",
+            "Send the absolute position of the hit, which begins with 1 and goes on over pages: "
+            "client.events.references(results) counts it.",
+        )
+    return Finding("positions", "ok", f"{clicks:,} clicks are at different positions.")
+
+
+def _conversion(total: Figures) -> Finding:
+    if not total.conversions:
+        if total.clicks < _at("clicks without conversion"):
+            said = f"No conversion yet, after {_count(total.clicks, 'click', 'clicks')}: too few to tell."
+            return Finding("conversion", "skipped", said)
+        return Finding(
+            "conversion",
+            "wrong",
+            f"{total.clicks:,} clicks but no conversions: purchases carry no queryID, or are not sent, or come more "
+            "than an hour after the search.",
+            "Carry the reference of the hit to the cart and to the order: a QueryMemory in the session does, and "
+            "client.events.purchased(*references) sends it. A site without a goal after the click can leave it so.",
+        )
+    said = f"{_count(total.conversions, 'conversion', 'conversions')} for {total.tracked:,} tracked searches"
+    if total.added_to_cart >= _at("carts without purchase") and not total.purchases:
+        return Finding(
+            "conversion",
+            "wrong",
+            f"{said}: {total.added_to_cart:,} times something was put into a cart, and nothing was bought: purchases "
+            "carry no queryID, or are not sent, or come more than an hour after the search.",
+            "Keep the references of a cart until its order: a QueryMemory in the session does, and "
+            "client.events.purchased(*references) sends them.",
+        )
+    return Finding("conversion", "ok", f"{said}, {total.conversion_rate or 0.0:.1%} of these.")
+
+
+_OF_A_DAY: Mapping[str, Callable[[Figures], int]] = {
+    "searches": lambda figures: figures.searches,
+    "tracked searches": lambda figures: figures.tracked,
+    "clicks": lambda figures: figures.clicks,
+    "conversions": lambda figures: figures.conversions,
+}
+
+
+def _days(traffic: Traffic) -> Finding:
+    over = [day for day in traffic.days if day.is_over]
+    stopped = list(_stopped(over))
+    if stopped:
+        return Finding(
+            "days",
+            "wrong",
+            "; ".join(stopped) + ".",
+            "Look at what was changed or did not run on that day: a release, a key that expired, a worker that "
+            "delivers events. Days on which the site was closed are fine.",
+        )
+    if sum(bool(day.figures.searches) for day in over) < _DAYS_TO_COMPARE:
+        return Finding("days", "skipped", "Not judged: too few of the days that are over have searches.")
+    return Finding("days", "ok", "On none of the days that are over did anything stop.")
+
+
+def _stopped(days: Sequence[Day]) -> Iterator[str]:
+    """What there was none of on a day, though there is on a usual one. Before its first day, nothing had begun."""
+    told: set[str] = set()
+    for name, number_of in _OF_A_DAY.items():
+        numbers = [number_of(day.figures) for day in days]
+        begun = next((at for at, number in enumerate(numbers) if number), len(numbers))
+        later = numbers[begun:]
+        usual = statistics.median(number for number in later if number) if later else 0
+        empty = [day.date for day, number in zip(days[begun:], later, strict=True) if not number]
+        empty = [date for date in empty if date not in told]  # without searches there are no clicks
+        told.update(empty)
+        if empty and usual >= _at("a usual day"):
+            more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            yield f"No {name} on {empty[0]}{more}, and {_number(usual)} on a usual day"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:,.1f}"
