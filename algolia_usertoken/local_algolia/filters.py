@@ -97,9 +97,8 @@ class Filters:
         """Where the records are that match, or None if all do."""
         found: set[int] | None = None
         for clause in self._clauses:
-            matching = clause[0].positions(contents)
-            for condition in clause[1:]:
-                matching = matching | condition.positions(contents)
+            first, *others = (condition.positions(contents) for condition in clause)
+            matching = first.union(*others)
             found = matching if found is None else found & matching
         return found
 

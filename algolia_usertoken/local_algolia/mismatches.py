@@ -19,8 +19,13 @@ MismatchKind = Literal[
     "unknown_query_id",
     "event_too_late",
 ]
-# What programs write where they have no token, in letters of any case. As a token it makes one user of many visitors.
-_PLACEHOLDERS = frozenset({"null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown"})
+# What programs write where they have no token, in letters of any case; also behind a word that they put before each, as
+# f"user-{None}" does. As a token it makes one user of many visitors.
+_is_placeholder = re.compile(
+    r"(?:[a-z]+[-_/=+])?"
+    r"(?:null|undefined|none|nil|nan|false|n/a|guest|anonymous|unknown|0{8}-0{4}-0{4}-0{4}-0{12})",
+    re.IGNORECASE | re.ASCII,
+).fullmatch
 # https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 _is_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 _foreign = re.compile(r"[^a-zA-Z0-9_=/+-]").search
@@ -36,8 +41,8 @@ class Mismatch:
     `kind` is one of
 
     - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
-    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `None` or `guest`, which many
-      visitors share;
+    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `guest` or `user-None`, which
+      many visitors share;
     - `invalid_token`: a search carries a token that Algolia's rule refuses (letters, digits and `_=/+-`, at most 128),
       such as an e-mail address; events with it would be refused, so that they can never be the same user's;
     - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
@@ -147,7 +152,7 @@ def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
         )
         found.append(Mismatch("search_tokens_differ", explanation, search, None))
     for token in dict.fromkeys(said.values()):
-        if token.lower() in _PLACEHOLDERS:
+        if _is_placeholder(token):
             explanation = f"{about} carries the user token {shown(token)}{_PLACEHOLDER_MEANS}"
             found.append(Mismatch("placeholder_token", explanation, search, None))
         elif not _is_token(token):
@@ -169,7 +174,7 @@ def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
             event,
         )
         for name, token in tokens.items()
-        if token is not None and token.lower() in _PLACEHOLDERS
+        if token is not None and _is_placeholder(token)
     ]
 
 

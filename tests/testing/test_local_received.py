@@ -316,6 +316,8 @@ def test_there_is_no_profile_to_erase(ask: Ask) -> None:
 
 
 PLACEHOLDERS = ["null", "undefined", "None", "guest", "NULL", "Undefined", "none", "nil", "NaN", "anonymous", "Guest"]
+PLACEHOLDERS += ["false", "N/A", "user-None", "user_null", "anonymous-undefined", "shop/guest", "id=nan"]
+PLACEHOLDERS += ["00000000-0000-0000-0000-000000000000", "anonymous-00000000-0000-0000-0000-000000000000"]
 
 
 @pytest.mark.parametrize("token", PLACEHOLDERS)
@@ -332,7 +334,10 @@ def test_a_placeholder_is_told(ask: Ask, algolia: LocalAlgolia, client: SearchCl
     assert [mismatch.event is None for mismatch in found] == [True] * 3 + [False] * 2
 
 
-@pytest.mark.parametrize("token", ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128])
+@pytest.mark.parametrize(
+    "token",
+    ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128, "-none", "u7-none", "nonevil", "n-a", "None-7"],
+)
 def test_what_only_looks_like_one_is_not(ask: Ask, algolia: LocalAlgolia, token: str) -> None:
     ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
 
