@@ -19,7 +19,7 @@ from algoliasearch.search.client import SearchClientSync
 from algoliasearch.search.config import SearchConfig
 
 from .audit import Day, Figures, Position, Traffic
-from .check import INFRASTRUCTURE, KEYS, UNREACHABLE, lead, key_in_short, why, words
+from .check import INFRASTRUCTURE, KEYS, UNREACHABLE, key_in_short, lead, why, words
 
 _ALL_SECONDS = 40.0  # as in `check`: a time-out of a connection starts anew with each byte
 _PLANS = "The Analytics API is part of Algolia's Premium and Elevate plans"

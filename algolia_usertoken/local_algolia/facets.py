@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-from .filters import facet_value, values_of
+from .columns import column_of
 from .hits import Marker, has_words
 from .index import Index, Record, to_json
 from .matching import filters_of, matching_records
 from .parameters import MAX_HITS_PER_PAGE, integer_of, names_of, text_of, words_of
+
+_V = TypeVar("_V")
 
 
 def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def facet_hits(index: Index, facet: str, params: Mapping[str, Any]) -> str:
     wanted = text_of(params, "facetQuery")
     words = words_of(wanted)
     limit = integer_of(params, "maxFacetHits", 10, 1, 100)
-    counts = counted(matching, facet)
+    counts = counted(index, positions_of(matching), facet)
     found = [(value, number) for value, number in ranked(counts) if has_words(value, words)][:limit]
     marker = Marker(words, "<em>", "</em>")
     hits = [{"value": value, "highlighted": marker.mark(value)[0], "count": number} for value, number in found]
@@ -36,28 +37,36 @@ def facets_of(index: Index, matching: Iterable[Record], params: Mapping[str, Any
     most = integer_of(params, "maxValuesPerFacet", 100, 1, MAX_HITS_PER_PAGE)
     facets: dict[str, dict[str, int]] = {}
     stats: dict[str, dict[str, float]] = {}
+    found = positions_of(matching)
     for name in names:
-        counts = counted(matching, name)
+        counts = counted(index, found, name)
         if counts:
             facets[name] = dict(ranked(counts, text_of(params, "sortFacetValuesBy"))[:most])
-        numbers = [
-            value
-            for record in matching
-            for value in values_of(record.data, name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-        ]
+        numbers = list(_with_counts(column_of(index.contents, name).numbers(), found))
         if numbers:
-            total = sum(numbers)
-            stats[name] = {"min": min(numbers), "max": max(numbers), "avg": total / len(numbers), "sum": total}
+            total, times = sum(value * each for value, each in numbers), sum(each for _, each in numbers)
+            stats[name] = {"min": min(numbers)[0], "max": max(numbers)[0], "avg": total / times, "sum": total}
     return {"facets": facets, "facets_stats": stats} if stats else {"facets": facets}
 
 
-def counted(matching: Iterable[Record], facet: str) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for record in matching:
-        # A record counts once for a value, however often it has it.
-        counts.update({written for value in values_of(record.data, facet) if (written := facet_value(value))})
+def positions_of(matching: Iterable[Record]) -> set[int]:
+    """Where records are."""
+    return {record.position for record in matching}
+
+
+def counted(index: Index, matching: set[int], facet: str) -> dict[str, int]:
+    """How many of the records at these positions have each value of a facet."""
+    counts = dict(_with_counts(column_of(index.contents, facet).written.items(), matching))
+    counts.pop("", None)
     return counts
+
+
+def _with_counts(values: Iterable[tuple[_V, set[int]]], matching: set[int]) -> Iterator[tuple[_V, int]]:
+    # A record counts once for a value, however often it has it.
+    for value, positions in values:
+        number = len(positions & matching)
+        if number:
+            yield value, number
 
 
 def ranked(counts: Mapping[str, int], by: str = "count") -> list[tuple[str, int]]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import filter_grammar
+from .columns import column_of, facet_value, is_number, values_of
 from .filter_grammar import SHOWN, FilterError, Term, checked_score
+from .index import Contents
 from .parameters import is_true
 
 Record = Mapping[str, Any]
@@ -40,10 +42,31 @@ _RANGE = re.compile(r"(-?\d+(?:\.\d+)?) +TO +(-?\d+(?:\.\d+)?)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition on a record. A comparison of numbers scores nothing; any other 1, unless it says otherwise."""
+    """
+    That a record has a value in an attribute that passes a test, or with `negative` that it has none.
 
-    holds: Predicate
+    A comparison of numbers scores nothing; any other condition 1, unless it says otherwise. Where only one facet value
+    passes, `facet` is that value in small letters.
+    """
+
+    attribute: str
+    passes: Callable[[Any], bool]
     score: int
+    negative: bool = False
+    facet: str | None = None
+
+    def holds(self, record: Record) -> bool:
+        """Whether it holds for one record."""
+        return any(map(self.passes, values_of(record, self.attribute))) is not self.negative
+
+    def positions(self, contents: Contents) -> set[int]:
+        """Where the records are for which it holds."""
+        column = column_of(contents, self.attribute)
+        if self.facet is not None:
+            found = column.folded.get(self.facet, set())
+        else:
+            found = set().union(*(positions for value, positions in column.values if self.passes(value)))
+        return contents.positions - found if self.negative else found
 
 
 Clauses = list[list[Condition]]
@@ -54,7 +77,7 @@ class Filters:
 
     def __init__(self, clauses: Clauses, optional: Clauses, sum_of_scores: bool) -> None:
         self._clauses = clauses
-        self._optional = optional
+        self._scoring = [*clauses, *optional]
         self._sum_of_scores = sum_of_scores
         # Where every record that matches scores the same, nothing needs to be put in order.
         self.ranks = bool(optional) or any(
@@ -70,6 +93,15 @@ class Filters:
             return None
         return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
 
+    def positions(self, contents: Contents) -> set[int] | None:
+        """Where the records are that match, or None if all do."""
+        found: set[int] | None = None
+        for clause in self._clauses:
+            first, *others = (condition.positions(contents) for condition in clause)
+            matching = first.union(*others)
+            found = matching if found is None else found & matching
+        return found
+
     def score(self, record: Record) -> int:
         """
         The score of a record that matches: the sum over all ANDs of the best in each OR.
@@ -77,11 +109,21 @@ class Filters:
         With `sumOrFiltersScores` the scores in an OR are summed, too.
         https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/filter-scoring
         """
-        total = 0
-        for clause in (*self._clauses, *self._optional):
-            scores = [condition.score for condition in clause if condition.holds(record)]
-            total += sum(scores) if self._sum_of_scores else max(scores, default=0)
-        return total
+        return self._total(
+            [condition.score for condition in clause if condition.holds(record)] for clause in self._scoring
+        )
+
+    def score_at(self, contents: Contents) -> Callable[[int], int]:
+        """The score of the record at each position, likewise."""
+        clauses = [
+            [(condition.positions(contents), condition.score) for condition in clause] for clause in self._scoring
+        ]
+        return lambda position: self._total(
+            [score for positions, score in clause if position in positions] for clause in clauses
+        )
+
+    def _total(self, scores_of_clauses: Iterable[list[int]]) -> int:
+        return sum(sum(scores) if self._sum_of_scores else max(scores, default=0) for scores in scores_of_clauses)
 
 
 def read(params: Mapping[str, Any]) -> Filters:
@@ -108,34 +150,6 @@ def read(params: Mapping[str, Any]) -> Filters:
 
 _PARAMETERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "optionalFilters"})
 _NONE = Filters([], [], False)
-
-
-def values_of(record: Record, attribute: str) -> Iterator[Any]:
-    """The plain values of an attribute: of a list each one, and of `a.b` those of `b` in every `a`."""
-    if attribute in record:
-        yield from _flat(record[attribute])
-    elif "." in attribute:
-        head, tail = attribute.split(".", 1)
-        for inner in _flat(record.get(head)):
-            if isinstance(inner, Mapping):
-                yield from values_of(inner, tail)
-
-
-def facet_value(value: Any) -> str | None:
-    """How a value is written as a facet value: `True` is `"true"`; `None` and objects are no facet values."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    return None
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _flat(item)
-    elif value is not None:
-        yield value
 
 
 # -- Lists of conditions ----------------------------------------------------------------------------------------------
@@ -206,13 +220,13 @@ def _facet(name: str, text: str) -> Condition:
     if name == "facetFilters":
         attribute, value = _unquoted(attribute.strip()), _unquoted(value)
     denied, value = _dashed(value)
-    return Condition(has_value(attribute.strip(), value, negative != denied), score)
+    return has_value(attribute.strip(), value, negative != denied, score)
 
 
 def _tag(name: str, text: str) -> Condition:
     text, score = _scored(name, text)
     negative, tag = _dashed(text.strip())
-    return Condition(_tagged(tag, negative), score)
+    return _tagged(tag, negative, score)
 
 
 def _numeric(name: str, text: str) -> Condition:
@@ -222,12 +236,12 @@ def _numeric(name: str, text: str) -> Condition:
         attribute, number = text[: sign.start()].strip(), text[sign.end() :].strip()
         if not attribute or not _NUMBER.fullmatch(number):
             raise wrong
-        return Condition(_compares(attribute, sign[0], float(number)), 0)
+        return _compares(attribute, sign[0], float(number))
     attribute, _, ends = text.rpartition(":")
     between = _RANGE.fullmatch(ends.strip())
     if between is None or not attribute.strip():
         raise wrong
-    return Condition(_within(attribute.strip(), float(between[1]), float(between[2])), 0)
+    return _within(attribute.strip(), float(between[1]), float(between[2]))
 
 
 def _scored(name: str, text: str) -> tuple[str, int]:
@@ -253,49 +267,43 @@ def _unquoted(text: str) -> str:
 
 def _of_term(term: Term) -> Condition:
     if term.kind == "tag":
-        return Condition(_tagged(term.value, term.negative), term.score)
+        return _tagged(term.value, term.negative, term.score)
     if term.kind == "facet":
-        return Condition(has_value(term.attribute, term.value, term.negative), term.score)
+        return has_value(term.attribute, term.value, term.negative, term.score)
     if term.sign == "TO":
-        return Condition(_within(term.attribute, term.low, term.high, term.negative), 0)
+        return _within(term.attribute, term.low, term.high, term.negative)
     sign = _NEGATED[term.sign] if term.negative else term.sign
-    return Condition(_compares(term.attribute, sign, term.low), 0)
+    return _compares(term.attribute, sign, term.low)
 
 
 def _any_of(parts: list[Predicate]) -> Predicate:
     return parts[0] if len(parts) == 1 else lambda record: any(part(record) for part in parts)
 
 
-def has_value(attribute: str, value: str, negative: bool = False) -> Predicate:
-    """Whether a record has this value of a facet, or with `negative` whether it has not."""
+def has_value(attribute: str, value: str, negative: bool = False, score: int = 1) -> Condition:
+    """That a record has this value of a facet, or with `negative` that it has not."""
     # Letters' case does not matter in the value of a facet, but in a tag it does.
     wanted = value.lower()
 
-    def holds(record: Record) -> bool:
-        for each in values_of(record, attribute):
-            written = facet_value(each)
-            if written is not None and written.lower() == wanted:
-                return not negative
-        return negative
+    def passes(each: Any) -> bool:
+        written = facet_value(each)
+        return written is not None and written.lower() == wanted
 
-    return holds
+    return Condition(attribute, passes, score, negative, wanted)
 
 
-def _tagged(tag: str, negative: bool) -> Predicate:
-    return lambda record: any(each == tag for each in values_of(record, "_tags")) is not negative
+def _tagged(tag: str, negative: bool, score: int) -> Condition:
+    return Condition("_tags", lambda value: value == tag, score, negative)
 
 
-def _numbers(record: Record, attribute: str) -> Iterator[float]:
-    for value in values_of(record, attribute):
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield round(value, _DECIMALS)
-
-
-def _compares(attribute: str, sign: str, number: float) -> Predicate:
+def _compares(attribute: str, sign: str, number: float) -> Condition:
     compare, number = _COMPARISONS[sign], round(number, _DECIMALS)
-    return lambda record: any(compare(value, number) for value in _numbers(record, attribute))
+    return Condition(attribute, lambda value: is_number(value) and compare(round(value, _DECIMALS), number), 0)
 
 
-def _within(attribute: str, low: float, high: float, negative: bool = False) -> Predicate:
+def _within(attribute: str, low: float, high: float, negative: bool = False) -> Condition:
     # A record without the number is neither in the range nor outside of it.
-    return lambda record: any((low <= value <= high) is not negative for value in _numbers(record, attribute))
+    def passes(value: Any) -> bool:
+        return is_number(value) and (low <= round(value, _DECIMALS) <= high) is not negative
+
+    return Condition(attribute, passes, 0)

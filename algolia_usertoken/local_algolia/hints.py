@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal
 
+from .mismatches import shown
 from .received import ReceivedEvent, ReceivedSearch
 
 HintKind = Literal["ab_test_without_user", "purchase_without_search", "token_from_many_addresses"]
 
 COOKIE = "_ALGOLIA"
-MANY_ADDRESSES = 3
+MANY_VISITORS = 3
+# How much of an address or a cookie is kept to tell visitors apart, in characters.
+_LONGEST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class Hint:
     - `ab_test_without_user`: searches that carry neither a token nor a visitor's address take part in A/B tests, where
       they all count as one user;
     - `purchase_without_search`: a purchase names no search, so that no search gets the credit;
-    - `token_from_many_addresses`: one token was seen with three addresses or more, and no cookie says that it is one
-      visitor.
+    - `token_from_many_addresses`: searches with one token came from three addresses or more, and no cookie says that it
+      is one visitor; or they brought three visitors' cookies or more.
     """
 
     kind: HintKind
@@ -39,19 +42,16 @@ class Hint:
 def hints_of(searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent]) -> list[Hint]:
     """All hints, those about searches first, each once."""
     seen: dict[str, Hint] = {}
-    by_token: dict[str, tuple[ReceivedSearch, dict[str, int], set[str | None]]] = {}
+    by_token: dict[str, tuple[ReceivedSearch, Visitors]] = {}
     for search in searches:
         _count(seen, hint_of_search(search))
         if search.user_token is not None:
-            _, addresses, cookies = by_token.setdefault(search.user_token, (search, {}, set()))
-            address = first_address(search.forwarded_for) or search.client_ip
-            addresses[address] = addresses.get(address, 0) + 1
-            cookies.add(visitor_cookie(search.cookie))
-    for token, (search, addresses, cookies) in by_token.items():
-        one_visitor = len(cookies) == 1 and None not in cookies
-        if len(addresses) >= MANY_ADDRESSES and not one_visitor:
-            hint = Hint("token_from_many_addresses", explain_addresses(token, len(addresses)), search, None)
-            seen[hint.explanation] = replace(hint, times=sum(addresses.values()))
+            by_token.setdefault(search.user_token, (search, Visitors()))[1].add(search)
+    for token, (search, visitors) in by_token.items():
+        many = visitors.many()
+        if many is not None:
+            hint = Hint("token_from_many_addresses", explain_many(token, many), search, None, visitors.searches)
+            seen[hint.explanation] = hint
     for event in events:
         _count(seen, hint_of_event(event))
     return list(seen.values())
@@ -87,10 +87,51 @@ def hint_of_event(event: ReceivedEvent) -> Hint | None:
     )
 
 
-def explain_addresses(token: str, count: int) -> str:
-    """In words, that one token was seen with so many addresses."""
+class Visitors:
+    """
+    Whose searches came with one token: the addresses, and what is in the visitors' cookies.
+
+    Args:
+        most: how many of each are kept at most; None for all.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.addresses: dict[str, None] = {}
+        self.cookies: dict[str, None] = {}
+        self.searches = 0
+        self._most = most
+        self._without_cookie = False
+
+    def add(self, search: ReceivedSearch) -> None:
+        self.searches += 1
+        self._keep(self.addresses, first_address(search.forwarded_for) or search.client_ip)
+        cookie = visitor_cookie(search.cookie)
+        if cookie is None:
+            self._without_cookie = True
+        else:
+            self._keep(self.cookies, cookie)
+
+    def many(self) -> str | None:
+        """In words, how many visitors there seem to be, or None if it may well be one."""
+        if len(self.cookies) >= MANY_VISITORS:
+            return f"{self._number(self.cookies)} cookies of visitors"
+        is_one = len(self.cookies) == 1 and not self._without_cookie
+        if len(self.addresses) >= MANY_VISITORS and not is_one:
+            return f"{self._number(self.addresses)} addresses"
+        return None
+
+    def _keep(self, kept: dict[str, None], value: str) -> None:
+        if self._most is None or len(kept) < self._most:
+            kept[value[:_LONGEST]] = None
+
+    def _number(self, kept: dict[str, None]) -> str:
+        return f"{MANY_VISITORS} or more" if self._most is not None else str(len(kept))
+
+
+def explain_many(token: str, many: str) -> str:
+    """In words, that one token came from so many visitors."""
     return (
-        f"the user token {token[:60]!r} was seen with {count} addresses. One visitor may move, and an account may be "
+        f"the user token {shown(token)} was seen with {many}. One visitor may move, and an account may be "
         "used on several devices; but if these are different visitors, Algolia takes them for one: look for a token "
         "that is kept in a global, a default or a cache"
     )

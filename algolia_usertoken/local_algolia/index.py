@@ -39,6 +39,8 @@ class Contents:
         self.updated_at = now()
         # Kept by searches: the texts of hits by objectID, for each way to show them. Every change empties it.
         self.hit_texts: dict[tuple[Any, ...], dict[str, str]] = {}
+        # And by attribute what the records have in it, for filters and facets. Every change empties that, too.
+        self.columns: dict[str, Any] = {}
         self._at: dict[int, Record] = {}
         self._having: dict[str, set[int]] = {}
         self._dictionary: list[str] | None = None
@@ -74,15 +76,27 @@ class Contents:
         self._having.clear()
         self._changed()
 
-    def having(self, words: Sequence[str]) -> list[Record]:
-        """The records that have all the words, the last one also as the beginning of a word."""
+    @property
+    def positions(self) -> set[int]:
+        """Where the records are."""
+        return set(self._at)
+
+    def having(self, words: Sequence[str], among: set[int] | None = None) -> list[Record]:
+        """
+        The records that have all the words, the last one also as the beginning of a word.
+
+        `among` are the positions of those that may be found, None of all.
+        """
         if not words:
-            return list(self.records.values())
-        found = self._beginning_with(words[-1])
-        for word in words[:-1]:
-            found = found & self._having.get(word, set())
-            if not found:
-                break
+            if among is None:
+                return list(self.records.values())
+            found = among
+        else:
+            found = self._beginning_with(words[-1])
+            for word in words[:-1]:
+                found = found & self._having.get(word, set())
+            if among is not None:
+                found = found & among
         return [self._at[position] for position in sorted(found)]
 
     def _beginning_with(self, prefix: str) -> set[int]:
@@ -106,6 +120,7 @@ class Contents:
     def _changed(self) -> None:
         self._dictionary = None
         self.hit_texts.clear()
+        self.columns.clear()
         self.updated_at = now()
 
 
@@ -136,9 +151,9 @@ class Index:
         """The names of its replicas; a virtual one is written `virtual(name)` in the settings."""
         return [replica_name(each) for each in self.settings.get("replicas") or ()]
 
-    def having(self, words: Sequence[str]) -> list[Record]:
-        """The records that have all the words, the last one also as the beginning of a word."""
-        return self.contents.having(words)
+    def having(self, words: Sequence[str], among: set[int] | None = None) -> list[Record]:
+        """The records that have all the words, as of `Contents.having`."""
+        return self.contents.having(words, among)
 
     def copy_beside(self, other: Index, scope: Sequence[str]) -> None:
         """Take over what another index has beside its records; replicas are never copied."""

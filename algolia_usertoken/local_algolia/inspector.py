@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-import re
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from . import insights_rules
-from .hints import Hint, first_address, hint_of_event, hint_of_search, visitor_cookie
-from .mismatches import mismatches_in_event, mismatches_in_event_alone, mismatches_in_search
+from .hints import (
+    Visitors,
+    explain_many,
+    first_address,
+    hint_of_event,
+    hint_of_search,
+    visitor_cookie,
+)
+from .mismatches import (
+    SEND_A_TOKEN,
+    mismatches_in_event,
+    mismatches_in_event_alone,
+    mismatches_in_search,
+    shown,
+)
 from .received import Received, ReceivedEvent, ReceivedRequest, ReceivedSearch
+from .routes import users_in
 
 PAGE = pathlib.Path(__file__).with_name("inspector.html")
 
@@ -42,25 +55,9 @@ class _User:
     events: int = 0
     wrong: int = 0
     logins: dict[str, None] = field(default_factory=dict)
-    cookies: dict[str, None] = field(default_factory=dict)
-    addresses: dict[str, None] = field(default_factory=dict)  # of those without the cookie
+    visitors: Visitors = field(default_factory=lambda: Visitors(MAX_VISITORS_PER_USER))
+    hint: str | None = None  # that several visitors seem to have this token
     entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_ENTRIES_PER_USER))
-
-    @property
-    def shared(self) -> str | None:
-        """In words, that several visitors have this token; a cookie tells them apart, and without one the address."""
-        if not self.has_token:
-            return None
-        if len(self.cookies) > 1:
-            seen, but = self.cookies, ""
-        elif not self.cookies and len(self.addresses) > 1:
-            seen, but = self.addresses, ", unless it is one visitor who moved"
-        else:
-            return None
-        return (
-            f"the user token {self.name!r} came from several visitors ({', '.join(seen)}): "
-            f"Algolia takes them for one user{but}"
-        )
 
 
 class Inspector:
@@ -87,7 +84,8 @@ class Inspector:
         self._answered: OrderedDict[str, ReceivedSearch] = OrderedDict()
         self._mismatches: _Notes = OrderedDict()
         self._hints: _Notes = OrderedDict()
-        self._refusals: deque[dict[str, Any]] = deque(maxlen=MAX_REFUSALS_SHOWN)
+        # Each with the segments of its path in which a user may be named.
+        self._refusals: deque[tuple[dict[str, Any], list[str]]] = deque(maxlen=MAX_REFUSALS_SHOWN)
         self._searches = self._events = self._refused = self._wrong = self._hinted = 0
         self._user_count = self._entry_count = 0
 
@@ -126,7 +124,7 @@ class Inspector:
             "mismatches": _newest_first(self._mismatches),
             "hint_count": self._hinted,
             "hints": _newest_first(self._hints),
-            "refusals": list(reversed(self._refusals)),
+            "refusals": [refusal for refusal, _ in reversed(self._refusals)],
             "users": [_as_json(user) for user in changed],
         }
 
@@ -135,7 +133,8 @@ class Inspector:
             self._refused += 1
             answer = request.status or "no answer, as a test asked"
             text = _short(f"{request.method} {request.path} → {answer}")
-            self._refusals.append({"id": self._refused, "text": text, "times": 1})
+            refusal = {"id": self._refused, "text": text, "times": 1}
+            self._refusals.append((refusal, users_in(request.method, request.path)))
 
     def _take_search(self, search: ReceivedSearch) -> None:
         self._searches += 1
@@ -147,10 +146,15 @@ class Inspector:
         user.searches += 1
         why = [mismatch.explanation for mismatch in mismatches_in_search(search)]
         if search.user_token is None:
-            why.append(f"a search without a user token: Algolia counts it as the address {user.name}")
+            why.append(
+                f"a search without a user token: Algolia counts it as the address {user.name}, together with all "
+                f"others from there. {SEND_A_TOKEN}"
+            )
         cookie = visitor_cookie(search.cookie)
         address = first_address(search.forwarded_for)
-        self._note_hint(user, hint_of_search(search))
+        hint = hint_of_search(search)
+        if hint is not None:
+            self._note_hint(user, hint.explanation)
         self._note(
             user,
             why,
@@ -167,7 +171,7 @@ class Inspector:
             login=None,
             query_id=search.query_id,
         )
-        self._note_visitor(user, cookie, address)
+        self._note_visitor(user, search)
 
     def _take_event(self, event: ReceivedEvent, request: ReceivedRequest) -> None:
         self._events += 1
@@ -200,8 +204,9 @@ class Inspector:
             sender=_sender(request),
             **_objects(event),
         )
-        self._note_hint(user, hint_of_event(event))
-        self._note_visitor(user, cookie, address)
+        hint = hint_of_event(event)
+        if hint is not None:
+            self._note_hint(user, hint.explanation)
 
     def _user(self, said: str, has_token: bool) -> _User:
         name = _name(said)
@@ -223,23 +228,23 @@ class Inspector:
         shown = {**_NO_OBJECTS, **{name: _short(value) for name, value in entry.items()}}
         user.entries.append({"id": self._entry_count, **shown, "why": why})
 
-    def _note_visitor(self, user: _User, cookie: str | None, address: str | None) -> None:
-        was_shared = user.shared is not None
-        seen, visitor = (user.addresses, address) if cookie is None else (user.cookies, cookie)
-        if visitor is not None and len(seen) < MAX_VISITORS_PER_USER:
-            seen[_short(visitor, 60)] = None
-        if not was_shared and user.shared is not None:
-            self._note_mismatch(user, user.shared)
+    def _note_visitor(self, user: _User, search: ReceivedSearch) -> None:
+        if search.user_token is None:
+            return
+        user.visitors.add(search)
+        many = user.visitors.many()
+        if many is not None and user.hint is None:
+            user.hint = _short(explain_many(search.user_token, many), MAX_TEXT)
+            self._note_hint(user, user.hint)
 
     def _note_mismatch(self, user: _User, text: str) -> None:
         self._wrong += 1
         user.wrong += 1
         _add(self._mismatches, self._wrong, user, text)
 
-    def _note_hint(self, user: _User, hint: Hint | None) -> None:
-        if hint is not None:
-            self._hinted += 1
-            _add(self._hints, self._hinted, user, _short(hint.explanation, MAX_TEXT))
+    def _note_hint(self, user: _User, text: str) -> None:
+        self._hinted += 1
+        _add(self._hints, self._hinted, user, _short(text, MAX_TEXT))
 
     def _of_search(self, event: ReceivedEvent) -> str | None:
         """In words, which search an event belongs to; None if it names none, or none that is known."""
@@ -265,14 +270,14 @@ class Inspector:
             (query_id, search) for query_id, search in self._answered.items() if search.user_token != token[:MAX_NAME]
         )
         for other in self._users.values():
-            other.entries = deque((entry for entry in other.entries if not _names(entry, name)), MAX_ENTRIES_PER_USER)
+            kept = (entry for entry in other.entries if not _names(entry, token))
+            other.entries = deque(kept, MAX_ENTRIES_PER_USER)
             other.logins.pop(name, None)
-            other.cookies.pop(_short(name, 60), None)
         for notes in (self._mismatches, self._hints):
             for key in [key for key, note in notes.items() if note["user"] == name or _mentions(note["text"], token)]:
                 del notes[key]
-        for refusal in [refusal for refusal in self._refusals if _mentions(_words_of_path(refusal["text"]), token)]:
-            self._refusals.remove(refusal)
+        kept_refusals = [(refusal, users) for refusal, users in self._refusals if token not in users]
+        self._refusals = deque(kept_refusals, MAX_REFUSALS_SHOWN)
         self._epoch = secrets.token_hex(8)  # so that a page that shows the user begins anew
 
 
@@ -316,19 +321,15 @@ def _objects(event: ReceivedEvent) -> dict[str, Any]:
     }
 
 
-def _names(entry: Mapping[str, Any], name: str) -> bool:
+def _names(entry: Mapping[str, Any], token: str) -> bool:
     """Whether a row of another user names this one."""
     said = (entry["header"], entry["parameter"], entry["key"], entry["cookie"], entry["login"])
-    return name in said or any(_mentions(why, name) for why in entry["why"])
-
-
-def _words_of_path(text: str) -> str:
-    return unquote(text.replace("/", " "))
+    return _short(token) in said or any(_mentions(why, token) for why in entry["why"])
 
 
 def _mentions(text: str, token: str) -> bool:
-    """Whether a text has the token as a word, and not as a part of a longer one."""
-    return re.search(rf"(?<![\w=/+-]){re.escape(token[:59])}(?![\w=/+-])", text) is not None
+    """Whether an explanation quotes the token. Unquoted it may be a word as any other, such as "user"."""
+    return shown(token) in text
 
 
 def _as_json(user: _User) -> dict[str, Any]:
@@ -340,7 +341,7 @@ def _as_json(user: _User) -> dict[str, Any]:
         "searches": user.searches,
         "events": user.events,
         "wrong": user.wrong,
-        "why": user.shared,
+        "hint": user.hint,
         "logins": list(user.logins),
         "entries": list(reversed(user.entries)),
     }

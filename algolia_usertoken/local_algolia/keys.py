@@ -73,9 +73,13 @@ class Grant:
         if acl not in self.acl and ADMIN not in self.acl:
             raise ApiError(403, _NOT_WITH_THIS_KEY)
 
+    def allows_index(self, name: str) -> bool:
+        """Whether the key may use this index."""
+        return all(any(_fits(name, pattern) for pattern in patterns) for patterns in self.indices)
+
     def check_index(self, name: str) -> None:
         """`ApiError` with 403 unless the key may use this index."""
-        if not all(any(_fits(name, pattern) for pattern in patterns) for patterns in self.indices):
+        if not self.allows_index(name):
             raise ApiError(403, "Index not allowed with this API key")
 
 

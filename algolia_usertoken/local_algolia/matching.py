@@ -21,13 +21,11 @@ def filters_of(params: Mapping[str, Any]) -> Filters:
 
 def matching_records(index: Index, words: Sequence[str], filters: Filters) -> list[Record]:
     """The records with all of `words`, the last one also as the beginning of a word, that pass the filters."""
-    wanted = filters.predicate
-    found = index.having(words)
-    if wanted is not None:
-        found = [record for record in found if wanted(record.data)]
+    found = index.having(words, filters.positions(index.contents))
     if filters.ranks:
+        score = filters.score_at(index.contents)
         # Records of the same score stay in their order.
-        found.sort(key=lambda record: -filters.score(record.data))
+        found.sort(key=lambda record: -score(record.position))
     return found
 
 

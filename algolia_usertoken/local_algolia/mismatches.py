@@ -19,8 +19,13 @@ MismatchKind = Literal[
     "unknown_query_id",
     "event_too_late",
 ]
-# What programs write where they have no token, in letters of any case. As a token it makes one user of many visitors.
-_PLACEHOLDERS = frozenset({"null", "undefined", "none", "nil", "nan", "guest", "anonymous", "unknown"})
+# What programs write where they have no token, in letters of any case; also behind a word that they put before each, as
+# f"user-{None}" does. As a token it makes one user of many visitors.
+_is_placeholder = re.compile(
+    r"(?:[a-z]+[-_/=+])?"
+    r"(?:null|undefined|none|nil|nan|false|n/a|guest|anonymous|unknown|0{8}-0{4}-0{4}-0{4}-0{12})",
+    re.IGNORECASE | re.ASCII,
+).fullmatch
 # https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 _is_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 _foreign = re.compile(r"[^a-zA-Z0-9_=/+-]").search
@@ -36,8 +41,8 @@ class Mismatch:
     `kind` is one of
 
     - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
-    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `None` or `guest`, which many
-      visitors share;
+    - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `guest` or `user-None`, which
+      many visitors share;
     - `invalid_token`: a search carries a token that Algolia's rule refuses (letters, digits and `_=/+-`, at most 128),
       such as an e-mail address; events with it would be refused, so that they can never be the same user's;
     - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
@@ -82,8 +87,8 @@ def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch |
         return None
     return Mismatch(
         "event_too_late",
-        f"the event {event.event_name!r} of user token {_shown(event.user_token)} happened more than one hour "
-        f"after its search for {_shown(search.query)} in {search.index}; Algolia accepts it, but its click analytics "
+        f"the event {event.event_name!r} of user token {shown(event.user_token)} happened more than one hour "
+        f"after its search for {shown(search.query)} in {search.index}; Algolia accepts it, but its click analytics "
         "does not count it for that search. The timestamp must be the time at which the visitor acted, not the time "
         "of sending; for a visitor who comes back later, search again and use the new queryID, or send "
         "the event without a queryID",
@@ -95,30 +100,34 @@ def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch |
 def _wrong_user(
     event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
 ) -> Mismatch | None:
-    about = f"the event {event.event_name!r} of user token {_shown(event.user_token)}"
+    about = f"the event {event.event_name!r} of user token {shown(event.user_token)}"
     if search is None:
         # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
         if query_id.startswith("message_") or query_ids.gave(query_id):
             return None
         return Mismatch(
             "unknown_query_id",
-            f"{about} names the queryID {query_id}, which no search on this server was answered with",
+            f"{about} names the queryID {query_id}, which no search on this server was answered with, so that no "
+            "search gets the credit. Send the queryID of the response unchanged, from the same application as the "
+            "event; an answer from before this server started, or from a fixture, is not known here",
             None,
             event,
         )
     if search.user_token is None:
         return Mismatch(
             "search_without_token",
-            f"{about} names a search for {_shown(search.query)} in {search.index} that carried no user token; "
-            f"Algolia counts that search, and with it this event, as the user {_shown(search.user)}",
+            f"{about} names a search for {shown(search.query)} in {search.index} that carried no user token; "
+            f"Algolia counts that search, and with it this event, as the user {shown(search.user)}. {SEND_A_TOKEN}",
             search,
             event,
         )
     if search.user_token != event.user_token:
         return Mismatch(
             "event_token_differs",
-            f"{about} names a search for {_shown(search.query)} in {search.index} by user token "
-            f"{_shown(search.user_token)}; Algolia attributes the event to that one",
+            f"{about} names a search for {shown(search.query)} in {search.index} by user token "
+            f"{shown(search.user_token)}; Algolia attributes the event to that one. If one visitor did both, send the "
+            "same token with both; if these are two visitors, as with a link that was shared or a page from a cache, "
+            "send the event without the queryID",
             search,
             event,
         )
@@ -133,15 +142,18 @@ def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
         "the secured API key": search.user_token_in_key,
     }
     said = {place: token for place, token in tokens.items() if token}
-    about = f"a search for {_shown(search.query)} in {search.index}"
+    about = f"a search for {shown(search.query)} in {search.index}"
     found = []
     if len(set(said.values())) > 1:
-        places = ", ".join(f"{place} says {_shown(token)}" for place, token in said.items())
-        explanation = f"{about} names several users: {places}"
+        places = ", ".join(f"{place} says {shown(token)}" for place, token in said.items())
+        explanation = (
+            f"{about} names several users: {places}. Algolia does not document which of them counts. Send one token: "
+            "set it in one place, and look for another in config.headers, in the call's own options and in the key"
+        )
         found.append(Mismatch("search_tokens_differ", explanation, search, None))
     for token in dict.fromkeys(said.values()):
-        if token.lower() in _PLACEHOLDERS:
-            explanation = f"{about} carries the user token {_shown(token)}{_PLACEHOLDER_MEANS}"
+        if _is_placeholder(token):
+            explanation = f"{about} carries the user token {shown(token)}{_PLACEHOLDER_MEANS}"
             found.append(Mismatch("placeholder_token", explanation, search, None))
         elif not _is_token(token):
             explanation = (
@@ -157,15 +169,20 @@ def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
     return [
         Mismatch(
             "placeholder_token",
-            f"the event {event.event_name!r} carries the {name} {_shown(token)}{_PLACEHOLDER_MEANS}",
+            f"the event {event.event_name!r} carries the {name} {shown(token)}{_PLACEHOLDER_MEANS}",
             None,
             event,
         )
         for name, token in tokens.items()
-        if token is not None and token.lower() in _PLACEHOLDERS
+        if token is not None and _is_placeholder(token)
     ]
 
 
+# What to do about a search that carries none.
+SEND_A_TOKEN = (
+    "Search inside identity_scope(…) or behind the middleware, so that the search carries its visitor's token; threads "
+    "and executors need bind()"
+)
 _PLACEHOLDER_MEANS = (
     ", a placeholder for a token that was not there: all visitors who have none count as this one user. Send no token "
     "until there is one; look for str(None), for a template's or a page's variable that is not set, and for a default"
@@ -184,7 +201,8 @@ def _wrong_with(token: str) -> str:
     return f"it ({len(token)} characters) has {wrong[0]!a} at position {wrong.start() + 1}"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text as the explanations quote it."""
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .facets import counted, ranked
+from .facets import counted, positions_of, ranked
 from .filters import has_value
 from .hits import Look
 from .index import Index, to_json
@@ -26,12 +26,12 @@ def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str
     if request.get("model") == "trending-facets":
         hits = ",".join(
             to_json({"facetName": facet, "facetValue": value, "_score": 100 - at})
-            for at, (value, _) in enumerate(ranked(counted(matching, facet))[:limit])
+            for at, (value, _) in enumerate(ranked(counted(index, positions_of(matching), facet))[:limit])
         )
     else:
         if facet and request.get("facetValue") is not None:
             wanted = has_value(facet, str(request["facetValue"]))
-            matching = [record for record in matching if wanted(record.data)]
+            matching = [record for record in matching if wanted.holds(record.data)]
         look = Look.of((), with_settings(parameters, index.settings))
         others = [record for record in matching if record.object_id != request.get("objectID")]
         hits = ",".join(

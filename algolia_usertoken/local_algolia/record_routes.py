@@ -105,7 +105,7 @@ def get_app_task(app: Application, call: Call, task: str) -> Reply:
 @on("GET", "/1/indexes", acl="listIndexes")
 def list_indices(app: Application, call: Call) -> Reply:
     items = []
-    for name in app.records.names():
+    for name in filter(call.grant.allows_index, app.records.names()):
         index = app.records.index(name)
         size = sum(len(record.json) for record in index.records.values())
         items.append(

@@ -25,7 +25,7 @@ class Route:
     One line of the table.
 
     `for_pages`: a page of another site may ask this, as it may ask Algolia. `max_bytes`: how large a body may be.
-    `acl`: the permission that the key must have, None for any key.
+    `acl`: the permission that the key must have, None for any key. `names_user`: the argument is a user token.
     """
 
     segments: tuple[str | None, ...]
@@ -33,6 +33,7 @@ class Route:
     for_pages: bool
     max_bytes: int
     acl: str | None
+    names_user: bool
 
     @property
     def names_index(self) -> bool:
@@ -62,7 +63,8 @@ def on(
     segments = tuple(None if segment.startswith("{") else segment for segment in path.split("/"))
 
     def register(handler: Handler) -> Handler:
-        route = Route(segments, handler, for_pages, _RECORDS_BYTES if records else _OTHER_BYTES, acl)
+        most = _RECORDS_BYTES if records else _OTHER_BYTES
+        route = Route(segments, handler, for_pages, most, acl, path.endswith("/{token}"))
         _by_size.setdefault((method, len(segments)), []).append(route)
         return handler
 
@@ -77,6 +79,18 @@ def find(method: str, path: str) -> tuple[Route, list[str]] | None:
         if all(want is None or want == got for want, got in zip(route.segments, segments, strict=True)):
             return route, [unquote(got) for want, got in zip(route.segments, segments, strict=True) if want is None]
     return None
+
+
+def users_in(method: str, path: str) -> list[str]:
+    """
+    What in a path may be a user token: where the table has one, and of a path that it does not have whatever stands
+    behind the first two segments, for it may be mistyped.
+    """
+    found = find(method, path)
+    if found is None:
+        return [unquote(segment) for segment in path.split("/")[3:]]
+    route, arguments = found
+    return arguments if route.names_user else []
 
 
 def max_bytes(method: str, path: str) -> int:

@@ -17,7 +17,7 @@ from algolia_usertoken import TokenAwareClientSync, identity_scope
 from algolia_usertoken.testing import LocalAlgolia
 
 STATIC = pathlib.Path(__file__).parent.parent / "_static"
-WIDTH, HEIGHT = 820, 560
+WIDTH, HEIGHT = 820, 600
 RECORDS = [{"objectID": "trail", "name": "Trail shoe"}, {"objectID": "hat", "name": "Wool hat"}]
 
 

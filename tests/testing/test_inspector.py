@@ -78,7 +78,7 @@ class TestWhatItShows:
         shown = state(ask)
 
         user = user_of(shown, ANONYMOUS)
-        assert (user["searches"], user["events"], user["wrong"], user["why"]) == (1, 1, 0, None)
+        assert (user["searches"], user["events"], user["wrong"], user["hint"]) == (1, 1, 0, None)
         assert user["logins"] == ["user-4711"]
         event, found = user["entries"]
         columns = ("kind", "what", "header", "parameter", "key", "cookie", "address", "login", "why")
@@ -175,7 +175,10 @@ class TestWhatDoesNotFit:
         shown = state(ask)
 
         (mismatch,) = shown["mismatches"]
-        assert mismatch["text"] == "a search without a user token: Algolia counts it as the address 203.0.113.7"
+        assert mismatch["text"].startswith(
+            "a search without a user token: Algolia counts it as the address 203.0.113.7, "
+        )
+        assert "Search inside identity_scope(…) or behind the middleware" in mismatch["text"]
         assert mismatch["times"] == 2
         assert user_of(shown, "203.0.113.7")["has_token"] is False
 
@@ -193,50 +196,6 @@ class TestWhatDoesNotFit:
         click(ask, "a", "0" * 32)
 
         assert "which no search on this server was answered with" in texts(state(ask))[0]
-
-    def test_one_token_from_several_addresses(self, ask: Ask) -> None:
-        for address in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
-            search(ask, token="shared", X_Forwarded_For=address)
-
-        shown = state(ask)
-
-        (text,) = texts(shown)
-        assert text == (
-            "the user token 'shared' came from several visitors (203.0.113.7, 203.0.113.8): "
-            "Algolia takes them for one user, unless it is one visitor who moved"
-        )
-        assert user_of(shown, "shared")["why"].startswith(
-            "the user token 'shared' came from several visitors (203.0.113.7, 203.0.113.8, 203.0.113.9)"
-        )
-        assert shown["mismatch_count"] == 1
-
-    def test_one_token_from_several_cookies(self, ask: Ask) -> None:
-        for cookie in ("anonymous-1", "anonymous-2"):
-            search(ask, token="shared", Cookie=f"_ALGOLIA={cookie}", X_Forwarded_For="203.0.113.7")
-
-        (text,) = texts(state(ask))
-        assert text == (
-            "the user token 'shared' came from several visitors (anonymous-1, anonymous-2): "
-            "Algolia takes them for one user"
-        )
-
-    def test_one_visitor_who_moves_is_one_by_the_cookie(self, ask: Ask) -> None:
-        for address in ("203.0.113.7", "203.0.113.8"):
-            search(ask, token=ANONYMOUS, Cookie=f"_ALGOLIA={ANONYMOUS}", X_Forwarded_For=address)
-
-        assert texts(state(ask)) == []
-
-    def test_the_page_and_its_server_are_one_visitor(self, ask: Ask) -> None:
-        search(ask, token=ANONYMOUS, Cookie=f"_ALGOLIA={ANONYMOUS}", X_Forwarded_For="203.0.113.7")
-        search(ask, token=ANONYMOUS)
-
-        assert texts(state(ask)) == []
-
-    def test_addresses_without_a_token_are_no_shared_token(self, ask: Ask) -> None:
-        search(ask, X_Forwarded_For="203.0.113.7", Cookie="_ALGOLIA=a")
-        search(ask, X_Forwarded_For="203.0.113.7", Cookie="_ALGOLIA=b")
-
-        assert all("several visitors" not in text for text in texts(state(ask)))
 
     def test_it_finds_what_the_tests_find(self, algolia: LocalAlgolia, ask: Ask) -> None:
         for number in range(60):
@@ -341,6 +300,39 @@ class TestHowItKeepsUp:
         search(ask)  # so that there is something to look at
 
         assert [refusal["text"] for refusal in state(ask)["refusals"]] == [f"DELETE /1/usertokens/{other} → 401"]
+
+    @pytest.mark.parametrize(
+        "path", ["/1/usertoken/ada", "/1/user-tokens/ada/events", "/1/profiles/personalization/ada"]
+    )
+    def test_nor_is_a_mistyped_path_with_an_erased_user(self, path: str, ask: Ask) -> None:
+        assert ask("GET", path).status == 404
+        assert len(state(ask)["refusals"]) == 1
+
+        ask("DELETE", "/1/usertokens/ada")
+
+        assert state(ask)["refusals"] == []
+
+    @pytest.mark.parametrize("token", ["1", "indexes", "missing", "query", "POST", "404", "usertokens"])
+    def test_what_else_was_refused_is_shown_though_a_user_is_called_so(self, token: str, ask: Ask) -> None:
+        search(ask, token="other", index="missing")
+        ask("DELETE", "/1/usertokens/ben", headers={"x-algolia-api-key": "wrong"})
+
+        assert ask("DELETE", f"/1/usertokens/{token}").status == 200
+
+        assert [refusal["text"] for refusal in state(ask)["refusals"]] == [
+            "DELETE /1/usertokens/ben → 401",
+            "POST /1/indexes/missing/query → 404",
+        ]
+
+    @pytest.mark.parametrize("token", ["a", "the", "search", "user", "Algolia"])
+    def test_what_does_not_fit_of_others_is_shown_though_a_user_is_called_so(self, token: str, ask: Ask) -> None:
+        click(ask, "ben", search(ask, token="ada"))
+        before = texts(state(ask))
+
+        ask("DELETE", f"/1/usertokens/{token}")
+
+        assert texts(state(ask)) == before
+        assert user_of(state(ask), "ben")["entries"][0]["why"] == before
 
     def test_an_event_is_compared_though_a_look_takes_in_little(
         self, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -602,6 +594,57 @@ class TestHints:
         assert "purchases 'Bought' in products name no search" in bought["text"]
         assert shown["hint_count"] == 3
         assert user_of(shown, "u-1")["wrong"] == 0
+
+    @pytest.mark.parametrize(
+        ("came", "seen_with"),
+        [
+            ([{"X_Forwarded_For": f"203.0.113.{number}"} for number in range(3)], "3 or more addresses"),
+            ([{"X_Forwarded_For": f"203.0.113.{number}"} for number in range(40)], "3 or more addresses"),
+            ([{"Cookie": f"_ALGOLIA=anonymous-{number}"} for number in range(3)], "3 or more cookies of visitors"),
+        ],
+    )
+    def test_one_token_of_many_visitors_is_a_hint(
+        self, came: list[dict[str, str]], seen_with: str, algolia: LocalAlgolia, ask: Ask
+    ) -> None:
+        for visitor in came:
+            search(ask, token="shared", **visitor)
+
+        shown = state(ask)
+
+        (hint,) = shown["hints"]
+        assert hint["text"].startswith(f"the user token 'shared' was seen with {seen_with}. ")
+        assert (hint["user"], hint["times"], shown["hint_count"]) == ("shared", 1, 1)
+        user = user_of(shown, "shared")
+        assert (user["hint"], user["wrong"], user["entries"][0]["why"]) == (hint["text"], 0, [])
+        assert (shown["mismatch_count"], shown["mismatches"], algolia.mismatches()) == (0, [], [])
+        assert [hint.kind for hint in algolia.hints()] == ["token_from_many_addresses"]
+
+    @pytest.mark.parametrize(
+        "came",
+        [
+            [{"X_Forwarded_For": f"203.0.113.{number}", "Cookie": f"_ALGOLIA={ANONYMOUS}"} for number in range(9)],
+            [{"X_Forwarded_For": "203.0.113.7", "Cookie": f"_ALGOLIA={ANONYMOUS}"}, {}],
+            [{"X_Forwarded_For": "203.0.113.7"}, {"X_Forwarded_For": "203.0.113.8"}],
+            [{"Cookie": "_ALGOLIA=anonymous-1"}, {"Cookie": "_ALGOLIA=anonymous-2"}],
+            [{"X_Forwarded_For": f"203.0.113.7, 10.0.0.{number}"} for number in range(4)],
+        ],
+        ids=["one who moves", "the page and its server", "two addresses", "two devices", "proxies on the way"],
+    )
+    def test_what_may_well_be_one_visitor_is_none(
+        self, came: list[dict[str, str]], algolia: LocalAlgolia, ask: Ask
+    ) -> None:
+        for visitor in came:
+            search(ask, token=ANONYMOUS, **visitor)
+
+        shown = state(ask)
+
+        assert (shown["hints"], shown["mismatches"], algolia.hints()) == ([], [], [])
+
+    def test_addresses_and_cookies_without_a_token_are_no_shared_token(self, ask: Ask) -> None:
+        for number in range(4):
+            search(ask, X_Forwarded_For="203.0.113.7", Cookie=f"_ALGOLIA=anonymous-{number}")
+
+        assert state(ask)["hints"] == []
 
 
 class TestWhoSentAnEvent:

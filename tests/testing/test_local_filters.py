@@ -9,6 +9,7 @@ import pytest
 
 from algolia_usertoken.local_algolia.filter_grammar import FilterError
 from algolia_usertoken.local_algolia.filters import read
+from algolia_usertoken.local_algolia.index import Contents
 
 RECORD: dict[str, Any] = {
     "a": "One Two",
@@ -25,10 +26,21 @@ RECORD: dict[str, Any] = {
 }
 
 
+CONTENTS = Contents()
+for each in ({"a": "another", "n": 1}, RECORD, {"t": "x", "b": False, "deep": {"er": 3}}):
+    CONTENTS.save(f"{len(CONTENTS.records)}", each)
+PLACE = 1
+
+
 def holds(**filters: object) -> bool:
-    found = read(filters).predicate
-    assert found is not None
-    return found(RECORD)
+    """Whether the record passes, looked at alone and found among others."""
+    found = read(filters)
+    alone = found.predicate
+    assert alone is not None
+    positions = found.positions(CONTENTS)
+    assert positions is not None
+    assert (PLACE in positions) is alone(RECORD)
+    return alone(RECORD)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +284,63 @@ def test_all_filters_together_are_joined_by_and() -> None:
     assert not holds(filters="t:x", facetFilters=["n:5"], numericFilters=["n>4"], tagFilters=["none"])
 
 
+VALUES = [True, False, 0, 1, 1.0, 1.5, "1", "1.0", "true", "True", "", None, [1, "1"], [], {"x": 1}, [{"x": 1}, 2], -3]
+TEXTS = [
+    "v:1",
+    "v:1.0",
+    "v:true",
+    "NOT v:true",
+    "v=1",
+    "v!=1",
+    "NOT v=1",
+    "v<2",
+    "v:0 TO 1",
+    "NOT v:0 TO 1",
+    "v.x=1",
+    "1",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_records_are_found_as_each_alone_would_pass(text: str) -> None:
+    contents = Contents()
+    for place, value in enumerate(VALUES):
+        contents.save(str(place), {"v": value, "_tags": value})
+    filters = read({"filters": text})
+    alone = filters.predicate
+    assert alone is not None
+
+    found = filters.positions(contents)
+
+    assert found == {record.position for record in contents.records.values() if alone(record.data)}
+    assert [record.position for record in contents.having((), found)] == sorted(found)
+
+
+def test_what_was_read_for_filters_and_facets_is_read_anew_after_a_change() -> None:
+    contents = Contents()
+    filters = read({"filters": "v:1 AND NOT w:x"})
+    found = []
+    for object_id, value in (("a", 1), ("b", 2), ("b", 1), ("a", 2)):
+        contents.save(object_id, {"v": value})
+        found.append([record.object_id for record in contents.having((), filters.positions(contents))])
+    contents.delete("b")
+    found.append([record.object_id for record in contents.having((), filters.positions(contents))])
+    contents.clear()
+
+    assert found == [["a"], ["a"], ["a", "b"], ["b"], []]
+    assert filters.positions(contents) == set()
+
+
+def test_attributes_that_no_record_has_take_no_room() -> None:
+    contents = Contents()
+    contents.save("a", {"v": 1})
+
+    for number in range(1_000):
+        assert read({"filters": f"nothing{number}:1"}).positions(contents) == set()
+
+    assert len(contents.columns) <= 100
+
+
 def test_no_filters() -> None:
     assert read({"facetFilters": [], "filters": "", "tagFilters": "", "query": "x"}).predicate is None
     assert read({"filters": "  ", "facetFilters": [[]]}).predicate is None
@@ -301,6 +370,7 @@ def test_no_filters() -> None:
 )
 def test_scores_are_summed_over_ands_and_the_best_of_an_or_counts(filters: dict[str, Any], score: int) -> None:
     assert read(filters).score(RECORD) == score
+    assert read(filters).score_at(CONTENTS)(PLACE) == score
 
 
 def test_optional_filters_keep_every_record() -> None:

@@ -312,3 +312,23 @@ def test_wildcards_stand_at_the_ends(pattern: str, fits: bool) -> None:
     else:
         with pytest.raises(ApiError):
             grant.check_index("plans")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["plans"], ["plans"]),
+        (["*_dev"], ["plans_dev"]),
+        (["plans*", "nothing"], ["plans", "plans_dev"]),
+        (["nothing"], []),
+        ([], ["plans", "plans_dev", "products"]),
+    ],
+)
+def test_a_key_lists_the_indices_that_it_may_use(
+    patterns: list[str], names: list[str], client: SearchClientSync, ask: Ask
+) -> None:
+    key = client.add_api_key({"acl": ["listIndexes"], "indexes": patterns}).key
+
+    listed = ask("GET", "/1/indexes", headers={"x-algolia-api-key": key}).json
+
+    assert [index["name"] for index in listed["items"]] == names

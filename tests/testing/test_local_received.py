@@ -6,13 +6,16 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from algoliasearch.insights.client import InsightsClientSync
 from algoliasearch.search.client import SearchClientSync
 
 from algolia_usertoken.local_algolia import received
+from algolia_usertoken.local_algolia.hints import HintKind
+from algolia_usertoken.local_algolia.inspector import MAX_TEXT
+from algolia_usertoken.local_algolia.mismatches import MismatchKind
 from algolia_usertoken.local_algolia.received import QueryIDs
 from algolia_usertoken.testing import LocalAlgolia, UserSummary
 
@@ -126,7 +129,8 @@ def test_an_event_of_another_user(
     assert mismatch.event == algolia.events[0]
     assert mismatch.explanation == (
         "the event 'bought' of user token 'u-2' names a search for 'hat' in products by user token 'u-1'; "
-        "Algolia attributes the event to that one"
+        "Algolia attributes the event to that one. If one visitor did both, send the same token with both; if these "
+        "are two visitors, as with a link that was shared or a page from a cache, send the event without the queryID"
     )
 
 
@@ -312,6 +316,8 @@ def test_there_is_no_profile_to_erase(ask: Ask) -> None:
 
 
 PLACEHOLDERS = ["null", "undefined", "None", "guest", "NULL", "Undefined", "none", "nil", "NaN", "anonymous", "Guest"]
+PLACEHOLDERS += ["false", "N/A", "user-None", "user_null", "anonymous-undefined", "shop/guest", "id=nan"]
+PLACEHOLDERS += ["00000000-0000-0000-0000-000000000000", "anonymous-00000000-0000-0000-0000-000000000000"]
 
 
 @pytest.mark.parametrize("token", PLACEHOLDERS)
@@ -328,7 +334,10 @@ def test_a_placeholder_is_told(ask: Ask, algolia: LocalAlgolia, client: SearchCl
     assert [mismatch.event is None for mismatch in found] == [True] * 3 + [False] * 2
 
 
-@pytest.mark.parametrize("token", ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128])
+@pytest.mark.parametrize(
+    "token",
+    ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128, "-none", "u7-none", "nonevil", "n-a", "None-7"],
+)
 def test_what_only_looks_like_one_is_not(ask: Ask, algolia: LocalAlgolia, token: str) -> None:
     ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
 
@@ -353,6 +362,48 @@ def test_a_token_that_algolia_refuses_is_told_and_not_quoted(
     assert mismatch.kind == "invalid_token"
     assert said in mismatch.explanation
     assert token not in mismatch.explanation
+
+
+ADVICE = {
+    "search_tokens_differ": "Send one token: set it in one place",
+    "placeholder_token": "Send no token until there is one",
+    "invalid_token": "Send a pseudonymous token",
+    "event_token_differs": "send the event without the queryID",
+    "search_without_token": "Search inside identity_scope(…)",
+    "unknown_query_id": "Send the queryID of the response unchanged",
+    "event_too_late": "search again and use the new queryID",
+    "ab_test_without_user": "keep them out",
+    "purchase_without_search": "keep the queryID of each item",
+    "token_from_many_addresses": "look for a token that is kept in a global",
+}
+
+
+def test_each_mismatch_and_hint_says_what_to_do(ask: Ask, algolia: LocalAlgolia) -> None:
+    late = int(time.time() * 1000) + 2 * HOUR
+    asked = {"clickAnalytics": True, "query": "q" * 500}
+    of_ada = ask("POST", QUERY, {**asked, "userToken": "ada"}).json["queryID"]
+    of_nobody = ask("POST", QUERY, asked).json["queryID"]
+    ask("POST", QUERY, {"userToken": "u-2"}, {"X-Algolia-UserToken": "u-1"})
+    ask("POST", QUERY, {"userToken": "null"})
+    ask("POST", QUERY, {"userToken": "ada@example.com"})
+    for number in range(3):
+        ask("POST", QUERY, {"userToken": "shared"}, {"X-Forwarded-For": f"203.0.113.{number}"})
+    longest = {"eventName": "n" * 64, "userToken": "t" * 128}
+    events = [
+        view("u-1", **longest, queryID=of_ada),
+        view("u-1", **longest, queryID=of_nobody),
+        view("u-1", **longest, queryID="0" * 32),
+        view("ada", queryID=of_ada, eventName="n" * 64, timestamp=late),
+        view("u-1", **longest, eventSubtype="purchase"),
+    ]
+    assert ask("POST", "/1/events", {"events": events}).status == 200
+
+    said = {one.kind: one.explanation for one in [*algolia.mismatches(), *algolia.hints()]}
+
+    assert set(said) == {*get_args(MismatchKind), *get_args(HintKind)} == set(ADVICE)
+    for kind, explanation in said.items():
+        assert ADVICE[kind] in explanation
+        assert len(explanation) <= MAX_TEXT  # the inspector shows all of it
 
 
 class TestHints:

@@ -130,6 +130,16 @@ def test_facets(client: SearchClientSync) -> None:
     assert (stats.min, stats.max, stats.sum) == (10, 90.5, 120.5)
 
 
+def test_facets_of_values_that_look_alike(algolia: LocalAlgolia, ask: Ask) -> None:
+    values = [1, 1.0, "1", True, "true", [1, 2, 2], None, "", {"x": 1}, 1]
+    algolia.save_objects("mixed", [{"v": value} for value in values])
+
+    found = ask("POST", "/1/indexes/mixed/query", {"facets": ["v"]}).json
+
+    assert found["facets"] == {"v": {"1": 4, "1.0": 1, "2": 1, "true": 2}}
+    assert found["facets_stats"] == {"v": {"min": 1, "max": 2, "avg": 6 / 5, "sum": 6.0}}
+
+
 def test_all_facets_are_those_of_the_settings(client: SearchClientSync) -> None:
     client.set_settings("products", {"attributesForFaceting": ["searchable(brand)", "sizes"]})
     found = client.search_single_index("products", {"facets": ["*"], "maxValuesPerFacet": 1})
