@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.text",
         "events.delivery",
     },
+    "dead_letters": {"errors", "events.plain", "events.rules"},
     "insights": {
         "errors",
         "identity",
@@ -84,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "insights",
         "clients",
         "query_memory",
+        "dead_letters",
     },
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
@@ -95,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"", "errors", "identity", "context", "search_request", "events", "local_algolia"},
     "demo": {"", "testing"},
     "check": {"", "search_request"},
-    "cli": {"", "errors", "check", "demo", "events", "testing"},
+    "cli": {"", "errors", "check", "dead_letters", "demo", "events", "events.delivery", "events.rules", "testing"},
     "__main__": {"cli"},
 }
 
