@@ -7,15 +7,20 @@ import os
 import re
 import sys
 import textwrap
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from algoliasearch.insights.config import InsightsConfig
 
 EXIT_CODES = """\
 exit codes:
   0    all is well
   1    a mismatch (demo), a fault (check) or an invalid token was found, or not
-       everything was delivered (outbox drain)
-  2    wrong usage, or input that cannot be used
+       everything was delivered (outbox drain), accepted (send) or erased
+  2    wrong usage, input that cannot be used, or (send) no way to Algolia
   130  interrupted (Ctrl-C)
 """
 
@@ -40,13 +45,31 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
         description=textwrap.fill(description, 79),
         epilog=f"{more}{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     return parser
 
 
+def add_application(parser: argparse.ArgumentParser, *, key: str, host_is: str) -> None:
+    """The options that `application` and `insights_config` read.
+
+    Args:
+        parser: The command.
+        key: What the key must be.
+        host_is: What the stand-in is for.
+    """
+    parser.add_argument("--app-id", metavar="ID", help="the application's id")
+    parser.add_argument("--api-key", metavar="KEY", help=key)
+    parser.add_argument(
+        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
+    )
+    parser.add_argument("--host", type=host, metavar="HOST:PORT", help=host_is)
+
+
 def refuse(error: Exception | str) -> int:
     """Say why, in one line, and return the exit code."""
-    print(f"algolia-usertoken: {error}", file=sys.stderr)
+    with suppress(OSError):  # nobody can be told
+        print(f"algolia-usertoken: {error}", file=sys.stderr)
     return 2
 
 
@@ -90,6 +113,42 @@ def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | N
         raise ValueError("ALGOLIA_REGION must be us or de")
     given["region"] = region
     return given
+
+
+def insights_config(arguments: argparse.Namespace, given: dict[str, str | None]) -> InsightsConfig:
+    """How to reach the Insights API of the application, or the stand-in."""
+    from algoliasearch.insights.config import InsightsConfig
+
+    config = InsightsConfig(given["app_id"], given["api_key"], given["region"])
+    lead(config, arguments)
+    return config
+
+
+def lead(config: Any, arguments: argparse.Namespace) -> None:
+    """Have a config of algoliasearch's lead to the stand-in, where one is given."""
+    from algoliasearch.http.hosts import Host, HostsCollection
+
+    if arguments.host is not None:
+        scheme, name, port = arguments.host
+        config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Writes over one line of the terminal, where there is one."""
+    shown = False
+
+    def say(text: str) -> None:
+        nonlocal shown
+        if sys.stderr is not None and sys.stderr.isatty() and (text or shown):
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+            shown = bool(text)
+
+    try:
+        yield say
+    finally:
+        say("")
 
 
 def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) -> str:
