@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .clients import EventOptions, TokenAwareClient, TokenAwareClientSync, make_token_aware
     from .context import current_identity, identity_scope, set_authenticated_user_token, set_user_token
+    from .dead_letters import DeadLetters
     from .errors import (
         BatchRejectedError,
         DeliveryError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "events.delivery",
     "BatchRejectedError": "errors",
+    "DeadLetters": "dead_letters",
     "Delivery": "events.delivery",
     "DeliveryError": "errors",
     "EventOptions": "clients",
@@ -82,6 +84,7 @@ _HOME = {
 __all__ = [
     "Batch",
     "BatchRejectedError",
+    "DeadLetters",
     "Delivery",
     "DeliveryError",
     "EventOptions",

@@ -82,7 +82,13 @@ class UnauthorizedDeliveryError(DeliveryError):
 
 
 class OutboxError(DeliveryError):
-    """The file of an outbox cannot be used: it is no outbox, is full, or the disk is."""
+    """The file of an outbox cannot be used: it is no outbox, is full, or the disk is.
+
+    `settled` is True where the events of `on_error` were delivered or given up, and only could not be removed from the
+    file.
+    """
+
+    settled = False
 
 
 class MissingUserTokenWarning(UserWarning):

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.text",
         "events.delivery",
     },
+    "dead_letters": {"errors", "events.plain", "events.rules"},
     "insights": {
         "errors",
         "identity",
@@ -85,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "insights",
         "clients",
         "query_memory",
+        "dead_letters",
     },
     "browser": {"identity", "context", "provider"},
     "integrations": {"errors", "identity", "context", "provider", "browser", "integrations.lifespan"},
@@ -98,7 +100,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"", "search_request"},
     "audit": {"check"},  # decides; of `check` it has the form of a finding only
     "traffic": {"audit", "check"},
-    "cli": {"", "errors", "check", "audit", "traffic", "demo", "events", "testing"},
+    "cli": {
+        *("", "errors", "check", "audit", "traffic", "dead_letters", "demo", "testing"),
+        *("events", "events.delivery", "events.rules"),
+    },
     "__main__": {"cli"},
 }
 

@@ -224,6 +224,8 @@ def made(kind: type, watch: Watch, tmp_path: Path) -> Iterator[Any]:
         yield kind(None, "products", "1", user_token="u-1")
     elif kind is ours.QueryMemory:
         yield kind({})
+    elif kind is ours.DeadLetters:
+        yield kind(tmp_path / "letters.ndjson")
     elif kind in (ours.TokenProvider, ours.MemoryDelivery):
         yield kind()
     elif kind is ours.SQLiteOutbox:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import audit, check, demo, outbox, serve, token
+from . import audit, check, demo, outbox, send, serve, token
 from .common import EXIT_CODES, refuse
 
 _DESCRIPTION = """\
@@ -56,10 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=f"`algolia-usertoken COMMAND --help` tells more about each.\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, check, audit, outbox, token):
+    for command in (demo, serve, check, audit, send, outbox, token):
         command.add(commands)
     return parser
 

@@ -7,16 +7,21 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from algoliasearch.insights.config import InsightsConfig
 
 EXIT_CODES = """\
 exit codes:
   0    all is well
   1    a mismatch (demo), a fault (check, audit) or an invalid token was found,
-       or not everything was delivered (outbox drain)
-  2    wrong usage, input that cannot be used, or nobody to ask (audit)
+       or not everything was delivered (outbox drain), accepted (send) or erased
+  2    wrong usage, input that cannot be used, nobody to ask (audit), or no way
+       to Algolia (send)
   130  interrupted (Ctrl-C)
 """
 
@@ -47,9 +52,26 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
     return parser
 
 
+def add_application(parser: argparse.ArgumentParser, *, key: str, host_is: str) -> None:
+    """The options that `application` and `insights_config` read.
+
+    Args:
+        parser: The command.
+        key: What the key must be.
+        host_is: What the stand-in is for.
+    """
+    parser.add_argument("--app-id", metavar="ID", help="the application's id")
+    parser.add_argument("--api-key", metavar="KEY", help=key)
+    parser.add_argument(
+        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
+    )
+    parser.add_argument("--host", type=host, metavar="HOST:PORT", help=host_is)
+
+
 def refuse(error: Exception | str) -> int:
     """Say on stderr why the command cannot do its work, in one line, and return its exit code."""
-    print(f"algolia-usertoken: {error}", file=sys.stderr)
+    with suppress(OSError):  # nobody can be told
+        print(f"algolia-usertoken: {error}", file=sys.stderr)
     return 2
 
 
@@ -136,6 +158,42 @@ def wrapped(text: str, indent: str = "") -> str:
     return printable(
         textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     )
+
+
+def insights_config(arguments: argparse.Namespace, given: dict[str, str | None]) -> InsightsConfig:
+    """How to reach the Insights API of the application, or the stand-in."""
+    from algoliasearch.insights.config import InsightsConfig
+
+    config = InsightsConfig(given["app_id"], given["api_key"], given["region"])
+    lead(config, arguments)
+    return config
+
+
+def lead(config: Any, arguments: argparse.Namespace) -> None:
+    """Have a config of algoliasearch's lead to the stand-in, where one is given."""
+    from algoliasearch.http.hosts import Host, HostsCollection
+
+    if arguments.host is not None:
+        scheme, name, port = arguments.host
+        config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Writes over one line of the terminal, where there is one."""
+    shown = False
+
+    def say(text: str) -> None:
+        nonlocal shown
+        if sys.stderr is not None and sys.stderr.isatty() and (text or shown):
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+            shown = bool(text)
+
+    try:
+        yield say
+    finally:
+        say("")
 
 
 def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) -> str:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutboxError
-from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, printable, refuse, wrapped
+from .common import (
+    APPLICATION,
+    add_application,
+    add_command,
+    application,
+    finding_as_text,
+    insights_config,
+    printable,
+    progress,
+    refuse,
+    wrapped,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..events.inspection import Status
 
 _PATIENCE = 60.0  # seconds without one event delivered after which `drain` leaves the rest in the file
@@ -60,12 +67,11 @@ def add(commands: Any) -> None:
         "file. So it does where nothing could be delivered for a minute.",
         more=f"{APPLICATION}  ALGOLIA_REGION      the region, where --region is not given\n\n",
     )
-    drain.add_argument("--app-id", metavar="ID", help="the application's id")
-    drain.add_argument("--api-key", metavar="KEY", help="the key that the application sends events with")
-    drain.add_argument(
-        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
+    add_application(
+        drain,
+        key="the key that the application sends events with",
+        host_is="a LocalAlgolia to deliver to instead of Algolia",
     )
-    drain.add_argument("--host", type=host, metavar="HOST:PORT", help="a LocalAlgolia to deliver to instead of Algolia")
     drain.set_defaults(run=_drain)
     check = add_command(
         kinds,
@@ -115,7 +121,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     findings = []
     try:
-        with _progress() as say:
+        with progress() as say:
             for finding in check(arguments.file, lambda done, of: say(f"{done:,} of {of:,} events read")):
                 findings.append(finding)
                 if not arguments.json:
@@ -136,7 +142,7 @@ def _drain(arguments: argparse.Namespace) -> int:
     try:
         given = application(arguments, "app_id", "api_key")
         before = status_of(arguments.file)  # so that no file is made
-        with _progress() as say:
+        with progress() as say:
             drained = _Drained(arguments, given)
             try:
                 drained.run(say)
@@ -163,23 +169,16 @@ class _Drained:
     def __init__(self, arguments: argparse.Namespace, given: dict[str, str | None]) -> None:
         import math
 
-        from algoliasearch.http.hosts import Host, HostsCollection
-        from algoliasearch.insights.config import InsightsConfig
-
         from .. import EventSender, SQLiteOutbox
 
         self.refused: dict[str, int] = {}  # by Algolia
         self.said: set[str] = set()  # by the file
         self.delivered = 0
         self._file = arguments.file
-        config = InsightsConfig(given["app_id"], given["api_key"], given["region"])
-        if arguments.host is not None:
-            scheme, name, port = arguments.host
-            config.hosts = HostsCollection([Host(url=name, scheme=scheme, port=port)])
         # Nothing is given up: what can't be delivered stays where it is.
         self._outbox = SQLiteOutbox(arguments.file)
         self._sender = EventSender(
-            config=config,
+            config=insights_config(arguments, given),
             outbox=self._outbox,
             flush_interval=0,
             max_retry_time=math.inf,
@@ -218,24 +217,6 @@ class _Drained:
     def close(self) -> None:
         self._sender.close()
         self.delivered = self._sender.stats.delivered
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Writes over one line of the terminal, where there is one."""
-    shown = False
-
-    def say(text: str) -> None:
-        nonlocal shown
-        if sys.stderr is not None and sys.stderr.isatty() and (text or shown):
-            sys.stderr.write(f"\r\033[K{text}")
-            sys.stderr.flush()
-            shown = bool(text)
-
-    try:
-        yield say
-    finally:
-        say("")
 
 
 def _events(count: int) -> str:

@@ -74,6 +74,7 @@ class Sending:
         try:
             self._engine.settle(done)
         except OutboxError as error:
+            error.settled = True
             self.fail(error, done.group.events)
 
     def report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:

@@ -9,6 +9,7 @@ Where a line ends in `type: ignore`, what it does must be refused: an unneeded o
 
 from __future__ import annotations
 
+import pathlib
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -28,6 +29,7 @@ from typing_extensions import assert_type
 from algolia_usertoken import (
     Batch,
     BatchRejectedError,
+    DeadLetters,
     Delivery,
     DeliveryError,
     EventOptions,
@@ -419,7 +421,13 @@ memory.forget("i", ("1",))
 memory.remember(reference)  # type: ignore[arg-type]
 memory.recall("i", 7)  # type: ignore[arg-type]
 QueryMemory()  # type: ignore[call-arg]
+letters = DeadLetters("failed.ndjson")
+letters = DeadLetters(pathlib.Path("failed.ndjson"), max_bytes=1_000_000)
+EventSender("APP", "key", on_error=letters)
+DeadLetters(7)  # type: ignore[arg-type]
+DeadLetters("failed.ndjson", 1_000_000)  # type: ignore[call-arg, misc]
 not_signed: Exception = InvalidReferenceError("too old")
+letters(not_signed, [{"eventName": "n"}])
 assert_type(events.flush(1.5), bool)
 assert_type(events.close(timeout=None), bool)
 assert_type(events.with_identity("u-1"), EventSender)

@@ -1,0 +1,116 @@
+"""How much of a file is sent: a count beside the file, so that it is known after Ctrl-C and after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+_LOOKED_AT = 1 << 16  # bytes at the start of the file, by which it is known again
+
+
+class NotResumableError(Exception):
+    """A part of the file was sent already, or it is not known how much."""
+
+
+class Done:
+    """The numbers of the events of a file that are settled: all up to a count, and some beyond it.
+
+    They are in the file `path` with `.progress` behind its name, which is replaced as a whole, each time.
+
+    Args:
+        path: The file with the events.
+
+    Attributes:
+        count: All up to this one are settled.
+        last: None beyond this one was settled by an earlier run.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = f"{path}.progress"
+        self.count = self.last = 0
+        self._of = path
+        self._beyond: set[int] = set()
+        self._lock = threading.Lock()
+        self._start: dict[str, Any] = {}
+
+    def begin(self, *, resume: bool) -> None:
+        """Look what an earlier run has left.
+
+        Raises:
+            NotResumableError: There is something, and it is not to be resumed, or it is of another file.
+        """
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                text = file.read(1 << 24)
+        except FileNotFoundError:
+            self._start = self._start_of(_LOOKED_AT)
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+        try:
+            told = json.loads(text)
+            self.count = int(told["sent"])
+            for first, last in told["also"]:
+                self._beyond.update(range(int(first), int(last) + 1))
+            self._start = {"bytes": int(told["bytes"]), "sha256": str(told["sha256"])}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise NotResumableError(f"{self.path}: does not say how much is sent; look at it, and remove it") from None
+        if not resume:
+            raise NotResumableError(
+                f"{self.path}: says that {self.count:,} of its events are sent already; "
+                "--resume goes on from there, and to send all of them again, remove it"
+            )
+        if self._start != self._start_of(self._start["bytes"]):
+            raise NotResumableError(f"{self.path}: is about another file than {self._of} is now")
+        self.last = max(self._beyond, default=self.count)
+
+    def _start_of(self, size: int) -> dict[str, Any]:
+        with open(self._of, "rb") as file:
+            start = file.read(max(0, min(size, _LOOKED_AT)))
+        return {"bytes": len(start), "sha256": hashlib.sha256(start).hexdigest()}
+
+    def has(self, number: int) -> bool:
+        """Whether this one was settled."""
+        return number <= self.count or number in self._beyond
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """These are settled."""
+        with self._lock:
+            self._beyond.update(numbers)
+            while self.count + 1 in self._beyond:
+                self.count += 1
+                self._beyond.discard(self.count)
+
+    def write(self) -> None:
+        """Have the file say so.
+
+        Raises:
+            OSError: It can't.
+        """
+        with self._lock:
+            told = {"sent": self.count, "also": _runs(self._beyond), **self._start}
+        new = f"{self.path}.new"
+        with open(new, "w", encoding="utf-8") as file:
+            json.dump(told, file)
+        os.replace(new, self.path)
+
+    def remove(self) -> None:
+        """All is sent."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+def _runs(numbers: set[int]) -> list[tuple[int, int]]:
+    """The first and the last of those that follow one another."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

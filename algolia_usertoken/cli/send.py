@@ -1,0 +1,363 @@
+"""algolia-usertoken send"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import IO, TYPE_CHECKING, Any
+
+from .common import (
+    APPLICATION,
+    WIDTH,
+    add_application,
+    add_command,
+    application,
+    insights_config,
+    printable,
+    progress,
+    refuse,
+)
+
+if TYPE_CHECKING:
+    from ..events.backfill import Backfill, Text
+    from .done import Done
+
+_PATIENCE = 60.0  # seconds without an answer, after which nothing more is sent
+_PATIENCE_AT_END = 5.0  # seconds that Ctrl-C waits for the request that is under way
+_BATCH = 1_000  # events of one request
+_LOOK_EVERY = 256  # events
+_REDRAW = 0.1  # seconds
+_BAR = 20  # characters
+_MORE = f"""\
+{APPLICATION}\
+  ALGOLIA_REGION      the region, where --region is not given
+
+examples:
+  algolia-usertoken send --dry-run orders.ndjson
+  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken send orders.ndjson
+  zcat 2026-*.gz | algolia-usertoken send -
+
+"""
+
+
+def add(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "send",
+        help="send events from files: orders of a database, or what could not be sent",
+        description="Sends Insights events from files: one JSON event a line (NDJSON), a JSON array of events, or dead "
+        "letters as DeadLetters writes them; also compressed with gzip. Each event is checked first, as the library "
+        "checks it, and one that is refused, here or by Algolia, is named on stderr as FILE:LINE: reason, and costs no "
+        "other. An event must have a userToken; one without a timestamp counts as of now; one of more than 30 days ago "
+        "is refused. Beside each file, FILE.progress says how much of it is sent, until all is.",
+        more=_MORE,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file; - reads the input")
+    parser.add_argument("--dry-run", action="store_true", help="only check: send nothing; needs no key")
+    parser.add_argument("--index", metavar="NAME", help="the index of events that name none")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an earlier run has stopped, as FILE.progress says"
+    )
+    add_application(parser, key="a key with the ACL `search`", host_is="a LocalAlgolia to send to instead of Algolia")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from .done import NotResumableError
+
+    try:
+        given = None if arguments.dry_run else application(arguments, "app_id", "api_key")
+        sources = _sources(arguments)
+    except (ValueError, NotResumableError) as error:
+        return refuse(printable(str(error)))
+    with progress() as say, _as_ctrl_c(signal.SIGTERM):
+        sending = _Sending(arguments, sources, say)
+        return sending.check() if given is None else sending.send(given)
+
+
+class _Source:
+    """A file to read from, and how much of it is sent."""
+
+    def __init__(self, path: str, done: Done | None, size: int | None) -> None:
+        self.path = path
+        self.name = printable(path)
+        self.done = done  # None: it can't be read twice
+        self.size = size  # likewise
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        if self.path == "-":
+            yield sys.stdin.buffer
+        else:
+            from ..events.reading import UnreadableError
+
+            try:
+                file = open(self.path, "rb")  # noqa: SIM115
+            except OSError as error:
+                raise UnreadableError(1, error.strerror or "") from None
+            with file:
+                yield file
+
+
+def _sources(arguments: argparse.Namespace) -> list[_Source]:
+    """What to read; nothing is sent before it is known that all of it is there.
+
+    Raises:
+        ValueError: It is not.
+        NotResumableError: Something of a file was sent already, or it is not known how much.
+    """
+    from .done import Done
+
+    sources = []
+    seen: set[object] = set()
+    identity: object
+    for path in arguments.files:
+        if path == "-":
+            if sys.stdin is None or not hasattr(sys.stdin, "buffer"):
+                raise ValueError("there is no input to read events from")
+            identity, is_file, size = "-", False, 0
+        else:
+            try:
+                with open(path, "rb") if not _is_pipe(path) else nullcontext():
+                    status = os.stat(path)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+            identity, is_file, size = (status.st_dev, status.st_ino), stat.S_ISREG(status.st_mode), status.st_size
+        if identity in seen:
+            raise ValueError(f"{path}: is given twice")
+        seen.add(identity)
+        if arguments.resume and not is_file and not arguments.dry_run:
+            raise ValueError(f"{path}: --resume is for files, and this is none")
+        done = Done(path) if is_file and not arguments.dry_run else None
+        if done is not None:
+            done.begin(resume=arguments.resume)
+        sources.append(_Source(path, done, size if is_file else None))
+    return sources
+
+
+def _is_pipe(path: str) -> bool:
+    return stat.S_ISFIFO(os.stat(path).st_mode)  # which to open would be to wait for
+
+
+class _Sending:
+    """One run of the command."""
+
+    def __init__(self, arguments: argparse.Namespace, sources: Sequence[_Source], say: Any) -> None:
+        self._arguments = arguments
+        self._sources = sources
+        self._say = say
+        self._bar = _Bar(sources)
+        self._read = self._refused = self._untimed = self._resumed = 0
+        self._unreadable = False  # the rest of a file
+        self._trouble: str | None = None  # with writing down how much is sent; told once
+        self._told = False
+        self._backfill: Backfill | None = None
+
+    def check(self) -> int:
+        """Only tell what would be refused."""
+        for _ in self._texts():
+            pass
+        self._say("")
+        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now('would count')}")
+        return self._code()
+
+    def send(self, given: dict[str, str | None]) -> int:
+        """Send what is not refused."""
+        from ..events.backfill import Backfill
+        from ..events.delivery import InsightsDelivery
+
+        delivery = InsightsDelivery(insights_config(self._arguments, given))
+        backfill = self._backfill = Backfill(
+            delivery, self._settled, self._look, patience_s=_PATIENCE, batch_size=_BATCH
+        )
+        try:
+            with closing(self._texts()) as texts:
+                if all(map(backfill.put, texts)):
+                    backfill.finish()
+        except BaseException as error:
+            backfill.end(_PATIENCE_AT_END)
+            if isinstance(error, KeyboardInterrupt):
+                self._look()
+                self._say("")
+                print(f"Interrupted. {self._so_far()}", file=sys.stderr)
+            raise
+        finally:
+            delivery.close()
+        self._look()
+        self._say("")
+        if backfill.stopped is not None:
+            why = (
+                "the key is not accepted: it must be one of this application, with the ACL `search`"
+                if backfill.unauthorized
+                else "Algolia can't be reached"
+            )
+            return refuse(f"{why} ({printable(backfill.stopped)}). {self._so_far()}")
+        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now('count')}")
+        if self._resumed:
+            print(f"{self._resumed:,} were settled by an earlier run.")
+        if not self._unreadable:
+            for source in self._sources:
+                if source.done is not None:
+                    source.done.remove()
+        return self._code()
+
+    def _code(self) -> int:
+        return 2 if self._unreadable else 1 if self._refused else 0
+
+    def _of_now(self, verb: str) -> str:
+        return f"\n{self._untimed:,} of them had no timestamp, and {verb} as of now." if self._untimed else ""
+
+    def _so_far(self) -> str:
+        assert self._backfill is not None
+        resumable = all(source.done is not None for source in self._sources) and self._trouble is None
+        hint = " --resume goes on from there." if resumable else ""
+        return f"{_events(self._backfill.accepted)} accepted, {self._refused:,} refused so far.{hint}"
+
+    def _texts(self) -> Generator[Text, None, None]:
+        """The events to send, as their texts."""
+        from ..errors import UserTokenError
+        from ..events.backfill import Text
+        from ..events.door import text_of
+        from ..events.reading import UnreadableError, event_of, items_of
+        from ..events.rules import unreadable
+
+        index = self._arguments.index
+        for source in self._sources:
+            done = source.done
+            last = 0 if done is None else done.last
+            try:
+                with source.opened() as file:
+                    self._bar.begin(source, file)
+                    for number, line, value, wrong in items_of(file):
+                        if not number % _LOOK_EVERY:
+                            self._look()
+                        if number <= last and done is not None and done.has(number):
+                            self._resumed += 1
+                            continue
+                        body = None
+                        untimed = False
+                        if wrong is None:
+                            event = event_of(value)
+                            if type(event) is dict:
+                                if index is not None and event.get("index") is None:
+                                    event = _with_index(event, index)
+                                untimed = event.get("timestamp") is None
+                            try:
+                                body = text_of(event, None, int(time.time() * 1000) if untimed else 0)
+                            except UserTokenError as error:
+                                wrong = str(error)
+                            except Exception as error:
+                                wrong = str(unreadable(error))
+                        if body is None:
+                            self._refuse(source, line, wrong or "is nobody's")
+                            if done is not None:
+                                done.add((number,))
+                            continue
+                        self._read += 1
+                        self._untimed += untimed
+                        text = Text(body)
+                        text.place = source, number, line
+                        yield text
+            except UnreadableError as error:
+                self._unreadable = True
+                self._tell(f"{source.name}:{error.line}: {error}")
+
+    def _settled(self, texts: Sequence[Text]) -> None:
+        """Called by the thread that delivers, after each request."""
+        numbers: dict[_Source, list[int]] = {}
+        for text in texts:
+            numbers.setdefault(text.place[0], []).append(text.place[1])
+        for source, some in numbers.items():
+            if source.done is not None:
+                source.done.add(some)
+                try:
+                    source.done.write()
+                except OSError as error:
+                    self._trouble = f"{source.done.path}: {error.strerror}"
+
+    def _look(self) -> None:
+        """Tell what is new."""
+        backfill = self._backfill
+        while backfill is not None and backfill.rejected:
+            text, reason = backfill.rejected.popleft()
+            self._refuse(text.place[0], text.place[2], reason)
+        if self._trouble is not None and not self._told:
+            self._told = True
+            self._tell(f"algolia-usertoken: --resume will not know how much is sent: {printable(self._trouble)}")
+        self._bar.draw(self._say, self._read if backfill is None else backfill.accepted, self._refused)
+
+    def _refuse(self, source: _Source, line: int, reason: str) -> None:
+        self._refused += 1
+        self._tell(f"{source.name}:{line}: {printable(reason)}")
+
+    def _tell(self, text: str) -> None:
+        self._say("")
+        print(text, file=sys.stderr)
+
+
+class _Bar:
+    """How far it is, on a terminal."""
+
+    def __init__(self, sources: Sequence[_Source]) -> None:
+        sizes = [source.size for source in sources if source.size is not None]
+        self._total = sum(sizes) if len(sizes) == len(sources) else 0  # 0: it is not known
+        self._before = 0  # bytes of the files that were read
+        self._size = 0  # bytes of the one that is being read
+        self._file: IO[bytes] | None = None
+        self._start = self._next = time.monotonic()
+
+    def begin(self, source: _Source, file: IO[bytes]) -> None:
+        self._before += self._size
+        self._size, self._file = source.size or 0, file
+
+    def draw(self, say: Any, done: int, refused: int) -> None:
+        now = time.monotonic()
+        if now < self._next or sys.stderr is None or not sys.stderr.isatty():
+            return
+        self._next = now + _REDRAW
+        seconds = now - self._start
+        text = f"{done:,} events  {done / seconds if seconds else 0:,.0f}/s  {refused:,} refused"
+        if self._total and self._file is not None:
+            read = self._before + (self._size if self._file.closed else os.lseek(self._file.fileno(), 0, os.SEEK_CUR))
+            share = min(1.0, read / self._total)
+            left = f"  {_clock(seconds / share - seconds)} left" if share else ""
+            text = f"[{'#' * int(share * _BAR):.<{_BAR}}] {share:4.0%}  {text}{left}"
+        say(text[: WIDTH - 1])
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _with_index(event: dict[str, Any], index: str) -> dict[str, Any]:
+    return event if event.get("eventType") == "instantsearch" else {**event, "index": index}
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
+
+
+@contextmanager
+def _as_ctrl_c(signum: int) -> Iterator[None]:
+    """Have this signal end the command as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signum, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)

@@ -1,0 +1,386 @@
+"""What could not be sent, kept in a file: an `on_error` that writes one JSON line per event.
+
+How the file stays in order although several threads and processes write to it:
+
+- Each call opens the file, locks it (flock), writes whole lines at its end, and closes it. So nothing is open across a
+  fork, and a file that was moved away is noticed: a lock counts only if the path still leads to the locked file.
+- Who finds half a line at the end, as a kill or a full disk leaves it, begins a new one; who can't write a line to its
+  end, takes back what he has written of it.
+- Nobody waits long for the lock. Who does not get it in time, or holds it already (a signal handler has interrupted
+  him), writes at the end all the same, which the operating system does in one piece, and leaves the rotation to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import IO, Any, NamedTuple
+
+from .errors import OutboxError, UserTokenError, kind_of
+from .events import plain
+from .events.rules import Event
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - on Windows, where processes take no notice of one another here
+    fcntl = None  # type: ignore[assignment]
+
+PATIENCE_S = 0.25  # that a call waits for the lock
+_ERASING_PATIENCE_S = 10.0
+_POLL_S = 0.002
+_MOST_TRIES = 100  # to open a file that others move away again and again
+_LONGEST_REASON = 1_000  # characters
+_LEAST_BYTES = 10_000
+_DEEPEST = 20  # levels, of what JSON does not say as it is
+_MOST_VALUES = 10_000  # likewise
+_OPEN = os.O_RDWR | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_logger = logging.getLogger("algolia_usertoken.dead_letters")
+
+
+class DeadLetters:
+    """An `on_error` that keeps the events it gets in a file, to look at, to mend and to send again.
+
+    There is one JSON line per event, `{"time": …, "reason": …, "event": {…}}`: when it was written (ISO 8601), what the
+    error said, and the event as `on_error` gets it. `algolia-usertoken send` reads such a file. It holds whatever was
+    refused, an e-mail address that was used as a token, say; one that is made is for its owner alone (mode 0600), and
+    one that is there keeps its mode.
+
+    Any number of senders, threads and processes may write to the same file, also across a fork. A call never raises:
+    what keeps it from writing (a full disk, a missing directory) is logged, each kind once.
+
+    Args:
+        path: The file; made where there is none, in a directory that is there.
+        max_bytes: What the file and its predecessor may take on disk together, at least 10,000. At half of it the file
+            becomes `PATH.1`, in place of the one before, and a new one is begun: the oldest letters go first.
+
+    Raises:
+        TypeError, ValueError: An argument is not what it must be.
+
+    Example:
+        >>> events = EventSender("APP_ID", "API_KEY", on_error=DeadLetters("failed.ndjson"))  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int = 100_000_000) -> None:
+        given = os.fspath(path) if isinstance(path, os.PathLike) else path
+        if not isinstance(given, str):
+            raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
+        if not given or "\0" in given:
+            raise ValueError("path must be that of a file, not empty or with a null character")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
+            raise TypeError(f"max_bytes must be a whole number, not {type(max_bytes).__name__}")
+        if max_bytes < _LEAST_BYTES:
+            raise ValueError(f"max_bytes must be at least {_LEAST_BYTES}, not {max_bytes}")
+        self.path = os.path.abspath(given)  # the working directory may change
+        self.max_bytes = max_bytes
+        self._said: set[str] = set()
+        self._writing: set[tuple[int, int]] = set()  # threads, each with its process
+        self._in_vain = False  # somebody has waited for the lock, and nobody has got it since
+
+    def __repr__(self) -> str:
+        return f"DeadLetters({self.path!r}, max_bytes={self.max_bytes})"
+
+    def __call__(self, error: Exception, events: Sequence[Event]) -> None:
+        """Write one line per event. Where an outbox says that it could not remove what was delivered, there is none.
+
+        Args:
+            error: Why they were refused, rejected or given up.
+            events: The events, whatever they are.
+        """
+        try:
+            if not (isinstance(error, OutboxError) and error.settled):
+                self._write([_line(error, event) for event in events])
+        except OSError as failure:
+            self._say(f"{type(failure).__name__} {failure.errno}", f"nothing can be written: {kind_of(failure)}")
+        except Exception as failure:
+            self._say(type(failure).__name__, f"nothing can be written: {kind_of(failure)}")
+
+    def _say(self, kind: str, what: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            with contextlib.suppress(Exception):  # a handler's fault is not ours
+                _logger.warning("dead letters %s: %s", self.path, what)
+
+    def _write(self, lines: list[bytes]) -> None:
+        me = (os.getpid(), threading.get_ident())
+        outer = me in self._writing
+        self._writing.add(me)
+        try:
+            left = [line for line in lines if self._may_be_kept(line)]
+            mode: int | None = None  # of a file that was moved away
+            while left:
+                with _opened(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
+                    if not outer:
+                        self._in_vain = not locked
+                    left, mode = self._write_some(file, left, locked, mode)
+        finally:
+            if not outer:
+                self._writing.discard(me)
+
+    def _may_be_kept(self, line: bytes) -> bool:
+        if len(line) <= self.max_bytes // 2:
+            return True
+        self._say("long", f"a line of {len(line)} bytes is longer than half of max_bytes, and left out")
+        return False
+
+    def _write_some(
+        self, file: int, lines: list[bytes], locked: bool, mode: int | None
+    ) -> tuple[list[bytes], int | None]:
+        """Write as many of the lines as there is room for; what is left, and the mode that the next file is to have."""
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        if mode is not None and hasattr(os, "fchmod"):
+            with contextlib.suppress(OSError):  # somebody else has made it
+                os.fchmod(file, mode)
+        elif stat.S_IMODE(status.st_mode) & 0o077:
+            self._say("mode", f"others may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, better 600")
+        if not locked:
+            _append(file, b"".join(lines), None)
+            return [], None
+        size = status.st_size
+        begun = b"\n" if size and not _ends_with_a_line(file, size) else b""
+        count, room = 0, self.max_bytes // 2 - size - len(begun)
+        while count < len(lines) and len(lines[count]) <= room:
+            room -= len(lines[count])
+            count += 1
+        if count:
+            _append(file, begun + b"".join(lines[:count]), size)
+        if count == len(lines):
+            return [], None
+        there = os.path.realpath(self.path)
+        os.replace(there, f"{there}.1")
+        return lines[count:], stat.S_IMODE(status.st_mode)
+
+
+class Erased(NamedTuple):
+    """What became of a file of dead letters.
+
+    Attributes:
+        removed: Lines that named one of the users, and are gone.
+        unreadable: Lines that are no JSON, and stay.
+    """
+
+    removed: int
+    unreadable: int
+
+
+def erase(path: str | os.PathLike[str], tokens: Collection[str]) -> Erased:
+    """Remove from a file of dead letters, and from its predecessor, each line that names one of the users.
+
+    A line names a user where one of its texts, at whatever place, is the token. The file is replaced in one step, while
+    nobody else writes to it, and keeps its mode.
+
+    Args:
+        path: The path that `DeadLetters` has.
+        tokens: User tokens, those of logins too, and whatever else was used as one.
+
+    Raises:
+        OSError: There is neither file, or they can't be read or replaced; or somebody else keeps them locked.
+    """
+    there = os.path.realpath(path)
+    before = f"{there}.1"
+    found = [file for file in (before, there) if os.path.exists(file)]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    wanted = frozenset(tokens)
+    removed = unreadable = 0
+    # The lock of the present file guards its predecessor, too: only who has it moves one to the place of the other.
+    with _opened(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
+        if not locked:
+            raise OSError(errno.EBUSY, "another process keeps it locked")
+        for file in found:
+            one = _erased(file, wanted)
+            removed, unreadable = removed + one.removed, unreadable + one.unreadable
+    return Erased(removed, unreadable)
+
+
+def _erased(path: str, tokens: frozenset[str]) -> Erased:
+    removed = unreadable = 0
+    new = f"{path}.erasing"
+    with open(path, "rb") as old:
+        mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode)
+        with contextlib.suppress(FileNotFoundError):  # of one who was killed amid this
+            os.unlink(new)
+        made = os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(made, "ab") as kept:
+                if hasattr(os, "fchmod"):
+                    os.fchmod(made, mode)
+                removed, unreadable = _copy(old, kept, tokens)
+                kept.flush()
+                os.fsync(made)
+                if removed:
+                    os.replace(new, path)
+                    # Who did not get the lock in time has written all the same.
+                    more = _copy(old, kept, tokens)
+                    removed, unreadable = removed + more[0], unreadable + more[1]
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+    return Erased(removed, unreadable)
+
+
+def _copy(old: IO[bytes], kept: IO[bytes], tokens: frozenset[str]) -> tuple[int, int]:
+    removed = unreadable = 0
+    while line := old.readline():
+        try:
+            names_one = _has_text(json.loads(line), tokens)
+        except (ValueError, RecursionError):
+            names_one = False
+            unreadable += bool(line.strip())
+        removed += names_one
+        if not names_one:
+            kept.write(line)
+    return removed, unreadable
+
+
+def _has_text(value: Any, texts: frozenset[str]) -> bool:
+    if isinstance(value, str):
+        return value in texts
+    if isinstance(value, dict):
+        return any(key in texts or _has_text(one, texts) for key, one in value.items())
+    return isinstance(value, list) and any(_has_text(one, texts) for one in value)
+
+
+# The file.
+
+
+@contextlib.contextmanager
+def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
+    """The file that is at the path, open for writing at its end, and whether it is locked.
+
+    Raises:
+        OSError: It can't be opened.
+    """
+    deadline = time.monotonic() + patience_s
+    for _ in range(_MOST_TRIES):
+        file = _open(path, make)
+        try:
+            locked = _lock(file, deadline)
+            if locked and not _is_at(path, file):
+                continue  # it was moved away
+            yield file, locked
+            return
+        finally:
+            # Not only closed: a child of a fork in between would keep the lock.
+            if fcntl is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+    raise OSError(errno.EBUSY, "it is moved away again and again")
+
+
+def _open(path: str, make: bool) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, _OPEN)
+    if not make:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    try:
+        file = os.open(os.path.realpath(path), _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, _OPEN)
+    if hasattr(os, "fchmod"):  # whatever the umask takes away
+        os.fchmod(file, 0o600)
+    return file
+
+
+def _lock(file: int, deadline: float) -> bool:
+    while fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        except OSError:  # of a file system without locks
+            return True
+        else:
+            return True
+    return True  # pragma: no cover - on Windows
+
+
+def _is_at(path: str, file: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _ends_with_a_line(file: int, size: int) -> bool:
+    os.lseek(file, size - 1, os.SEEK_SET)
+    return os.read(file, 1) == b"\n"
+
+
+def _append(file: int, data: bytes, size: int | None) -> None:
+    """Write all of `data`, or nothing; `size` is that of the file before, None: others may write meanwhile."""
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(file, data[written:] if written else data)
+    except OSError:
+        # What a signal handler wrote behind it stays.
+        if size is not None and written and os.fstat(file).st_size == size + written:
+            os.ftruncate(file, size)
+        raise
+
+
+# The lines.
+
+
+def _line(error: BaseException, event: object) -> bytes:
+    time_of_it = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    reason = _shown(error) if isinstance(error, UserTokenError) else f"{type(error).__name__}: {_shown(error)}"
+    letter = {"time": time_of_it, "reason": reason[:_LONGEST_REASON], "event": event}
+    try:
+        text = json.dumps(letter, allow_nan=False, default=_for_json)
+    except Exception:  # of what is no JSON, or of what an object of somebody else's raises
+        letter["event"] = _Plain().of(event)
+        text = json.dumps(letter)
+    return f"{text}\n".encode("ascii")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = str(value)
+        return str.__str__(text)[:_LONGEST_REASON]
+    except Exception:
+        return f"({type(value).__name__})"
+
+
+def _for_json(value: Any) -> Any:
+    """What `json` knows no form of: as the sender has it, or else as text."""
+    try:
+        return plain.json_form(value)
+    except Exception:
+        return list(value) if isinstance(value, set | frozenset) else _shown(value)
+
+
+class _Plain:
+    """Makes JSON of what has none: texts instead of what it does not know, and an end where there is none."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            return "…"
+        try:
+            if isinstance(value, Mapping):
+                made = plain.mapping(value)
+                if isinstance(made, dict):
+                    return {_shown(key): self.of(one, depth + 1) for key, one in dict.items(made) if self._left > 0}
+            if isinstance(value, list | tuple | set | frozenset):
+                return [self.of(one, depth + 1) for one in value if self._left > 0]
+            return json.loads(json.dumps(value, allow_nan=False, default=_for_json))
+        except Exception:
+            return _shown(value)

@@ -1,0 +1,176 @@
+"""Delivers many events that are at hand, as the sender would, and says of each what became of it.
+
+Whoever has the events puts one after the other, and waits where many are queued; a thread delivers them. The queue, the
+requests, the retries and the search for what Algolia refuses are the sender's own. Different is when it ends: where the
+key is not accepted, or nothing was answered for too long, all that is not settled is left to whoever has the events.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import UnauthorizedDeliveryError
+from .crew import Crew
+from .delivery import Delivery
+from .engine import Engine, MemoryQueue
+from .in_flight import Done, InFlight
+from .reporting import Reporter
+from .retries import Answer
+from .sending import Sending, final, said
+
+_MOST_BATCHES = 4  # that wait
+_MOST_BYTES = 16_000_000  # likewise
+_FLUSH_INTERVAL_S = 1.0
+_LOOK_S = 0.1  # seconds between two looks while waiting
+
+
+class Text(bytes):
+    """An event as JSON text, and where it comes from.
+
+    Attributes:
+        place: Whatever the caller wants to have with it.
+    """
+
+    place: Any
+
+
+class Backfill:
+    """See the module.
+
+    Args:
+        delivery: Where to deliver to; closing it is left to the caller.
+        settled: Called after each request that was answered, with the events that are settled by it.
+        look: Called now and then while `put` and `finish` wait.
+        patience_s: Seconds without an answer, after which to stop.
+        batch_size: Events per request.
+
+    Attributes:
+        accepted: Events that were delivered.
+        rejected: Events that the receiver refused, each with the reason; taken out by whoever tells of them.
+        stopped: Why nothing more is sent; None: all is well.
+        unauthorized: Whether the key is what is wrong.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        settled: Callable[[Sequence[Text]], None],
+        look: Callable[[], None],
+        *,
+        patience_s: float,
+        batch_size: int,
+    ) -> None:
+        self.accepted = 0
+        self.rejected: deque[tuple[Text, str]] = deque()
+        self.stopped: str | None = None
+        self.unauthorized = False
+        self._settled = settled
+        self._look = look
+        self._patience_s = patience_s
+        self._answered_at = time.monotonic()
+        self._engine = Engine(
+            MemoryQueue(),
+            max_queue_size=_MOST_BATCHES * batch_size,
+            max_queue_bytes=_MOST_BYTES,
+            batch_size=batch_size,
+            flush_interval=_FLUSH_INTERVAL_S,
+            max_retry_time=math.inf,
+            notify=self._notify,
+        )
+        self._sending = _Sending(self._engine, delivery, self)
+        self._crew = Crew(self._engine, self._sending, batch_size=batch_size, concurrency=1, background=True)
+
+    def put(self, text: Text) -> bool:
+        """Queue an event, and wait until there is room for it; False: nothing more is sent."""
+        if self.stopped is not None:
+            return False
+        if not self._engine.core.open and not len(self._engine.queue):
+            self._answered_at = time.monotonic()  # nothing was asked
+        while not self._engine.put(text):
+            with self._engine.lock:  # room is made under it
+                if self._engine.put(text):
+                    break
+                self._engine.lock.wait(_LOOK_S)
+            if not self._goes_on():
+                return False
+        return True
+
+    def finish(self) -> bool:
+        """Deliver what is queued; False: it could not be."""
+        target = self._engine.flush(time.monotonic())
+        self._crew.wake_or_start()
+        while target is not None and not self._is_settled(target):
+            with self._engine.lock:
+                self._engine.lock.wait_for(lambda: self._is_settled(target) or self.stopped is not None, _LOOK_S)
+            if not self._goes_on():
+                return False
+        self.end(0)
+        return self.stopped is None
+
+    def end(self, timeout_s: float) -> None:
+        """Send nothing more, and wait for the request that is under way."""
+        self._engine.close_full()
+        self._crew.ends = True
+        self._crew.signal()
+        with self._engine.lock:
+            self._engine.lock.wait_for(lambda: self._crew.is_empty, timeout_s)
+
+    def answered(self) -> None:
+        """The receiver has said something."""
+        self._answered_at = time.monotonic()
+
+    def concluded(self, done: Done) -> None:
+        """These events are delivered or rejected."""
+        texts: Sequence[Any] = done.group.events
+        if done.error is None:
+            self.accepted += len(texts)
+        else:
+            reason = said(done.error, texts)
+            self.rejected.extend((text, reason) for text in texts)
+        self._settled(texts)
+
+    def stop(self, error: Exception, events: Sequence[bytes]) -> None:
+        """Send nothing more."""
+        self.unauthorized = isinstance(error, UnauthorizedDeliveryError)
+        self.stopped = said(error, events)
+        self._engine.close_full()
+
+    def _notify(self) -> None:
+        self._engine.mark(time.monotonic())
+        self._crew.wake_or_start()
+
+    def _is_settled(self, target: int) -> bool:
+        with self._engine.lock:
+            return self._engine.is_settled(target)
+
+    def _goes_on(self) -> bool:
+        self._look()
+        if self.stopped is None and time.monotonic() - self._answered_at > self._patience_s:
+            self.stopped = self._sending.last_error or "no answer has come"
+            self._engine.close_full()
+        return self.stopped is None
+
+
+class _Sending(Sending):
+    def __init__(self, engine: Engine, delivery: Delivery, owner: Backfill) -> None:
+        super().__init__(engine, delivery, Reporter(None))
+        self._owner = owner
+
+    def answered(self, group: InFlight, answer: Answer) -> None:
+        if answer.kind == "unauthorized" and answer.error is not None:
+            self._owner.stop(answer.error, group.events)
+            return
+        if answer.kind in ("delivered", "refused"):
+            self._owner.answered()
+        super().answered(group, answer)
+
+    def conclude(self, done: Done) -> None:
+        if done.outcome == "failed":
+            self._owner.stop(final(done), done.group.events)
+            return
+        self._owner.concluded(done)
+        self._engine.settle(done)
