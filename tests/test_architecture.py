@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events.rules": {"errors", "identity", "events.plain"},
     "events.given": {"errors", "events.plain", "events.rules"},
     "events.model": {"errors", "identity", "events.plain", "events.rules", "events.given"},
-    "events.text": {"errors", "identity", "events.rules"},
+    "events.text": {"errors", "identity", "events.plain", "events.rules", "events.given"},
     "events.connections": set(),
     "events.delivery": {"errors", "events.connections", "events.rules"},
     "events": {

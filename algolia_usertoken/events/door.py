@@ -14,7 +14,7 @@ from .given import own_copy
 from .model import attribute, check_after_search, event_time, names_search, new_event, split
 from .reporting import Reporter
 from .rules import Event, unreadable
-from .text import encoded, has_known_fields, written, written_event
+from .text import encoded, unknown_fields, written, written_event
 from .worker import Worker
 
 
@@ -55,15 +55,15 @@ class Door:
         """
         failure: UserTokenError | None = None
         try:
-            is_ordinary = has_known_fields(event)
-            own: Any = event if is_ordinary else own_copy(event)
+            unknown = unknown_fields(event)
+            own: Any = own_copy(event) if unknown is None else event
             # An event with a user token of its own takes nothing from here, and asks nobody.
             asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
-            now = event_time(timestamp)
-            body = written_event(own, who, now) if is_ordinary else None
+            now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
+            body = None if unknown is None else written_event(own, who, now, unknown)
             if body is None:
-                body = checked_text(own_copy(event) if is_ordinary else own, who, now)
+                body = checked_text(own_copy(event) if own is event else own, who, now)
         except UserTokenError as error:
             failure = error
         except Exception as error:  # of what was given: events never break a page
@@ -216,7 +216,8 @@ def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | No
     Raises:
         UserTokenError: It is refused.
     """
-    body = written_event(event, identity, timestamp) if has_known_fields(event) else None
+    unknown = unknown_fields(event)
+    body = None if unknown is None else written_event(event, identity, timestamp, unknown)
     return checked_text(own_copy(event), identity, timestamp) if body is None else body
 
 

@@ -26,6 +26,7 @@ from .rules import (
 )
 
 _separators = re.compile(r"[_\- ]")
+_ANY_FIELD = frozenset(field.lower() for fields in FIELDS.values() for field in fields)
 
 
 def own_copy(event: Mapping[str, Any]) -> Event:
@@ -113,12 +114,21 @@ def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | Non
         field = key if key in spelled else right.get(key.lower(), key)
         if field in renamed:
             raise invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
-        meant = None if field in spelled else near.get(_separators.sub("", key).lower())
+        meant = None if field in spelled else near.get(_bare(key))
         if meant is not None:  # so its name is no more than this and separators
             name = key if len(key) <= LONGEST_NAME else meant
             raise invalid(event, f"{prefix}{name}", f"is no field of an event: {meant} is meant")
         renamed[field] = value
     return renamed
+
+
+def _bare(name: str) -> str:
+    return _separators.sub("", name).lower()
+
+
+def may_mean_a_field(name: str) -> bool:
+    """Whether a name is nearly that of a field, of an event of whichever type, or is one."""
+    return _bare(name) in _ANY_FIELD
 
 
 def _plain_type(event: Event) -> str:

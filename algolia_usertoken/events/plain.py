@@ -108,9 +108,18 @@ def json_form(value: Any) -> Any:
         return value
     if kind is list and are_texts(value):
         return value.copy()
-    encoded = json.dumps(value, default=_for_json, ensure_ascii=False, allow_nan=False)
+    encoded = json_text(value)
     encoded.encode()  # a lone surrogate has no UTF-8
     return json.loads(encoded)
+
+
+def json_text(value: Any) -> str:
+    """The JSON of a value.
+
+    Raises:
+        Exception: As `json_form`, but for a lone surrogate.
+    """
+    return _encode(value)
 
 
 def are_texts(values: list[Any]) -> bool:
@@ -206,6 +215,9 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, _class("numpy", "bool_")):
         return bool(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_for_json).encode
 
 
 def _class(module: str, name: str) -> Any:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json.encoder
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
-from math import isfinite
 from typing import Any, TypeAlias
 
 from .. import identity
@@ -60,16 +59,17 @@ _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
 _is_search = re.compile(r"[0-9a-f]{32}").fullmatch
 # A facet, what stands between (a colon, or the comparison of a rating menu), and a value: as they are, or encoded.
 _is_filter = re.compile(
-    r"""(?!.*%(?![0-9a-fA-F]{2}))(?:
+    r"""[^:<>%]+:[^%]+ | (?!.*%(?![0-9a-fA-F]{2}))(?:
         [^:<>]+(?: : | [<>](?!=?\Z) ).+
       | (?![:<>]|%3[aceACE]).+?(?: : | %3[aA] | (?:[<>]|%3[ceCE])(?!(?:=|%3[dD])?\Z) ).+
     )""",
     re.DOTALL | re.VERBOSE,
 ).fullmatch
-_is_event_name = lru_cache(re.compile(r"[\x20-\x7e]{1,64}").fullmatch)  # an application has a handful of them
-_is_currency = re.compile(r"[A-Za-z]{3}").fullmatch
+_is_event_name = re.compile(r"[\x20-\x7e]{1,64}").fullmatch
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 _json_string: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
+_BETWEEN = '","'
+_LARGEST = sys.float_info.max
 LONGEST_NAME = 40
 _is_field_name = re.compile(rf"[A-Za-z_]{{1,{LONGEST_NAME}}}").fullmatch
 
@@ -139,7 +139,7 @@ def _check_purchase(event: Event, object_ids: Any) -> None:
     subtype, value, currency = event["eventSubtype"], event.get("value"), event.get("currency")
     if not (type(subtype) is str and subtype in SUBTYPES):
         raise invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
-    if value is not None and not is_value(value):
+    if value is not None and value_text(value) is None:
         raise invalid(event, "value", "must be a number, or a string of at most 16 characters" + _if_decimal(value))
     if currency is not None and not is_currency(currency):
         raise invalid(event, "currency", "must be the three letters of ISO 4217, as in 'EUR'")
@@ -186,23 +186,20 @@ def object_ids_text(values: Any) -> str | None:
     """Their JSON, without the brackets; None where they are no list of 1 to 20 object IDs."""
     if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
-    text = ""
-    for value in values:
-        if type(value) is not str or not value:  # is_text, but for the call
-            return None
-        text = f"{text},{_json_string(value)}" if text else _json_string(value)
-    return text
+    if len(values) > 1:
+        return texts_text(values)
+    value = values[0]
+    return _json_string(value) if type(value) is str and value else None
 
 
 def filters_text(values: Any) -> str | None:
     """Their JSON, without the brackets; None where they are no list of 1 to 20 filters."""
-    if (
-        not (type(values) is list or type(values) is tuple)
-        or not 0 < len(values) <= MAX_OBJECTS
-        or not all(map(is_filter, values))
-    ):
+    if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
-    return ",".join(map(_json_string, values))
+    for value in values:
+        if type(value) is not str or not _is_filter(value):  # is_filter, but for the call
+            return None
+    return texts_text(values)
 
 
 def is_filter(value: Any) -> bool:
@@ -225,7 +222,9 @@ def positions_text(values: Any, number: int) -> str | None:
 
 
 def query_id_text(value: Any) -> str | None:
-    return _json_string(value) if type(value) is str and _is_query_id(value) else None
+    if type(value) is not str:
+        return None
+    return f'"{value}"' if _is_search(value) else _json_string(value) if _is_query_id(value) else None
 
 
 def is_user_token(value: Any) -> bool:
@@ -236,26 +235,52 @@ def is_timestamp(value: Any) -> bool:
     return type(value) is int and time.time() * 1000 - MAX_AGE_MS <= value < 2**63
 
 
-def is_value(value: Any) -> bool:
-    return _is_number(value) or (type(value) is str and len(value) <= plain.MAX_AMOUNT)
+def value_text(value: Any) -> str | None:
+    return None if type(value) is str and len(value) > plain.MAX_AMOUNT else _price_text(value)
 
 
 def is_currency(value: Any) -> bool:
-    return type(value) is str and _is_currency(value) is not None
+    return type(value) is str and len(value) == 3 and value.isascii() and value.isalpha()
 
 
 def object_data_text(data: Any) -> str | None:
     """Its JSON; None where it is no dict, or holds anything that an object of a purchase may not have."""
-    if type(data) is not dict or not OBJECT_DATA_FIELDS.issuperset(data):
+    if type(data) is not dict:
         return None
-    texts = []
-    for field, is_right in _OBJECT_DATA_RULES.items():
+    price, quantity, search = data.get("price"), data.get("quantity"), data.get("queryID")
+    # Nearly all objects have these, and there may be twenty: at once, what is done below field by field.
+    if type(quantity) is int and -(2**31) <= quantity < 2**31 and (amount := _price_text(price)) is not None:
+        count = len(data)
+        if count == 2:
+            return f'{{"price":{amount},"quantity":{quantity}}}'
+        if type(search) is str and _is_search(search):
+            if count == 3:
+                return f'{{"price":{amount},"quantity":{quantity},"queryID":"{search}"}}'
+            if count == 4 and (off := _price_text(data.get("discount"))) is not None:
+                return f'{{"price":{amount},"discount":{off},"quantity":{quantity},"queryID":"{search}"}}'
+    if not OBJECT_DATA_FIELDS.issuperset(data):
+        return None
+    text = ""
+    for field, text_of in _OBJECT_DATA_TEXTS.items():
         value = data.get(field)
         if value is not None:
-            if not is_right(value):
+            written = text_of(value)
+            if written is None:
                 return None
-            texts.append(f'"{field}":{scalar_text(value)}')
-    return f"{{{','.join(texts)}}}"
+            text = f'{text},"{field}":{written}'
+    return f"{{{text[1:]}}}"
+
+
+def texts_text(values: Sequence[Any]) -> str | None:
+    """The JSON of strings, without the brackets; None where one is empty or no string."""
+    try:
+        text = f'"{_BETWEEN.join(values)}"'
+    except TypeError:
+        return None
+    # Nothing is to be escaped, and none is empty.
+    if text.isprintable() and "\\" not in text and text.count('"') == 2 * len(values) and '""' not in text:
+        return text
+    return ",".join(map(_json_string, values)) if all(map(is_text, values)) else None
 
 
 def scalar_text(value: str | float) -> str:
@@ -263,27 +288,28 @@ def scalar_text(value: str | float) -> str:
     return _json_string(value) if isinstance(value, str) else repr(value)
 
 
-def _is_price(value: Any) -> bool:
-    return _is_number(value) or type(value) is str
+def _price_text(value: Any) -> str | None:
+    kind = type(value)
+    if kind is float or kind is int:
+        return repr(value) if -_LARGEST <= value <= _LARGEST else None
+    return _json_string(value) if kind is str else None
 
 
-def _is_quantity(value: Any) -> bool:
-    return type(value) is int and -(2**31) <= value < 2**31
+def _quantity_text(value: Any) -> str | None:
+    return repr(value) if type(value) is int and -(2**31) <= value < 2**31 else None
 
 
-def _is_search_id(value: Any) -> bool:
+def _search_text(value: Any) -> str | None:
     """A query ID of a search: the items of a purchase name no message of an agent."""
-    return type(value) is str and _is_search(value) is not None
+    return f'"{value}"' if type(value) is str and _is_search(value) else None
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return (type(value) is float or type(value) is int) and isfinite(value)
-    except OverflowError:
-        return False
-
-
-_OBJECT_DATA_RULES = {"price": _is_price, "discount": _is_price, "quantity": _is_quantity, "queryID": _is_search_id}
+_OBJECT_DATA_TEXTS = {
+    "price": _price_text,
+    "discount": _price_text,
+    "quantity": _quantity_text,
+    "queryID": _search_text,
+}
 _AMOUNTS = ("price", "discount")
 _SAID_OF_OBJECT_DATA = {
     "price": "must be a number or a string",
@@ -328,7 +354,7 @@ def _wrong_in_list(
 def _wrong_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
     for key, rule in _SAID_OF_OBJECT_DATA.items():
         value = data.get(key)
-        if value is not None and not _OBJECT_DATA_RULES[key](value):
+        if value is not None and _OBJECT_DATA_TEXTS[key](value) is None:
             return invalid(event, f"objectData.{key}", rule + (_if_decimal(value) if key in _AMOUNTS else ""))
     unknown = next(field for field in data if field not in OBJECT_DATA_FIELDS)
     name = field_name(unknown)

@@ -1,8 +1,9 @@
 """The JSON text of an event: what waits until it is delivered, in UTF-8, without nulls.
 
-An ordinary event, of exact types and known fields, is written here, field by field, each after its rule was asked. A
-text is a copy already, so nothing else is copied. Whatever is out of the ordinary goes the longer way: it is made plain
-and checked as a dict (`model`), and then encoded.
+An ordinary event, of exact types, is written here, field by field, each after its rule was asked. A field that it does
+not have by these rules is written as JSON has it, unless its name is nearly that of one it has. A text is a copy
+already, so nothing else is copied. Whatever is out of the ordinary goes the longer way: it is made plain and checked as
+a dict (`model`), and then encoded.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import json
 import json.encoder
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Collection, Mapping
+from math import isfinite
 from typing import Any
 
 from ..errors import InvalidEventError
 from ..identity import Identity
+from . import plain
+from .given import may_mean_a_field
 from .rules import (
+    FIELDS,
     OF_CONVERSIONS,
     SUBTYPES,
     TYPES_ABOUT_OBJECTS,
@@ -27,13 +31,14 @@ from .rules import (
     is_text,
     is_timestamp,
     is_user_token,
-    is_value,
     object_data_text,
     object_ids_text,
     of_event,
     positions_text,
     query_id_text,
     scalar_text,
+    texts_text,
+    value_text,
 )
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
@@ -65,21 +70,29 @@ def without_nones(event: Event) -> Event:
     return event
 
 
-def has_known_fields(event: object) -> bool:
-    """Whether it is a dict whose fields all have the names that an event about objects or filters has."""
-    return type(event) is dict and OF_CONVERSIONS.issuperset(event)
+def unknown_fields(event: object) -> Collection[str] | None:
+    """The names of the fields without a rule, for `written_event`; None where the event is for the longer way.
+
+    That is what is no dict, and what has a name that is nearly that of a field.
+    """
+    if type(event) is not dict:
+        return None
+    if OF_CONVERSIONS.issuperset(event):
+        return ()
+    names = [name for name in event if name not in OF_CONVERSIONS]
+    for name in names:
+        if type(name) is not str or (name not in _unknown and _start_of_unknown(name) is None):
+            return None
+    return names
 
 
-def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp: int) -> bytes | None:
-    """As `written`, of an event that `has_known_fields`; its own user token and timestamp win."""
+def written_event(
+    event: Mapping[str, Any], identity: Identity | None, timestamp: int, unknown: Collection[str] = ()
+) -> bytes | None:
+    """As `written`, of an event that has `unknown_fields`; its own user token and timestamp win."""
     get = event.get
     event_type, subtype = get("eventType"), get("eventSubtype")
     if type(event_type) is not str or not (subtype is None or type(subtype) is str):
-        return None
-    field, items = "objectIDs", get("objectIDs")
-    if items is None:
-        field, items = "filters", get("filters")
-    elif get("filters") is not None:
         return None
     user_token, login, happened = get("userToken"), get("authenticatedUserToken"), get("timestamp")
     if not (
@@ -93,6 +106,23 @@ def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp
             return None
         user_token = identity.user_token
         login = identity.authenticated_user_token if login is None else login
+    if happened is None:
+        happened = timestamp
+    more = ""
+    if unknown:
+        try:
+            for name in unknown:
+                if (value := event[name]) is not None:
+                    more = f"{more}{_unknown.get(name) or _start_of_unknown(name)}{_text_of_unknown(value)}"
+        except Exception:  # of whatever an object of somebody else's raises
+            return None
+    if event_type == "instantsearch":
+        return _written_usage(event, unknown, more, user_token, login, happened)
+    field, items = "objectIDs", get("objectIDs")
+    if items is None:
+        field, items = "filters", get("filters")
+    elif get("filters") is not None:
+        return None
     return written(
         event_type,
         subtype,
@@ -107,8 +137,26 @@ def written_event(event: Mapping[str, Any], identity: Identity | None, timestamp
         get("currency"),
         user_token,
         login,
-        timestamp if happened is None else happened,
+        happened,
+        more,
     )
+
+
+def _written_usage(
+    event: Mapping[str, Any],
+    unknown: Collection[str],
+    more: str,
+    user_token: str,
+    login: str | None,
+    timestamp: int,
+) -> bytes | None:
+    """As `written`, of an event that says no more than that somebody uses InstantSearch."""
+    name: Any = event.get("eventName")
+    agent = event.get("agentID")
+    known = event.keys() - unknown
+    if not (FIELDS["instantsearch"].issuperset(known) and is_event_name(name) and (agent is None or is_text(agent))):
+        return None
+    return _ended(f'{{"eventType":"instantsearch","eventName":{scalar_text(name)}{more}', user_token, login, timestamp)
 
 
 def written(
@@ -126,6 +174,7 @@ def written(
     user_token: str,
     login: str | None,
     timestamp: int,
+    unknown: str = "",
 ) -> bytes | None:
     """The text of an ordinary event; None for any other, be it right or wrong.
 
@@ -135,10 +184,13 @@ def written(
         field: "objectIDs" or "filters", which `items` are.
         items, positions, query_id, object_data, value, currency: What the other fields hold; None is left out.
         user_token, login, timestamp: `userToken`, `authenticatedUserToken` and `timestamp`, which were checked.
+        unknown: The text of further fields, each after a comma.
     """
     if type(name) is not str or type(index) is not str:
         return None
-    start = _start(event_type, subtype, name, index, field)
+    start = _starts.get((event_type, subtype, name, index, field))
+    if start is None:
+        start = _start(event_type, subtype, name, index, field)
     about = object_ids_text(items) if field == "objectIDs" else filters_text(items)
     if start is None or about is None:
         return None
@@ -146,7 +198,7 @@ def written(
         more = ""
     elif (query := query_id_text(query_id)) is None:
         return None
-    elif event_type == "click" and field == "objectIDs":
+    elif field == "objectIDs" and event_type == "click":
         places = positions_text(positions, len(items))
         if places is None:
             return None
@@ -160,15 +212,31 @@ def written(
         if of_purchase is None:
             return None
         more += of_purchase
+    return _ended(f"{start}{about}]{more}{unknown}", user_token, login, timestamp)
+
+
+def _ended(text: str, user_token: str, login: str | None, timestamp: int) -> bytes | None:
     if login is not None:
-        more = f'{more},"authenticatedUserToken":"{login}"'
+        text = f'{text},"authenticatedUserToken":"{login}"'
     try:
-        return f'{start}{about}]{more},"userToken":"{user_token}","timestamp":{timestamp}}}'.encode()
+        return f'{text},"userToken":"{user_token}","timestamp":{timestamp}}}'.encode()
     except UnicodeEncodeError:  # a lone surrogate
         return None
 
 
-@lru_cache(maxsize=1024)  # an application has a handful of events and indices
+# What is written again and again: an application has a handful of events, indices and unknown fields.
+_starts: dict[tuple[str, str | None, str, str, str], str] = {}
+_unknown: dict[str, str] = {}
+
+
+def _remember(texts: dict[Any, str], key: Any, text: str) -> str:
+    if len(text) <= 500:  # of strangers, say
+        if len(texts) >= 1_000:
+            texts.clear()
+        texts[key] = text
+    return text
+
+
 def _start(event_type: str, subtype: str | None, name: str, index: str, field: str) -> str | None:
     if event_type not in TYPES_ABOUT_OBJECTS or not (is_event_name(name) and is_text(index)):
         return None
@@ -177,7 +245,24 @@ def _start(event_type: str, subtype: str | None, name: str, index: str, field: s
         if event_type != "conversion" or field != "objectIDs" or subtype not in SUBTYPES:
             return None
         text += f',"eventSubtype":"{subtype}"'
-    return f'{text},"eventName":{scalar_text(name)},"index":{scalar_text(index)},"{field}":['
+    text = f'{text},"eventName":{scalar_text(name)},"index":{scalar_text(index)},"{field}":['
+    return _remember(_starts, (event_type, subtype, name, index, field), text)
+
+
+def _start_of_unknown(name: str) -> str | None:
+    """The comma, the name of a field that is unknown to `unknown_fields`, and the colon; None where it may be known."""
+    if name != "agentID" and may_mean_a_field(name):
+        return None
+    return _remember(_unknown, name, f",{scalar_text(name)}:")
+
+
+def _text_of_unknown(value: Any) -> str:
+    kind = type(value)
+    if kind is str or kind is int or (kind is float and isfinite(value)):
+        return scalar_text(value)
+    if kind is list and (texts := texts_text(value)) is not None:
+        return f"[{texts}]"
+    return plain.json_text(value)
 
 
 def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> str | None:
@@ -190,9 +275,10 @@ def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> st
             return None
         text = f',"objectData":[{",".join(texts)}]'
     if value is not None:
-        if not is_value(value):
+        amount = value_text(value)
+        if amount is None:
             return None
-        text = f'{text},"value":{scalar_text(value)}'
+        text = f'{text},"value":{amount}'
     if currency is not None:
         if not is_currency(currency):
             return None

@@ -13,8 +13,9 @@ import pytest
 from valid_events import NOW, QUERY_ID, click, event, filters, purchase
 
 from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenProvider
+from algolia_usertoken.events import text
 from algolia_usertoken.events.model import attributed
-from algolia_usertoken.events.text import encoded, has_known_fields, without_nones, written_event
+from algolia_usertoken.events.text import encoded, unknown_fields, without_nones, written_event
 
 MS = int(NOW * 1000)
 BOTH = Identity("anon", "login")
@@ -30,6 +31,11 @@ def the_longer_way(given: Any, identity: Identity | None) -> bytes:
     made = attributed(given, identity, MS)
     assert made is not None
     return encoded(made)
+
+
+def the_short_way(given: Any, identity: Identity | None) -> bytes | None:
+    unknown = unknown_fields(given)
+    return None if unknown is None else written_event(given, identity, MS, unknown)
 
 
 MONEY = {"value": 19, "currency": "EUR", "objectData": [{"price": 9.5, "discount": "0", "quantity": 2}]}
@@ -53,6 +59,33 @@ WRITTEN = {
     "a login of its own": event(authenticatedUserToken="l"),
     "a time of its own": event(timestamp=MS - 1000),
     "nulls": event(queryID=None, filters=None, positions=None, timestamp=None, value=None, eventSubtype=None),
+    "a view of twenty texts, one with quotes": event(objectIDs=[*map(str, range(19)), '"'], algoliaSource=["a", ""]),
+    "ids with quotes at their ends": event(objectIDs=['a"', '"b', '","', '""']),
+    "ids of a subclass of a string": event(objectIDs=["1", type("Text", (str,), {"__str__": lambda self: "x"})("2")]),
+    "ids of other scripts": event(objectIDs=["ключ", "🔑", "é"]),
+    "items with a discount and a search": purchase(
+        objectData=[{"price": 10, "discount": "1", "quantity": 1, "queryID": QUERY_ID}]
+    ),
+    "items with a discount": purchase(objectData=[{"price": "10", "discount": 1, "quantity": -1}]),
+    "items with a search and no quantity": purchase(objectData=[{"price": 1.5, "queryID": QUERY_ID, "discount": None}]),
+    "what InstantSearch sends": event(algoliaSource=["instantsearch", "instantsearch-internal"]),
+    "a source that says nothing": event(algoliaSource=[]),
+    "sources with quotes": event(algoliaSource=['"', "\u2028"], colour=['","', "é"]),
+    "a field of another type of event": event(agentID=7),
+    "unknown fields": event(
+        colour="rôt", n=1, x=1.5, yes=True, no=False, none=None, o={"a": [None, {"ü": 1e9}]}, e=[], l=[1, "a"]
+    ),
+    "unknown fields of strange names": event(**{"": 1, "é\"'{}\n": 2, "Colour-Of": 3, "a" * 1000: 4}),
+    "unknown fields that hold what JSON has no own form for": event(
+        price=Decimal("1.5"), ids=(1, Decimal(2)), of={1: 2, "1": 3}, text=type("Text", (str,), {})("é")
+    ),
+    "a purchase with an unknown field": purchase(store="b", **MONEY),
+    "a use of InstantSearch": event(
+        eventType="instantsearch", agentID="a", objectIDs=..., index=..., colour=["red"], userToken=None
+    ),
+    "a use of InstantSearch by nobody in particular": event(
+        eventType="instantsearch", objectIDs=..., index=..., agentID=None
+    ),
     "nobody's": event(userToken=None),
     "nobody's but a login's": event(userToken=..., authenticatedUserToken="l"),
 }
@@ -62,20 +95,44 @@ WRITTEN = {
 @pytest.mark.parametrize("identity", [Identity("anon"), BOTH], ids=["a token", "a login, too"])
 def test_an_ordinary_event_is_written_as_the_longer_way_would(given: dict[str, Any], identity: Identity) -> None:
     before = copy.deepcopy(given)
-    assert has_known_fields(given)
-    text = written_event(given, identity, MS)
+    short = the_short_way(given, identity)
 
-    assert text is not None
-    assert json.loads(text) == json.loads(the_longer_way(given, identity))
-    assert b":null" not in text
+    assert short is not None
+    assert json.loads(short) == json.loads(the_longer_way(given, identity))
+    assert b":null" not in short.replace(b"[null,", b"")
     assert given == before
 
 
+endless: list[Any] = []
+endless.append(endless)
 SLOWLY = {
     "a position that is a float": click(objectIDs=["1"], positions=[1.0]),
     "a tuple of items": purchase(objectData=({},)),
-    "an unknown field": event(colour="red"),
     "a name in another case": event(objectIDs=..., objectIds=["1"]),
+    "a name that is nearly an agent's": event(agentId="a"),
+    "a name with a hyphen": event(**{"object-data": 1}),
+    "a name of a subclass": event(**{type("Text", (str,), {})("colour"): 1}),
+    "a name that is none": event() | {1: 2},
+    "a name with a lone surrogate": event(**{"\ud800": 1}),
+    "an unknown field with a lone surrogate": event(colour=["\ud800"]),
+    "an unknown field without a JSON form": event(colour={1}),
+    "an unknown number that is none": event(colour=float("inf")),
+    "an unknown number of thousands of digits": event(colour=10**5000),
+    "an unknown field without an end": event(colour=endless),
+    "an empty id": event(objectIDs=["1", ""]),
+    "an empty id beside quotes": event(objectIDs=["", '"']),
+    "an id that is no text": event(objectIDs=["1", 2]),
+    "a price without an end": purchase(objectData=[{"price": float("inf"), "quantity": 1}]),
+    "a price beyond all floats": purchase(objectData=[{"price": 10**400, "quantity": 1}]),
+    "a quantity of more than 32 bits": purchase(objectData=[{"price": 1, "quantity": 2**31}]),
+    "a search that is none": purchase(objectData=[{"price": 1, "quantity": 1, "queryID": QUERY_ID.upper()}]),
+    "three fields of which one is unknown": purchase(objectData=[{"price": 1, "quantity": 1, "colour": "red"}]),
+    "four fields of which one is unknown": purchase(
+        objectData=[{"price": 1, "quantity": 1, "queryID": QUERY_ID, "colour": "red"}]
+    ),
+    "a use of InstantSearch with an agent that is none": event(
+        eventType="instantsearch", objectIDs=..., index=..., agentID=""
+    ),
     "ids of a database": event(objectIDs=[1]),
     "a decimal": purchase(value=Decimal("1.5")),
     "a subclass of a list": event(objectIDs=type("List", (list,), {})(["1"])),
@@ -112,7 +169,7 @@ SLOWLY = {
 
 @pytest.mark.parametrize("given", SLOWLY.values(), ids=SLOWLY.keys())
 def test_whatever_is_out_of_the_ordinary_is_left_to_the_longer_way(given: Any) -> None:
-    assert not has_known_fields(given) or written_event(given, BOTH, MS) is None
+    assert the_short_way(given, BOTH) is None
 
 
 def test_an_event_with_a_token_of_its_own_asks_nobody() -> None:
@@ -213,3 +270,13 @@ def test_what_json_knows_no_form_of_is_said_and_not_quoted() -> None:
         with pytest.raises(InvalidEventError) as caught:
             encoded(event(colour=bad))
         assert str(caught.value) == f"the event has no JSON form: {why} (event 'Seen')"
+
+
+def test_what_is_remembered_of_names_stays_small_whatever_is_sent() -> None:
+    for number in range(1_100):
+        assert the_short_way(event(index=f"products-{number}", **{f"colour-{number}": 1}), BOTH) is not None
+    assert the_short_way(event(index="i" * 1_000, **{"c" * 1_000: 1}), BOTH) is not None
+
+    for remembered in (text._starts, text._unknown):
+        assert 0 < len(remembered) <= 1_000
+        assert max(map(len, remembered.values())) <= 500

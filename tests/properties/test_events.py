@@ -337,7 +337,8 @@ def judge(event: dict[str, Any]) -> None:
     before = repr(event)
     sent = of_the_door(event)
 
-    written = text.written_event(event, None, MS) if text.has_known_fields(event) else None
+    unknown = text.unknown_fields(event)
+    written = None if unknown is None else text.written_event(event, None, MS, unknown)
     if written is not None:  # it was an ordinary one
         assert sent is not None, event
         assert json.loads(written) == as_sent({"timestamp": MS} | sent), event
