@@ -221,7 +221,7 @@ class Worker:
         if self._crew.made_by is not threading.Lock:
             self._renew_locks()
         if self._keeper is not None and not self._background:
-            bounded(self._keeper.look, deadline - time.monotonic())
+            bounded(self._keeper.look, deadline - time.monotonic(), self._crew.lock)
         target = self._engine.flush(time.monotonic())
         if target is None:
             return True
@@ -276,11 +276,11 @@ class Worker:
         if first:
             self._crew.signal()
             try:
-                bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
+                bounded(self._delivery.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
             finally:  # one of somebody's own may raise
                 if self._outbox is not None and self._keeper is not None:
                     self._keeper.end(deadline + GRACE_S - time.monotonic())
-                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
+                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
                 self._reporter.finish()
         return done
 
@@ -366,5 +366,5 @@ class Worker:
         """
         group = self._engine.give_up()
         if group.events:
-            bounded(lambda: self._sending.report("failed", error, group.events), seconds)
+            bounded(lambda: self._sending.report("failed", error, group.events), seconds, self._crew.lock)
             self._engine.settle(Done("failed", group, error))

@@ -694,15 +694,10 @@ class World:
             return
         self.interruptions_left -= 1
         start, frozen = self.hub.now, self.frozen[owner]
-        holds_lock = owner.worker._crew.lock.lock.owner is task
         try:
             self.something_comes_in_between(task, owner)
         finally:
-            took = self.hub.now - start - (self.frozen[owner] - frozen)
-            if holds_lock:  # then the other threads could not go on either
-                self.frozen[owner] += took
-            else:
-                task.stolen += took
+            task.stolen += self.hub.now - start - (self.frozen[owner] - frozen)
 
     def something_comes_in_between(self, task: Task, owner: Process) -> None:
         luck = self.draw.random()
