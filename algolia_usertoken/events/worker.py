@@ -286,8 +286,10 @@ class Worker:
 
     def begin_exit(self) -> bool:
         """The process exits: hurry. False if there is nothing to deliver."""
-        if self._engine.closed or self._engine.flush(time.monotonic()) is None:
+        if self._engine.flush(time.monotonic()) is None:
             return False
+        if self._engine.closed:
+            return self._engine.core.open > 0  # who closed it is about to tell what was left
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
         return True
@@ -297,6 +299,10 @@ class Worker:
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
             self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
+            if not self.asked_by_on_error():
+                with self._crew.lock:  # another thread may be telling what it has given up or was refused
+                    seconds = for_a_lock(deadline + GRACE_S - time.monotonic())
+                    self._crew.lock.wait_for(lambda: not self._engine.core.open, seconds)
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
