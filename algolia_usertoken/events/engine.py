@@ -4,7 +4,8 @@ There is no thread and no clock in it. `put` takes no lock, so that it may run i
 anything, this module included. Three rules keep an event from waiting for nothing:
 
 1. `idle` is set before every look at the queue: who appends after the look, notifies.
-2. `close` sets `closed` and `idle` before its last look: who appends after it, sees to the event itself.
+2. `close` sets `closed`, and has each event notify, before its last look: who appends after it, sees to the event
+   itself.
 3. A thread marks itself gone before its last look: who appends after it, starts another one. (That is the driver's.)
 """
 
@@ -257,13 +258,17 @@ class Engine:
     def close_if_empty(self) -> bool:
         """Close, unless an event came in meanwhile: its sender may have found room before there was none."""
         with self.lock:
+            notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`
             self.closed = self.idle = True  # before the last look
             self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
+            if not self.closed:
+                self.notify_every = notify_every
             return self.closed
 
     def close_full(self) -> None:
         """Close, whatever is left."""
         with self.lock:
+            self.notify_every = 1
             self.closed = self.idle = True
             self.lock.notify_all()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from algolia_usertoken.events.engine import MemoryQueue, site_of
+from algolia_usertoken.events.engine import Engine, MemoryQueue, site_of
 
 
 def test_a_queue_in_memory_does_what_an_outbox_does() -> None:
@@ -29,3 +31,23 @@ def test_events_of_one_call_site_have_the_same_site() -> None:
 @pytest.mark.parametrize("text", [b"[", b"[1]", b"\xff", b"[" * 100_000, b'{"eventName":["a"]}'])
 def test_a_text_that_is_no_event_is_of_no_call_site(text: bytes) -> None:
     assert site_of(text) is None
+
+
+@pytest.mark.parametrize("close", [Engine.close_full, Engine.close_if_empty])
+def test_an_event_that_comes_in_after_the_last_look_of_a_close_is_seen_to(close: Callable[[Engine], object]) -> None:
+    notified: list[None] = []
+    engine = Engine(
+        MemoryQueue(),
+        max_queue_size=10,
+        max_queue_bytes=1_000,
+        batch_size=1_000,
+        flush_interval=1.0,
+        max_retry_time=1.0,
+        notify=lambda: notified.append(None),
+    )
+
+    close(engine)
+    engine.idle = False  # a flush of somebody else has woken a thread, which finds that it is closed
+    assert engine.put(b"{}")  # it had found room before
+
+    assert notified

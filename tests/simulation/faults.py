@@ -69,9 +69,12 @@ FAULTS = (
     Fault(
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
-        "self.closed = self.idle = True  # before the last look\n"
+        "notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`\n"
+        "            self.closed = self.idle = True  # before the last look\n"
         "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
-        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n            self.idle = True",
+        "notify_every, self.notify_every = self.notify_every, 1\n"
+        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n"
+        "            self.idle = True",
     ),
     Fault(
         "a thread that ends takes no last look",

@@ -152,13 +152,13 @@ class Process:
         sqlite._holders = weakref.WeakSet([self.outbox] if self.outbox is not None else [])
         try:
             sqlite._before_fork()
-            child.worker = copy.copy(self.worker)
-            child.worker._reporter = copy.copy(self.worker._reporter)
-            child.worker._reporter.on_error = child.on_error
-            child.worker._delivery = SimDelivery(child)
+            made = copy.copy(self.worker)  # the child's as soon as it has run what follows a fork
+            made._reporter = copy.copy(self.worker._reporter)
+            made._reporter.on_error = child.on_error
+            made._delivery = SimDelivery(child)
             inherited: list[sqlite.Connection] = []
             if self.outbox is not None:
-                child.outbox = child.worker._outbox = object.__new__(outbox.SQLiteOutbox)
+                child.outbox = made._outbox = object.__new__(outbox.SQLiteOutbox)
                 child.outbox.__dict__.update(self.outbox.__dict__)
                 inherited = [one for one in self.outbox.connections if one.is_open]
             sqlite._after_fork_in_parent()
@@ -167,7 +167,6 @@ class Process:
         if inherited:  # a thread was in the middle of a call: the child can't use the file
             child.outbox._closed = child.dead = True  # type: ignore[union-attr]
             return
-        made, child.worker = child.worker, None
 
         def start() -> None:
             if child.outbox is not None:
@@ -358,7 +357,7 @@ class World:
             else:
                 shutil.copyfile(template(directory), self.path)
                 os.chmod(self.path, 0o600)
-        self.lease = draw.choice((3.0, 30.0, 30.0))
+        self.lease = draw.choice((9.0, 30.0, 30.0))  # each third of it costs as much as some events
         self.is_long = self.path is None and draw.random() < 0.01  # with few events, as it makes many requests
         # Each event makes more cuts, and would make more of them without end.
         self.interruptions_left = 5 if self.is_long else 150
@@ -737,9 +736,8 @@ class World:
         delivered, rejected, failed, gone = counts.delivered, counts.rejected, counts.failed, counts.gone
         accepted = delivered + rejected + failed + gone + queued - adopted
         if not owner.accepted <= accepted <= owner.accepted + len(owner.putting):
-            raise Failure(
-                f"{owner}: {accepted} events are counted, {owner.accepted} were taken (and {len(owner.putting)} are put)"
-            )
+            put = len(owner.putting)
+            raise Failure(f"{owner}: {accepted} events are counted, {owner.accepted} were taken (and {put} are put)")
         after = delivered, rejected, failed, gone, adopted, counts.requests, counts.retries
         if after != owner.before:
             if any(new < old for new, old in zip(after, owner.before, strict=True)):
@@ -795,7 +793,7 @@ class World:
         luck = draw.random()
         call = functools.partial(hub.spawn, owner)
         if luck < 0.6:
-            how_many = draw.choice((1, 1, 1, 2, 2, 5, 20, 200 if draw.random() < 0.1 else 30))
+            how_many = draw.choice((1, 1, 1, 2, 2, 5, 12, 200 if draw.random() < 0.1 else 24))
             how_many = min(how_many, 2) if self.is_long else how_many
             together = 1 < how_many < 6 and draw.random() < 0.5
             call(functools.partial(owner.put, how_many, together=together), "call of put")
@@ -1027,6 +1025,7 @@ def patched(world: World) -> Iterator[None]:
     put(suspects, "MOST_POOLS", world.draw.choice((1, 3, 1_000)))
     attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
     confirm, settle, give_up = engine.Engine.confirm, engine.Engine.settle, engine.Engine.give_up
+    flush = engine.Engine.flush
 
     def attempt_(self: sqlite.Connection, action: Any) -> Any:
         try:
@@ -1082,6 +1081,13 @@ def patched(world: World) -> Iterator[None]:
     if world.memory is not None:  # where there is no log, and no file that could be missing
         put(sqlite, "prepare", prepare_)
         put(sqlite, "address_of", address_in_memory)
+
+    def flush_(self: engine.Engine, now: float) -> int | None:
+        target = flush(self, now)
+        hub.process.hurried = hub.now  # which may be later than whoever flushes began to: something came in between
+        return target
+
+    put(engine.Engine, "flush", flush_)
     put(sqlite.Connection, "_attempt", attempt_)
     put(sqlite.Connection, "write", write_)
     put(rows.Rows, "move", move_)
