@@ -241,13 +241,20 @@ class Engine:
     def flush(self, now: float) -> int | None:
         """Hurry. Returns the place up to which all must be settled; None: all is."""
         with self.lock:
-            target = self.core.flush(now, len(self.queue))
+            target = self.core.flush(now, self._waiting())
             self.lock.notify_all()
             return None if self.is_settled(target) else target
 
     def is_settled(self, target: int) -> bool:
         """Whether all up to `target` is settled; called with the lock."""
-        return self.core.is_settled(target, len(self.queue))
+        return self.core.is_settled(target, self._waiting())
+
+    def _waiting(self) -> int:
+        """How many wait, at a moment when as many were taken as now: a signal handler may have closed in between."""
+        while True:
+            taken, waiting = self.core.taken, len(self.queue)
+            if taken == self.core.taken:
+                return waiting
 
     def begin_close(self) -> None:
         """Take no more events."""

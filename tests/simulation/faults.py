@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
 
 
 class Fault(NamedTuple):
@@ -104,7 +104,7 @@ FAULTS = (
     ),
     Fault(
         "the outbox has a lock of its own",
-        worker.Worker, "_renew_own_locks", "if self._outbox is not None:", "if False:",
+        outbox.SQLiteOutbox, "share_lock", "self._mutex = lock", "pass",
     ),
     Fault(
         "a flush does not wait for what is being read from the file",

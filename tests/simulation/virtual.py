@@ -96,7 +96,7 @@ class Hub:
         self._timers: list[tuple[float, int, Task, int]] = []
         self._sequence = itertools.count()
         self._steps = self._cuts = 0
-        self.p_switch = self.p_interrupt = 0.0
+        self.p_switch = self.p_interrupt = self.p_at_door = 0.0
         self._gap = 0  # what `calm` began with
         self._next: str | None = None  # what happens then
         Failure.hub = self
@@ -136,7 +136,18 @@ class Hub:
                 self.current = None
                 self.after_step(task)
                 self.current = task
-        elif event == "interrupt" and not task.depth:
+        elif event == "interrupt":
+            self._interrupt_now(task)
+
+    def door(self) -> None:
+        """A cut at which something comes in between more often than elsewhere."""
+        self.cut()
+        task = self.current
+        if self.p_at_door and task is not None and self.random.random() < self.p_at_door:
+            self._interrupt_now(task)
+
+    def _interrupt_now(self, task: Task) -> None:
+        if not task.depth:
             task.depth += 1
             try:
                 self._interrupt(task)

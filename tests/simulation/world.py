@@ -75,18 +75,18 @@ class CutQueue(MemoryQueue):
             return super().__len__()
         hub.cut()
         length = super().__len__()
-        hub.cut()
+        hub.door()
         return length
 
     def append(self, event: bytes, /) -> None:
-        self.hub.cut()
+        self.hub.door()
         super().append(event)
-        self.hub.cut()
+        self.hub.door()
 
     def append_all(self, events: Sequence[bytes], /) -> None:  # type: ignore[override]
-        self.hub.cut()
+        self.hub.door()
         super().extend(events)
-        self.hub.cut()
+        self.hub.door()
 
 
 class Attempt:
@@ -282,7 +282,9 @@ class Process:
         kind, luck = self.on_error_kind, hub.random.random()
         assert self.worker is not None
         if kind == "slow" and luck < 0.5:
-            hub.sleep(luck * 4)
+            # Told in a `__del__` that came while its thread held the lock, it keeps everybody waiting: not promised.
+            if hub.current is None or self.worker._crew.lock.lock.owner is not hub.current:
+                hub.sleep(luck * 4)
         elif kind == "raises" and luck < 0.5:
             calls = hub.current is not None and hub.current.name.startswith("call")
             raise (ValueError if luck < 0.3 or calls else SystemExit)("on_error")
@@ -347,6 +349,7 @@ class World:
         self.hub = Hub(seed, self.interrupt, self.after_step)
         draw = self.draw = self.hub.random
         self.hub.set_luck(draw.choice((0.0, 0.02, 0.1, 0.3)), draw.choice((0.0, 0.0, 0.003, 0.02, 0.08)))
+        self.hub.p_at_door = draw.choice((0.0, 0.0, 0.05, 0.3))
         self.path: str | None = None
         self.memory: sqlite3.Connection | None = None  # to the file, where it is none: SQLite's own calls cost half
         if draw.random() < 0.4:
@@ -571,6 +574,8 @@ class World:
     def answered(self, owner: Process, attempt: Attempt, error: BaseException | None) -> None:
         now = self.hub.now
         numbers = attempt.numbers
+        if now > attempt.until:  # the process was stopped, say: it may be left behind, and sent once more
+            self.excused.update(numbers)
         kinds = {self.site_of[number] for number in numbers}
         if error is None:
             for number in numbers:
@@ -767,10 +772,16 @@ class World:
             self.let_run(draw.choice((0.0, 0.0, 0.001, 0.05, 0.3, 0.3, 1.0, 1.0, 3.0, 10.0, 29.9995, 31.0, 80.0)))
         if self.is_long:
             self.mood = "retry after"
+            self.something_waits()
             self.let_run(60_000.0)
         self.calm_down()
         self.close_all()
         self.take_stock()
+
+    def something_waits(self) -> None:
+        for one in self.processes:
+            if one.is_alive and not (one.stopped or one.exiting or one.closing):
+                self.hub.spawn(one, functools.partial(one.put, 1), "call of put")
 
     def let_run(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
         self.hub.run(self.hub.now + seconds, done)
@@ -803,14 +814,21 @@ class World:
         elif luck < 0.85:
             if not self.is_healthy:
                 self.mood = draw.choice((*MOODS, "accept", "accept", "accept", "accept"))
-        elif luck < 0.87:
+        elif luck < 0.875:
             if not owner.closing and not owner.exiting:
+                # What meets with a close is where most went wrong.
+                if draw.random() < 0.5:
+                    call(functools.partial(owner.put, draw.choice((1, 3, 30))), "call of put")
+                if draw.random() < 0.3:
+                    call(functools.partial(owner.flush, draw.choice((1.0, 40.0, None))), "call of flush")
+                if draw.random() < 0.3:
+                    self.let_run(draw.random() * self.most_latency)
                 call(functools.partial(owner.close, draw.choice((None, 0.0, 0.3, 5.0, 60.0))), "call of close")
-        elif luck < 0.88:
+        elif luck < 0.883:
             if not owner.exiting:
                 owner.exiting = True
                 call(functools.partial(owner.exit, draw.random() < 0.7), "call of exit")
-        elif luck < 0.885:
+        elif luck < 0.887:
             if not owner.exiting:
                 call(owner.signal, "call of a signal handler")
         elif luck < 0.89:
@@ -888,7 +906,7 @@ class World:
         for one in closing:
             hub.spawn(one, functools.partial(close, one), "call of close")
         self.let_run(130.0, lambda: len(results) == len(closing))
-        self.let_run(0.5)
+        self.let_run(5.0)  # for a slow on_error
         for one in closing:
             if one.dead:
                 continue
@@ -898,6 +916,8 @@ class World:
                 raise Failure(f"{one}: close(100) has returned False, and everything works")
         for one in self.processes:
             if one.is_alive:
+                if one.closed and one.outbox is None and one.open and not one.exiting:
+                    raise Failure(f"{one}: is closed, and {sorted(one.open)[:5]} of {len(one.open)} have no outcome")
                 self.ends(one)
         if self.path is not None:
             self.inherit()
@@ -1022,7 +1042,7 @@ def patched(world: World) -> Iterator[None]:
                 put(module, name, fake)
     put(worker, "MemoryQueue", queue_type)
     put(worker, "process", SimHooks(world))
-    put(suspects, "MOST_POOLS", world.draw.choice((1, 3, 1_000)))
+    put(suspects, "MOST_POOLS", world.draw.choice((1, 1, 3, 1_000)))
     attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
     confirm, settle, give_up = engine.Engine.confirm, engine.Engine.settle, engine.Engine.give_up
     flush = engine.Engine.flush
@@ -1087,6 +1107,15 @@ def patched(world: World) -> Iterator[None]:
         hub.process.hurried = hub.now  # which may be later than whoever flushes began to: something came in between
         return target
 
+    length = outbox.SQLiteOutbox.__len__
+
+    def len_(self: outbox.SQLiteOutbox) -> int:
+        number = length(self)
+        hub.door()
+        return number
+
+    put(outbox.SQLiteOutbox, "__len__", len_)
+    put(sqlite, "register", lambda holder: None)  # `Process.fork` says whose connections there are
     put(engine.Engine, "flush", flush_)
     put(sqlite.Connection, "_attempt", attempt_)
     put(sqlite.Connection, "write", write_)
