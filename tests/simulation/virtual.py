@@ -261,7 +261,7 @@ class Hub:
                     self.now = max(self.now, until)
                 self._steps = self._cuts = 0
                 return
-            if next_time > self.now + 0.001:
+            if next_time > self.now + 0.0005:  # who polls a file does so each millisecond
                 self._steps = self._cuts = 0
             self.now = max(self.now, next_time)
 
