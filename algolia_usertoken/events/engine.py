@@ -4,7 +4,8 @@ There is no thread and no clock in it. `put` takes no lock, so that it may run i
 anything, this module included. Three rules keep an event from waiting for nothing:
 
 1. `idle` is set before every look at the queue: who appends after the look, notifies.
-2. `close` sets `closed` and `idle` before its last look: who appends after it, sees to the event itself.
+2. `close` sets `closed`, and has each event notify, before its last look: who appends after it, sees to the event
+   itself.
 3. A thread marks itself gone before its last look: who appends after it, starts another one. (That is the driver's.)
 """
 
@@ -240,13 +241,20 @@ class Engine:
     def flush(self, now: float) -> int | None:
         """Hurry. Returns the place up to which all must be settled; None: all is."""
         with self.lock:
-            target = self.core.flush(now, len(self.queue))
+            target = self.core.flush(now, self._waiting())
             self.lock.notify_all()
             return None if self.is_settled(target) else target
 
     def is_settled(self, target: int) -> bool:
         """Whether all up to `target` is settled; called with the lock."""
-        return self.core.is_settled(target, len(self.queue))
+        return self.core.is_settled(target, self._waiting())
+
+    def _waiting(self) -> int:
+        """How many wait, at a moment when as many were taken as now: a signal handler may have closed in between."""
+        while True:
+            taken, waiting = self.core.taken, len(self.queue)
+            if taken == self.core.taken:
+                return waiting
 
     def begin_close(self) -> None:
         """Take no more events."""
@@ -257,13 +265,17 @@ class Engine:
     def close_if_empty(self) -> bool:
         """Close, unless an event came in meanwhile: its sender may have found room before there was none."""
         with self.lock:
+            notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`
             self.closed = self.idle = True  # before the last look
             self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
+            if not self.closed:
+                self.notify_every = notify_every
             return self.closed
 
     def close_full(self) -> None:
         """Close, whatever is left."""
         with self.lock:
+            self.notify_every = 1
             self.closed = self.idle = True
             self.lock.notify_all()
 

@@ -35,6 +35,7 @@ class Keeper:
         self._found = found
         self._fail = fail
         self._thread: threading.Thread | None = None
+        self._has_ended = False
 
     def start(self) -> None:
         """Start the thread, if it does not run; not where none can be started."""
@@ -50,7 +51,8 @@ class Keeper:
         """Wait until the thread has let go of the file; `ends` says already that it is time."""
         thread = self._thread
         if thread is not None and thread.ident not in (None, threading.get_ident()):
-            thread.join(for_a_lock(seconds))
+            with self._lock:  # let go of while we wait: see `bounded`
+                self._lock.wait_for(lambda: self._has_ended, for_a_lock(seconds))
 
     def look(self) -> None:
         """Keep the lease, and adopt, once."""
@@ -62,7 +64,12 @@ class Keeper:
 
     def _run(self) -> None:
         pause = min(self._outbox.lease / 3, threading.TIMEOUT_MAX)
-        while not self._ends():
-            self.look()
+        try:
+            while not self._ends():
+                self.look()
+                with self._lock:
+                    self._lock.wait_for(self._ends, pause)
+        finally:
             with self._lock:
-                self._lock.wait_for(self._ends, pause)
+                self._has_ended = True
+                self._lock.notify_all()

@@ -313,9 +313,7 @@ class SQLiteOutbox:
             OutboxError: The file can't be written, so they are still there. Removing them will be tried again; if the
                 process ends before that succeeds, they are delivered again.
         """
-        with self._mutex:
-            self._settled += numbers_of(events)
-        self._remove_settled()
+        self._remove_settled(numbers_of(events))
         if not self._waiting:
             self._troubles.say("log", self.rows.cut_log(sqlite.LOG_LIMIT))
 
@@ -350,7 +348,7 @@ class SQLiteOutbox:
         if self._owner is not None:
             deadline = time.monotonic() + sqlite.CLOSE_TIMEOUT
             with contextlib.suppress(OutboxError):  # the lease will end
-                self._remove_settled(deadline)
+                self._remove_settled(deadline=deadline)
                 self.rows.end(self._owner, deadline)
         self.rows.close()
 
@@ -368,9 +366,9 @@ class SQLiteOutbox:
             self._life += self.clock() >= self._alive_until
             self._alive_until = alive_until
 
-    def _remove_settled(self, deadline: float | None = None) -> None:
-        with self._mutex:
-            numbers, self._settled = self._settled, []
+    def _remove_settled(self, more: Sequence[int] = (), deadline: float | None = None) -> None:
+        with self._mutex:  # `more` at once: of two threads that settle, each is told what becomes of its own
+            numbers, self._settled = [*self._settled, *more], []
         if not numbers:
             return
         try:

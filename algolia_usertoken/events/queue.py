@@ -209,6 +209,8 @@ class Core:
 
     def written_off(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
         """There will be no answer in time: as if `answer` had come; what comes later is not listened to."""
+        if group.abandoned:  # a close, say, has concluded it already
+            return []
         twin = InFlight(group.events, taken=group.taken, suspects=group.suspects, search=group.search)
         twin.attempts, twin.backoff, twin.first_sent = group.attempts, group.backoff, group.first_sent
         group.abandoned = True

@@ -7,15 +7,27 @@ import threading
 from collections.abc import Callable
 
 
-def bounded(function: Callable[[], object], seconds: float) -> None:
-    """Run what may take any time, and wait for it for some seconds only; what it raises is raised here."""
+def bounded(function: Callable[[], object], seconds: float, lock: threading.Condition) -> None:
+    """Run what may take any time, and wait for it for some seconds only; what it raises is raised here.
+
+    Args:
+        function: What to run.
+        seconds: For how long to wait.
+        lock: Let go of meanwhile. Who calls this in a signal handler may have interrupted his own thread while it held
+            the lock, which `function` or other threads need.
+    """
     errors: list[BaseException] = []
+    is_done = False
 
     def run() -> None:
+        nonlocal is_done
         try:
             function()
         except BaseException as error:
             errors.append(error)
+        with lock:
+            is_done = True
+            lock.notify_all()
 
     thread = threading.Thread(target=run, name="algolia-usertoken-bounded", daemon=True)
     try:
@@ -26,7 +38,8 @@ def bounded(function: Callable[[], object], seconds: float) -> None:
     if seconds == math.inf:
         run()
     else:
-        thread.join(for_a_lock(max(0.05, seconds)))
+        with lock:
+            lock.wait_for(lambda: is_done, for_a_lock(max(0.05, seconds)))
     for error in errors:
         raise error
 

@@ -221,7 +221,7 @@ class Worker:
         if self._crew.made_by is not threading.Lock:
             self._renew_locks()
         if self._keeper is not None and not self._background:
-            bounded(self._keeper.look, deadline - time.monotonic())
+            bounded(self._keeper.look, deadline - time.monotonic(), self._crew.lock)
         target = self._engine.flush(time.monotonic())
         if target is None:
             return True
@@ -276,18 +276,20 @@ class Worker:
         if first:
             self._crew.signal()
             try:
-                bounded(self._delivery.close, deadline + GRACE_S - time.monotonic())
+                bounded(self._delivery.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
             finally:  # one of somebody's own may raise
                 if self._outbox is not None and self._keeper is not None:
                     self._keeper.end(deadline + GRACE_S - time.monotonic())
-                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic())
+                    bounded(self._outbox.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
                 self._reporter.finish()
         return done
 
     def begin_exit(self) -> bool:
         """The process exits: hurry. False if there is nothing to deliver."""
-        if self._engine.closed or self._engine.flush(time.monotonic()) is None:
+        if self._engine.flush(time.monotonic()) is None:
             return False
+        if self._engine.closed:
+            return self._engine.core.open > 0  # who closed it is about to tell what was left
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
         return True
@@ -297,6 +299,10 @@ class Worker:
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
             self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
+            if not self.asked_by_on_error():
+                with self._crew.lock:  # another thread may be telling what it has given up or was refused
+                    seconds = for_a_lock(deadline + GRACE_S - time.monotonic())
+                    self._crew.lock.wait_for(lambda: not self._engine.core.open, seconds)
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -366,5 +372,5 @@ class Worker:
         """
         group = self._engine.give_up()
         if group.events:
-            bounded(lambda: self._sending.report("failed", error, group.events), seconds)
+            bounded(lambda: self._sending.report("failed", error, group.events), seconds, self._crew.lock)
             self._engine.settle(Done("failed", group, error))

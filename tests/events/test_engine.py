@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from algolia_usertoken.events.engine import MemoryQueue, site_of
+from algolia_usertoken import SQLiteOutbox
+from algolia_usertoken.events.engine import Engine, MemoryQueue, Waiting, site_of
+from algolia_usertoken.events.in_flight import Take
+
+
+def engine_of(queue: Waiting, notify: Callable[[], None] = lambda: None) -> Engine:
+    return Engine(
+        queue,
+        max_queue_size=10,
+        max_queue_bytes=1_000,
+        batch_size=1_000,
+        flush_interval=0.0,
+        max_retry_time=1.0,
+        notify=notify,
+    )
 
 
 def test_a_queue_in_memory_does_what_an_outbox_does() -> None:
@@ -29,3 +45,42 @@ def test_events_of_one_call_site_have_the_same_site() -> None:
 @pytest.mark.parametrize("text", [b"[", b"[1]", b"\xff", b"[" * 100_000, b'{"eventName":["a"]}'])
 def test_a_text_that_is_no_event_is_of_no_call_site(text: bytes) -> None:
     assert site_of(text) is None
+
+
+@pytest.mark.parametrize("close", [Engine.close_full, Engine.close_if_empty])
+def test_an_event_that_comes_in_after_the_last_look_of_a_close_is_seen_to(close: Callable[[Engine], object]) -> None:
+    notified: list[None] = []
+    engine = engine_of(MemoryQueue(), lambda: notified.append(None))
+
+    close(engine)
+    engine.idle = False  # a flush of somebody else has woken a thread, which finds that it is closed
+    assert engine.put(b"{}")  # it had found room before
+
+    assert notified
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_a_flush_in_which_a_signal_handler_gives_up_is_not_done(
+    path: str, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    outbox = SQLiteOutbox(path)
+    engine = engine_of(outbox)
+    engine.put(b"{}")
+    action = engine.next(1.0)
+    assert isinstance(action, Take)
+    engine.take_stored(action.limit, 1.0)
+    length = SQLiteOutbox.__len__
+    in_between = [lambda: None] * look + [engine.give_up]  # after the first or the second look at the queue
+
+    def length_and(self: SQLiteOutbox) -> int:
+        found = length(self)
+        if in_between:
+            in_between.pop(0)()
+        return found
+
+    monkeypatch.setattr(SQLiteOutbox, "__len__", length_and)
+
+    assert engine.flush(2.0) is not None
+
+    assert not in_between
+    outbox.close()

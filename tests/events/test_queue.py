@@ -279,6 +279,18 @@ def test_the_answer_to_what_was_written_off_is_not_listened_to() -> None:
     assert driver.core.counts.delivered == 100
 
 
+def test_what_was_given_up_is_not_concluded_again_when_it_is_written_off() -> None:
+    driver = Driver(100)
+    group = driver.post()
+    given_up = driver.core.give_up([])
+    driver.core.settled(Done("failed", given_up, None))
+
+    assert driver.core.written_off(group, Answer("fatal", None, DeliveryError("no")), 31.0, 0.5) == []
+
+    assert driver.core.open == 0
+    assert driver.core.counts.failed == 100
+
+
 def test_what_was_not_sent_after_all_is_sent_at_once() -> None:
     driver = Driver(100)
     driver.core.returned(driver.post(), 0.0)

@@ -508,3 +508,28 @@ def test_who_waits_for_a_thread_that_is_left_behind_delivers_itself(senders: Mak
     assert done == [True]
     assert len(delivery.events) == 3
     delivery.go_on.set()
+
+
+def test_an_exit_waits_for_the_thread_that_tells_what_a_close_has_left(senders: Make) -> None:
+    delivery = MemoryDelivery()
+    delivery.hang()
+    telling, told = threading.Event(), threading.Event()
+
+    def on_error(error: Exception, events: object) -> None:
+        telling.set()
+        time.sleep(0.1)
+        told.set()
+
+    events = senders(delivery=delivery, on_error=on_error)
+    send(events, range(3))
+    closing = threading.Thread(target=events.close, args=(0.1,))
+    closing.start()
+    assert telling.wait(PATIENCE)
+
+    assert events._worker.begin_exit()
+    events._worker.finish_exit(0)
+
+    assert told.is_set()
+    delivery.release()
+    closing.join(PATIENCE)
+    assert not events._worker.begin_exit()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
 
 
 class Fault(NamedTuple):
@@ -69,9 +69,12 @@ FAULTS = (
     Fault(
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
-        "self.closed = self.idle = True  # before the last look\n"
+        "notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`\n"
+        "            self.closed = self.idle = True  # before the last look\n"
         "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
-        "self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n            self.idle = True",
+        "notify_every, self.notify_every = self.notify_every, 1\n"
+        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n"
+        "            self.idle = True",
     ),
     Fault(
         "a thread that ends takes no last look",
@@ -101,7 +104,7 @@ FAULTS = (
     ),
     Fault(
         "the outbox has a lock of its own",
-        worker.Worker, "_renew_own_locks", "if self._outbox is not None:", "if False:",
+        outbox.SQLiteOutbox, "share_lock", "self._mutex = lock", "pass",
     ),
     Fault(
         "a flush does not wait for what is being read from the file",

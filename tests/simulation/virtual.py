@@ -21,16 +21,20 @@ from typing import Any, ClassVar
 from greenlet import GreenletExit, getcurrent, greenlet
 
 STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something is said to be busy doing nothing
+MOST_CALM_CUTS = 5_000  # after which that is looked at
 
 
 class Failure(AssertionError):
     """The world has seen something that must not be."""
 
     seen: ClassVar[list[Failure]] = []  # in this world: the sender catches whatever a delivery or on_error raises
+    hub: ClassVar[Hub | None] = None  # of this world
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
         self.seen.append(self)
+        if self.hub is not None:
+            self.hub.disturb()
 
 
 class Task:
@@ -71,9 +75,10 @@ class Hub:
     Args:
         seed: All that is drawn comes from it.
         interrupt: Runs something inside the task that it is given.
+        after_step: Called when a task has run, between two cuts.
     """
 
-    def __init__(self, seed: int, interrupt: Callable[[Task], None]) -> None:
+    def __init__(self, seed: int, interrupt: Callable[[Task], None], after_step: Callable[[Task], None]) -> None:
         self.random = random.Random(seed)
         self.main = getcurrent()
         self.idents = itertools.count(1)
@@ -82,14 +87,19 @@ class Hub:
         self.current: Task | None = None
         self.acting: Any = None  # the process for which the director acts, where no task runs
         self.tasks: list[Task] = []
-        self.p_switch = self.p_interrupt = 0.0
+        self.calm = 0  # how many cuts there are until something happens at one
         self.ended = False
         self.errors: list[BaseException] = []
         self._interrupt = interrupt
+        self.after_step = after_step
         self._ready: list[Task] = []
         self._timers: list[tuple[float, int, Task, int]] = []
         self._sequence = itertools.count()
         self._steps = self._cuts = 0
+        self.p_switch = self.p_interrupt = self.p_at_door = 0.0
+        self._gap = 0  # what `calm` began with
+        self._next: str | None = None  # what happens then
+        Failure.hub = self
 
     # What tasks call.
 
@@ -99,6 +109,13 @@ class Hub:
 
     def cut(self) -> None:
         """Another task may run here."""
+        self.calm -= 1
+        self.now += 1e-6
+        if self.calm <= 0:
+            self.stir()
+
+    def stir(self) -> None:
+        """What comes at this cut; how many cuts later the next thing comes is drawn, which costs less than each cut."""
         task = self.current
         if task is None:
             return
@@ -106,20 +123,57 @@ class Hub:
             raise GreenletExit
         if Failure.seen:  # whoever has caught it
             self._switch(task)
-        self.now += 1e-6
-        self._cuts += 1
+        self._cuts += self._gap
         if self._cuts > CUTS_IN_A_MOMENT:
             raise Failure(f"{task.name} of {task.process} is busy without end")
-        luck = self.random.random()
-        if luck < self.p_switch:
-            self._ready.append(task)
-            self._switch(task)
-        elif luck > 1 - self.p_interrupt and not task.depth:
+        event = self._next
+        self._draw_next()
+        if event == "switch":
+            if self._ready or (self._timers and self._timers[0][0] <= self.now):
+                self._ready.append(task)
+                self._switch(task)
+            else:  # it would go on at once
+                self.current = None
+                self.after_step(task)
+                self.current = task
+        elif event == "interrupt":
+            self._interrupt_now(task)
+
+    def door(self) -> None:
+        """A cut at which something comes in between more often than elsewhere."""
+        self.cut()
+        task = self.current
+        if self.p_at_door and task is not None and self.random.random() < self.p_at_door:
+            self._interrupt_now(task)
+
+    def _interrupt_now(self, task: Task) -> None:
+        if not task.depth:
             task.depth += 1
             try:
                 self._interrupt(task)
             finally:
                 task.depth -= 1
+
+    def set_luck(self, p_switch: float, p_interrupt: float) -> None:
+        """How probable it is at a cut that another task runs, or that something comes in between."""
+        self.p_switch, self.p_interrupt = p_switch, p_interrupt
+        p = p_switch + p_interrupt
+        self._mean_gap, self._share_of_switch = (-1 / math.log(1 - p), p_switch / p) if p else (math.inf, 0.0)
+        self._draw_next()
+
+    def disturb(self) -> None:
+        """Have the next cut look at what has happened: a process has ended, something has failed."""
+        self.calm, self._next = 0, None
+
+    def _draw_next(self) -> None:
+        draw = self.random.random
+        gap = -self._mean_gap * math.log(1 - draw())  # a geometric distribution, as of a draw at each cut
+        if gap < MOST_CALM_CUTS:
+            self.calm = self._gap = 1 + int(gap)
+            self._next = "switch" if draw() < self._share_of_switch else "interrupt"
+        else:
+            self.calm = self._gap = MOST_CALM_CUTS
+            self._next = None
 
     def wait(self, until: float) -> bool:
         """Wait to be woken; False: `until` came first."""
@@ -166,17 +220,18 @@ class Hub:
     def crashed(self, task: Task, error: BaseException) -> None:
         self.errors.append(error)
 
-    def run(self, until: float, after_step: Callable[[Task], None], done: Callable[[], bool] | None = None) -> None:
+    def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
         """Let tasks run until then, or until `done()`, which is asked whenever all wait."""
         while True:
             while self._timers and self._timers[0][0] <= self.now:
                 _, _, task, waits = heapq.heappop(self._timers)
                 if task.is_waiting and task.waits == waits:
                     self.wake(task, woken=False)
-            runnable = [at for at, task in enumerate(self._ready) if not task.process.stopped]
+            ready = self._ready
+            runnable = [at for at, task in enumerate(ready) if not task.process.stopped] if ready else ready
             if runnable:
-                at = runnable[int(self.random.random() * len(runnable))]
-                task = self._ready.pop(at)
+                at = runnable[int(self.random.random() * len(runnable))] if len(runnable) > 1 else runnable[0]
+                task = ready.pop(at)
                 if task.process.dead:
                     continue
                 self._steps += 1
@@ -194,7 +249,7 @@ class Hub:
                     if isinstance(error, Failure):
                         raise error
                     raise Failure(f"{task.name} of {task.process} has ended with {error!r}") from error
-                after_step(task)
+                self.after_step(task)
                 continue
             if done is not None and done():
                 return
@@ -206,7 +261,7 @@ class Hub:
                     self.now = max(self.now, until)
                 self._steps = self._cuts = 0
                 return
-            if next_time > self.now + 0.001:
+            if next_time > self.now + 0.0005:  # who polls a file does so each millisecond
                 self._steps = self._cuts = 0
             self.now = max(self.now, next_time)
 
@@ -217,6 +272,7 @@ class Hub:
     def end(self) -> None:
         """End all tasks."""
         self.ended = True
+        self.disturb()
         for task in self.tasks:
             if task.started and not task.ended:
                 self.current = task
@@ -246,9 +302,15 @@ class RLock(_Owned):
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         hub = self._hub
-        self._check()
-        hub.cut()
-        me: object = hub.current or hub
+        me: Any = hub.current
+        if me is None:
+            me = hub
+        elif me.process is not self._made_by:
+            self._check()
+        hub.calm -= 1  # as `cut`, which is called here more often than anywhere else
+        hub.now += 1e-6
+        if hub.calm <= 0:
+            hub.stir()
         if self.owner is None or self.owner is me:
             self.owner = me
             self.count += 1
@@ -269,14 +331,21 @@ class RLock(_Owned):
         return True
 
     def release(self) -> None:
-        if self._hub.ended or (self._hub.current is not None and self._hub.current.process.dead):
+        hub = self._hub
+        me = hub.current
+        if hub.ended or (me is not None and me.process.dead):
             return
-        if self.owner is not (self._hub.current or self._hub):
+        if self.owner is not (hub if me is None else me):
             raise RuntimeError("cannot release un-acquired lock")
         self.count -= 1
         if not self.count:
-            self._free()
-            self._hub.cut()
+            self.owner = None
+            if self._waiters:
+                self._free()
+            hub.calm -= 1
+            hub.now += 1e-6
+            if hub.calm <= 0:
+                hub.stir()
 
     def _free(self) -> None:
         self.owner, self.count = None, 0
