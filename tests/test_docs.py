@@ -188,6 +188,35 @@ def test_links_lead_somewhere(page: pathlib.Path) -> None:
         assert not anchor or anchor in anchors(there), target
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("privacy", "gdpr", "consent", "email", "environment variables", "dependency injection", "background tasks"),
+        *(
+            "gevent",
+            "sentry",
+            "prometheus",
+            "opentelemetry",
+            "unittest",
+            "multi-tenant",
+            "type hints",
+            "rq",
+            "dramatiq",
+        ),
+        *("arq", "graphql", "revenue", "bulk", "oauth", "one account on several devices"),
+    ],
+)
+def test_a_heading_has_what_readers_search_for(words: str) -> None:
+    """The search of the site puts headings first."""
+    headings = [
+        heading.lower()
+        for page in PAGES
+        for heading in re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+
+    assert any(re.search(rf"\b{re.escape(words)}\b", heading) for heading in headings)
+
+
 def test_links_in_the_code_are_safe_ones() -> None:
     for path in (PROJECT / "algolia_usertoken").rglob("*.py"):
         for target in re.findall(r"\bhttp://[^\s\"'{}`)]+", path.read_text(encoding="utf-8")):
