@@ -374,8 +374,9 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         """
         return await self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     async def __aenter__(self) -> Self:
+        """This client; `async with` closes it at the end of the block."""
         self._open_again()
         return self
 
@@ -481,8 +482,9 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         """
         return self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     def __enter__(self) -> Self:
+        """This client; `with` closes it at the end of the block."""
         self._open_again()
         return self
 

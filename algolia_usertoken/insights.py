@@ -180,8 +180,9 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
             return _nothing_to_send()
         return await super().push_events_with_http_info(body, request_options)
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     async def __aenter__(self) -> Self:
+        """This client; `async with` closes it at the end of the block."""
         return self
 
     async def close(self) -> None:
@@ -226,8 +227,9 @@ class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], Insight
             return _nothing_to_send()
         return super().push_events_with_http_info(body, request_options)
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     def __enter__(self) -> Self:
+        """This client; `with` closes it at the end of the block."""
         return self
 
     def close(self) -> None:

@@ -152,9 +152,7 @@ def _names_user(api_key: Any) -> bool:
     if not isinstance(api_key, str):
         return False
     try:
-        restrictions = base64.b64decode(api_key)[_DIGITS_OF_SIGNATURE:].decode(
-            "latin-1"
-        )  # the parameter's name is ASCII
+        restrictions = base64.b64decode(api_key)[_DIGITS_OF_SIGNATURE:].decode("latin-1")  # the name is ASCII
     except ValueError:
         return False  # it is an ordinary key
     return any(name == PARAMETER for name, _ in parse_qsl(restrictions))

@@ -329,8 +329,8 @@ def test_what_was_not_said_is_said_with_its_count(
     events.close()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "event refused: index must be the name of an index (event 'Seen')",
-        "event refused: index must be the name of an index (event 'Seen') (and 2 more since the last line)",
+        "event refused: index is empty: it must be the name of an index (event 'Seen')",
+        "event refused: index is empty: it must be the name of an index (event 'Seen') (and 2 more since the last line)",
         "event refused: eventType must be 'click', 'view', 'conversion' or 'instantsearch' (event 'Seen')",
         "refused (eventType must be …, …, … or … (event …)): 1 more since the last line",
     ]
