@@ -192,13 +192,33 @@ class EventSender(EventMethods, ReferenceMethods):
         self._worker.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        """As `flush`, for async code: the event loop goes on meanwhile."""
+        """As `flush`, for async code: the event loop goes on meanwhile.
+
+        Args:
+            timeout: How many seconds to wait at most. None: as long as it takes.
+
+        Returns:
+            True if every event that was accepted before is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
+        """
         if self._worker.asked_by_on_error():
             return self.flush(timeout)  # which does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
-        """As `close`, for async code: the event loop goes on meanwhile."""
+        """As `close`, for async code: the event loop goes on meanwhile.
+
+        Args:
+            timeout: How many seconds to wait at most. None: `close_timeout`.
+
+        Returns:
+            True if every event that was accepted is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
+        """
         if self._worker.asked_by_on_error():
             return self.close(timeout)
         return await _in_thread(self.close, timeout)

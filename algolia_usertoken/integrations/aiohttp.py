@@ -75,8 +75,7 @@ def identity_middleware(
             function of the request that returns True where the visitor has consented.
         header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
             example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead:
-            `request.remote`.
+        client_ip: Whether searches without a token have the visitor's address instead, `request.remote`.
         opted_out: A function of the request that returns True where the visitor refuses tracking: then they have
             no token, no events and no cookie.
 

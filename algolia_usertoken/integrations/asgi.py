@@ -46,15 +46,15 @@ class IdentityMiddleware:
     the user, add SessionMiddleware and AuthenticationMiddleware after this one.
 
     What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, also in plain
-    `def` views, dependencies and background tasks. The identity is in `scope["state"]["algolia_identity"]` too (in Starlette:
-    `request.state.algolia_identity`), for handlers that run outside this middleware, as Starlette's for `Exception` do.
-    Inside another middleware of this package, this one adds only what that one did not know.
+    `def` views, dependencies and background tasks. Handlers that run outside this middleware, as that of Starlette for
+    `Exception` does, find the identity in `scope["state"]["algolia_identity"]`. Inside another middleware of this
+    package, this one adds only what that one did not know.
 
     When the server announces in the lifespan that it stops, the events that each `EventSender` of the process has
     queued are delivered, within its `close_timeout`. The application itself needs no lifespan for that.
 
     If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
-    The visitor never sees it.
+    The visitor never sees it. The functions may be coroutine functions.
 
     Args:
         app: The application.
@@ -66,12 +66,9 @@ class IdentityMiddleware:
             function of the ASGI scope that returns True where the visitor has consented.
         header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
             example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead:
-            that of the peer in the scope.
+        client_ip: Whether searches without a token have the visitor's address instead, the `client` of the scope.
         opted_out: A function of the ASGI scope that returns True where the visitor refuses tracking: then they have
             no token, no events and no cookie.
-
-    The functions may be coroutine functions.
 
     Raises:
         TypeError: An argument is of the wrong type.

@@ -50,8 +50,7 @@ def init_app(
             function of Flask's request that returns True where the visitor has consented.
         header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
             example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead:
-            `request.remote_addr`.
+        client_ip: Whether searches without a token have the visitor's address instead, `request.remote_addr`.
         opted_out: A function of Flask's request that returns True where the visitor refuses tracking: then they have
             no token, no events and no cookie.
 

@@ -272,7 +272,7 @@ class VisitorRules:
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
         """As `flow`, where no function has to be asked (`asks` is false).
 
-        It takes half as long as a generator and its driver, which is a fifth of what the ASGI middleware costs.
+        Without a generator and its driver, the ASGI middleware costs a fifth less: 3.7 instead of 4.6 µs a request.
         """
         token, is_taken = self._token(cookies, claim)
         return self._visitor(token, None, address, token is None and not is_taken and self._set_cookie is True)
