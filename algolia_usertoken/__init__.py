@@ -4,125 +4,86 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # typing takes longer to import than all of this; type checkers know the name
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .clients import EventOptions, TokenAwareClient, TokenAwareClientSync, make_token_aware
-    from .context import current_identity, identity_scope, set_authenticated_user_token, set_user_token
-    from .dead_letters import DeadLetters
-    from .errors import (
-        BatchRejectedError,
-        DeliveryError,
-        InvalidClientIPError,
-        InvalidEventError,
-        InvalidReferenceError,
-        InvalidUserTokenError,
-        MissingUserTokenError,
-        MissingUserTokenWarning,
-        OutboxError,
-        RetryableDeliveryError,
-        UnauthorizedDeliveryError,
-        UserTokenError,
-    )
-    from .events.delivery import Batch, Delivery, InsightsDelivery, MemoryDelivery
-    from .events.hits.reference import HitReference
-    from .events.outbox import SQLiteOutbox
-    from .events.reporting import EventStats
-    from .events.sender import EventSender
-    from .identity import Identity, anonymous_user_token, pseudonymous_user_token, validate_user_token
-    from .insights import TokenAwareInsightsClient, TokenAwareInsightsClientSync
-    from .provider import TokenProvider, bind
-    from .query_memory import QueryMemory
-    from .transporter import TokenAwareTransporter, TokenAwareTransporterSync
-
-# Where each name lives. It is imported on first use (PEP 562): algoliasearch alone takes a third of a second, and a
-# test runner that merely has the plugin installed needs none of this.
-_HOME = {
-    "Batch": "events.delivery",
-    "BatchRejectedError": "errors",
-    "DeadLetters": "dead_letters",
-    "Delivery": "events.delivery",
-    "DeliveryError": "errors",
-    "EventOptions": "clients",
-    "EventSender": "events.sender",
-    "EventStats": "events.reporting",
-    "HitReference": "events.hits.reference",
-    "Identity": "identity",
-    "InsightsDelivery": "events.delivery",
-    "InvalidClientIPError": "errors",
-    "InvalidEventError": "errors",
-    "InvalidReferenceError": "errors",
-    "InvalidUserTokenError": "errors",
-    "MemoryDelivery": "events.delivery",
-    "MissingUserTokenError": "errors",
-    "MissingUserTokenWarning": "errors",
-    "OutboxError": "errors",
-    "QueryMemory": "query_memory",
-    "RetryableDeliveryError": "errors",
-    "SQLiteOutbox": "events.outbox",
-    "TokenAwareClient": "clients",
-    "TokenAwareClientSync": "clients",
-    "TokenAwareInsightsClient": "insights",
-    "TokenAwareInsightsClientSync": "insights",
-    "TokenAwareTransporter": "transporter",
-    "TokenAwareTransporterSync": "transporter",
-    "TokenProvider": "provider",
-    "UnauthorizedDeliveryError": "errors",
-    "UserTokenError": "errors",
-    "anonymous_user_token": "identity",
-    "bind": "provider",
-    "current_identity": "context",
-    "identity_scope": "context",
-    "make_token_aware": "clients",
-    "pseudonymous_user_token": "identity",
-    "set_authenticated_user_token": "context",
-    "set_user_token": "context",
-    "validate_user_token": "identity",
+# The public names, by the module that each is in. A module is imported when one of its names is first used (PEP 562):
+# the import of algoliasearch alone takes a third of a second, and a test runner that merely has the plugin installed
+# needs none of this.
+_NAMES = {
+    "clients": ("EventOptions", "TokenAwareClient", "TokenAwareClientSync", "make_token_aware"),
+    "context": ("current_identity", "identity_scope", "set_authenticated_user_token", "set_user_token"),
+    "dead_letters": ("DeadLetters",),
+    "errors": (
+        "BatchRejectedError",
+        "DeliveryError",
+        "InvalidClientIPError",
+        "InvalidEventError",
+        "InvalidReferenceError",
+        "InvalidUserTokenError",
+        "MissingUserTokenError",
+        "MissingUserTokenWarning",
+        "OutboxError",
+        "RetryableDeliveryError",
+        "UnauthorizedDeliveryError",
+        "UserTokenError",
+    ),
+    "events.delivery": ("Batch", "Delivery", "InsightsDelivery", "MemoryDelivery"),
+    "events.hits.reference": ("HitReference",),
+    "events.outbox": ("SQLiteOutbox",),
+    "events.reporting": ("EventStats",),
+    "events.sender": ("EventSender",),
+    "identity": ("Identity", "anonymous_user_token", "pseudonymous_user_token", "validate_user_token"),
+    "insights": ("TokenAwareInsightsClient", "TokenAwareInsightsClientSync"),
+    "provider": ("TokenProvider", "bind"),
+    "query_memory": ("QueryMemory",),
+    "transporter": ("TokenAwareTransporter", "TokenAwareTransporterSync"),
 }
 
-__all__ = [
-    "Batch",
-    "BatchRejectedError",
-    "DeadLetters",
-    "Delivery",
-    "DeliveryError",
-    "EventOptions",
-    "EventSender",
-    "EventStats",
-    "HitReference",
-    "Identity",
-    "InsightsDelivery",
-    "InvalidClientIPError",
-    "InvalidEventError",
-    "InvalidReferenceError",
-    "InvalidUserTokenError",
-    "MemoryDelivery",
-    "MissingUserTokenError",
-    "MissingUserTokenWarning",
-    "OutboxError",
-    "QueryMemory",
-    "RetryableDeliveryError",
-    "SQLiteOutbox",
-    "TokenAwareClient",
-    "TokenAwareClientSync",
-    "TokenAwareInsightsClient",
-    "TokenAwareInsightsClientSync",
-    "TokenAwareTransporter",
-    "TokenAwareTransporterSync",
-    "TokenProvider",
-    "UnauthorizedDeliveryError",
-    "UserTokenError",
-    "anonymous_user_token",
-    "bind",
-    "current_identity",
-    "identity_scope",
-    "make_token_aware",
-    "pseudonymous_user_token",
-    "set_authenticated_user_token",
-    "set_user_token",
-    "validate_user_token",
-]
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+TYPE_CHECKING = False  # the import of typing takes longer than all of this; type checkers know the name
+if TYPE_CHECKING:  # they take `as` for the promise that a name is public, and need it here
+    from typing import Any
+
+    from .clients import EventOptions as EventOptions
+    from .clients import TokenAwareClient as TokenAwareClient
+    from .clients import TokenAwareClientSync as TokenAwareClientSync
+    from .clients import make_token_aware as make_token_aware
+    from .context import current_identity as current_identity
+    from .context import identity_scope as identity_scope
+    from .context import set_authenticated_user_token as set_authenticated_user_token
+    from .context import set_user_token as set_user_token
+    from .dead_letters import DeadLetters as DeadLetters
+    from .errors import BatchRejectedError as BatchRejectedError
+    from .errors import DeliveryError as DeliveryError
+    from .errors import InvalidClientIPError as InvalidClientIPError
+    from .errors import InvalidEventError as InvalidEventError
+    from .errors import InvalidReferenceError as InvalidReferenceError
+    from .errors import InvalidUserTokenError as InvalidUserTokenError
+    from .errors import MissingUserTokenError as MissingUserTokenError
+    from .errors import MissingUserTokenWarning as MissingUserTokenWarning
+    from .errors import OutboxError as OutboxError
+    from .errors import RetryableDeliveryError as RetryableDeliveryError
+    from .errors import UnauthorizedDeliveryError as UnauthorizedDeliveryError
+    from .errors import UserTokenError as UserTokenError
+    from .events.delivery import Batch as Batch
+    from .events.delivery import Delivery as Delivery
+    from .events.delivery import InsightsDelivery as InsightsDelivery
+    from .events.delivery import MemoryDelivery as MemoryDelivery
+    from .events.hits.reference import HitReference as HitReference
+    from .events.outbox import SQLiteOutbox as SQLiteOutbox
+    from .events.reporting import EventStats as EventStats
+    from .events.sender import EventSender as EventSender
+    from .identity import Identity as Identity
+    from .identity import anonymous_user_token as anonymous_user_token
+    from .identity import pseudonymous_user_token as pseudonymous_user_token
+    from .identity import validate_user_token as validate_user_token
+    from .insights import TokenAwareInsightsClient as TokenAwareInsightsClient
+    from .insights import TokenAwareInsightsClientSync as TokenAwareInsightsClientSync
+    from .provider import TokenProvider as TokenProvider
+    from .provider import bind as bind
+    from .query_memory import QueryMemory as QueryMemory
+    from .transporter import TokenAwareTransporter as TokenAwareTransporter
+    from .transporter import TokenAwareTransporterSync as TokenAwareTransporterSync
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""Hands the identity to the page or the app, so that browser and server count as one user.
+"""Gives the identity to the page or the app, so that browser and server count as one user.
 
-The browser's side is search-insights: https://github.com/algolia/search-insights.js
+In the browser, search-insights takes it: https://github.com/algolia/search-insights.js
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["script", "settings"]
 
 logger = logging.getLogger("algolia_usertoken.browser")
 
-# What search-insights' own loading snippet does too: calls made before the library is there wait in a queue.
+# As in search-insights' own snippet: calls that are made before the library is loaded wait in a queue.
 _QUEUE = (
     'window.AlgoliaAnalyticsObject=window.AlgoliaAnalyticsObject||"aa";'
     "window.aa=window.aa||function(){(window.aa.queue=window.aa.queue||[]).push(arguments)};"
@@ -37,23 +37,23 @@ def settings(
     use_cookie: bool | None = None,
     host: str | None = None,
 ) -> dict[str, Any]:
-    """What InstantSearch and Autocomplete take as `insightsInitParams`, and a mobile app as JSON.
+    """Make the settings that InstantSearch and Autocomplete take as `insightsInitParams`, and a mobile app as JSON.
 
-    In a request under one of the web integrations it makes the response private. Call it before the response begins.
+    Under a web integration, this makes the response private. Call it before the response begins.
 
     Args:
-        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked, so that
-            the page also knows whom its `resolve` finds; without it, the context alone is asked.
-        use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default only one that the
-            visitor already has; where you have the visitor's consent, and they have no token yet, give True.
-        host: Where search-insights shall send events, in place of Algolia: your own server, where an `EventsRelay`
-            takes them at `host` + "/1/events". An address as "https://shop.example", or a path of the page's own site
+        identity: For whom the page is: an Identity, a user token, or the `token_provider` of a client, which also asks
+            its `resolve`. By default, whom the context names.
+        use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default, only a token that the
+            visitor has already. If the visitor has consented and has no token yet, give True.
+        host: Where search-insights sends events instead of Algolia: your own server, where an `EventsRelay` takes them
+            at `host` + "/1/events". This is an address, as "https://shop.example", or a path of the page's own site,
             as "/collect".
 
     Returns:
-        `useCookie`, and where they are known `userToken` and `authenticatedUserToken`; `host`, if given. A login
-        without a user token is the user token too, as it is for the searches of the server. For a visitor who opted
-        out: `useCookie` False and `userHasOptedOut` True, with which search-insights sends and keeps nothing.
+        A dict of `useCookie`; `userToken` and `authenticatedUserToken`, if they are known; and `host`, if it was given.
+        If only the login is known, it is the user token too, as for the searches of the server. For a visitor who opted
+        out, `useCookie` is False and `userHasOptedOut` True, so that search-insights sends and keeps nothing.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -83,22 +83,22 @@ def _settings(identity: Identity, use_cookie: bool | None = None) -> dict[str, A
 def script(
     identity: Identity | str | TokenProvider | None = None, *, nonce: str | None = None, host: str | None = None
 ) -> str:
-    """A `<script>` that tells search-insights who the visitor is, whether that is loaded before or after it.
+    """Make a `<script>` that tells search-insights who the visitor is; that may be loaded before or after it.
 
-    Put it after a call of `aa("init", …)` of your own, if you have one. Who is not logged in is said, too, so that a
-    page that is replaced piece by piece notices a logout. In a request under one of the web integrations it makes the
+    If the page calls `aa("init", …)` itself, put the script after that call. The script also tells that nobody is
+    logged in, so that a page that is replaced in parts notices a logout. Under a web integration, this makes the
     response private. Call it before the response begins.
 
     Args:
-        identity: Who the page is for; by default the current identity. A client's `token_provider` is asked; without
-            it, the context alone is.
+        identity: For whom the page is: an Identity, a user token, or the `token_provider` of a client, which also asks
+            its `resolve`. By default, whom the context names.
         nonce: The nonce of the page's Content-Security-Policy.
-        host: Where search-insights shall send events, in place of Algolia: your own server, where an `EventsRelay`
-            takes them at `host` + "/1/events". An address as "https://shop.example", or a path of the page's own site
+        host: Where search-insights sends events instead of Algolia: your own server, where an `EventsRelay` takes them
+            at `host` + "/1/events". This is an address, as "https://shop.example", or a path of the page's own site,
             as "/collect".
 
     Returns:
-        HTML, which Django's and Jinja's templates take as it is.
+        HTML, which the templates of Django and Jinja do not escape.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -116,16 +116,16 @@ def script(
         if "userToken" in found:
             calls = f'aa("setUserToken",{_literal(found["userToken"])});{calls}'
     if host is not None:
-        # `partial` leaves all else as it is, application and key among it.
+        # `partial` changes nothing else, so the application and the key stay.
         calls = f'aa("init",{{partial:true,host:{_literal(_checked_host(host))}}});{calls}'
-    # Not `if nonce`: frameworks make nonces when they are first read, and until then they count as false.
+    # This is not `if nonce`: some frameworks make a nonce when it is first read, and until then it counts as false.
     text = "" if nonce is None else str(nonce)
     attribute = f' nonce="{escape(text)}"' if text else ""
     return _Html(f"<script{attribute}>{_QUEUE}{calls}</script>")
 
 
 class _Html(str):
-    """HTML that is safe to put in a page; template engines ask for it in this way."""
+    """HTML that is safe to put into a page. Template engines call `__html__` to know that."""
 
     __slots__ = ()
 
@@ -135,12 +135,12 @@ class _Html(str):
 
 def _identity(identity: Identity | str | TokenProvider | None) -> Identity:
     if isinstance(identity, TokenProvider):
-        return _shown(identity.identity() or Identity())
-    return _shown(as_identity(identity) or current_identity() or Identity())
+        return _named_in_page(identity.identity() or Identity())
+    return _named_in_page(as_identity(identity) or current_identity() or Identity())
 
 
-def _shown(identity: Identity) -> Identity:
-    """`identity`, if it may be written into the response of the current request, which becomes private by that."""
+def _named_in_page(identity: Identity) -> Identity:
+    """The identity, if the current response may name it, which makes the response private; else nobody."""
     request = current_request()
     if request is None or request.show():
         return identity
@@ -151,8 +151,8 @@ def _shown(identity: Identity) -> Identity:
 @functools.cache
 def _warn_once() -> None:
     logger.warning(
-        "a page names nobody, as its headers have gone and let caches share it: call browser.script() or settings() "
-        "before the response begins, or send Cache-Control: private with it. This is logged once"
+        "a page names nobody, as its headers were sent already and let caches share it: call browser.script() or "
+        "settings() before the response begins, or send Cache-Control: private with it. This is logged once"
     )
 
 
@@ -168,5 +168,5 @@ def _checked_host(host: object) -> str:
 
 
 def _literal(token: str | None) -> str:
-    # No valid token has one of these characters; this holds without relying on it.
+    # No valid token has one of these characters. This escapes them, should that ever change.
     return "undefined" if token is None else json.dumps(token).translate(_IN_SCRIPT)

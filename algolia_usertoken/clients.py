@@ -1,4 +1,4 @@
-"""Search clients that know whose request each call is."""
+"""The search clients: algoliasearch's own, which know for which user each call is."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from algoliasearch.search.config import SearchConfig, TransformationOptions
 from algoliasearch.search.models import SecuredApiKeyRestrictions
 from typing_extensions import Self, Unpack
 
-# For annotations that name what this module does not need: the package imports it, which is costly, once those are
-# evaluated.
+# Only for annotations: what they name is costly to import, and the package imports it when somebody evaluates them.
 import algolia_usertoken
 
 from .checks import check_type, wrong_type
 from .errors import MissingUserTokenError
 
-# The sender is imported here and not at the first use of `events`: a fork, or a signal handler that sends, may come in
-# the middle of that, and would wait for the import for ever.
+# The sender is imported here and not at the first use of `events`. In the middle of that import a fork could happen, or
+# a signal handler could send an event, which would then wait for the import for ever.
 from .events.reporting import OnError
 from .events.sender import EventSender
 from .identity import Identity
@@ -40,7 +39,7 @@ from .transporter import (
 Client = TypeVar("Client")
 
 
-# What a sender takes that a client tells its own one, and as what the client itself takes it.
+# The arguments of a sender that the client gives to its own one, and the names under which the client takes them.
 _FROM_CLIENT = {
     "app_id": "app_id",
     "api_key": "api_key",
@@ -52,11 +51,11 @@ _FROM_CLIENT = {
 
 
 class EventOptions(TypedDict, total=False):
-    """What a client's `events=` takes as a mapping: options of `EventSender`, with the meaning that they have there.
+    """The options of `EventSender` that a client takes as its `events=`. They mean what they mean there.
 
         TokenAwareClientSync(events={"strict": True, "flush_interval": 0.2})
 
-    Whose the events are and where they go, the client itself says.
+    Whose the events are, and to which application they go, the client itself knows.
     """
 
     delivery: algolia_usertoken.Delivery | None
@@ -88,13 +87,13 @@ class ClientOptions(TypedDict, total=False):
 
 
 class _TokenAwareClient(Generic[AnyTransporter]):
-    """What both clients do: everything but the I/O."""
+    """What the async and the sync client have in common: everything but the I/O."""
 
     _config: Any
     _transporter: Any
     _ingestion_transporter: Any
-    _parent: Any = None  # of a view
-    _closed = False  # and not opened again
+    _parent: Any = None  # the client that this is a view of
+    _closed = False  # `close` was called, and no `with` block has opened the client again
 
     def __init__(
         self,
@@ -135,7 +134,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         self._given_events = given
         super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
         make_token_aware(self, self._provider, **self._options)
-        # Now, where somebody reads what is wrong with them, and not with the first event of a visitor.
+        # Both are checked now, where the developer sees an error, and not at the first event of a visitor.
         if insights_region is not None:
             self._used_insights_config().set_default_hosts()  # type: ignore[no-untyped-call]
         if self._event_options is not None:
@@ -143,7 +142,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     @property
     def token_provider(self) -> TokenProvider:
-        """Who decides whose call it is; shared with `events` and `insights`."""
+        """The provider that decides whose each call is. `events` and `insights` share it."""
         return self._provider
 
     @classmethod
@@ -153,26 +152,42 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         transporter: AnyTransporter | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """A client with a customised `SearchConfig` and, if given, transporter.
+        """A client with a `SearchConfig` of your own.
 
         Args:
             config: The config.
-            transporter: The transporter.
-            options: Keywords for the constructor, which gets those that are given here and no others. Beside them, it
-                is called as algoliasearch calls its own: with `app_id`, `api_key`, `transporter` and `config`.
+            transporter: What sends the requests. By default, algoliasearch's own.
+            options: Keywords of the constructor. The constructor of a subclass gets only those that are given here, and
+                `app_id`, `api_key`, `transporter` and `config`, as algoliasearch calls its own.
+
+        Returns:
+            A client of this class.
+
+        Raises:
+            ValueError, TypeError, InvalidUserTokenError: As the constructor.
+
+        https://www.algolia.com/old-docs/libraries/python/v4/customize/
         """
-        # What algoliasearch does to the config here is done, but the client that it makes is of its own class.
+        # algoliasearch's method also prepares the config. The client that it makes is of its own class, and not used.
         super().create_with_config(config, transporter)  # type: ignore[misc]
         return cls(app_id=config.app_id, api_key=config.api_key, transporter=transporter, config=config, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view of this client that always calls as `identity`, its events and insights included.
+        """A view of this client, all of whose calls and events are those of `identity`.
 
-        It shares connections and the event queue; closing it closes nothing. None leaves the answer to this client's
-        provider, `Identity()` means nobody.
+        It shares the connections and the queue of events, and closing it closes nothing.
+
+        Args:
+            identity: For whom it calls: a string is a user token. None leaves the answer to this client's provider, and
+                `Identity()` means nobody.
+
+        Returns:
+            A client of the same class.
 
         Raises:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+        https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
         """
         view = copy(self)
         view._parent = self._parent or self
@@ -182,9 +197,9 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     @property
     def events(self) -> EventSender:
-        """The sender of this client's events, which shares `token_provider`; made on first use.
+        """The sender of this client's events, which shares `token_provider`. It is made when it is first used.
 
-        It ends with the client: after `close`, its `stats` stay, and further events are dropped.
+        The client closes it with itself. After that, its `stats` can still be read, and further events are dropped.
         """
         sender = (self._parent or self)._own_events()
         return sender if sender.token_provider is self._provider else sender._with_provider(self._provider)
@@ -196,28 +211,29 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         if made is not None:
             return made
         events: EventSender = self._made("events", self._new_events)
-        if self._closed:  # before this first use, or meanwhile
+        if self._closed:  # the client was closed before this first use, or while the sender was made
             events._close_with_client()
             events.close()
         return events
 
     def _begin_close(self) -> EventSender | None:
-        """Take no more events; the sender of its own that is to be closed."""
-        self._closed = True  # first: who makes a sender after our look at it, closes it
+        """Accept no more events, and return the client's own sender, which has to be closed, if there is one."""
+        # This comes first: a thread that makes a sender from now on closes it.
+        self._closed = True
         made: EventSender | None = self.__dict__.get("_made_events")
         if made is not None:
             made._close_with_client()
         return made
 
     def _open_again(self) -> None:
-        """For a `with` block after `close`: the next event gets a new sender."""
+        """Open the client again for a `with` block after `close`: the next event gets a new sender."""
         if self._closed:
             made = self.__dict__.pop("_made_events", None)
             self._closed = False
             if self._event_options is not None:
                 try:
                     self._own_events()
-                except BaseException:  # an outbox ends with its sender, say
+                except BaseException:  # an outbox in the options was closed with the sender before, for example
                     self._made_events, self._closed = made, True
                     raise
 
@@ -229,17 +245,18 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         return self._made("insights", self._new_insights)
 
     def _made(self, name: str, make: Callable[[], Any]) -> Any:
-        """What is made on first use, and once.
+        """What `make` makes when it is first used; it is kept under this name.
 
-        Without a lock: who holds it may be interrupted by a signal handler or a `__del__` that comes here, too, or be
-        gone after a fork. Of two that come at once, both make one, and the first is kept.
+        There is no lock: a signal handler or a `__del__` that comes here too may interrupt the thread that holds it,
+        and after a fork that thread may not exist any more. Where two threads come at once, both make one, and the
+        first is kept.
         """
         made = self.__dict__.get(f"_made_{name}")
         return self.__dict__.setdefault(f"_made_{name}", make()) if made is None else made
 
     def _leave_ingestion_to_parent(self) -> None:
         if self._parent is not None:
-            self._ingestion_transporter = None  # algoliasearch would close it
+            self._ingestion_transporter = None  # else algoliasearch would close that of the client
 
     def _used_insights_config(self) -> InsightsConfig:
         if self._insights_config is not None:
@@ -264,7 +281,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             config.set_client_api_key(api_key)
 
     def _restricted_to_user(self, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None) -> dict[str, Any]:
-        """`restrictions` with the current user token; one that they name themselves stays."""
+        """`restrictions` with the current user token, unless they have one themselves."""
         given: dict[str, Any] = (
             {} if restrictions is None else restrictions if isinstance(restrictions, dict) else restrictions.to_dict()
         )
@@ -283,35 +300,44 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         return make_token_aware(client, self.token_provider, **self._options)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process makes its own on first use.
+        # Another process makes its own when it first uses them.
         own = ("_made_events", "_made_insights", "_closed")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
 
 class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
-    """algoliasearch's async `SearchClient`, which puts the identity of each call on its request.
+    """algoliasearch's async `SearchClient`, which puts on each request the user that the call is for.
+
+        async with TokenAwareClient("APP_ID", "API_KEY") as client:
+            with identity_scope("user-1"):
+                await client.search_single_index("products", {"query": "shoes"})
 
     Args:
-        app_id, api_key, transporter, config: As in `SearchClient`.
-        user_token: Who is meant where nobody else says: the name of a background job, say.
-        token_provider: Decides whose call it is. Not together with `user_token`.
-        user_token_in: Where to put the token: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in the
-            parameters of searches, for Personalization and Recommend) or `"both"`.
-        on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"`, `"warn"` with a
+        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
+        api_key: An API key. By default, the environment's `ALGOLIA_API_KEY`.
+        transporter: What sends the requests. By default, algoliasearch's own.
+        config: A `SearchConfig` of algoliasearch, instead of `app_id` and `api_key`.
+        user_token: Whose a call is where nobody else says, for example the name of a background job.
+        token_provider: Decides whose each call is. Not together with `user_token`. By default, a new one, which asks
+            the context.
+        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
+            the parameters of searches, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
             `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
-        searches_without_user: What to do about a query that carries neither a token nor an address, and would count as
-            made by one user, the server: `"count"` it all the same; keep it out of A/B tests, `"no_ab_test"`; or out of
-            analytics too, `"no_analytics"`. What the query itself says about these wins.
-        insights_config: For `insights` and `events`. By default, this app's and key's.
-        insights_region: Where the region is all that differs from that: `"us"` or `"de"`. Not together with
+        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
+            and country analytics. By default, it is sent only where there is no token.
+        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
+            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"`; or out of analytics too,
+            `"no_analytics"`. What the query itself says about these counts more.
+        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with this application and key.
+        insights_region: Where Algolia keeps the application's events, `"us"` or `"de"`. Not together with
             `insights_config`.
-        events: A sender to use instead of one of its own, whose provider becomes the client's; or options for its own
-            sender (`EventOptions`), which then ends with the client.
+        events: An `EventSender` to use, whose provider the client uses too; or options for the sender that the client
+            makes (`EventOptions`), and closes with itself.
 
     Raises:
-        ValueError: Two arguments say whose calls these are, or which region it is, or an option is out of its range.
-        TypeError: An argument is of the wrong type, or `events` has an option that there is not.
+        ValueError: Two arguments say whose the calls are, or which region it is; or an option is out of its range.
+        TypeError: An argument is of the wrong type, or there is no such option of `events`.
         InvalidUserTokenError: `user_token` is not what Algolia accepts.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
@@ -319,7 +345,7 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
 
     @property
     def insights(self) -> algolia_usertoken.TokenAwareInsightsClient:
-        """An Insights client that shares `token_provider`; made on first use."""
+        """An Insights client that shares `token_provider`. It is made when it is first used."""
         client: algolia_usertoken.TokenAwareInsightsClient = self._insights()
         return client
 
@@ -331,22 +357,31 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
     async def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
-        """A secured API key, for a front end, that is bound to the current user token.
+        """A secured API key for a front end, which is bound to the current user token.
+
+        Args:
+            parent_api_key: The search-only key to restrict.
+            restrictions: More restrictions, as `generate_secured_api_key` takes them. Where they have a `userToken`,
+                that counts.
+
+        Returns:
+            The key.
 
         Raises:
-            MissingUserTokenError: There is none.
+            MissingUserTokenError: No user token is known.
 
         https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
         """
         return await self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     async def __aenter__(self) -> Self:
+        """This client; `async with` closes it at the end of the block."""
         self._open_again()
         return self
 
     async def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
-        """Set how records are pushed through transformations; on a view, for that view alone."""
+        """Set how records are pushed through transformations. On a view, this holds for that view alone."""
         self._leave_ingestion_to_parent()
         await super().set_transformation_options(transformation_options)
 
@@ -356,10 +391,10 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         self._set_insights_api_key(api_key)
 
     async def close(self) -> None:
-        """Deliver the events that are queued and close what this client opened; on a view, nothing.
+        """Deliver the events that are queued, and close what this client opened. On a view, this does nothing.
 
-        To be called once, at shutdown: events that are sent later are dropped, counted and logged. An `async with`
-        block opens the client again.
+        Call it once, when the application ends: events that are sent after it are dropped, counted and logged. An
+        `async with` block opens the client again.
         """
         if self._parent is not None:
             return
@@ -379,14 +414,46 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
 
 
 class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync):
-    """algoliasearch's `SearchClientSync`, which puts the identity of each call on its request.
+    """algoliasearch's `SearchClientSync`, which puts on each request the user that the call is for.
 
-    Arguments and errors are those of `TokenAwareClient`.
+        client = TokenAwareClientSync("APP_ID", "API_KEY")
+        with identity_scope("user-1"):
+            client.search_single_index("products", {"query": "shoes"})
+
+    Args:
+        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
+        api_key: An API key. By default, the environment's `ALGOLIA_API_KEY`.
+        transporter: What sends the requests. By default, algoliasearch's own.
+        config: A `SearchConfig` of algoliasearch, instead of `app_id` and `api_key`.
+        user_token: Whose a call is where nobody else says, for example the name of a background job.
+        token_provider: Decides whose each call is. Not together with `user_token`. By default, a new one, which asks
+            the context.
+        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
+            the parameters of searches, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
+            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
+        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
+            and country analytics. By default, it is sent only where there is no token.
+        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
+            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"`; or out of analytics too,
+            `"no_analytics"`. What the query itself says about these counts more.
+        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with this application and key.
+        insights_region: Where Algolia keeps the application's events, `"us"` or `"de"`. Not together with
+            `insights_config`.
+        events: An `EventSender` to use, whose provider the client uses too; or options for the sender that the client
+            makes (`EventOptions`), and closes with itself.
+
+    Raises:
+        ValueError: Two arguments say whose the calls are, or which region it is; or an option is out of its range.
+        TypeError: An argument is of the wrong type, or there is no such option of `events`.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
     @property
     def insights(self) -> algolia_usertoken.TokenAwareInsightsClientSync:
-        """An Insights client that shares `token_provider`; made on first use."""
+        """An Insights client that shares `token_provider`. It is made when it is first used."""
         client: algolia_usertoken.TokenAwareInsightsClientSync = self._insights()
         return client
 
@@ -398,22 +465,31 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
-        """A secured API key, for a front end, that is bound to the current user token.
+        """A secured API key for a front end, which is bound to the current user token.
+
+        Args:
+            parent_api_key: The search-only key to restrict.
+            restrictions: More restrictions, as `generate_secured_api_key` takes them. Where they have a `userToken`,
+                that counts.
+
+        Returns:
+            The key.
 
         Raises:
-            MissingUserTokenError: There is none.
+            MissingUserTokenError: No user token is known.
 
         https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data
         """
         return self.generate_secured_api_key(parent_api_key, self._restricted_to_user(restrictions))
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     def __enter__(self) -> Self:
+        """This client; `with` closes it at the end of the block."""
         self._open_again()
         return self
 
     def set_transformation_options(self, transformation_options: TransformationOptions) -> None:
-        """Set how records are pushed through transformations; on a view, for that view alone."""
+        """Set how records are pushed through transformations. On a view, this holds for that view alone."""
         self._leave_ingestion_to_parent()
         super().set_transformation_options(transformation_options)
 
@@ -423,10 +499,10 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         self._set_insights_api_key(api_key)
 
     def close(self) -> None:
-        """Deliver the events that are queued and close what this client opened; on a view, nothing.
+        """Deliver the events that are queued, and close what this client opened. On a view, this does nothing.
 
-        To be called once, at shutdown: events that are sent later are dropped, counted and logged. A `with` block opens
-        the client again.
+        Call it once, when the application ends: events that are sent after it are dropped, counted and logged. A `with`
+        block opens the client again.
         """
         if self._parent is not None:
             return
@@ -446,14 +522,18 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
 
 
 def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
-    """A copy of the options for a client's own sender; what is wrong with their values, that sender says."""
+    """A copy of the options for a client's own sender. That sender checks their values.
+
+    Raises:
+        TypeError: They are no mapping, or one of them is no option.
+    """
     check_type("events", options, Mapping, "an EventSender, or its options as a mapping (EventOptions)")
     for name in options:
         if isinstance(name, str) and name in _FROM_CLIENT:
             raise TypeError(f"events cannot have the option {name!r}: give {_FROM_CLIENT[name]} to the client itself")
         if name not in EventOptions.__annotations__:
             known = ", ".join(EventOptions.__annotations__)
-            is_value = isinstance(name, str) and not name.isidentifier()  # which may be personal
+            is_value = isinstance(name, str) and not name.isidentifier()  # a value may be personal, and is not quoted
             said = "of that name" if is_value else repr(name)
             raise TypeError(f"events has no option {said}: its options are {known}")
     return dict(options)
@@ -468,16 +548,26 @@ def make_token_aware(
     forward_client_ip: bool = False,
     searches_without_user: SearchesWithoutUser = "count",
 ) -> Client:
-    """Make any algoliasearch client token-aware: recommend, composition, or a search client that others built.
+    """Make any client of algoliasearch token-aware: recommend, composition, or a search client that others made.
 
     Args:
-        client: The client, sync or async; it is changed, and returned. Done twice, the last time counts.
-        token_provider: Decides whose call it is; by default a new one, which asks the context.
-        user_token_in, on_missing_user_token, forward_client_ip, searches_without_user: As in `TokenAwareClient`.
+        client: The client, sync or async. It is changed. If this is done twice, the last time counts.
+        token_provider: Decides whose each call is. By default, a new one, which asks the context.
+        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
+            the parameters of searches, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
+            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
+        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too.
+        searches_without_user: What to do about a query that has neither a token nor an address: `"count"` it; keep it
+            out of A/B tests, `"no_ab_test"`; or out of analytics too, `"no_analytics"`.
+
+    Returns:
+        The same client.
 
     Raises:
-        TypeError: `client` is no algoliasearch client, or `token_provider` no TokenProvider.
-        ValueError: An option is none of those allowed.
+        TypeError: `client` is no client of algoliasearch, `token_provider` is no TokenProvider, or `forward_client_ip`
+            is neither True nor False.
+        ValueError: Another option is none of those above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """

@@ -1,13 +1,15 @@
-"""Whose request is being served right now.
+"""The context: for whom the current request is served.
 
-One ContextVar holds it, so each thread and each asyncio task finds its own request there. It holds one of two kinds:
+One ContextVar holds a frame that says it, so each thread and each asyncio task finds its own request there. There are
+two kinds of frames:
 
-- `identity_scope` puts an immutable frame there. What is set inside a scope stays in the task or thread that sets it.
+- `identity_scope` puts a frame there that is never changed. What is set inside a scope holds only in the task or thread
+  that sets it.
 - A web integration puts a `RequestFrame` there, which all tasks and threads of one request share. A framework runs a
-  plain `def` view, a dependency or a background task in a thread with a copy of the context; what is set there has to
-  hold for the rest of the request, and reaches the other copies through the frame that they share.
+  plain `def` view, a dependency or a background task in a thread with a copy of the context. What is set there has to
+  hold for the rest of the request, so it is set on the frame, which the other copies have too.
 
-Plain threads and executors start with nothing, see `bind`.
+Plain threads and executors start with an empty context: see `bind`.
 """
 
 from __future__ import annotations
@@ -37,40 +39,40 @@ STATE_KEY = "algolia_identity"
 
 
 class _Frame(NamedTuple):
-    """What one scope says. Frames of this kind are never changed, so contexts may share them."""
+    """The frame of one scope. Frames of this kind are never changed, so contexts may share them."""
 
-    identity: Identity | None  # in force now
-    given: Identity | None  # what the scope was given, which decides what is left after a logout
-    scope: object  # the scope whose frame this is
-    outer: AnyFrame | None
+    identity: Identity | None  # the one that holds now
+    given: Identity | None  # the one that the scope was given, which decides who it is after a logout
+    scope: object  # the scope that this frame belongs to
+    outer: AnyFrame | None  # the frame that held before
 
     def changed(self, **token: Any) -> AnyFrame:
         identity: Identity | None = replace(self.identity or Identity(), **token)
         if identity == Identity() and (self.given is None or _knows_login_only(self.given)):
-            # There is nothing left to say: the scope has no answer, and the provider is asked.
+            # Nobody is left: the scope has no answer any more, and the provider is asked.
             identity = LOGGED_OUT if isinstance(self.scope, RequestFrame) else None
         return self._replace(identity=identity)
 
 
 class RequestFrame:
-    """Who one web request is served as, shared by all tasks and threads of that request.
+    """The frame of one web request, which all tasks and threads of that request share.
 
-    Three rules say where a change goes, so that neither two requests nor two tasks of one request are mixed up:
+    Three rules decide what a change affects, so that neither two requests nor two tasks of one request are mixed up:
 
     - The context in which the request was opened changes the frame itself: its own task, or under WSGI its own thread.
       Whatever else runs at the same time has a copy of that context.
-    - A thread without an event loop changes the frame too, and keeps what it has set as a copy of its own. So two
-      threads that set different users at the same time each go on with their own.
+    - A thread without an event loop changes the frame too, and keeps what it has set for itself as well. So if two
+      threads set different users at the same time, each goes on with its own.
     - Any other task gets a frame of its own, which the threads that it starts change in turn.
 
-    After `close` nobody changes the frame any more: whatever still runs then changes its own context alone.
+    After `close`, nobody changes the frame any more: code that still runs then changes its own context alone.
 
     Args:
         identity: Who the request is served as, to begin with.
         scope: For a frame of another task: the frame that the integration opened.
     """
 
-    # What most requests leave as it is stands here, as one is made for each request.
+    # Most requests leave these as they are. They are set on the class, as a frame is made for each request.
     is_open = True
     is_shown = False  # whether a page or a JSON answer has the identity in it
     state: MutableMapping[str, Any] | None = None  # an ASGI scope's "state", to be kept up to date
@@ -87,23 +89,23 @@ class RequestFrame:
     @property
     def scope(self) -> RequestFrame:
         """The frame that the integration opened."""
-        # It holds no reference to itself, for only the garbage collector could end it then.
+        # The frame has no reference to itself, as only the garbage collector could delete it then.
         return self._scope or self
 
     @property
     def outer(self) -> AnyFrame | None:
-        """What was in force before this frame."""
+        """The frame that held before this one."""
         if self._token is None or self._scope is not None:
             return self._outer
         before = self._token.old_value
         return None if before is Token.MISSING else before
 
     def enter(self) -> None:
-        """Put this frame on top of the current context, which is its own from now on."""
+        """Put this frame into the current context, which from now on is the context of the request."""
         self._token = _frame.set(self)
 
     def leave(self) -> None:
-        """Take this frame off the current context, with all that was put on top of it."""
+        """Take this frame out of the current context, with all frames that were put there after it."""
         try:
             _frame.reset(self._token)  # type: ignore[arg-type]
         except ValueError:  # the context is a copy of the one in which the frame was put there
@@ -111,20 +113,20 @@ class RequestFrame:
         self._token = None
 
     def resume(self) -> None:
-        """Serve this request in a context that does not know of it, and that ends with the request."""
+        """Serve this request in the current context, which does not know of it and ends with it."""
         _frame.set(self)
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """Serve this request in the current context, which is its own meanwhile; what was there before comes back.
+        """Serve this request in the current context, and put back afterwards what was there before.
 
-        A scope that was opened since, and what another task or thread has set for itself, stay in force.
+        A scope that was opened since then still holds, and so does what another task or thread has set for itself.
         """
         before = _frame.get()
         if before is not self and current_request() is self:
             yield
             return
-        # What is around this frame stays there: it may be this frame that was in force, and none is around itself.
+        # The frame around this one stays the same: this frame may be there already, and must not be around itself.
         _frame.set(self.outer)
         token, self._token = self._token, _frame.set(self)
         try:
@@ -134,14 +136,14 @@ class RequestFrame:
             _frame.set(before)
 
     def close(self) -> None:
-        """Say that the request has ended."""
+        """End the request."""
         self.is_open = False
-        # What is around this frame may be the frame of an earlier request: asyncio calls the callbacks of a connection
-        # in the context in which it was last asked to read on.
+        # The frame around this one may be that of an earlier request, and must not be kept: asyncio calls the callbacks
+        # of a connection in the context in which it was last asked to read on.
         self._token = self._outer = None
 
     def show(self) -> bool:
-        """Note that the response is about to name its visitor; False where it must not, as caches may share it."""
+        """Note that the response will name its visitor. False: it must not, as caches may share it."""
         self.is_shown = True
         return True
 
@@ -155,7 +157,7 @@ class RequestFrame:
         return self.changed_from(self.identity, token)
 
     def changed_from(self, identity: Identity | None, token: dict[str, Any]) -> AnyFrame:
-        """The frame for this context after a change of `identity`, which is what this context has seen until now."""
+        """The frame for this context after a change of `identity`, which is the one that held here until now."""
         identity = replace(identity or Identity(), **token)
         if identity == Identity() and self.given is not None and _knows_login_only(self.given):
             identity = LOGGED_OUT
@@ -177,14 +179,14 @@ class RequestFrame:
             return False
         try:
             _frame.reset(self._token)
-        except (ValueError, RuntimeError):  # only the context that made a token takes it back, and only once
+        except (ValueError, RuntimeError):  # only the context that made a token accepts it, and only once
             return False
         self._token = _frame.set(self)
         return True
 
 
 class _ThreadFrame:
-    """What a thread has set for its request, for as long as that thread looks."""
+    """The frame of a thread that has set something for its request. Only that thread sees what it has set."""
 
     __slots__ = ("_identity", "_thread", "request")
 
@@ -207,7 +209,7 @@ class _ThreadFrame:
         return self.request.outer
 
     def changed(self, **token: Any) -> AnyFrame:
-        # From what this thread has set; another may have set something else meanwhile.
+        # The change is one of what this thread has set, as another may have set something else meanwhile.
         return self.request.changed_from(self.identity, token)
 
 
@@ -217,24 +219,34 @@ _frame: ContextVar[AnyFrame | None] = ContextVar("algolia_usertoken", default=No
 
 
 def current_identity() -> Identity | None:
-    """The identity of the request being served, or None where nobody said."""
+    """Tell for whom the current request is served.
+
+    Returns:
+        The identity that a scope, `set_user_token` or a web integration has set, or None if none of them has.
+
+    https://docs.python.org/3/library/contextvars.html
+    """
     frame = _frame.get()
     return None if frame is None else frame.identity
 
 
 class identity_scope:
-    """Serve as `identity` inside a `with` block or a decorated function, sync or async.
+    """A `with` block or a decorator: all calls inside are made for `identity`.
 
         with identity_scope("u-1"):
             client.search_single_index("products", {"query": "shoes"})
 
-    A string is a user token. `Identity()` means nobody; None means "no answer here": the provider is asked. Scopes
-    nest, and the end of one restores what was in force before, also what `set_user_token` changed inside it. As a
-    decorator it also takes generators, sync and async: the scope holds while they run, not between their steps.
+    Scopes can be nested. The end of a scope restores what held before it, also if `set_user_token` was called inside.
+    As a decorator it takes functions, coroutine functions, generators and async generators. For a generator the scope
+    holds while it runs, and not between its steps.
 
-    A scope decides about what runs inside it. A coroutine or a stream that leaves the block before it was awaited is
-    not served by it: await it inside, or use `client.with_identity`. In a generator, use the decorator: a `with` block
-    that is open at a `yield` holds for what consumes the generator, too.
+    A coroutine or a stream has to be awaited inside the block: it makes its request only then. Where that is not
+    possible, use `client.with_identity`. In a generator, use the decorator: a `with` block that contains a `yield` also
+    holds for the code that consumes the generator.
+
+    Args:
+        identity: For whom the calls are made: a string is a user token. `Identity()` means nobody. None means that the
+            scope has no answer, and the provider is asked.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -252,12 +264,13 @@ class identity_scope:
         return self._identity
 
     def __exit__(self, *exc_info: object) -> None:
-        # No reset token: a block may end in another copy of the context than it began in (a streamed response). There
-        # the frame is not ours, and stays. Frames on top of ours were left open, by a task cancelled in a thread, say.
+        # There is no reset token, as a block may end in another copy of the context than it began in (with a streamed
+        # response). If the frame there is not that of this scope, it stays. Frames that were put there after that of
+        # this scope were left open, for example by a task that was cancelled in a thread.
         _leave(self)
 
     def __call__(self, function: F) -> F:
-        """`function`, run inside this scope at every call."""
+        """The function that runs `function` inside this scope at every call."""
         wrapper: Callable[..., Any]
         if inspect.isgeneratorfunction(function):
 
@@ -295,23 +308,27 @@ class identity_scope:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 with self:
                     result = function(*args, **kwargs)
-                # An async callable that does not look like one: an object, or a partial of one.
+                # It may be an async callable that does not look like one: an object, or a partial of one.
                 return _await_in_scope(self, result) if inspect.iscoroutine(result) else result
 
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
 
 def set_user_token(token: str | None) -> None:
-    """Set the user token of the visitor being served, as `aa("setUserToken", …)` does; None takes it away.
+    """Set the user token of the visitor who is served, as `aa("setUserToken", …)` does in the browser.
 
-    Under one of the web integrations this holds for the rest of the request, wherever that runs: also when it is
-    called in a plain `def` view, a dependency or a background task, which the framework runs in a thread. Inside an
-    `identity_scope` it holds to the end of that scope, in this task or thread; elsewhere for the rest of this context.
-    It is meant for the request's own visitor. To act for anybody else, use `identity_scope`. In a request, what one of
-    several tasks that run at the same time sets stays with that task, unless it sets it in a thread: that counts as set
-    by the request.
+    Under a web integration, it holds for the rest of the request, also if a plain `def` view, a dependency or a
+    background task calls it, which the framework runs in a thread. Inside an `identity_scope`, it holds until the end
+    of that scope, in this task or thread. Elsewhere it holds for the rest of this context.
 
-    The rest of the identity (login, address, opt-out) stays.
+    If several tasks of one request run at the same time, what a task sets holds for that task alone. What it sets in a
+    thread holds for the request.
+
+    The rest of the identity (login, address, opt-out) stays. This is for the request's own visitor: to act for anybody
+    else, use `identity_scope`.
+
+    Args:
+        token: The user token. None: the visitor has none any more.
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.
@@ -322,10 +339,14 @@ def set_user_token(token: str | None) -> None:
 
 
 def set_authenticated_user_token(token: str | None) -> None:
-    """Set who is logged in, as `aa("setAuthenticatedUserToken", …)` does; None on logout, which keeps the user token.
+    """Set who is logged in, as `aa("setAuthenticatedUserToken", …)` does in the browser.
 
-    It holds as long as what `set_user_token` sets: under one of the web integrations for the rest of the request. A
-    visitor who was known by the login alone is nobody after a logout, unless the provider's `resolve` knows them.
+    It holds as long as what `set_user_token` sets: under a web integration for the rest of the request. The user token
+    stays. A visitor who was known by the login alone is nobody after a logout, unless the `resolve` of the provider
+    knows them.
+
+    Args:
+        token: The pseudonymous id of the user: see `pseudonymous_user_token`. None: they have logged out.
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.
@@ -336,12 +357,12 @@ def set_authenticated_user_token(token: str | None) -> None:
 
 
 def as_of_now(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """`function`, each call of which runs as whoever is current now; there is no scope, so nothing may be set in it."""
+    """A function that calls `function` for whoever is current now. It is no scope: nothing may be set in it."""
     return functools.partial(_await_under, _frame.get(), function)
 
 
 def current_request() -> RequestFrame | None:
-    """The frame of the web request that is being served, inside scopes too; None outside of one or after its end."""
+    """The frame of the web request that is served, also inside scopes; None outside of a request, or after its end."""
     frame = _frame.get()
     while frame is not None:
         scope = frame.scope
@@ -357,7 +378,7 @@ def _change(**token: Any) -> None:
 
 
 def _leave(scope: object) -> None:
-    """Take the frame of this scope off the context, where it is there, and with it what was left open on top of it."""
+    """Take the frame of this scope out of the context, if it is there, with all frames that were put there after it."""
     frame = _frame.get()
     while frame is not None and frame.scope is not scope:
         frame = frame.outer
@@ -370,8 +391,8 @@ def _knows_login_only(identity: Identity) -> bool:
 
 
 def _is_in_event_loop() -> bool:
-    """Whether an event loop runs in this thread: what is called is in one of its tasks or callbacks."""
-    # An event loop that runs has imported its library; importing it here would only make this package slow to import.
+    """Whether an event loop runs in this thread, so that the caller is one of its tasks or callbacks."""
+    # If an event loop runs, its library is imported already. An import here would make this package slow to import.
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return True

@@ -1,4 +1,4 @@
-"""Every error the package raises.
+"""Every error that the package raises.
 
     UserTokenError
     ├── InvalidUserTokenError   (also a ValueError)
@@ -6,17 +6,17 @@
     ├── InvalidEventError       (also a ValueError)
     ├── InvalidReferenceError   (also a ValueError)
     ├── MissingUserTokenError   (also a LookupError)
-    └── DeliveryError           an event was given up; what `on_error` gets
+    └── DeliveryError           events were given up: `on_error` gets it
         ├── BatchRejectedError
         ├── RetryableDeliveryError
         ├── UnauthorizedDeliveryError
         └── OutboxError
 
-A wrong constructor argument raises the built-in `ValueError` or `TypeError`, naming the argument.
+A wrong argument of a constructor raises the built-in `ValueError` or `TypeError`, which names the argument.
 
-No text of an error quotes a token, a login, a cookie, a header, an address, a reference or an object id: it says which
-argument is wrong, what is wrong with it at which position, and how long it is. So errors are safe to log, and none is
-chained to an error of somebody else whose text may quote them.
+An error quotes no token, login, cookie, header, address, reference or object id. It says which argument is wrong, what
+is wrong with it at which position, and how long it is. So errors are safe to log. None is chained to an error of other
+code, as that may quote them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import os.path
 
 
 class UserTokenError(Exception):
-    """The base of every error of this package."""
+    """The base class of all errors of this package."""
 
 
 class InvalidUserTokenError(UserTokenError, ValueError):
-    """A user token is not what Algolia accepts; the message says why, and does not quote it."""
+    """A user token is not what Algolia accepts. The message says why, and does not quote it."""
 
 
 class InvalidClientIPError(UserTokenError, ValueError):
@@ -37,7 +37,10 @@ class InvalidClientIPError(UserTokenError, ValueError):
 
 
 class InvalidEventError(UserTokenError, ValueError):
-    """An event is not what Algolia accepts; `field` is the name of the offending field, as in `objectIDs`.
+    """An event is not what Algolia accepts.
+
+    Attributes:
+        field: The name of the field that is wrong, as in `objectIDs`; None: it is not one field alone.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -51,23 +54,27 @@ class InvalidEventError(UserTokenError, ValueError):
 
 
 class InvalidReferenceError(UserTokenError, ValueError):
-    """A text is not a reference that was signed with this secret, or it is too old; the message says which."""
+    """A text is no reference that was signed with this secret, or it is too old. The message says which."""
 
 
 class MissingUserTokenError(UserTokenError, LookupError):
-    """Something that needs a user token was asked for where no identity was known."""
+    """An event, a search or a key needs a user token, and no identity is known."""
 
 
 class DeliveryError(UserTokenError):
-    """Events could not be delivered. Raised by a `Delivery` as it is, it means: give this batch up."""
+    """Events could not be delivered. If a `Delivery` raises this class itself, the sender gives the batch up."""
 
 
 class BatchRejectedError(DeliveryError):
-    """The batch, or something in it, is not acceptable: it is split until what is bad stands alone."""
+    """A batch, or an event in it, was refused: the sender splits the batch until the bad event is alone."""
 
 
 class RetryableDeliveryError(DeliveryError):
-    """The batch may well be accepted later; `delay` is how many seconds to wait, where the receiver said so."""
+    """A batch was not accepted, but may be later: the sender tries again.
+
+    Attributes:
+        delay: How many seconds to wait, if the receiver said so; else None.
+    """
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message, delay)
@@ -78,11 +85,11 @@ class RetryableDeliveryError(DeliveryError):
 
 
 class UnauthorizedDeliveryError(DeliveryError):
-    """The key is not accepted: it may be being rotated, so the batch is retried, slowly."""
+    """The API key is not accepted. It may be about to be replaced, so the sender tries the batch again, slowly."""
 
 
 class OutboxError(DeliveryError):
-    """The file of an outbox cannot be used: it is no outbox, is full, or the disk is.
+    """The file of an outbox cannot be used: it is no outbox, or it or the disk is full.
 
     `settled` is True where the events of `on_error` were delivered or given up, and only could not be removed from the
     file.
@@ -92,14 +99,14 @@ class OutboxError(DeliveryError):
 
 
 class MissingUserTokenWarning(UserWarning):
-    """A search left without an identity, under `on_missing_user_token="warn"`."""
+    """A search was sent for which no identity is known, and `on_missing_user_token` is `"warn"`."""
 
 
-# What may be said of an error that is not ours. Its text is left out, as it may quote anything.
+# What a message may say of an error of other code. The text of that error is left out, as it may quote anything.
 
 
 def kind_of(error: BaseException) -> str:
-    """The type of an error, and the operating system's word for it, where there is one in the chain of errors."""
+    """The type of an error, and what the operating system calls it, if an error in its chain says that."""
     words: list[str] = []
     linked: BaseException | None = error
     seen: set[int] = set()
@@ -124,7 +131,7 @@ def raised(error: BaseException) -> str:
 
 
 def traced(error: BaseException) -> str:
-    """The type of an error and its traceback, for a log: what `logging.exception` would print, but for the texts."""
-    import traceback  # here, as nobody who has no error needs it
+    """The type of an error and its traceback, for a log: what `logging.exception` would print, without the texts."""
+    import traceback  # only needed where there is an error
 
     return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()

@@ -1,6 +1,6 @@
-"""Who: an identity, the rules for user tokens, and generators of them.
+"""Who a request is made for: an identity, the rules for user tokens, and functions that make tokens.
 
-The rules are those of Algolia's API: 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`, see
+The rules are those of Algolia's API: a token has 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`, see
 https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
 """
 
@@ -42,21 +42,25 @@ _is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity:
-    """Who a request is made for.
+    """The user or visitor that a request is made for.
+
+        Identity("anonymous-5c3f8f2e", authenticated_user_token="user-42")
+
+    `Identity()` means that the request is known to be nobody's. An identity cannot be changed, and checks itself when
+    it is made. Its `repr` is safe to log, as it masks the address.
 
     Args:
-        user_token: The anonymous or session token: what searches carry, before and after login.
-        authenticated_user_token: The pseudonymous id of a logged-in user: what events carry besides.
-        client_ip: The visitor's IPv4 or IPv6 address, for the fallback where there is no token.
-        opted_out: The visitor refused tracking: searches carry nothing, events are quietly not sent.
-
-    `Identity()` is "known to be nobody". An identity checks itself when made, and its `repr` is safe to log: the
-    address is masked.
+        user_token: The anonymous token or the token of the session, which searches and events have before and after a
+            login: 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`.
+        authenticated_user_token: The pseudonymous id of a user who is logged in, which events have besides. The same
+            characters are allowed.
+        client_ip: The visitor's IPv4 or IPv6 address, which searches have where there is no token.
+        opted_out: Whether the visitor refuses tracking: then searches have no token, and events are not sent.
 
     Raises:
         InvalidUserTokenError: A token is not what Algolia accepts.
         InvalidClientIPError: `client_ip` is no IP address.
-        TypeError: `opted_out` is no bool.
+        TypeError: `opted_out` is neither True nor False.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -67,7 +71,7 @@ class Identity:
     opted_out: bool = False
 
     def __post_init__(self) -> None:
-        # One is made for each new visitor, so what is right is found out first, and quickly.
+        # An identity is made for each new visitor, so tokens that are right pass quickly.
         for name, token in (
             ("user_token", self.user_token),
             ("authenticated_user_token", self.authenticated_user_token),
@@ -93,10 +97,10 @@ class Identity:
 
 @lru_cache(maxsize=1024)
 def is_public_client_ip(client_ip: str) -> bool:
-    """Whether an address can be a visitor's on the internet, and says something to Algolia.
+    """Whether an address can be that of a visitor on the internet, so that it tells Algolia something.
 
-    Private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved ones are nobody's, also in
-    the form `::ffff:10.1.2.3`; what is no address is none either. Addresses of documentation count as public.
+    Private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved addresses cannot, also in
+    the form `::ffff:10.1.2.3`, nor can a string that is no address. Addresses for documentation count as public.
 
     https://www.iana.org/assignments/iana-ipv4-special-registry
     https://www.iana.org/assignments/iana-ipv6-special-registry
@@ -120,10 +124,10 @@ def _nobodys_networks() -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def as_identity(value: Identity | str | None, name: str = "identity") -> Identity | None:
-    """`value` as an `Identity`: a string is a user token, None stays None ("no answer here").
+    """What an argument means as an `Identity`: a string is a user token, and None, which is no answer, stays None.
 
     Raises:
-        InvalidUserTokenError: `value` is something else, or no valid token; the text names it `name`.
+        InvalidUserTokenError: `value` is none of these, or no valid token; the error calls it `name`.
     """
     if value is None or isinstance(value, Identity):
         return value
@@ -131,19 +135,28 @@ def as_identity(value: Identity | str | None, name: str = "identity") -> Identit
 
 
 def validate_user_token(value: str) -> str:
-    """Return `value` if Algolia accepts it as a user token.
+    """Check that Algolia accepts a string as a user token.
+
+    Args:
+        value: The token.
+
+    Returns:
+        The token.
 
     Raises:
         InvalidUserTokenError: It is no string, is empty, is longer than 128 characters, or has a character outside
-            `[a-zA-Z0-9_=/+-]`; the message says which.
+            `[a-zA-Z0-9_=/+-]`. The message says what is wrong, and does not quote it.
 
-    The rule is that of the Insights API: https://www.algolia.com/doc/rest-api/insights/push-events
+    https://www.algolia.com/doc/rest-api/insights/push-events
     """
     return checked_user_token(value, "user token")
 
 
 def anonymous_user_token() -> str:
-    """A new token for an anonymous visitor: `anonymous-` and a UUID4, 46 characters, as search-insights makes them.
+    """Make a new token for an anonymous visitor, as search-insights makes them.
+
+    Returns:
+        `anonymous-` and a UUID of version 4, 46 characters.
 
     https://github.com/algolia/search-insights.js
     """
@@ -157,25 +170,29 @@ def anonymous_user_token() -> str:
 
 
 def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: str = "user-") -> str:
-    """A stable token for a logged-in user that gives away nothing about them.
+    """Make the token of a user who is logged in: always the same one, which tells nothing about the user.
 
-    The same `user_id` (7 and "7" are the same) and `secret` always give the same token; without the secret nobody can
-    get from the token to the id or the other way round. Algolia asks for pseudonymous tokens:
-    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+        pseudonymous_user_token("jane@example.com", secret=settings.SECRET)
+
+    The same `user_id` and `secret` always give the same token, and 7 and "7" are the same id. Without the secret,
+    nobody can tell the id from the token, or the token from the id. Algolia asks for such tokens.
 
     Args:
         user_id: Your key for the user: a database id, an e-mail address, …
-        secret: A key of your own that stays on the server, at least one character. A new one makes new users.
-        prefix: Up to 21 characters of a token, so that the whole stays within 64.
+        secret: A key of your own that stays on the server, at least one character. With another one, all users get
+            other tokens, and are new users to Algolia.
+        prefix: How the token begins: up to 21 characters that a token may have, so that the token stays within 64.
 
     Returns:
         `prefix` and 43 characters of HMAC-SHA256 in URL-safe base64.
 
     Raises:
-        TypeError: `user_id` is neither a string nor an integer, or `secret` neither a string nor bytes.
-        ValueError: `user_id` or `secret` is empty, or `prefix` is too long or has a character no token may have.
+        TypeError: `user_id` is neither a string nor a whole number, or `secret` neither a string nor bytes.
+        ValueError: `user_id` or `secret` is empty, or `prefix` is too long or has a character that no token may have.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
-    import base64  # here, as these cost a fifth of the package's import
+    import base64  # these two imports would take a fifth of the time that the import of the package takes
     import hmac
 
     if isinstance(user_id, bool):
@@ -193,11 +210,15 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
 
 
 def key_of(secret: str | bytes, act: str) -> bytes:
-    """`secret` as a key for HMAC; `act` is what the error says anybody could do without one.
+    """The key for HMAC that a secret is.
+
+    Args:
+        secret: The secret.
+        act: What anybody could do without a secret, for the text of the error.
 
     Raises:
-        TypeError: It is neither a string nor bytes.
-        ValueError: It is empty.
+        TypeError: `secret` is neither a string nor bytes.
+        ValueError: `secret` is empty.
     """
     check_type("secret", secret, (str, bytes), "a string or bytes")
     if not secret:
@@ -241,7 +262,7 @@ def checked_user_token(value: object, name: str, what: str = "a string") -> str:
 
 
 def _plain(value: object) -> str | None:
-    """The plain string of a subclass, which may print as something else or lie about its length; None of no string."""
+    """A string as exactly a `str`; None if it is no string. A subclass may print as something else."""
     try:
         return str.__str__(value)
     except TypeError:
@@ -252,13 +273,13 @@ def _checked_client_ip(value: object) -> str:
     text = value if type(value) is str else _plain(value)
     if text is None:
         raise InvalidClientIPError(f"client_ip must be a string, not {type_name(value)}")
-    import ipaddress  # here, as it costs a twentieth of the package's import
+    import ipaddress  # this would take a twentieth of the time that the import of the package takes
 
-    # A zone ("fe80::1%eth0") means nothing to anybody else, and may hold any character.
+    # A zone ("fe80::1%eth0") means nothing to another machine, and may have any character.
     if "%" not in text:
         try:
             ipaddress.ip_address(text)
-        except ValueError:  # its text quotes the address; ours is raised outside, as it would be chained to this one
+        except ValueError:  # it quotes the address, so our own error is raised outside, where it is not chained to it
             pass
         else:
             return text
@@ -266,11 +287,11 @@ def _checked_client_ip(value: object) -> str:
 
 
 def _masked(client_ip: str) -> str:
-    """The network a client is in, as in "203.0.113.0/24": enough for a log, too little to find the visitor.
+    """The network of a client, as in "203.0.113.0/24": enough for a log, and too little to find the visitor.
 
-    An IPv6 address that has an IPv4 address in it shows no more of that than an IPv4 address does. Its first 48 bits
-    hold none of the last octet, in Teredo (RFC 4380), NAT64 with a prefix of whatever length (RFC 6052 and 8215), and
-    what is mapped (RFC 4291). In 6to4 (RFC 3056) they hold all of it.
+    Where an IPv6 address contains an IPv4 address, no more of that is shown than of an IPv4 address. With Teredo (RFC
+    4380), NAT64 (RFC 6052 and 8215) and mapped addresses (RFC 4291), the first 48 bits have nothing of its last octet.
+    With 6to4 (RFC 3056) they have all of it, so only 40 bits are shown.
     """
     import ipaddress
 

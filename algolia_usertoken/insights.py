@@ -36,7 +36,7 @@ class InsightsClientOptions(TypedDict, total=False):
 
 
 class _TokenAwareInsights(Generic[AnyTransporter]):
-    """What both clients do: everything but the I/O."""
+    """What the async and the sync client have in common: everything but the I/O."""
 
     token_provider: TokenProvider
     _is_view = False
@@ -63,18 +63,38 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         transporter: AnyTransporter | None = None,
         **options: Unpack[InsightsClientOptions],
     ) -> Self:
-        """A client with a customised `InsightsConfig` and, if given, transporter.
+        """A client with an `InsightsConfig` of your own.
 
         Args:
             config: The config.
-            transporter: The transporter.
-            options: Keywords for the constructor, which gets those that are given here and no others, and `transporter`
-                and `config`.
+            transporter: What sends the requests. By default, algoliasearch's own.
+            options: Keywords of the constructor. The constructor of a subclass gets only those that are given here, and
+                `transporter` and `config`.
+
+        Returns:
+            A client of this class.
+
+        Raises:
+            ValueError, TypeError, InvalidUserTokenError: As the constructor.
+
+        https://www.algolia.com/old-docs/libraries/python/v4/customize/
         """
         return cls(config=config, transporter=transporter, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view that pushes as `identity`; it shares the connections, and closing it closes nothing."""
+        """A view of this client whose events are those of `identity`.
+
+        It shares the connections, and closing it closes nothing.
+
+        Args:
+            identity: Whose events it sends: a string is a user token. None leaves the answer to this client's provider,
+                and `Identity()` means nobody.
+
+        Raises:
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+        https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+        """
         return self._with_provider(self.token_provider.with_identity(identity))
 
     def _with_provider(self, token_provider: TokenProvider) -> Self:
@@ -84,13 +104,13 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         return view
 
     def _attributed(self, insights_events: InsightsEvents | dict[str, Any]) -> dict[str, Any] | None:
-        """The body to send, or None where each of its events is of a visitor who opted out."""
+        """The body to send; None where all of its events are those of visitors who opted out."""
         identity = self.token_provider.identity()
         try:
             return _attributed(insights_events, identity)
         except UserTokenError:
             raise
-        except Exception as error:  # of what was given
+        except Exception as error:  # an object in the events raised it
             failure = unreadable(error)
         raise failure
 
@@ -114,12 +134,12 @@ def _attributed(insights_events: Any, identity: Identity | None) -> dict[str, An
 
 
 def _of_model(thing: Any) -> Any:
-    """What one of algoliasearch's models says; else the thing itself."""
+    """A model of algoliasearch as a dict; anything else as it is."""
     return thing if isinstance(thing, dict | type) or not hasattr(thing, "to_dict") else thing.to_dict()
 
 
 def _nothing_to_send() -> ApiResponse[str]:
-    """What Algolia answers, for events that are quietly not sent."""
+    """The answer to a request that is not sent, as all of its events are those of visitors who opted out."""
     data = json.dumps({"status": 200, "message": "OK"})
     return ApiResponse(verb=Verb.POST, path="/1/events", status_code=200, data=data, raw_data=data)
 
@@ -127,17 +147,25 @@ def _nothing_to_send() -> ApiResponse[str]:
 class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient):
     """algoliasearch's `InsightsClient`, whose `push_events` knows whose the events are.
 
-    It fills `userToken` and `authenticatedUserToken` where an event has none, and leaves out the events of a visitor
-    who opted out. Nothing it is given is changed.
+    It fills in `userToken` and `authenticatedUserToken` where an event has no user token, and leaves out the events of
+    visitors who opted out. It changes nothing that it is given.
 
     Args:
-        app_id, api_key, region, transporter, config: As in `InsightsClient`.
-        user_token: Who is meant where nobody else says.
-        token_provider: Decides whose events they are: share it with the search client. Not together with `user_token`.
+        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
+        region: Where Algolia keeps the application's events, `"us"` or `"de"`. By default, a host that forwards them.
+        transporter: What sends the requests. By default, algoliasearch's own.
+        config: An `InsightsConfig` of algoliasearch, instead of `app_id`, `api_key` and `region`.
+        user_token: Whose the events are where nobody else says, for example the name of a background job.
+        token_provider: Decides whose the events are: share the one of the search client. Not together with
+            `user_token`. By default, a new one, which asks the context.
 
     Raises:
-        InvalidEventError: From `push_events`, for what Algolia would refuse; the text says which event and field.
-        MissingUserTokenError: From `push_events`, for an event that nobody is known for.
+        ValueError: Both `user_token` and `token_provider` are given.
+        TypeError: `token_provider` is no TokenProvider.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        InvalidEventError: From `push_events`, for an event that Algolia would refuse. The text says which one, and why.
+        MissingUserTokenError: From `push_events`, for an event for which no identity is known.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -152,12 +180,13 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
             return _nothing_to_send()
         return await super().push_events_with_http_info(body, request_options)
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     async def __aenter__(self) -> Self:
+        """This client; `async with` closes it at the end of the block."""
         return self
 
     async def close(self) -> None:
-        """Close the connections; on a view, nothing."""
+        """Close the connections. On a view, this does nothing."""
         if not self._is_view:
             await super().close()
 
@@ -165,7 +194,27 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
 class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], InsightsClientSync):
     """algoliasearch's `InsightsClientSync`, whose `push_events` knows whose the events are.
 
-    What it does, its arguments and errors are those of `TokenAwareInsightsClient`.
+    It fills in `userToken` and `authenticatedUserToken` where an event has no user token, and leaves out the events of
+    visitors who opted out. It changes nothing that it is given.
+
+    Args:
+        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
+        region: Where Algolia keeps the application's events, `"us"` or `"de"`. By default, a host that forwards them.
+        transporter: What sends the requests. By default, algoliasearch's own.
+        config: An `InsightsConfig` of algoliasearch, instead of `app_id`, `api_key` and `region`.
+        user_token: Whose the events are where nobody else says, for example the name of a background job.
+        token_provider: Decides whose the events are: share the one of the search client. Not together with
+            `user_token`. By default, a new one, which asks the context.
+
+    Raises:
+        ValueError: Both `user_token` and `token_provider` are given.
+        TypeError: `token_provider` is no TokenProvider.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        InvalidEventError: From `push_events`, for an event that Algolia would refuse. The text says which one, and why.
+        MissingUserTokenError: From `push_events`, for an event for which no identity is known.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def push_events_with_http_info(
@@ -178,11 +227,12 @@ class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], Insight
             return _nothing_to_send()
         return super().push_events_with_http_info(body, request_options)
 
-    # algoliasearch's own is typed so that mypy takes it for Any on Python 3.10.
+    # algoliasearch's own method is typed in such a way that mypy takes it for Any on Python 3.10.
     def __enter__(self) -> Self:
+        """This client; `with` closes it at the end of the block."""
         return self
 
     def close(self) -> None:
-        """Close the connections; on a view, nothing."""
+        """Close the connections. On a view, this does nothing."""
         if not self._is_view:
             super().close()

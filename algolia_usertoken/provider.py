@@ -1,4 +1,4 @@
-"""Decides whose call this is."""
+"""The token provider, which decides whose a call is."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TokenProvider:
-    """Answers "whose request is this?" for a client and its events, by asking in this order:
+    """Decides for a client and its events whose a call is.
+
+    It asks in this order, and takes the first answer as a whole:
 
     1. the context: `identity_scope`, `set_user_token`, or a web integration;
-    2. `resolve()`, if given;
+    2. `resolve()`, if it was given;
     3. `default`.
 
-    The first answer is taken whole; None is no answer, `Identity()` ("nobody") is one. One exception: a context that
-    knows the login but no user token takes the user token that `resolve()` gives, or its word that the visitor
-    opted out. Where there is none either, the login is the user token too. A visitor of a web request who was known by
-    the login alone and has logged out is asked for once more with `resolve()`; the default is not meant then.
+    None is no answer, and the next one is asked. `Identity()` is the answer that the call is nobody's. There is one
+    exception: if the context knows the login but no user token, the user token that `resolve()` returns is added, or
+    its answer that the visitor opted out. If `resolve()` returns none, the login is the user token too.
+
+    If the visitor of a web request was known by the login alone and logs out, `resolve()` is asked again, but the
+    default is not: a visitor is no background job.
 
     Args:
-        default: Who is meant where nobody else says, for example the name of a background job.
-        resolve: A function without arguments, called for each request that the context does not answer. It must be
-            fast and must not block. An error in it reaches the caller of a search; an event is refused, counted and
-            reported, as one with nobody to attribute it to.
+        default: Whose a call is where nobody else says, for example the name of a background job.
+        resolve: A function without arguments, which is called for each request for which the context has no answer. It
+            must be fast, and must not block. If it raises an error, a search raises that error, and an event is
+            refused, counted and reported.
 
     Raises:
         InvalidUserTokenError: `default` is not what Algolia accepts.
@@ -48,7 +52,10 @@ class TokenProvider:
         self._resolve = resolve
 
     def identity(self) -> Identity | None:
-        """Who the current call is for, or None where nobody knows.
+        """Decide whose the current call is.
+
+        Returns:
+            The identity, or None if nobody knows.
 
         Raises:
             InvalidUserTokenError: `resolve()` returned something that is no identity.
@@ -65,12 +72,19 @@ class TokenProvider:
             if resolved is not None and resolved.user_token is not None:
                 return replace(identity, user_token=resolved.user_token)
         elif identity is LOGGED_OUT:
-            # Nothing is left of what the request said. The default is somebody else: a visitor is no background job.
+            # Nothing is left of what the request said. The default would be somebody else.
             identity = self._resolved() or identity
         return _with_user_token(identity) if identity.user_token is None else identity
 
     def with_identity(self, identity: Identity | str | None) -> TokenProvider:
-        """A provider that always answers `identity`; None leaves the answer to this one."""
+        """A provider that always answers `identity`.
+
+        Args:
+            identity: The answer: a string is a user token. None leaves the answer to this provider.
+
+        Raises:
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+        """
         return _BoundProvider(self, identity)
 
     def _resolved(self) -> Identity | None:
@@ -80,17 +94,17 @@ class TokenProvider:
 
 
 def bind(function: F, token_provider: TokenProvider | None = None) -> F:
-    """`function`, run as the identity that is current now, wherever and however often it is called.
-
-    For what does not carry the context along: `threading.Thread`, executors, `loop.run_in_executor`.
-    `asyncio.to_thread` and `asyncio.create_task` carry it by themselves.
+    """Make a function that always runs as the identity that is current now.
 
         executor.submit(bind(recommend), "products")
 
+    Use it where the context is not handed on: for `threading.Thread`, executors and `loop.run_in_executor`.
+    `asyncio.to_thread` and `asyncio.create_task` hand it on themselves.
+
     Args:
         function: A function, coroutine function, generator or async generator.
-        token_provider: Decides who is current: give the client's, where its `resolve` knows the visitor. What it
-            answers now is bound, its default included. Without it the context alone is asked.
+        token_provider: Decides which identity is current. Give that of the client if its `resolve` knows the visitor.
+            Its answer of now is used, also if that is its default. Without it, only the context is asked.
 
     Returns:
         A function with the same arguments and result.
@@ -127,10 +141,10 @@ def one_provider(
     token_provider: TokenProvider | None,
     events_provider: TokenProvider | None = None,
 ) -> TokenProvider:
-    """The one provider that a client's arguments mean.
+    """The one provider that the arguments of a client or a sender mean.
 
     Raises:
-        ValueError: They mean two.
+        ValueError: The arguments mean two providers.
         TypeError: `token_provider` is no TokenProvider.
     """
     if token_provider is not None:
@@ -138,7 +152,7 @@ def one_provider(
     if user_token is not None and token_provider is not None:
         raise ValueError(
             "user_token and token_provider both say whose calls these are: "
-            "give one, or TokenProvider(default=user_token, …)"
+            "give one of them, or TokenProvider(default=user_token, …)"
         )
     if events_provider is not None:
         if user_token is not None or token_provider not in (None, events_provider):
@@ -151,9 +165,9 @@ def one_provider(
 
 
 def check_provider(token_provider: object) -> None:
-    """Refuse what is no TokenProvider.
+    """Check that the argument `token_provider` is one.
 
     Raises:
-        TypeError: It names the argument `token_provider`.
+        TypeError: It is no TokenProvider.
     """
     check_type("token_provider", token_provider, TokenProvider, "a TokenProvider")

@@ -1,11 +1,11 @@
-"""A memory of queries: which search led a visitor to what they put into the cart and buy, pages later.
+"""A memory of queries: it knows which search led a visitor to an object that they put into the cart or buy later.
 
-It is kept as JSON in a session, a text for each object that a search led to:
+It is kept in a session as JSON, with a text for each object:
 
     {"products": {"p-01": "7.Z7VxX1ffVZbcnG4G.ASNFZ4mrze8BI0VniavN7w"}}
 
-The text is the position (0: nobody knows), then 4 bytes of when the search was, in seconds since the epoch, and 8 bytes
-of a digest of whose it was, in base64; then the query id, which is hexadecimal, in base64 too, or as it is behind "~".
+The text has three parts: the position (0: nobody knows); in base64, 4 bytes of when the search was, in seconds since
+the epoch, and 8 bytes of a digest of whose it was; and the query id, in base64 if it is hexadecimal, else after a "~".
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class QueryMemory:
         client.events.purchased("Purchased", *memory.recall("products", object_ids), object_data=data)
         memory.forget("products", object_ids)
 
-    It does on the server what search-insights does in the browser (`inferQueryID`). What is remembered last counts for
-    an object. Where there is no room, the oldest search goes first. After a login it is all there still; where the
-    visitor has become somebody else, their events come without the query, as with any `HitReference`.
+    It does on the server what search-insights does in the browser (`inferQueryID`). For an object, the search counts
+    that was remembered last. If there is no room, the oldest search is forgotten first. A login changes nothing. If the
+    visitor has become somebody else, their events have no query id, as with any `HitReference`.
 
     Args:
-        mapping: Where to keep it: the session of Django, Flask or Starlette, a dict, what a cache holds. It is read and
-            written with every call, and written as a whole (`mapping[key] = …`), as a session wants it.
-        max_items: Objects to remember. They have 87 bytes of JSON each, on average: 40 stay under 3.5 kB, and fit a
-            session that is a cookie. Where they are longer, there are fewer.
-        key: Where in the mapping.
+        mapping: Where it is kept: the session of Django, Flask or Starlette, a dict, or a mapping in a cache. Each call
+            reads it, and writes it as a whole (`mapping[key] = …`), which is how a session notices a change.
+        max_items: How many objects to remember. Each takes 87 bytes of JSON on average, so that 40 stay under 3.5 kB
+            and fit into a session that is a cookie. If they take more, there are fewer.
+        key: The key in the mapping.
 
     Raises:
         TypeError: `mapping` can't be written to, or another argument is of the wrong type.
@@ -58,7 +58,7 @@ class QueryMemory:
     """
 
     def __init__(self, mapping: MutableMapping[str, Any], *, max_items: int = 40, key: str = "algolia_queries") -> None:
-        # Not isinstance: Django's session is no Mapping.
+        # This does not ask for a Mapping, as Django's session is none.
         if not (hasattr(mapping, "__setitem__") and hasattr(mapping, "get")) or isinstance(mapping, type):
             raise wrong_type("mapping", "a mapping that can be written to", mapping)
         check_number("max_items", max_items, 1, whole=True)
@@ -68,15 +68,15 @@ class QueryMemory:
         self._key = key
 
     def remember(self, references: Iterable[HitReference], *, identity: Identity | str | None = None) -> None:
-        """Remember which search led to these objects, in place of what was remembered of them.
+        """Remember which search led to these objects, instead of what was remembered about them.
 
-        A reference without a query changes nothing. Nor does one of nobody's search, or of somebody else's: what comes
-        of it is not told as theirs anyway. Of a visitor who opted out nothing is remembered.
+        A reference changes nothing if it has no query id, or if the search was nobody's or somebody else's, as their
+        events would have no query id anyway. For a visitor who opted out, nothing is remembered.
 
         Args:
-            references: What `EventSender.references` made, `HitReference.verify` or `recall` gave.
-            identity: Who the visitor is, for references that were verified; by default who the context says. Give it
-                where only the client's `resolve` knows.
+            references: What `EventSender.references`, `HitReference.verify` or `recall` returned.
+            identity: Who the visitor is, for references that were verified. By default, whom the context names. Give it
+                if only the `resolve` of the client's provider knows.
 
         Raises:
             TypeError: `references` is no list, or holds something else.
@@ -101,14 +101,15 @@ class QueryMemory:
             self._write(items)
 
     def recall(self, index_name: str, object_ids: Iterable[ObjectID]) -> list[HitReference]:
-        """A reference for each object, in their order; of what no search is remembered, one without a query.
+        """Make a reference for each object.
 
         Args:
             index_name: The index that the objects are in.
-            object_ids: The objects, as the events name them.
+            object_ids: The objectIDs.
 
         Returns:
-            What `EventSender.purchased`, `added_to_cart`, `clicked` and `converted` take.
+            A reference for each object, in the same order, for `EventSender.purchased`, `added_to_cart`, `clicked` and
+            `converted`. If no search is remembered for an object, its reference has no query id.
 
         Raises:
             TypeError, ValueError: An argument is not of its type, or is empty.
@@ -122,11 +123,11 @@ class QueryMemory:
         ]
 
     def forget(self, index_name: str, object_ids: Iterable[ObjectID]) -> None:
-        """Forget which search led to these objects, as they were bought.
+        """Forget which search led to these objects, after they were bought.
 
         Args:
             index_name: The index that the objects are in.
-            object_ids: The objects, as the events name them.
+            object_ids: The objectIDs.
 
         Raises:
             TypeError, ValueError: An argument is not of its type, or is empty.
@@ -137,7 +138,7 @@ class QueryMemory:
             self._write(items)
 
     def _items(self) -> dict[tuple[str, str], _Item]:
-        """What is remembered, the oldest first; what nobody of us has written is not."""
+        """What is remembered, the oldest first. What else is in the mapping is left out."""
         found = self._mapping.get(self._key)
         items: dict[tuple[str, str], _Item] = {}
         oldest = time.time() - MAX_AGE
@@ -149,7 +150,7 @@ class QueryMemory:
         return dict(sorted(items.items(), key=lambda item: item[1].searched_at))
 
     def _write(self, items: dict[tuple[str, str], _Item]) -> None:
-        # As they were remembered where the searches were at the same time.
+        # Where two searches were in the same second, their order stays.
         oldest_first = sorted(items.items(), key=lambda item: item[1].searched_at)
         kept: dict[str, dict[str, str]] = {}
         room = self._max_items * BYTES_PER_ITEM - len("{}")
@@ -188,7 +189,7 @@ class _Item:
 
     @classmethod
     def of(cls, text: object) -> _Item | None:
-        """The item of which this is the text; None of any other."""
+        """The item that this text describes; None if it describes none."""
         found = _is_item(text) if isinstance(text, str) else None
         if found is None:
             return None

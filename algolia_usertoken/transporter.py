@@ -1,8 +1,8 @@
-"""Writes the identity on an outgoing request, around any algoliasearch transporter.
+"""The transporters: they put the user that a call is for on its request, around any transporter of algoliasearch.
 
-The transporter is algoliasearch's own extension point: each method, helper, page and stream of each client ends in
-`transporter.request(…)` or `.request_stream(…)`, so one place covers them all, those of future versions included.
-The decision (`apply_identity`) does no I/O, and sync and async share it.
+The transporter is algoliasearch's own extension point. Each method, helper, page and stream of each client calls
+`transporter.request(…)` or `.request_stream(…)`. So this one place covers them all, those of future versions included.
+The decision (`apply_identity`) does no I/O, and the sync and the async transporter share it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .provider import TokenProvider, check_provider
 from .search_request import AB_TEST, HEADER, PARAMETER, SearchParameters, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
-if sys.version_info >= (3, 12):  # pragma: no cover - the tests are measured with one Python
+if sys.version_info >= (3, 12):  # pragma: no cover - the coverage is measured with one version of Python
     from inspect import markcoroutinefunction
 else:  # pragma: no cover - the same
     from asyncio.coroutines import _is_coroutine  # type: ignore[attr-defined]
@@ -37,7 +37,7 @@ else:  # pragma: no cover - the same
     _Function = TypeVar("_Function")
 
     def markcoroutinefunction(function: _Function) -> _Function:
-        """As of Python 3.12, in the way that asgiref has done it: this is what asyncio and unittest.mock look at."""
+        """What Python has since 3.12, as asgiref did it before: asyncio and unittest.mock look at this attribute."""
         function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
         return function
 
@@ -47,7 +47,7 @@ _HEADER = HEADER.lower()
 _UPSTREAM_HEADERS = frozenset({"x-algolia-application-id", "x-algolia-api-key", "user-agent", "content-type"})
 _FORWARDED_FOR = FORWARDED_FOR.lower()
 _KEY = "x-algolia-api-key"
-_DIGITS_OF_SIGNATURE = 64  # before the restrictions in a secured API key
+_DIGITS_OF_SIGNATURE = 64  # in a secured API key, the restrictions come after them
 
 _PACKAGES = ("algoliasearch.", "algolia_usertoken.")
 
@@ -63,9 +63,9 @@ _PARAMETERS_WITHOUT_USER: dict[str, dict[str, bool]] = {
 
 
 class _IdentifiedOptions(RequestOptions):
-    """Request options with other headers and data. `copy.copy` would do, but costs more than all the rest of a call."""
+    """Request options with other headers and data. `copy.copy` would do, but costs more than the rest of a call."""
 
-    __slots__ = ("_options",)  # not among the attributes that to_dict() shows
+    __slots__ = ("_options",)  # so it is not among the attributes that to_dict() shows
 
     def __init__(self, options: RequestOptions, headers: dict[str, str], data: Any) -> None:
         self._options = options
@@ -75,26 +75,26 @@ class _IdentifiedOptions(RequestOptions):
         self.headers = headers
         self.data = data
 
-    def __getattr__(self, name: str) -> Any:  # for what algoliasearch may add one day
-        if name.startswith("__"):  # a copy is to be one of ours
+    def __getattr__(self, name: str) -> Any:  # for attributes that algoliasearch may add one day
+        if name.startswith("__"):  # else a copy would not be of this class
             raise AttributeError(name)
         return getattr(object.__getattribute__(self, "_options"), name)
 
 
 class _Call:
-    """One request on its way out: what it says of its user by itself, and what is to be written on it."""
+    """One request that goes out: what it says of its user by itself, and what is to be written on it."""
 
     def __init__(self, verb: str, path: str, options: RequestOptions) -> None:
         self.verb, self.path, self.options = verb, path, options
         self.kind = search_kind(verb, path)
         self.parameters: SearchParameters | None = None
-        # The values of our header, in whatever case, that are there already.
+        # The values that the header has already, however its name is written.
         self.present = [value for name, value in options.headers.items() if name.lower() == _HEADER]
         self.token: Any = None
         self.config_token: Any = None
         if self.present:
             self.token, self.config_token = _own_and_config_token(self.present, options)
-        self.header: Any = self.token  # what the header is to say
+        self.header: Any = self.token  # the value that the header is to have
         self.client_ip: str | None = None
         self.data = options.data
 
@@ -104,12 +104,12 @@ class _Call:
             self.parameters = SearchParameters(self.kind, self.options, self.path)
 
     def forward(self, client_ip: str) -> None:
-        """Forward an address, where that means anything and the caller does not forward another."""
+        """Forward an address, if the request is a search, and the caller does not forward another address."""
         if self.kind is not None and is_public_client_ip(client_ip) and not self._has_header(_FORWARDED_FOR):
             self.client_ip = client_ip
 
     def is_without_user(self) -> bool:
-        """Whether the request carries neither a token for each of its queries nor an address nor a key of a user."""
+        """Whether the request has neither a token for each of its queries nor an address nor an API key of a user."""
         return (
             self.header is None
             and self.client_ip is None
@@ -118,14 +118,14 @@ class _Call:
         )
 
     def write_without_user(self, parameters: Mapping[str, bool]) -> None:
-        """Put parameters into each query that names nobody."""
+        """Put parameters into each query that names no user."""
         if self.parameters is None:
             self.read_parameters()
-        if self.parameters is not None:  # pragma: no branch - of a search there are some
+        if self.parameters is not None:  # pragma: no branch - a search always has parameters
             self.data = self.parameters.write_without_user(parameters) or self.data
 
     def outgoing_options(self) -> RequestOptions:
-        """The options with all of this on them; those that were given, where there is nothing to change."""
+        """The options with what is to be written on the request; the given ones, where there is nothing to change."""
         options, headers = self.options, self.options.headers
         as_present = self.present == ([] if self.header is None else [self.header])
         if as_present and self.client_ip is None and self.data is options.data:
@@ -152,17 +152,17 @@ def _names_user(api_key: Any) -> bool:
     if not isinstance(api_key, str):
         return False
     try:
-        restrictions = base64.b64decode(api_key)[_DIGITS_OF_SIGNATURE:].decode("latin-1")  # only ASCII matters
+        restrictions = base64.b64decode(api_key)[_DIGITS_OF_SIGNATURE:].decode("latin-1")  # the name is ASCII
     except ValueError:
-        return False  # an ordinary key
+        return False  # it is an ordinary key
     return any(name == PARAMETER for name, _ in parse_qsl(restrictions))
 
 
 class _WarningText(str):
-    """The text of a warning, which equals every other of its kind, whatever index it names.
+    """The text of a warning. Two of one kind are equal, whatever indices they name.
 
-    Python remembers the texts that it has shown, for each line that calls: it shows one of each kind per line, and what
-    it remembers does not grow with the number of indices.
+    For each line of code that warns, Python remembers the texts that it has shown. So it shows one warning of each kind
+    per line, and what it remembers does not grow with the number of indices.
     """
 
     kind: str
@@ -175,9 +175,10 @@ class _WarningText(str):
 
 
 class _TokenAware:
-    """What both transporters do: everything but the I/O.
+    """What the async and the sync transporter have in common: everything but the I/O.
 
-    What is set on one, patched or deleted reaches the transporter inside, but for what this class itself has.
+    An attribute that is set, patched or deleted here is set, patched or deleted on the transporter inside, unless this
+    class itself has it.
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class _TokenAware:
         check_choice("on_missing_user_token", on_missing_user_token, OnMissingUserToken)
         check_choice("searches_without_user", searches_without_user, SearchesWithoutUser)
         check_bool("forward_client_ip", forward_client_ip)
-        # Twice around one transporter does not pile up: the outer one decides.
+        # If the transporter is token-aware already, this one takes its place, so that only one decides.
         inside: Any = transporter._transporter if isinstance(transporter, _TokenAware) else transporter
         leave_to_parent_in_a_fork(inside)
         self.token_provider = token_provider
@@ -208,21 +209,31 @@ class _TokenAware:
         self._prepare_for_loop = what_prepares_for_loops(inside)
         if inside is not transporter:
             for name in ("request", "request_stream"):
-                if name in transporter.__dict__:  # a mock, which is to hold for the view that is being made, too
+                if name in transporter.__dict__:  # a mock, which the view that is being made has to use, too
                     self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
-        self._transporter: Any = inside  # the last: what is set from now on is set on it
+        self._transporter: Any = inside  # the last attribute: all that is set from now on is set on the one inside
 
     def apply_identity(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
-        """`options` with the identity of this call written on them; the given object is never changed.
+        """The options of a request with the user on them that the call is for.
+
+        Args:
+            verb: The HTTP method, "POST" for example.
+            path: The path, with the query string where there is one.
+            options: The options as the caller gave them. They are not changed.
+
+        Returns:
+            The options to send the request with.
 
         Raises:
-            MissingUserTokenError: A search has no identity, under `on_missing_user_token="raise"`.
-            InvalidUserTokenError: The call's own header is no string, or `resolve()` gave no identity.
+            MissingUserTokenError: No identity is known for a search, and `on_missing_user_token` is `"raise"`.
+            InvalidUserTokenError: The caller's own header is no string, or `resolve()` returned no identity.
+
+        https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
         """
         headers = options.headers
         if not (self._header_only and _UPSTREAM_HEADERS.issuperset(headers)) or may_name_user(path, options):
             return self._apply_all(_Call(verb, path, options))
-        # The ordinary call: nobody is named in it, and there is only a header to add.
+        # This is the ordinary call: it names no user itself, and there is only a header to add.
         identity = self.token_provider.identity()
         if identity is None or identity.user_token is None or identity.opted_out:
             return self._apply_all(_Call(verb, path, options), identity)
@@ -231,7 +242,7 @@ class _TokenAware:
         return _IdentifiedOptions(options, headers, options.data)
 
     def _apply_all(self, call: _Call, *asked: Identity | None) -> RequestOptions:
-        """As `apply_identity`, whatever the call names; `asked` is what the provider has answered, if it was asked."""
+        """As `apply_identity`, for any call; `asked` is the answer of the provider, if it was asked already."""
         if self._in_parameter or may_name_user(call.path, call.options):
             call.read_parameters()
         self._decide(call, *asked)
@@ -242,7 +253,7 @@ class _TokenAware:
         return call.outgoing_options()
 
     def _decide(self, call: _Call, *asked: Identity | None) -> None:
-        """Who wins: the call itself, then the provider, then the config."""
+        """Decide whose call it is: the call itself says so, or else the provider, or else the config."""
         if call.token is not None or (call.parameters is not None and call.parameters.complete):
             return
         (identity,) = asked or (self.token_provider.identity(),)
@@ -257,7 +268,7 @@ class _TokenAware:
         call.header = call.token
 
     def _follow_parameters(self, call: _Call, parameters: SearchParameters) -> None:
-        """Where the parameters name a user, the header does so too: two different tokens never leave in one request."""
+        """Have the header name the user that the parameters name: one request never has two different tokens."""
         if self._in_parameter and parameters.writable and not parameters.complete and is_user_token(call.token):
             call.data = parameters.write(call.token)
         if parameters.named:
@@ -265,9 +276,10 @@ class _TokenAware:
         if self._in_parameter_only and parameters.written and call.header not in call.present:
             call.header = None
 
-    # What is called here returns an awaitable or a response, an async or a plain iterator: the caller knows which.
-    # Whose call it is, is decided when one of these is called. algoliasearch's async methods call it at their first
-    # await, and its streams at the first event: an identity_scope around a coroutine that is awaited elsewhere is over.
+    # These methods return what the transporter inside returns: an awaitable or a response, or an iterator.
+    # They decide whose call it is when they are called. algoliasearch's async methods call them when they are first
+    # awaited, and its streams at the first event. So an identity_scope in which a coroutine was only made, and that is
+    # awaited after it, has no effect.
 
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
@@ -329,7 +341,7 @@ class _TokenAware:
         return config
 
     def __getattr__(self, name: str) -> Any:
-        # What a custom transporter has besides is its users' to reach. Not while it is being copied or unpickled.
+        # A custom transporter may have more attributes. While this one is copied or unpickled, there is none inside.
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = getattr(self._transporter, name)
@@ -341,7 +353,8 @@ class _TokenAware:
         if not self._is_own(name):
             setattr(self._transporter, name, value)
         elif getattr(value, "__self__", None) is self and getattr(value, "__func__", None) is getattr(type(self), name):
-            # A method of ours is put back, by pytest's monkeypatch for one. In `__dict__` a view would take it over.
+            # Somebody puts one of our own methods back, as pytest's monkeypatch does after a test. In `__dict__` it
+            # would be taken for a mock, and a view would use it.
             self.__dict__.pop(name, None)
         else:
             object.__setattr__(self, name, value)
@@ -360,7 +373,7 @@ class _TokenAware:
 
 
 class _Inside:
-    """An attribute that ours have by their class, as all transporters of algoliasearch: it is the one inside."""
+    """An attribute that all transporters of algoliasearch have: it is that of the transporter inside."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -370,9 +383,10 @@ class _Inside:
 
 
 class _InsideValue(_Inside):
-    """One that the transporter inside has by itself: after a test, pytest's monkeypatch puts its value back.
+    """An attribute that the transporter inside has in its `__dict__`, and whose value can be set.
 
-    What has no `__set__` it deletes, as a method of the instance that hides the one of the class.
+    After a test, pytest's monkeypatch puts the value of such an attribute back. It deletes an attribute that has no
+    `__set__`, as it takes it for a method that was set on the instance.
     """
 
     def __set__(self, transporter: _TokenAware, value: Any) -> None:
@@ -386,33 +400,35 @@ for _name in {*dir(Transporter), *dir(TransporterSync)}:
 
 
 class TokenAwareTransporter(_TokenAware, Transporter):
-    """An async transporter that puts the identity of each call on its request, around any other.
+    """An async transporter around any other, which puts on each request the user that the call is for.
+
+    It serves every event loop, each with connections of its own, and closes them when their loop ends. With
+    algoliasearch alone, a second loop fails. A forked process opens connections of its own.
 
     Args:
-        transporter: What sends the request: algoliasearch's `Transporter`, an echo or one of your own.
-        token_provider: Decides whose call it is.
-        user_token_in: Where to put the token: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in the
-            parameters of searches, for Personalization and Recommend; other requests keep the header) or `"both"`.
-        on_missing_user_token: What to do about a search that nobody has an identity for: `"ignore"` it, `"warn"` with a
+        transporter: What sends the requests: algoliasearch's `Transporter`, one that only echoes, or your own.
+        token_provider: Decides whose each call is.
+        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
+            the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
+            `"both"`.
+        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
             `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Send `X-Forwarded-For` beside the token too, for geo search and country analytics.
-        searches_without_user: What to do about a query that carries neither a token nor an address, and would count as
-            made by one user, the server: `"count"` it all the same; keep it out of A/B tests, `"no_ab_test"`
-            (`enableABTest: false`); or out of analytics too, `"no_analytics"` (and `analytics: false`). What the query
-            itself says about these wins. Exports and GET requests stay as they are.
-
-    It serves every event loop, each with connections of its own; with algoliasearch alone, the second loop fails. They
-    are closed when their loop ends. A forked child opens its own.
+        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
+            and country analytics. By default, it is sent only where there is no token.
+        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
+            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
+            analytics too, `"no_analytics"` (and `analytics: false`). What the query itself says about these counts
+            more. Exports and GET requests stay as they are.
 
     Raises:
-        TypeError: `token_provider` is no TokenProvider.
-        ValueError: An option is none of those above.
+        TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.
+        ValueError: Another option is none of those above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
-    # A plain function, as whose call it is, is decided when it is called. It is marked as the coroutine function that
-    # it stands for: only in the place of one does unittest.mock put an AsyncMock.
+    # This is a plain function, so that it decides whose call it is when it is called, and not when it is awaited. It is
+    # marked as a coroutine function, as unittest.mock puts an AsyncMock only in the place of one.
     @markcoroutinefunction
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
@@ -438,16 +454,37 @@ class TokenAwareTransporter(_TokenAware, Transporter):
 
 
 class TokenAwareTransporterSync(_TokenAware, TransporterSync):
-    """A sync transporter that puts the identity of each call on its request, around any other.
+    """A sync transporter around any other, which puts on each request the user that the call is for.
 
-    Arguments and errors are those of `TokenAwareTransporter`. A forked child opens connections of its own: with
-    algoliasearch alone it uses those of its parent, too, and an answer may reach the wrong process.
+    A forked process opens connections of its own. With algoliasearch alone it uses those of its parent, too, and an
+    answer may reach the wrong process.
+
+    Args:
+        transporter: What sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or your own.
+        token_provider: Decides whose each call is.
+        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
+            the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
+            `"both"`.
+        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
+            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
+        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
+            and country analytics. By default, it is sent only where there is no token.
+        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
+            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
+            analytics too, `"no_analytics"` (and `analytics: false`). What the query itself says about these counts
+            more. Exports and GET requests stay as they are.
+
+    Raises:
+        TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.
+        ValueError: Another option is none of those above.
+
+    https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
 
 
 def _caller() -> FrameType:
-    """Where the application searches: the first frame that is neither ours nor algoliasearch's."""
-    # With Python 3.12, `skip_file_prefixes` will do.
+    """The frame of the code that searches: the first one that is neither of this package nor of algoliasearch."""
+    # Once Python 3.12 is the oldest, `skip_file_prefixes` can do this.
     frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGES):
         frame = frame.f_back
@@ -455,9 +492,9 @@ def _caller() -> FrameType:
 
 
 def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[Any, Any]:
-    """The token of the call's own header and the one of `config.headers`, which algoliasearch has merged by now.
+    """The token of the call's own header, and the one of `config.headers`. algoliasearch has merged these headers.
 
-    A token of the call that equals the one in the config can't be told from it.
+    So a token of the call that equals the one in the config counts as that of the config.
     """
     in_config = [value for name, value in options._config.headers.items() if name.lower() == _HEADER and value]
     own = next((value for value in present if value and value not in in_config), None)

@@ -117,6 +117,52 @@ def test_what_can_raise_says_so(module_name: str) -> None:
             assert "Raises" in text or "Raises" in source, f"{name} does not say what it raises"
 
 
+def documented() -> Iterator[tuple[str, Any, str]]:
+    """Each public function, class and method that takes arguments, and what `help()` says of it."""
+    for module_name in PUBLIC:
+        module = importlib.import_module(module_name)
+        for name in module.__all__:
+            member = getattr(module, name)
+            if not callable(member) or typing.is_typeddict(member) or member is typing.Any:
+                continue
+            if inspect.isclass(member) and issubclass(member, (Exception, tuple)):
+                continue
+            if not getattr(member, "_is_protocol", False):
+                yield f"{module_name}.{name}", member, inspect.getdoc(member) or ""
+            for part, value in vars(member).items() if inspect.isclass(member) else ():
+                if not part.startswith("_") and inspect.isroutine(getattr(member, part)) and part not in UPSTREAMS:
+                    yield f"{module_name}.{name}.{part}", getattr(member, part), inspect.getdoc(value) or ""
+
+
+# Methods that algoliasearch and the Delivery protocol have, with their arguments.
+UPSTREAMS = {"push_events_with_http_info", "request", "request_stream", "set_client_api_key"}
+UPSTREAMS |= {"set_transformation_options", "deliver"}
+DOCUMENTED = {
+    path: (member, text) for path, member, text in documented() if "testing" not in path and "local_algolia" not in path
+}
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_help_says_what_each_argument_is(path: str) -> None:
+    member, text = DOCUMENTED[path]
+    parameters = [name for name in inspect.signature(member).parameters if name not in ("self", "cls")]
+
+    said = text.partition("Args:\n")[2].partition("\n\n")[0]
+    missing = [name for name in parameters if not re.search(rf"^ +\*{{0,2}}{name}: ", said, re.MULTILINE)]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_a_docstring_has_its_summary_on_the_first_line_and_its_sections_in_one_order(path: str) -> None:
+    text = DOCUMENTED[path][1]
+    sections = re.findall(r"^(Args|Returns|Raises):$", text, re.MULTILINE)
+
+    assert text.splitlines()[0].rstrip().endswith((".", ":"))
+    assert sections == sorted(sections, key=["Args", "Returns", "Raises"].index)
+    assert len(set(sections)) == len(sections)
+
+
 # -- Annotations: dependency containers, for one, evaluate them -------------------------------------------------------
 
 

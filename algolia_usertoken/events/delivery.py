@@ -1,4 +1,4 @@
-"""How a batch of events reaches Algolia, or whatever else it is delivered to."""
+"""Deliveries, which take a batch of events to Algolia, or to another place."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ LONGEST_REQUEST_S = 30.0
 
 
 class Batch:
-    """One request's worth of events, not to be changed.
+    """The events of one request. It must not be changed.
 
     Args:
-        events: 1 to 1000 events as dicts; None: they are read from `body`, when they are asked for.
-        body: The JSON text `{"events":[…]}` in UTF-8, of less than 2,000,000 bytes.
+        events: 1 to 1000 events as dicts. None: they are read from `body` when somebody asks for them.
+        body: The JSON text `{"events":[…]}` in UTF-8, less than 2,000,000 bytes.
+
+    https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     __slots__ = ("_body", "_events")
@@ -73,43 +75,51 @@ def batch_of(texts: Sequence[bytes]) -> Batch:
 
 @runtime_checkable
 class Delivery(Protocol):
-    """Takes one batch at a time to where it belongs.
+    """What an `EventSender` delivers with: any object that has these two methods.
 
-    With `concurrency` above 1, `deliver` is called from several threads at once; after a fork, in another process.
+    If the sender's `concurrency` is more than 1, several threads call `deliver` at once. After a fork, another process
+    calls it.
     """
 
     def deliver(self, batch: Batch, timeout: float) -> None:
-        """Deliver `batch`, within `timeout` seconds, which are at most 30.
+        """Deliver a batch.
+
+        Args:
+            batch: The events.
+            timeout: How many seconds this may take, at most 30.
 
         Raises:
-            BatchRejectedError: Something in the batch is bad, which is to be found and left out.
-            RetryableDeliveryError: Try again, after its `delay` or with exponential back-off. An `OSError` (which
-                connection errors and time-outs are) means the same.
-            UnauthorizedDeliveryError: The key is not accepted; try again, slowly.
-            DeliveryError: Give the batch up. So does any other exception.
+            BatchRejectedError: An event in the batch is bad: the sender finds it and leaves it out.
+            RetryableDeliveryError: The sender tries again, after the error's `delay` or with exponential back-off. An
+                `OSError`, as of a connection or a time-out, means the same.
+            UnauthorizedDeliveryError: The key is not accepted: the sender tries again, slowly.
+            DeliveryError: The sender gives the batch up. Any other exception means the same.
         """
 
     def close(self) -> None:
-        """Let go of connections; called once, by the sender's `close`."""
+        """Close the connections. The sender's `close` calls this once."""
 
 
 class InsightsDelivery:
-    """Delivers to the Insights API, over algoliasearch's own sync transporter.
+    """Delivers to the Insights API, with algoliasearch's own sync transporter.
 
-    Hosts, proxies, user agent, time-outs and gzip are the config's. What a sender has no use for is switched off: that
-    a host is left alone for 300 seconds after one error, and that a 429 is slept through inside the call.
+    Hosts, proxies, user agent, time-outs and gzip are those of the config. Two things that a sender does better itself
+    are switched off: that a host is not used for 300 seconds after one error, and that the call sleeps after a 429.
 
-    A request ends within `timeout` seconds, at most 30, whatever becomes of it: the look-up of the host's name is in
-    them, the handshake, and an answer that comes byte by byte. Only the statuses 400, 413 and 422 speak of the events,
-    and 401 and 403 of the key. A 2xx is Algolia's if its body is empty or JSON. Everything else speaks of the way
-    there, and the batch may well be accepted later.
+    A request ends within `timeout` seconds, at most 30, whatever happens: the look-up of the host's name counts, the
+    handshake, and an answer that comes byte by byte. Only the statuses 400, 413 and 422 are about the events, and 401
+    and 403 about the key. A 2xx is an answer of Algolia's if its body is empty or JSON. Any other answer is about the
+    connection, and the batch may be accepted later.
+
+    Args:
+        config: The application, the key, the region, and how to connect.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def __init__(self, config: InsightsConfig) -> None:
         config.set_default_hosts()  # type: ignore[no-untyped-call]
-        self._config = copy(config)  # shares the headers: a key that is set later counts
+        self._config = copy(config)  # the headers are shared, so that a key that is set later is used
         self._config.hosts = deepcopy(config.hosts)
         self._config.max_rate_limit_retries = 0
         self._request_options = RequestOptions(self._config)
@@ -118,7 +128,15 @@ class InsightsDelivery:
         self._closed = False
 
     def deliver(self, batch: Batch, timeout: float | None) -> None:
-        """Post `batch`; `timeout` is in seconds, None: 30. Errors as in `Delivery`."""
+        """Post a batch.
+
+        Args:
+            batch: The events.
+            timeout: How many seconds this may take. None: 30.
+
+        Raises:
+            BatchRejectedError, RetryableDeliveryError, UnauthorizedDeliveryError, DeliveryError: As in `Delivery`.
+        """
         body: str | bytes = batch.body.decode() if self._config.compression_type else batch.body
         seconds = LONGEST_REQUEST_S if timeout is None else min(LONGEST_REQUEST_S, timeout)
         options = self._request_options.merge(timeouts=self._timeouts(seconds))
@@ -132,9 +150,9 @@ class InsightsDelivery:
         except DeliveryError as error:
             error.args = (without_values(str(error), batch.events)[:500], *error.args[1:])
             raise
-        except UnicodeError as error:  # of a header that can't be sent
+        except UnicodeError as error:  # a header cannot be sent
             failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
-        except Exception as error:  # of requests, of urllib3, of those who patch them
+        except Exception as error:  # requests, urllib3, or code that patches them, raised it
             over = transporter.deadline.is_over
             failure = RetryableDeliveryError("timed out" if over else f"no connection: {kind_of(error)}")
         finally:
@@ -142,14 +160,14 @@ class InsightsDelivery:
         raise failure  # not chained: those errors keep the request, and may quote its headers
 
     def close(self) -> None:
-        """Close the connections; those of requests that are being made, when they end."""
+        """Close the connections. Those of requests that are being made are closed when these end."""
         self._closed = True
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().close()
 
     def _take(self) -> _InsightsTransporter:
-        # A transporter keeps the state of its request on itself, and a connection must not be shared with a fork.
+        # A transporter has the state of its request, and a forked process must not use the connections of its parent.
         pid = os.getpid()
         if self._pid != pid:
             self._pid, self._idle = pid, []
@@ -180,7 +198,7 @@ class _InsightsTransporter(TransporterSync):
 
 
 class _ErrorPerResponse(RetryStrategy):
-    """Leaves it to the sender whether and when to try again."""
+    """Raises an error for each failed answer, so that the sender decides whether and when to try again."""
 
     def valid_hosts(self, hosts: list[Host]) -> list[Host]:
         return hosts
@@ -191,7 +209,7 @@ class _ErrorPerResponse(RetryStrategy):
         status = response.status_code or 0
         said = _json_of(response)
         if status // 100 == 2:
-            if said is _NO_JSON:  # a page to log in on, say
+            if said is _NO_JSON:  # the page of a captive portal, for example
                 raise RetryableDeliveryError(f"{status}: the answer is no JSON, so it is not Algolia's")
             return RetryOutcome.SUCCESS
         # What Algolia says, where it answers in JSON; else the reason phrase.
@@ -281,9 +299,12 @@ def _retry_after(response: ApiResponse[Any]) -> float | None:
 
 
 class MemoryDelivery:
-    """Keeps what was delivered, for tests.
+    """Keeps the batches that a sender delivers, for tests.
 
-    `batches` are the batches that arrived, in order, and `events` all their events.
+        events = EventSender(delivery=MemoryDelivery(), user_token="user-1")
+
+    Attributes:
+        batches: The batches that arrived, in their order.
     """
 
     def __init__(self) -> None:
@@ -298,19 +319,24 @@ class MemoryDelivery:
         return [event for batch in self.batches for event in batch.events]
 
     def fail_next(self, error: Exception | None = None, *, times: int = 1) -> None:
-        """Raise `error` for the next `times` batches; by default a `RetryableDeliveryError`."""
+        """Have the next batches fail.
+
+        Args:
+            error: The error to raise. By default, a `RetryableDeliveryError`.
+            times: For how many batches.
+        """
         self._failures += [error or RetryableDeliveryError("told to fail")] * times
 
     def hang(self) -> None:
-        """Answer no more, until `release()`; what is being delivered meanwhile times out."""
+        """Do not answer any more, until `release()` is called: deliveries time out."""
         self._released.clear()
 
     def release(self) -> None:
-        """Answer again, what hangs now included."""
+        """Answer again, also to deliveries that hang now."""
         self._released.set()
 
     def deliver(self, batch: Batch, timeout: float) -> None:
-        """Keep `batch`, or do what `fail_next` or `hang` asked for. Raises what those say."""
+        """Keep a batch, or fail or hang, if `fail_next` or `hang` was called."""
         if not self._released.wait(timeout):
             raise RetryableDeliveryError("timed out")
         if self._failures:
@@ -318,4 +344,4 @@ class MemoryDelivery:
         self.batches.append(batch)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing, as there is nothing to close."""

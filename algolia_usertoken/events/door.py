@@ -1,4 +1,4 @@
-"""The door of an event sender: what comes in is checked, attributed, and put where it waits, as text; or refused."""
+"""The door of an event sender: it checks each event, says whose it is, and queues its text; or it refuses the event."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .worker import Worker
 
 
 class Door:
-    """What `send`, the twelve methods and those that take references have in common.
+    """What `send`, the event methods and those that take references have in common.
 
-    Nothing is put before all of a call was checked and has its text.
+    The events of a call are queued together, after all of them were checked and made into text.
     """
 
     token_provider: TokenProvider
@@ -36,28 +36,33 @@ class Door:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Queue an Insights event, given as the API takes it (camelCase keys); what is None is left out.
+        """Queue an Insights event that has the fields of the API.
 
-        Fields that such an event does not have pass, whatever they hold, as Algolia takes them. A name in snake case is
-        refused; one whose letters are in another case (`objectIds`) is put right.
+        A field that is None is left out. A field that the API does not know is sent, whatever it holds, as Algolia
+        accepts it. A name in snake case is refused, and one whose letters are in another case (`objectIds`) is
+        corrected.
 
         Args:
-            event: The event; it is not changed. Its own `userToken` and `timestamp` win.
-            identity: Whose event it is; by default the provider's answer, now.
-            timestamp: When it happened: an aware `datetime` or an int of milliseconds since the epoch; by default now.
+            event: The event, with keys in camel case. It is not changed. Where it has a `userToken` or a `timestamp`,
+                those count.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since the
+                epoch. By default, now.
 
         Returns:
-            True: accepted. False: refused at the door (invalid, nobody's, of a visitor who opted out), or dropped, the
-            queue being full or closed.
+            True if it was accepted. False if it was refused (it is invalid, or nobody is known whose it is, or the
+            visitor opted out) or dropped (the queue is full, or closed).
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, what else is counted and reported.
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         failure: UserTokenError | None = None
         try:
             unknown = unknown_fields(event)
             own: Any = own_copy(event) if unknown is None else event
-            # An event with a user token of its own takes nothing from here, and asks nobody.
+            # For an event with a user token of its own, nobody is asked.
             asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
@@ -66,7 +71,7 @@ class Door:
                 body = checked_text(own_copy(event) if own is event else own, who, now)
         except UserTokenError as error:
             failure = error
-        except Exception as error:  # of what was given: events never break a page
+        except Exception as error:  # an object in the event raised it: events never break a page
             failure = unreadable(error)
         if failure is not None:
             return self._refuse(failure, event)
@@ -75,9 +80,9 @@ class Door:
     def _send_each(
         self, events: Sequence[Any], identity: Identity | None, timestamp: int
     ) -> tuple[int, list[UserTokenError]]:
-        """Queue the events of somebody who is not here to be told: what is refused is reported, and never raised.
+        """Queue the events of a caller who is not told of errors: a refused event is reported, and never raised.
 
-        What is invalid costs no other event. The valid ones are queued together, or none where there is no room.
+        An invalid event costs no other. The valid ones are queued together, or none of them where there is no room.
 
         Args:
             events: Events, or whatever was sent instead.
@@ -122,7 +127,7 @@ class Door:
         subtype: str | None = None,
         after_search: bool = False,
     ) -> bool:
-        """Send the event that these fields are, or those that it is split into; `items` are what `field` holds."""
+        """Send the event that has these fields, or the events that it becomes; `items` are what `field` holds."""
         body: bytes | None = None
         who: Identity | None = None
         now = 0
@@ -177,7 +182,7 @@ class Door:
     def _send_built(
         self, event: Event, who: Identity | None, now: int, failure: UserTokenError | None, after_search: bool
     ) -> bool:
-        """Send an event that is out of the ordinary, or refuse it, if that was its failure."""
+        """Send an event that is not an ordinary one, or refuse it, if `failure` says why."""
         parts: list[bytes] = []
         try:
             if after_search:
@@ -195,7 +200,7 @@ class Door:
             return self.token_provider.identity()
         except UserTokenError:
             raise
-        except Exception as error:  # of the application's `resolve`: events never break a page
+        except Exception as error:  # the application's `resolve` raised it: events never break a page
             message = f"nobody to attribute the event to: resolve() raised {raised(error)}"
         # Not chained, and without the text of that error: it may quote whom it did not find.
         raise MissingUserTokenError(message)
@@ -211,10 +216,10 @@ class Door:
 
 
 def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
-    """The text of an event with the fields of the API; None where it is of somebody who opted out.
+    """The text of an event with the fields of the API; None where it is that of somebody who opted out.
 
     Raises:
-        UserTokenError: It is refused.
+        UserTokenError: The event is refused.
     """
     unknown = unknown_fields(event)
     body = None if unknown is None else written_event(event, identity, timestamp, unknown)
@@ -222,12 +227,12 @@ def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | No
 
 
 def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes | None:
-    """As `text_of`, of a copy that was made by `own_copy`, the longer way."""
+    """As `text_of`, for a copy that `own_copy` made of an event that is not an ordinary one."""
     checked = attribute(own, identity, timestamp)
     return None if checked is None else encoded(checked)
 
 
 def texts_of(events: Sequence[Event], identity: Identity | None, timestamp: int) -> list[bytes]:
-    """The texts of events that belong together; none, where whose they are opted out."""
+    """The texts of events that belong together; none where they are those of somebody who opted out."""
     checked = [attribute(event, identity, timestamp) for event in events]
     return [encoded(event) for event in checked if event is not None]

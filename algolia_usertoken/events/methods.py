@@ -1,4 +1,4 @@
-"""The twelve events by name, as methods."""
+"""The event methods: one for each kind of event that Algolia knows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from .model import Amount, ObjectData, ObjectID
 
 
 class EventMethods(Door):
-    """The methods that the v3 client had (`insights_client.user(token).…`), and the four it never had.
+    """The methods that version 3 of algoliasearch had (`insights_client.user(token).…`), and four for carts and sales.
 
-    Each returns True where the event was accepted, and False where it was refused at the door (invalid, nobody's, of a
-    visitor who opted out) or dropped. More than 20 objects or filters become several events of at most 20.
+    Each method returns True if the event was accepted. It returns False if the event was refused (it is invalid, or
+    nobody is known whose it is, or the visitor opted out) or dropped (the queue is full, or closed).
 
-    Lists may be tuples, generators or other iterables, but no texts. Object ids may be ints and UUIDs, amounts
-    `Decimal`, the items of `object_data` models of pydantic, names lazy texts of Django, and numbers numpy's.
+    A list may also be a tuple, a generator or another iterable, but not a string. An object id may also be an int or a
+    UUID, an amount a `Decimal`, an item of `object_data` a pydantic model, a name a lazy string of Django, and a number
+    one of numpy.
 
-    Keywords on all:
-        identity: Whose event it is; by default the provider's answer, now.
-        timestamp: When it happened, at most 30 days ago: an aware `datetime`, or an int of milliseconds since the
-            epoch; by default now.
-
-    The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events
+    https://www.algolia.com/doc/rest-api/insights/push-events
     """
 
     def clicked_object_ids_after_search(
@@ -38,7 +34,27 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A click on search results. `positions` are absolute, from 1: position on the page + page × hitsPerPage."""
+        """Somebody clicked objects in the results of a search.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            positions: Where each object stood in the results, from 1, over all pages: its position on the page +
+                page × hitsPerPage.
+            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new(
             "click",
             event_name,
@@ -60,7 +76,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A click on objects that no search led to."""
+        """Somebody clicked objects that no search led to.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("click", event_name, index_name, object_ids, identity, timestamp)
 
     def viewed_object_ids(
@@ -72,7 +105,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Objects were seen."""
+        """Somebody saw objects.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("view", event_name, index_name, object_ids, identity, timestamp)
 
     def converted_object_ids(
@@ -84,7 +134,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A conversion on objects that no search led to."""
+        """Somebody converted objects that no search led to: subscribed to them, or shared them, for example.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("conversion", event_name, index_name, object_ids, identity, timestamp)
 
     def clicked_filters(
@@ -96,7 +163,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A click on filters, each `facet:value`, its parts URL-encoded, or all of it: `brand%3AAcme`."""
+        """Somebody clicked filters.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the filters were used on.
+            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("click", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def viewed_filters(
@@ -108,7 +192,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Filters were seen; see `clicked_filters`."""
+        """Somebody saw results under filters.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the filters were used on.
+            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("view", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def converted_filters(
@@ -120,7 +221,24 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A conversion under filters; see `clicked_filters`."""
+        """Somebody converted under filters.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the filters were used on.
+            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new("conversion", event_name, index_name, filters, identity, timestamp, field="filters")
 
     def converted_object_ids_after_search(
@@ -133,16 +251,27 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """A conversion on search results."""
+        """Somebody converted objects in the results of a search.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new(
-            "conversion",
-            event_name,
-            index_name,
-            object_ids,
-            identity,
-            timestamp,
-            query_id=query_id,
-            after_search=True,
+            "conversion", event_name, index_name, object_ids, identity, timestamp, query_id=query_id, after_search=True
         )
 
     def added_to_cart_object_ids(
@@ -157,12 +286,28 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Objects that no search led to were put into the cart.
+        """Somebody put objects into the cart that no search led to.
 
-        `object_data` has a price (final: the discount is off already), discount and quantity per object; `value` is the
-        total, in `currency` (ISO 4217). Where there are more than 20 objects, and so several events, and each item has
-        a price and a quantity, the `value` of each event is the sum of its own, and the first also has what `value` has
-        beyond them all, as for shipping; else the first has all of it.
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
+                object) and `quantity`.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",
@@ -190,7 +335,30 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Search results were put into the cart; see `added_to_cart_object_ids`."""
+        """Somebody put objects into the cart that they found with a search.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
+            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
+                object) and `quantity`.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new(
             "conversion",
             event_name,
@@ -218,7 +386,29 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Objects that no search led to were bought; see `added_to_cart_object_ids`."""
+        """Somebody bought objects that no search led to.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
+                object) and `quantity`.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         return self._send_new(
             "conversion",
             event_name,
@@ -244,10 +434,29 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Search results were bought, and perhaps other things with them, in one transaction.
+        """Somebody bought objects that they found with a search, and perhaps others with them, in one transaction.
 
-        `object_data` has one item per object, with the `queryID` of the search that led to it, where one did: to one
-        object at least, else see `purchased_object_ids`. Only those with a `queryID` count as revenue of a search.
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that the objects are in.
+            object_ids: The objectIDs. More than 20 become several events.
+            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
+                object), `quantity`, and the `queryID` of the search that led to it. At least one has a `queryID`,
+                and only those that have one count as revenue of a search.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",

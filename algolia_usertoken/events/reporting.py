@@ -1,4 +1,4 @@
-"""What the sender counts and says: statistics, log lines that do not flood, and `on_error`."""
+"""What the sender counts and reports: statistics, log lines whose number is bounded, and `on_error`."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ from .rules import Event
 logger = logging.getLogger("algolia_usertoken.events")
 
 LOG_INTERVAL = 30.0  # seconds between two lines about the same
-MAX_REASONS = 100  # why an event was refused; what comes after them shares a line
+MAX_REASONS = 100  # kinds of refusal that have log lines of their own; all others share one
 
-# What differs from one refusal of a kind to the next: the name of the event, numbers.
+# The parts of a message that differ between two refusals of one kind: the names of events, and numbers.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
-# For tests: called with why an event was refused or dropped, by any sender of the process.
+# Functions that any sender of the process calls with why it refused or dropped an event. Tests put theirs here.
 watching: list[Callable[[str], None]] = []
 
 OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 
 
 class EventStats(NamedTuple):
-    """What has become of the events so far: accepted + adopted = delivered + rejected + failed + gone + queued, always.
+    """What has become of the events so far.
 
-    The counts never fall.
+    accepted + adopted = delivered + rejected + failed + gone + queued, at every moment. But for `queued`, the counts
+    never become smaller.
 
     Attributes:
-        accepted: Events that `send` or one of the twelve took.
-        adopted: Events that were taken over from a dead process, out of the outbox.
-        delivered: Events that Algolia has.
+        accepted: Events that `send` or an event method accepted.
+        adopted: Events of a process that has ended, which this one took over from the outbox.
+        delivered: Events that Algolia accepted.
         rejected: Events that Algolia refused.
-        failed: Events that were given up: no connection for too long, or no time left at `close`.
-        gone: Events that another process has taken over, out of the outbox.
+        failed: Events that were given up: there was no connection for too long, or no time left at `close`.
+        gone: Events that another process took over from the outbox.
         queued: Events that wait or are on their way.
-        refused: Events that were not accepted, being invalid, without a JSON form, or nobody's.
-        dropped: Events that were not accepted, the queue being full or closed, or the outbox busy.
-        requests: Requests made.
+        refused: Events that were not accepted, as they are invalid, or nobody is known whose they are.
+        dropped: Events that were not accepted, as the queue is full or closed, or the outbox is busy.
+        requests: Requests that were made.
         retries: Requests that repeated an earlier one.
-        oldest: Seconds that the oldest of the queued events has waited; None: none is queued.
-        last_success: When events were last delivered, in seconds since the epoch; None: not yet.
-        last_error: What the last attempt that failed said; None: none has.
+        oldest: For how many seconds the oldest of the queued events has waited; None: no event is queued.
+        last_success: When events were last delivered, in seconds since the epoch; None: none were yet.
+        last_error: What the last attempt that failed said; None: none has failed.
     """
 
     accepted: int = 0
@@ -68,7 +69,7 @@ class EventStats(NamedTuple):
 
 
 class Counter:
-    """Counts exactly without a lock on the way in, so also from a `__del__` that runs in the middle of anything."""
+    """Counts exactly, and takes no lock to count, so that a `__del__` can count wherever it interrupts other code."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -90,9 +91,9 @@ class Counter:
 
 
 class Reporter:
-    """Counts what is refused and dropped, calls `on_error`, and logs, each kind at most twice a minute.
+    """Counts the events that are refused and dropped, calls `on_error`, and logs each kind at most twice a minute.
 
-    What is refused is of one kind where the field and the reason are the same.
+    Two refusals are of one kind if the field and the reason are the same.
     """
 
     def __init__(self, on_error: OnError | None) -> None:
@@ -100,7 +101,7 @@ class Reporter:
         self.start_empty()
 
     def start_empty(self) -> None:
-        """As new: nothing counted, nothing said."""
+        """Forget what was counted and logged."""
         self.refused = Counter()
         self.dropped = Counter()
         self._log_lines: dict[str, _LogLine] = {
@@ -112,18 +113,18 @@ class Reporter:
         self.renew_locks()
 
     def renew_locks(self) -> None:
-        """Where gevent has patched `threading` since they were made."""
+        """Make new locks, as gevent may have patched `threading` since the old ones were made."""
         self.refused.renew_lock()
         self.dropped.renew_lock()
         self._thread = threading.local()
 
     def refuse(self, error: Exception, events: Sequence[Event]) -> None:
-        """Events that were invalid or nobody's were not accepted."""
+        """Count, log and report events that were not accepted, as they are invalid or nobody is known for them."""
         for _ in events or (None,):
             self.refused.increment()
             _tell_watchers(f"event refused: {error}")
         self.log(self._kind_of_refusal(error), f"event refused: {error}", max(1, len(events)))
-        if not self.telling:  # an on_error that always sends what is refused would never end
+        if not self.telling:  # else an on_error that sends an event that is refused would call itself for ever
             self.tell(error, events)
 
     def _kind_of_refusal(self, error: Exception) -> str:
@@ -136,7 +137,7 @@ class Reporter:
         return kind
 
     def drop(self, reason: str) -> None:
-        """An event was not accepted, the queue being full or closed."""
+        """Count and log an event that was not accepted, as the queue is full or closed."""
         self.dropped.increment()
         _tell_watchers(f"event dropped: {reason}")
         self.log("dropped", f"event dropped: {reason}")
@@ -147,7 +148,7 @@ class Reporter:
         return getattr(self._thread, "waiting", None) is not None
 
     def tell(self, error: Exception, events: Sequence[Event]) -> None:
-        """Call `on_error`; nothing that it raises comes back, and what it causes to be told waits until it is done."""
+        """Call `on_error`, and log what it raises. Errors that it causes itself are reported to it when it is done."""
         if self.on_error is None:
             return
         if self.telling:
@@ -164,11 +165,11 @@ class Reporter:
             self._thread.waiting = None
 
     def log(self, kind: str, message: str, count: int = 1) -> None:
-        """Log `message`, or have the next line of its kind say how many there were, if there was one a moment ago."""
+        """Log `message`; if one of its kind was logged a moment ago, have the next line say how many there were."""
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
-            with contextlib.suppress(Exception):  # a handler's fault is not the sender's
+            with contextlib.suppress(Exception):  # an error in a handler of the log must not disturb the sender
                 logger.warning("%s%s", message, more)
 
     def log_once(self, message: str) -> None:
@@ -179,7 +180,7 @@ class Reporter:
                 logger.warning("%s", message)
 
     def finish(self) -> None:
-        """Say what has been left unsaid."""
+        """Log how many there were of each kind since its last line."""
         for kind, line in list(self._log_lines.items()):
             unsaid = line.due(0, at_once=True)
             if unsaid:
@@ -198,7 +199,7 @@ class _LogLine:
         self._unsaid = 0
 
     def due(self, count: int, at_once: bool = False) -> int | None:
-        """How many are to be said now, or None for later. Two threads at once may miscount a line, not a statistic."""
+        """How many a line is to report now; None: later. Two threads at once may miscount a line, but no statistic."""
         self._unsaid += count
         now = time.monotonic()
         if now < self._next and not at_once:

@@ -1,4 +1,4 @@
-"""EventSender: accepts events at once, attributed to whoever the call is for, and delivers them in the background."""
+"""EventSender: accepts events at once, as those of whoever the call is for, and delivers them in the background."""
 
 from __future__ import annotations
 
@@ -30,33 +30,44 @@ except ImportError:  # a Python without sqlite3, where there are no outboxes
 
 
 class EventSender(EventMethods, ReferenceMethods):
-    """Sends Insights events on behalf of whoever a call is for, without making the caller wait.
+    """Sends Insights events, each as that of whoever the call is for, without making the caller wait.
 
-    `send` and the twelve methods take the identity and the time now, check the event and queue it; a thread, started by
-    the first event, delivers batches. What Algolia would refuse is refused at the door.
+        events = EventSender("APP_ID", "API_KEY", region="de")
+        events.viewed_object_ids("Product Viewed", "products", ["p-01"])
+
+    `send` and the event methods determine at once whose the event is and when it happened. They check the event, refuse
+    what Algolia would refuse, and queue the rest. A thread, which the first event starts, delivers batches of them.
 
     Args:
-        app_id, api_key, region, config: As in algoliasearch's `InsightsClient`. `app_id` and `api_key` default to the
-            environment's `ALGOLIA_APP_ID` and `ALGOLIA_API_KEY`.
-        user_token: Who is meant where nobody else says.
-        token_provider: Decides whose events they are. Not together with `user_token`.
-        delivery: Where to deliver to; by default the Insights API, over HTTP.
-        outbox: Where to keep events on disk until Algolia has them; by default they wait in memory.
-        max_queue_size: Events that may wait (batches on their way not counted); a further one is dropped.
-        max_queue_bytes: Bytes of JSON that may wait, likewise.
-        batch_size: Events per request, 1 to 1000.
-        flush_interval: Seconds that an event waits for others to share its request.
-        concurrency: Threads that deliver at once, for slow links.
-        max_retry_time: Seconds after which a batch that finds no connection is given up.
-        close_timeout: Seconds that `close` and the exit of the process take at most; `math.inf`: as long as it takes.
-        background: False where threads do not run (AWS Lambda, scripts): `flush` delivers.
-        strict: Raise what is refused at the door, for development and tests, instead of counting and reporting it.
-        on_error: Called with an error and the events concerned: what was refused, rejected or given up. From the
-            thread that sent, or from the one that delivers; what it raises is logged.
+        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
+        region: Where Algolia keeps the application's events, "us" or "de". By default, a host that forwards them.
+        config: An `InsightsConfig` of algoliasearch, instead of these three.
+        user_token: Whose the events are where nobody else says, for example the name of a background job.
+        token_provider: Decides whose the events are: share the one of the search client. Not together with
+            `user_token`. By default, a new one, which asks the context.
+        delivery: Delivers the batches. By default, to the Insights API, over HTTP.
+        outbox: Keeps the events on disk until Algolia has them. By default, they wait in memory.
+        max_queue_size: How many events may wait, those of batches on their way not counted; more are dropped.
+        max_queue_bytes: How many bytes of JSON may wait, counted in the same way.
+        batch_size: How many events a request has at most, 1 to 1000.
+        flush_interval: How many seconds an event waits for others to share its request.
+        concurrency: How many threads deliver at once. More than one is for slow connections.
+        max_retry_time: For how many seconds a batch is tried again before it is given up; `math.inf`: for ever.
+        close_timeout: How many seconds `close` and the exit of the process take at most; `math.inf`: as long as it
+            takes.
+        background: Whether a thread delivers. Give False where no thread runs between calls (AWS Lambda) or is wanted
+            (scripts): there, `flush` and `close` deliver.
+        strict: Whether `send` and the event methods raise an error for an event that they refuse, which is for
+            development and tests. By default, it is counted, logged and reported to `on_error`.
+        on_error: A function of an error and the events concerned, which were refused, rejected or given up. It is
+            called in the thread that sends or in the one that delivers. What it raises is logged.
 
     Raises:
-        ValueError: An argument is out of its range, or app id and key are missing.
-        TypeError: An argument is something else.
+        ValueError: A number is out of its range, the application's id or key is missing, or both `user_token` and
+            `token_provider` are given.
+        TypeError: An argument is of the wrong type.
+        InvalidUserTokenError: `user_token` is not what Algolia accepts.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -121,11 +132,23 @@ class EventSender(EventMethods, ReferenceMethods):
 
     @property
     def stats(self) -> EventStats:
-        """The counts so far; they add up at every moment."""
+        """What has become of the events so far. The counts add up at every moment: see `EventStats`."""
         return self._worker.stats
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view that sends as `identity` through the same queue; closing it closes nothing."""
+        """A view of this sender whose events are those of `identity`.
+
+        It shares the queue, and closing it closes nothing.
+
+        Args:
+            identity: Whose events it sends: a string is a user token. None leaves the answer to this sender's
+                provider, and `Identity()` means nobody.
+
+        Raises:
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
+
+        https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
+        """
         return self._with_provider(self.token_provider.with_identity(identity))
 
     def _with_provider(self, token_provider: TokenProvider) -> Self:
@@ -136,57 +159,90 @@ class EventSender(EventMethods, ReferenceMethods):
         return view
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued, at once.
+        """Deliver at once what is queued.
 
         Args:
-            timeout: Seconds to wait at most; None: as long as it takes.
+            timeout: How many seconds to wait at most. None: as long as it takes.
 
         Returns:
-            True if everything that was accepted before is settled, that is delivered, rejected or given up.
+            True if every event that was accepted before is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
         """
         return self._worker.flush(_checked_timeout(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more events, deliver what is queued, and end; on a view, do nothing.
+        """Accept no more events, deliver what is queued, and end. On a view, this does nothing.
 
         Args:
-            timeout: Seconds to wait at most; None: `close_timeout`. What there is no time for has failed.
+            timeout: How many seconds to wait at most. None: `close_timeout`. Events that are not delivered by then have
+                failed; in an outbox they stay for the next start.
 
         Returns:
-            True if everything that was accepted is settled.
+            True if every event that was accepted is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
         """
         return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
     def _close_with_client(self) -> None:
-        """Say of events that are dropped that the client is closed, to which this sender belongs."""
+        """Have the log say of events that are dropped that their client is closed, rather than their sender."""
         self._worker.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        """`flush` for async code: the event loop goes on meanwhile."""
+        """As `flush`, for async code: the event loop goes on meanwhile.
+
+        Args:
+            timeout: How many seconds to wait at most. None: as long as it takes.
+
+        Returns:
+            True if every event that was accepted before is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
+        """
         if self._worker.asked_by_on_error():
             return self.flush(timeout)  # which does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
-        """`close` for async code: the event loop goes on meanwhile."""
+        """As `close`, for async code: the event loop goes on meanwhile.
+
+        Args:
+            timeout: How many seconds to wait at most. None: `close_timeout`.
+
+        Returns:
+            True if every event that was accepted is settled, that is delivered, rejected or given up.
+
+        Raises:
+            TypeError: `timeout` is no number.
+        """
         if self._worker.asked_by_on_error():
             return self.close(timeout)
         return await _in_thread(self.close, timeout)
 
     def close_on_signal(self, signum: int) -> None:
-        """On this signal (`signal.SIGTERM`, say), deliver, then let the earlier disposition act.
+        """When a signal comes, deliver what is queued, and then let happen what would have happened without this.
 
-        Deliver what is queued, within `close_timeout`; then call the handler that was set before, or let the signal end
-        the process as it would have. Call it in the main thread, after others have set their handlers.
+        What is queued is delivered within `close_timeout`. Then the handler that was set before is called, or the
+        signal ends the process. Call this in the main thread, after others have set their handlers.
+
+        Args:
+            signum: The number of the signal, `signal.SIGTERM` for example.
 
         Raises:
-            ValueError: Not in the main thread, no such signal, one that has a handler written in C, or SIGKILL.
+            ValueError: This is not the main thread, there is no such signal, its handler was not set from Python, or
+                nobody can handle it (SIGKILL).
             TypeError: `signum` is no number.
+
+        https://docs.python.org/3/library/signal.html
         """
         process.deliver_on_signal(self._worker, signum)
 
     def __getstate__(self) -> Any:
-        raise TypeError("an EventSender can't be pickled or copied: its queue belongs to this process; make a new one")
+        raise TypeError("an EventSender can't be pickled or copied, as its queue is this process's own: make a new one")
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +257,7 @@ class EventSender(EventMethods, ReferenceMethods):
         await self.aclose()
 
     def __del__(self) -> None:
-        # A view keeps its sender alive, so this is the last one.
+        # A view keeps its sender alive, so nobody can reach this sender any more.
         if self.__dict__.get("_parent", self) is None:
             self._worker.orphan()
 
@@ -216,7 +272,11 @@ def _insights_config(app_id: str | None, api_key: str | None, region: str | None
 
 
 async def _in_thread(function: Callable[[float | None], bool], timeout: float | None) -> bool:
-    """Not in an executor: the end of the loop would wait for it, even where nobody does any more."""
+    """Call `function` in a thread, and wait for it.
+
+    The thread is not one of an executor, as the end of the event loop waits for those, even where nobody else does any
+    more.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
 
@@ -241,4 +301,4 @@ def _checked_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     check_number("timeout", timeout, None, unit="seconds")
-    return min(timeout, threading.TIMEOUT_MAX)  # as long as a lock can wait
+    return min(timeout, threading.TIMEOUT_MAX)  # a lock cannot wait longer

@@ -55,34 +55,38 @@ def identity_middleware(
     client_ip: bool = False,
     opted_out: Callable[[Request], bool | Awaitable[bool]] | None = None,
 ) -> Middleware:
-    """A middleware that serves each request and WebSocket as its visitor, to the last byte.
+    """Make a middleware that serves each request and WebSocket as its visitor, until the last byte.
 
         app = web.Application(middlewares=[identity_middleware(set_cookie=True)])
 
-    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, in
-    `asyncio.to_thread` too. In a sub-application with a middleware of its own, that one adds only what this one did not
-    know.
+    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, also in
+    `asyncio.to_thread`. If a sub-application has a middleware of its own, that one adds only what this one did not
+    know. The functions may be coroutine functions.
+
+    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
+    The visitor never sees it.
 
     Args:
-        authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in.
-        cookie: The name of the cookie that holds the anonymous token.
-        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the request.
-        header: The request header in which your own mobile app may send its user token, `X-Algolia-UserToken` for
-            example.
-        client_ip: Note the peer's address (`request.remote`), for the fallback where there is no token.
-        opted_out: A function of the request that says whether the visitor refused tracking.
-
-    The functions may be coroutine functions. An error in one is logged, and taken as "not logged in", "no consent" or
-    "opted out"; the visitor never sees it.
+        authenticated_user_token: A function of the request that returns the pseudonymous id of who is logged in
+            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
+            which only anonymous tokens count.
+        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
+            function of the request that returns True where the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
+            example. By default, no header counts.
+        client_ip: Whether searches without a token have the visitor's address instead, `request.remote`.
+        opted_out: A function of the request that returns True where the visitor refuses tracking: then they have
+            no token, no events and no cookie.
 
     Returns:
         What `aiohttp.web.Application(middlewares=[…])` takes. Several applications may share it.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one.
+        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
 
-    The cookie is that of https://github.com/algolia/search-insights.js
+    https://github.com/algolia/search-insights.js
     """
     rules = VisitorRules(
         authenticated_user_token=authenticated_user_token,
@@ -106,7 +110,7 @@ def identity_middleware(
             visit.enter()
             visit.end_with_this_task()
             _write_headers_of(visit, request.writer, request.secure)
-        elif not visit.is_open:  # a middleware around this one tries again, and its first try was a task of its own
+        elif not visit.is_open:  # a middleware around this one tries again, after a first try in another task
             visit.end_with_this_task()
         visit.recognised(rules, *visitor)
         with visit.resumed():  # this may be another task than the one in which it was opened

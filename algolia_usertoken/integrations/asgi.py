@@ -37,35 +37,44 @@ _PUT_BY = {"session": "SessionMiddleware", "user": "AuthenticationMiddleware", "
 
 
 class IdentityMiddleware:
-    """Serves each HTTP request and WebSocket as its visitor, to the last byte and background task.
+    """ASGI middleware that serves each HTTP request and WebSocket as its visitor, until its last background task.
 
-        app = IdentityMiddleware(app, set_cookie=True)
+        app.add_middleware(IdentityMiddleware, set_cookie=True)  # FastAPI and Starlette
+        app = IdentityMiddleware(app, set_cookie=True)  # any ASGI application
 
-    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, in plain `def`
-    views, dependencies and background tasks too. The identity is also in `scope["state"]["algolia_identity"]`
-    (Starlette: `request.state.algolia_identity`), where handlers that run outside this middleware, as Starlette's for
-    `Exception` do, find it. Inside another middleware of this package, this one adds only what that did not know.
+    In FastAPI and Starlette, the middleware that is added last is outermost. If a function below needs the session or
+    the user, add SessionMiddleware and AuthenticationMiddleware after this one.
 
-    When the server stops, which it announces in the lifespan, what every `EventSender` of the process has queued is
-    delivered, within the `close_timeout` of each; the application needs no lifespan of its own for that.
+    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, also in plain
+    `def` views, dependencies and background tasks. Handlers that run outside this middleware, as that of Starlette for
+    `Exception` does, find the identity in `scope["state"]["algolia_identity"]`. Inside another middleware of this
+    package, this one adds only what that one did not know.
+
+    When the server announces in the lifespan that it stops, the events that each `EventSender` of the process has
+    queued are delivered, within its `close_timeout`. The application itself needs no lifespan for that.
+
+    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
+    The visitor never sees it. The functions may be coroutine functions.
 
     Args:
         app: The application.
-        authenticated_user_token: A function of the ASGI scope that gives the pseudonymous id of who is logged in.
-        cookie: The name of the cookie that holds the anonymous token.
-        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the scope.
-        header: The header in which your own mobile app may send its user token, `X-Algolia-UserToken` for example.
-        client_ip: Note the peer's address, for the fallback where there is no token.
-        opted_out: A function of the scope that says whether the visitor refused tracking.
-
-    The functions may be coroutine functions. An error in one is logged, and taken as "not logged in", "no consent" or
-    "opted out"; the visitor never sees it.
+        authenticated_user_token: A function of the ASGI scope that returns the pseudonymous id of who is logged in
+            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
+            which only anonymous tokens count.
+        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
+            function of the ASGI scope that returns True where the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
+            example. By default, no header counts.
+        client_ip: Whether searches without a token have the visitor's address instead, the `client` of the scope.
+        opted_out: A function of the ASGI scope that returns True where the visitor refuses tracking: then they have
+            no token, no events and no cookie.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one.
+        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
 
-    The cookie is that of https://github.com/algolia/search-insights.js
+    https://github.com/algolia/search-insights.js
     """
 
     def __init__(

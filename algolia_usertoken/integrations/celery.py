@@ -1,6 +1,6 @@
-"""Celery: a task runs as whoever it was sent for; `CeleryDelivery` has a worker deliver events.
+"""Celery: a task runs for whom it was sent, and `CeleryDelivery` has a worker deliver events.
 
-The identity travels in a header of the task's message, with `delay`, `retry`, `chain`, `group` and `chord`.
+The identity is sent in a header of the task's message, with `delay`, `retry`, `chain`, `group` and `chord`.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 logger = logging.getLogger("algolia_usertoken.integrations")
 
-# Celery's signals belong to the process, not to an application. This says for which ones they are connected, and whom
-# each asks for the identity.
+# Celery's signals are those of the process, not of an application. These are the applications for which they are
+# connected, with the provider that each asks for the identity.
 _installed: WeakKeyDictionary[Celery, TokenProvider | None] = WeakKeyDictionary()
 _silent_until = 0.0
-_SCOPE = "_algolia_identity_scope"  # on a task's request: what was set for it
+_SCOPE = "_algolia_identity_scope"  # the attribute of a task's request that has its scope
 
 
 def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None:
-    """Send the current identity along with each task, and run each task as the identity sent with it.
+    """Send the current identity with each task, and run each task for the identity that was sent with it.
 
-    Call it where the application is made, so that the processes that send and the workers both do. A task sent where
-    there was no identity has none, so a client's default applies. What runs eagerly, in the caller's process, runs as
-    the caller, who does not become what it sets. A header `algolia_identity` given to `apply_async` stays. Done twice,
-    it counts once.
+    Call this where the application is made, so that the processes that send tasks and the workers both call it. If no
+    identity is known when a task is sent, the task has none, and the default of a client counts. A task that runs
+    eagerly runs for its caller, and what it sets does not change its caller's identity. A header `algolia_identity`
+    that is given to `apply_async` stays. A second call for the same application changes nothing.
 
-    Celery's signals are those of the process: with two applications in one, both send, and ask the same provider.
+    Celery's signals are those of the process: if it has two applications, both send the identity, and both ask the same
+    provider.
 
     Args:
         app: The Celery application.
-        token_provider: Decides whose a task is when it is sent: give the client's, where its `resolve` or its default
-            knows. Without it the context alone is asked. Where its `resolve` fails, the task runs as nobody.
+        token_provider: Decides whose a task is when it is sent. Give that of the client if its `resolve` or its default
+            knows. Without it, only the context is asked. If its `resolve` fails, the task runs for nobody.
 
     Raises:
         TypeError: `app` is no Celery application, or `token_provider` no TokenProvider.
@@ -61,14 +62,23 @@ def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None
     if token_provider is not None:
         check_provider(token_provider)
         if _provider() not in (None, token_provider):
-            raise ValueError("this process has another token_provider, and Celery does not say which application sends")
+            raise ValueError(
+                "token_provider must be the one that this process has already, as Celery does not say which "
+                "application sends a task"
+            )
     _installed[app] = token_provider or _installed.get(app)
     for signal, receiver in _receivers():
         signal.connect(receiver, weak=False, dispatch_uid=f"algolia_usertoken.{receiver.__name__}")
 
 
 def uninstall(app: Celery) -> None:
-    """Undo `install`; for an application that was not given it, nothing."""
+    """Undo `install`.
+
+    Args:
+        app: The Celery application. If `install` was not called for it, nothing happens.
+
+    https://docs.celeryq.dev/en/stable/userguide/signals.html
+    """
     if app not in _installed:
         return
     del _installed[app]
@@ -92,7 +102,7 @@ def _send(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
     try:
         identity = current_identity() if provider is None else provider.identity()
     except Exception as error:
-        # Celery would log the text of the error, which may be personal, and the task would run as the client's default.
+        # Celery would log the text of the error, which may be personal, and the task would run for a client's default.
         _complain(error)
         identity = Identity()
     if identity is not None:
@@ -119,7 +129,7 @@ def _provider() -> TokenProvider | None:
 
 
 def _begin(task: Any, **_: Any) -> None:
-    # An eager task runs as its caller, who is not to become what it sets.
+    # An eager task runs for its caller. The scope keeps what it sets from changing the caller's identity.
     eager = task.request.is_eager
     scope = identity_scope(current_identity() if eager else _as_identity(task.request.get(HEADER)))
     setattr(task.request, _SCOPE, scope)
@@ -150,7 +160,7 @@ def _as_identity(header: object) -> Identity | None:
             raise TypeError(f"must be a mapping, not {type(header).__name__}")
         return Identity(**header)
     except (InvalidUserTokenError, InvalidClientIPError, TypeError):
-        # Somebody's, but not known whose: nobody's, rather than the client's default.
+        # The task is somebody's, but it is not known whose. So it runs for nobody, and not for a client's default.
         logger.warning("the header %s of a task is no identity; the task runs as nobody", HEADER)
         return Identity()
 

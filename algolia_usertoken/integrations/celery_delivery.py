@@ -1,9 +1,9 @@
 """Celery: a worker delivers events.
 
-One message is one batch, and one run of the task drives the core of the sender with it: so a worker retries, takes
-refused batches apart and gives up as a sender does. The core says "wait"? Then what is left goes back to the broker, as
-messages that say how often and for how long it was tried, in seconds, so that no two clocks are compared. A message is
-acknowledged when its events are delivered, or are with the broker in other messages.
+One message is one batch. One run of the task drives the core of the sender with it, so a worker tries again, splits
+refused batches and gives up as a sender does. If the core has to wait, the events that are left go back to the broker.
+Their messages say how often and for how many seconds they were tried, so that no clocks of two machines are compared.
+A message is acknowledged when its events are delivered, or are with the broker in other messages.
 """
 
 from __future__ import annotations
@@ -58,21 +58,21 @@ _OPTIONS = {
 class CeleryDelivery:
     """Hands batches of events to a Celery worker, which delivers them: `EventSender(delivery=CeleryDelivery(app))`.
 
-    For those whom one process no longer serves: the broker keeps what Algolia does not take, and outlives the process.
-    Make it where the application is made, so that the workers know the task, and have one of them take the queue:
-    `celery -A shop worker -Q celery,algolia-events`. Deploy workers first: one that does not know the task throws its
-    messages away.
+    The broker keeps the events that Algolia does not accept yet, also when the process that sent them has ended. Make
+    the delivery where the application is made, so that the workers know its task, and have a worker take the queue:
+    `celery -A shop worker -Q celery,algolia-events`. Deploy the workers first, as a worker that does not know the task
+    throws its messages away.
 
-    A message is acknowledged when each of its events is delivered, has gone back to the queue for another attempt, or
-    is in the queue of dead letters, `algolia-events-dead`, with the reason: Algolia refused it, or took nothing for a
-    day. So a worker that is killed, runs into a time limit, fails or has no key loses none, and may deliver some twice.
-    Where tasks run eagerly, a batch is delivered at once.
+    A message is acknowledged when each of its events is delivered, or has gone back to the queue for another attempt,
+    or is in the queue of dead letters, `algolia-events-dead`, with the reason: Algolia refused it, or accepted nothing
+    for a day. So no event is lost if a worker is killed, reaches a time limit, fails or has no key, but some events may
+    be delivered twice. Where tasks run eagerly, a batch is delivered at once.
 
     Args:
         app: The Celery application.
-        queue: The queue for the batches.
-        config: App id, key and region for the workers; by default from the environment's `ALGOLIA_APP_ID` and
-            `ALGOLIA_API_KEY` there.
+        queue: The name of the queue for the batches.
+        config: The application, the key and the region for the workers. By default, `ALGOLIA_APP_ID` and
+            `ALGOLIA_API_KEY` of their environment.
 
     Raises:
         TypeError: `app` is no Celery application.
@@ -114,10 +114,14 @@ class CeleryDelivery:
         return f"{self._queue}-dead"
 
     def deliver(self, batch: Batch, timeout: float) -> None:
-        """Hand a batch to the broker.
+        """Give a batch to the broker.
+
+        Args:
+            batch: The events.
+            timeout: Not used, as Celery's own settings say how long this may take.
 
         Raises:
-            RetryableDeliveryError: It cannot be reached, or does not take it.
+            RetryableDeliveryError: The broker cannot be reached, or does not accept the batch.
         """
         if self._app.conf.task_always_eager:  # a sender knows better what to do with an error than an eager task
             self._to_algolia().deliver(batch, timeout)
@@ -127,10 +131,10 @@ class CeleryDelivery:
             return
         except Exception as error:
             failure = RetryableDeliveryError(f"no connection to the broker: {kind_of(error)}")
-        raise failure  # not chained: what a broker says may have its password in it
+        raise failure  # it is not chained to the broker's error, in which there may be a password
 
     def close(self) -> None:
-        """Nothing: the connections are the application's."""
+        """Do nothing, as the connections are those of the Celery application."""
 
     # In a worker.
 

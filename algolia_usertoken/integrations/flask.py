@@ -29,31 +29,37 @@ def init_app(
     client_ip: bool = False,
     opted_out: Callable[[Request], bool] | None = None,
 ) -> None:
-    """Serve each request of `app` as its visitor, and give its templates `{{ algolia_user_token(nonce=…) }}`.
+    """Serve each request of a Flask application as its visitor, until its body is closed and its teardown is done.
 
         init_app(app, authenticated_user_token=lambda request: session.get("token"))
 
-    The functions get Flask's request, and may use `session` and what else belongs to a request. They run before the
-    application's `before_request` functions.
+    The functions get Flask's request. They may use `session` and all else that belongs to a request, and run before the
+    application's `before_request` functions. Templates have `{{ algolia_user_token(nonce=…) }}`, the `<script>` that
+    tells search-insights who the visitor is.
+
+    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
+    The visitor never sees it.
 
     Args:
         app: The application.
-        authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in.
-        cookie: The name of the cookie that holds the anonymous token.
-        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the request.
-        header: The header in which your own mobile app may send its user token, `X-Algolia-UserToken` for example.
-        client_ip: Note the peer's address, for the fallback where there is no token.
-        opted_out: A function of the request that says whether the visitor refused tracking.
-
-    An error in one of the functions is logged, and taken as "not logged in", "no consent" or "opted out"; the visitor
-    never sees it.
+        authenticated_user_token: A function of Flask's request that returns the pseudonymous id of who is logged in
+            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
+            which only anonymous tokens count.
+        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
+            function of Flask's request that returns True where the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
+            example. By default, no header counts.
+        client_ip: Whether searches without a token have the visitor's address instead, `request.remote_addr`.
+        opted_out: A function of Flask's request that returns True where the visitor refuses tracking: then they have
+            no token, no events and no cookie.
 
     Raises:
-        RuntimeError: `app` has been given this before.
-        TypeError: `app` is no Flask application, or an argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one.
+        RuntimeError: This function was called with `app` before.
+        TypeError: `app` is no Flask application, or another argument is of the wrong type.
+        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
 
-    The cookie is that of https://github.com/algolia/search-insights.js
+    https://github.com/algolia/search-insights.js
     """
     check_type("app", app, Flask, "a Flask application")
     rules = VisitorRules(

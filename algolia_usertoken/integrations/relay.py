@@ -1,9 +1,9 @@
-"""First-party events: what the page sends to your own server goes on to Algolia, as the visitor whom the server knows.
+"""The relay: a page sends its events to your own server, and the server sends them to Algolia for the visitor it knows.
 
-`EventsRelay.handle` decides, and does no I/O but to put events into the sender's queue. Around it are adapters, which
-only read a request and write the answer.
+`EventsRelay.handle` decides, and its only I/O is to put events into the sender's queue. The adapters around it only
+read a request and write the answer.
 
-Algolia's guide has the idea: https://www.algolia.com/doc/guides/sending-events/getting-started
+The idea is from Algolia's guide: https://www.algolia.com/doc/guides/sending-events/getting-started
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 
 
 class RelayAnswer(NamedTuple):
-    """What to answer a page that sent events, as Algolia would.
+    """The answer to a page that sent events, as Algolia would give it.
 
     Attributes:
         status: The HTTP status: 200, 400, 403, 405, 413, 422 or 503.
         message: "OK", or what is wrong, in words that name no visitor.
-        accepted: How many events are in the sender's queue now.
-        refused: How many were not taken.
+        accepted: How many events the sender has accepted.
+        refused: How many it has not.
     """
 
     status: int
@@ -68,26 +68,26 @@ _ACCEPTED = RelayAnswer(200, _OK, 1)  # a beacon has one event
 
 
 class EventsRelay:
-    """Takes the events that search-insights, InstantSearch and Autocomplete send, and sends them on as the visitor.
+    """Takes the events of search-insights, InstantSearch and Autocomplete, and sends them as those of the visitor.
 
         relay = EventsRelay(client.events)
         app = IdentityMiddleware(relay.asgi(app), set_cookie=True)
 
-    Lead the page there with `browser.settings(host=…)`. The relay belongs inside the middleware that recognises the
-    visitor: of that it takes whose the events are, and never of the page, the sender's provider or its default. A
-    `userToken` of the page's counts where the server knows neither a user token nor a login, and starts with
-    `anonymous-`; its `authenticatedUserToken` never does. The time that the page gives counts within the last hour.
-    For a visitor who opted out, it answers as if all was sent, and nothing is.
+    `browser.settings(host=…)` has the page send there. The relay must be inside the middleware that recognises the
+    visitor, as that says whose the events are, and not the page, the sender's provider or its default. A `userToken` of
+    the page counts only if it begins with `anonymous-` and the server knows neither a user token nor a login. An
+    `authenticatedUserToken` of the page never counts. A time that the page gives counts if it is within the last hour.
+    For a visitor who opted out, the relay answers as always, and sends nothing.
 
-    Events are taken from a page whose `Origin` has the host and port of the request itself, and from those in
-    `origins`; without an `Origin`, where the browser says `Sec-Fetch-Site: same-origin`.
+    The relay takes events from a page if its `Origin` has the host and port of the request itself, or is one of
+    `origins`. If there is no `Origin`, it takes them if the browser says `Sec-Fetch-Site: same-origin`.
 
     Args:
-        events: The sender, `client.events` for example. With `strict`, too, nothing is raised here.
-        origins: More sites whose pages may send, as "https://shop.example" or "https://shop.example:8443": your own,
-            where a proxy changes the Host on the way. None among them: requests without an `Origin`, as an app of your
-            own sends them, and any program can.
-        max_bytes: How long a body may be.
+        events: The sender, `client.events` for example. Even if it is `strict`, nothing is raised here.
+        origins: More sites whose pages may send events, as "https://shop.example" or "https://shop.example:8443". Name
+            your own site if a proxy changes the Host. None in the list allows requests without an `Origin`, which your
+            own app sends, but any other program can send, too.
+        max_bytes: How many bytes a body may have.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -108,22 +108,22 @@ class EventsRelay:
     def handle(
         self, body: bytes, *, origin: str | None, host: str | None, fetch_site: str | None = None
     ) -> RelayAnswer:
-        """Queue the events in a body, as the visitor of the request that is being served.
+        """Queue the events in a body as those of the visitor whose request is served.
 
             answer = relay.handle(body, origin=headers.get("Origin"), host=headers.get("Host"))
 
-        For a framework without an adapter here. Accepted events are in the sender's queue, or its outbox, when it
-        returns.
+        This is for a framework that has no adapter here. When it returns, accepted events are in the sender's queue or
+        its outbox.
 
         Args:
-            body: What the page posted: JSON, whatever its content type says.
+            body: The body that the page posted: JSON, whatever its content type is.
             origin: The request's `Origin` header, if it has one.
             host: Its `Host` header.
             fetch_site: Its `Sec-Fetch-Site` header, if it has one.
 
         Returns:
-            What to answer: 200 where an event was accepted; 422 with the first reason where none was; 503 where they
-            are fine, and there is no room for them.
+            The answer: 200 if an event was accepted; 422 with the first reason if all were refused; 503 if there is no
+            room for them now.
 
         Raises:
             TypeError: `body` is not bytes.
@@ -196,11 +196,19 @@ class EventsRelay:
     # The adapters.
 
     def asgi(self, app: ASGIApp, path: str = PATH) -> ASGIApp:
-        """`app`, with the relay at `path`: Starlette, FastAPI, Litestar, or any other ASGI application.
+        """Add the relay to an ASGI application: Starlette, FastAPI, Litestar, or any other.
 
             app = IdentityMiddleware(relay.asgi(app))
 
-        With Starlette and FastAPI also `app.add_middleware(relay.asgi)`, before the line that adds the middleware.
+        In Starlette and FastAPI, you can also call `app.add_middleware(relay.asgi)`, before the line that adds
+        IdentityMiddleware.
+
+        Args:
+            app: The application.
+            path: The path of the relay.
+
+        Returns:
+            The application with the relay around it.
 
         Raises:
             TypeError: `app` is no ASGI application.
@@ -239,7 +247,10 @@ class EventsRelay:
         return relay
 
     async def _read_on(self, message: Message, receive: Receive) -> bytes | None:
-        """The body that begins so, or as much as shows that it is too long; None where the rest of it will not come."""
+        """The body that begins with `message`, or so much of it that it is known to be too long.
+
+        None if the visitor is gone before its end.
+        """
         parts: list[bytes] = []
         size = 0
         while message["type"] == "http.request":
@@ -252,9 +263,16 @@ class EventsRelay:
         return None
 
     def wsgi(self, app: WSGIApplication, path: str = PATH) -> WSGIApplication:
-        """`app`, with the relay at `path`: any WSGI application.
+        """Add the relay to a WSGI application.
 
             app = IdentityMiddleware(relay.wsgi(app))
+
+        Args:
+            app: The application.
+            path: The path of the relay.
+
+        Returns:
+            The application with the relay around it.
 
         Raises:
             TypeError: `app` is no WSGI application.
@@ -291,12 +309,16 @@ class EventsRelay:
         return self._take(body)
 
     def flask(self, app: Any, path: str = PATH) -> None:
-        """Add the relay to a Flask application, at `path`.
+        """Add the relay to a Flask application.
 
             init_app(app)
             relay.flask(app)
 
         With Flask-WTF, exempt it: `csrf.exempt(app.view_functions["algolia_usertoken_relay"])`.
+
+        Args:
+            app: The application.
+            path: The path of the relay.
 
         Raises:
             TypeError: `app` is no Flask application.
@@ -319,9 +341,17 @@ class EventsRelay:
         app.add_url_rule(path, "algolia_usertoken_relay", view, methods=_METHODS, provide_automatic_options=False)
 
     def django(self, request: Any) -> Any:
-        """A view of Django's, exempt from its CSRF check, as the `Origin` is checked here.
+        """The relay as a view of Django.
 
-        urlpatterns = [path("1/events", relay.django)]
+            urlpatterns = [path("1/events", relay.django)]
+
+        It is exempt from Django's CSRF check, as it checks the `Origin` itself.
+
+        Args:
+            request: Django's request.
+
+        Returns:
+            Django's response.
         """
         from django.core.exceptions import DisallowedHost
         from django.http import HttpResponse
@@ -337,13 +367,17 @@ class EventsRelay:
     django.csrf_exempt = True  # type: ignore[attr-defined]
 
     def aiohttp(self, app: Any, path: str = PATH) -> None:
-        """Add the relay to an `aiohttp.web.Application`, at `path`.
+        """Add the relay to an `aiohttp.web.Application`.
 
             app = web.Application(middlewares=[identity_middleware()])
             relay.aiohttp(app)
 
+        Args:
+            app: The application.
+            path: The path of the relay.
+
         Raises:
-            TypeError: `app` is no application of aiohttp's.
+            TypeError: `app` is no application of aiohttp.
             ValueError: `path` does not start with a slash.
         """
         from aiohttp import web

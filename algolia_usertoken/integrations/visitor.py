@@ -1,7 +1,7 @@
-"""Who the visitor of a web request is, by cookie, header, login and address; and the cookie to give them.
+"""Decides who the visitor of a web request is, by cookie, header, login and address, and which cookie they are given.
 
-The decision (`VisitorRules.flow`) does no I/O and is the same for every framework. Where it needs an answer from one of
-the application's own functions it yields that function, and whoever drives it calls or awaits it.
+The decision (`VisitorRules.flow`) does no I/O and is the same for every framework. Where it needs the answer of one of
+the application's own functions, it yields that function, and its driver calls or awaits it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Flow = Generator[Question, Any, Visitor]
 logger = logging.getLogger("algolia_usertoken.integrations")
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie or a header: RFC 9110, 5.6.2
-# That a value of `_ALGOLIA` starts so is a rule of search-insights.
+# In `_ALGOLIA`, search-insights accepts only a value that begins so.
 _is_anonymous_token = re.compile(
     rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
 ).fullmatch
@@ -50,11 +50,11 @@ _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
 
-# Where a request keeps its `Visit`: a key of the ASGI scope or the WSGI environ, so that a middleware inside another
-# finds what the outer one has decided.
+# The key of the ASGI scope or the WSGI environ under which a request keeps its `Visit`. A middleware inside another one
+# finds there what the outer one has decided.
 VISIT = "algolia_usertoken.visit"
 
-# Cookies and headers that hold secrets by convention. What is read from them would be sent to Algolia.
+# Cookies and headers that usually hold secrets. If one were read as a user token, it would be sent to Algolia.
 _SECRET_COOKIES = frozenset(
     {"session", "sessionid", "session_id", "connect.sid", "csrftoken", "csrf_token", "xsrf-token", "remember_token"}
 )
@@ -62,16 +62,16 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 
 
 class Visit(RequestFrame):
-    """One web request: who it is served as, and what its response has to say about that."""
+    """One web request: who its visitor is, and what the headers of its response have to say about that."""
 
     rules: VisitorRules | None = None  # of the middleware that recognised the visitor
-    new_token: str | None = None  # made for this visitor, whose cookie is to keep it
-    more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside another tells visitors apart
-    path: str | None = None  # of an ASGI request
-    sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they have gone
+    new_token: str | None = None  # a token that was made for this visitor, and that their cookie is to keep
+    more_vary: tuple[str, ...] = ()  # request headers by which a middleware inside this one tells visitors apart
+    path: str | None = None  # the path of an ASGI request
+    sent: Mapping[str, Any] | None = None  # "status" and "headers" of the response, once they were sent
 
     def recognised(self, rules: VisitorRules, identity: Identity, new_token: str | None) -> None:
-        """Take over what a middleware has found out about the visitor."""
+        """Note what a middleware has found out about the visitor."""
         if identity is not self.identity:
             self.given = identity
             self.become(identity)
@@ -80,15 +80,15 @@ class Visit(RequestFrame):
             self.rules, self.new_token = rules, new_token
             return
         self.more_vary = (*self.more_vary, *rules.vary)
-        # The rules that count are those that give the cookie, or have asked for consent in vain.
+        # The rules of the middleware count that gives the cookie, or that asked for consent and did not get it.
         if new_token is not None or (rules.asks_consent and self.new_token is None):
             self.more_vary = (*self.more_vary, *self.rules.vary)
             self.rules, self.new_token = rules, new_token
 
     def show(self) -> bool:
-        """Note that the response is about to name its visitor; False where it must not.
+        """Note that the response will name its visitor. False: it must not.
 
-        It must not where its headers have gone and let a shared cache keep it: then they did not give the visitor the
+        It must not if its headers were sent already and let a shared cache keep it. Then the visitor was not given the
         cookie either, and a token that was made for them would never come back.
         """
         super().show()
@@ -101,8 +101,8 @@ class Visit(RequestFrame):
 
         Args:
             status: The status code of the response.
-            headers: What the application has answered; an own cookie of that name has the last word.
-            secure: Whether the visitor came over HTTPS.
+            headers: The headers of the application's response. If it sets or deletes that cookie itself, this counts.
+            secure: Whether the request came over HTTPS.
         """
         rules, token = self.rules, self.new_token
         if self.is_shown:
@@ -123,22 +123,22 @@ class Visit(RequestFrame):
 
 
 def outer_visit(request: Mapping[str, Any]) -> Visit | None:
-    """The visit that a middleware around this one has opened, where `request` is an ASGI scope or a WSGI environ."""
+    """The visit that a middleware around this one has opened; `request` is an ASGI scope or a WSGI environ."""
     around: Mapping[str, Any] | None = request
     while around is not None:
         visit = around.get(VISIT)
         if isinstance(visit, Visit) and visit.is_open:
             return visit
-        # Between the two kinds of application, a2wsgi keeps the one in the other.
+        # Where an application of one kind is inside one of the other kind, a2wsgi keeps the outer request in the inner.
         around = around.get("wsgi_environ") or around.get("asgi.scope")
     return None
 
 
 def bridged_visit(environ: Mapping[str, Any]) -> Visit | None:
-    """The visit of an ASGI middleware around a WSGI application that runs in a thread, where the environ does not know.
+    """The visit of an ASGI middleware around a WSGI application, if the environ does not have it.
 
-    The context knows; but it may be that of another request: a view may call a WSGI application as its client, and a
-    server may begin a request in the context of the one before on that connection. So the paths have to be the same.
+    It is taken from the context. But that may be the context of another request: a view may call a WSGI application as
+    its client, and a server may begin a request in the context of the request before it. So the paths must be equal.
     """
     visit = current_request()
     if not isinstance(visit, Visit) or visit.path is None:
@@ -156,25 +156,27 @@ def as_text(headers: Any) -> Headers:
 
 
 class VisitorRules:
-    """How an application tells its visitors apart; `request` is what its framework calls one.
+    """How an application tells its visitors apart; a `request` is whatever its framework calls a request.
+
+    Nothing that a visitor sends raises an error: a cookie, header or address that is not valid is ignored, and logged
+    once. If one of the functions raises an error, its type and its place are logged, at most once a minute for each
+    function, and without its text, which may be personal. It counts as "not logged in", "opted out" or "no consent".
 
     Args:
-        authenticated_user_token: A function of the request that gives the pseudonymous id of who is logged in, or None.
-        cookie: The name of the cookie that holds the user token. In `_ALGOLIA` only an anonymous one counts, as
-            search-insights has it; under another name any valid one does, and what else it holds is not overwritten.
-        set_cookie: Whether a visitor without a token may be given one, in that cookie: True, False, or a function of
-            the request (has the visitor consented?), which says so with True and nothing else.
-        header: The request header in which your own mobile app may send its user token. Whoever sends it is believed.
-        client_ip: Whether to note the peer's address, for the fallback where there is no token.
-        opted_out: A function of the request that says whether this visitor refused tracking: no token, no event, no
-            cookie.
+        authenticated_user_token: A function of the request that returns the pseudonymous id of who is logged in, or
+            None.
+        cookie: The name of the cookie that holds the user token. In `_ALGOLIA` only an anonymous token counts, as for
+            search-insights. Under another name any valid token counts, and any other value is not overwritten.
+        set_cookie: Whether a visitor without a token is given one in that cookie: True, False, or a function of the
+            request that returns True where the visitor has consented. Any other answer is no consent.
+        header: The name of the request header in which your own mobile app sends its user token. Whoever sends it is
+            believed.
+        client_ip: Whether searches without a token have the peer's address instead.
+        opted_out: A function of the request that returns True where the visitor refuses tracking: then they have no
+            token, no events and no cookie.
         allow_async: Whether the functions may be coroutine functions.
-        secret_cookies: What the framework calls its cookies of sessions and CSRF tokens: `cookie` must be none of them.
-        hint_about: A function of an error that one of those functions raised, which says what to do about it, or "".
-
-    What a visitor sends is never an error: a cookie, header or address that is no good is ignored, and logged once. Nor
-    is an error in one of the functions: its type and where it was raised are logged, at most once a minute for each
-    function, without its text, which may be personal. It is taken as "not logged in", "opted out" or "no consent".
+        secret_cookies: The names of the framework's cookies for sessions and CSRF tokens, which `cookie` must not be.
+        hint_about: A function of an error that one of the functions raised. It returns what to do about it, or "".
 
     Raises:
         TypeError: An argument is of the wrong type, or a function is a coroutine function and must not be one.
@@ -221,13 +223,13 @@ class VisitorRules:
         self._silent_until: dict[str, float] = {}
 
     def flow(self, cookies: str | None, claim: str | None, address: str | None, outer: Visit | None = None) -> Flow:
-        """The decision: yields each function of the request that it needs the answer of, and returns the `Visitor`.
+        """The decision: a generator that yields each function whose answer it needs, and returns the `Visitor`.
 
         Args:
             cookies: The value of the request's Cookie header; several are joined with "; ".
-            claim: The value of the header opted in to; several are joined with ",".
+            claim: The value of the request header that may name a user token; several are joined with ",".
             address: The peer's address.
-            outer: What a middleware around this one has found out. That stays; only what it does not know is added.
+            outer: What a middleware around this one has found out. That stays, and only what it does not know is added.
         """
         login = token = known_ip = None
         may_ask_consent = True
@@ -268,7 +270,10 @@ class VisitorRules:
         return self._visitor(token, login, address, allowed)
 
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
-        """`flow`, where nothing needs to be asked (`asks` is false): the short way."""
+        """As `flow`, where no function has to be asked (`asks` is false).
+
+        Without a generator and its driver, the ASGI middleware costs a fifth less: 3.7 instead of 4.6 µs a request.
+        """
         token, is_taken = self._token(cookies, claim)
         return self._visitor(token, None, address, token is None and not is_taken and self._set_cookie is True)
 
@@ -295,14 +300,14 @@ class VisitorRules:
         return f"{self._cookie_start}{token}{_SECURE_COOKIE if secure else _COOKIE}"
 
     def _token(self, cookies: str | None, claim: str | None) -> tuple[str | None, bool]:
-        """The visitor's token, and whether their cookie is taken: it must not be overwritten."""
+        """The visitor's token, and whether their cookie holds something else, which must not be overwritten."""
         if claim:
             if is_user_token(claim):
                 return claim, False
             self._complain_once("header", "the header %s of a request holds no valid user token", self.header)
         if not cookies:
             return None, False
-        # As search-insights reads it: the first of several, with nothing unquoted or decoded.
+        # search-insights reads it in the same way: the first of several counts, and nothing is unquoted or decoded.
         start = cookies.find(self._cookie_start)
         if start < 0:
             return None, False
@@ -344,7 +349,7 @@ class VisitorRules:
     def _address(self, address: Any) -> str | None:
         """The peer's address, if it can be a visitor's."""
         if not isinstance(address, str):
-            address = repr(type(address))  # which is none
+            address = repr(type(address))  # so that it is not valid
         found, complaint = _visitors_address(address)
         if complaint:
             self._complain_once("address", complaint)
@@ -356,7 +361,7 @@ class VisitorRules:
 
     def _complain_of_function(self, name: str, consequence: str, error: Exception) -> None:
         if self._may_complain(name, _SECONDS_BETWEEN_COMPLAINTS):
-            # The text of an error of ours says nothing personal; another's may, as in "no user jane@example.com".
+            # The text of an error of this package is never personal. That of other code may be: "no user jane@…".
             logger.error(
                 "%s failed%s; %s. %sThis is logged at most once a minute. It raised %s",
                 name,
@@ -374,15 +379,15 @@ class VisitorRules:
         return True
 
 
-# A visitor sends many requests, one after the other; to check their tokens and address once is enough.
+# A visitor sends many requests, one after the other. It is enough to check their tokens and address once.
 _identity = functools.lru_cache(maxsize=1024)(Identity)
 
 
 @functools.lru_cache(maxsize=1024)
 def _visitors_address(address: str) -> tuple[str | None, str | None]:
-    """An address of a peer if it can be a visitor's, or why it cannot."""
+    """The address of a peer if it can be that of a visitor, or why it cannot."""
     if address[:7] == "::ffff:" and "." in address:
-        address = address[7:]  # IPv4, as a socket that listens on both sees it
+        address = address[7:]  # a socket that listens for IPv4 and IPv6 gives an IPv4 address so
     try:
         Identity(client_ip=address)
     except InvalidClientIPError:
@@ -401,7 +406,7 @@ def _login(answer: object) -> str | None:
     if answer is None or answer == "":
         return None
     what = f"a string of {len(answer)} characters" if isinstance(answer, str) else f"of type {type_name(answer)}"
-    # The value itself may be what must not be in a log: somebody's e-mail address.
+    # The value itself is not quoted, as it may be an e-mail address, which must not be in a log.
     raise InvalidUserTokenError(
         f"the answer ({what}) is not what Algolia accepts as a token; see pseudonymous_user_token()"
     )
@@ -417,7 +422,7 @@ def drive(flow: Flow, request: Any) -> Visitor:
                 if type(answer) not in _ANSWERS and inspect.isawaitable(answer):
                     if inspect.iscoroutine(answer):
                         answer.close()
-                    raise TypeError("it is async, and nobody awaits its answer here")
+                    raise TypeError("the function is async, and its answer cannot be awaited here")
             except Exception as error:
                 question = flow.throw(error)
             else:
@@ -446,13 +451,13 @@ async def drive_async(flow: Flow, request: Any) -> Visitor:
 
 
 def check_application(app: object, own: Mapping[str, str], kind: str, *arguments: str) -> None:
-    """Refuse what is no application for a middleware.
+    """Check that an argument is an application that a middleware can call.
 
     Args:
-        app: What was given for one.
-        own: What to use instead, by the framework's package.
-        kind: What such applications are called.
-        arguments: What they take.
+        app: The argument.
+        own: What to use instead for the application of a framework, by the name of its package.
+        kind: What such applications are called, with the article.
+        arguments: The names of the arguments that they are called with.
 
     Raises:
         TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.
@@ -470,7 +475,7 @@ def _takes(app: object, arguments: tuple[str, ...]) -> bool:
         return False
     try:
         signature = inspect.signature(app)
-    except (TypeError, ValueError):  # it has none, as some that are written in C
+    except (TypeError, ValueError):  # it has no signature, as some functions that are written in C
         return True
     try:
         signature.bind(*arguments)

@@ -27,31 +27,36 @@ _INSTEAD = {
 
 
 class IdentityMiddleware:
-    """Serves each request as its visitor, the iteration and the closing of the body included.
+    """WSGI middleware that serves each request as its visitor, until its body is closed.
 
         app = IdentityMiddleware(app, set_cookie=True)
 
-    Each request runs in a copy of the context that is thrown away after it. What the request sets (`set_user_token`,
-    `set_authenticated_user_token`) holds to its end, in threads that have a copy of the context too. Inside another
-    middleware of this package, this one adds only what that did not know.
+    Each request runs in a copy of the context, which is thrown away after it. What the request sets (`set_user_token`,
+    `set_authenticated_user_token`) holds for the rest of it, also in threads that have a copy of the context. Inside
+    another middleware of this package, this one adds only what that one did not know.
+
+    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
+    The visitor never sees it.
 
     Args:
         app: The application.
-        authenticated_user_token: A function of the WSGI environ that gives the pseudonymous id of who is logged in.
-        cookie: The name of the cookie that holds the anonymous token.
-        set_cookie: Whether a visitor without a token may be given one: True, False, or a function of the environ.
-        header: The header in which your own mobile app may send its user token, `X-Algolia-UserToken` for example.
-        client_ip: Note the peer's address (`REMOTE_ADDR`), for the fallback where there is no token.
-        opted_out: A function of the environ that says whether the visitor refused tracking.
-
-    An error in one of the functions is logged, and taken as "not logged in", "no consent" or "opted out"; the visitor
-    never sees it.
+        authenticated_user_token: A function of the WSGI environ that returns the pseudonymous id of who is logged in
+            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
+            which only anonymous tokens count.
+        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
+            function of the WSGI environ that returns True where the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
+            example. By default, no header counts.
+        client_ip: Whether searches without a token have the visitor's address instead, `REMOTE_ADDR`.
+        opted_out: A function of the WSGI environ that returns True where the visitor refuses tracking: then they have
+            no token, no events and no cookie.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one.
+        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
 
-    The cookie is that of https://github.com/algolia/search-insights.js
+    https://github.com/algolia/search-insights.js
     """
 
     def __init__(

@@ -304,6 +304,9 @@ def test_nine_mistakes_make_nine_lines_and_each_is_said_at_once(
     assert events.stats.refused == 11 * len(WRONG)
 
 
+SAID = "event refused: index is empty: it must be the name of an index (event 'Seen')"
+
+
 def test_what_was_not_said_is_said_with_its_count(
     senders: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,8 +322,8 @@ def test_what_was_not_said_is_said_with_its_count(
     events.close()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "event refused: index must be the name of an index (event 'Seen')",
-        "event refused: index must be the name of an index (event 'Seen') (and 2 more since the last line)",
+        SAID,
+        f"{SAID} (and 2 more since the last line)",
         "event refused: eventType must be 'click', 'view', 'conversion' or 'instantsearch' (event 'Seen')",
         "refused (eventType must be …, …, … or … (event …)): 1 more since the last line",
     ]

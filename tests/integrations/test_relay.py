@@ -309,7 +309,7 @@ class TestAnswers:
         with identity_scope(TOKEN):
             answer = relayed({**EVENT, "index": ""}, {**EVENT, "objectIDs": []})
 
-        assert answer == (422, "index must be the name of an index (event 'Seen')", 0, 2)
+        assert answer == (422, "index is empty: it must be the name of an index (event 'Seen')", 0, 2)
 
     @pytest.mark.parametrize("strict", [False, True])
     def test_what_is_refused_is_reported_and_never_raised(self, strict: bool, delivery: MemoryDelivery) -> None:
@@ -403,7 +403,7 @@ class TestAnswers:
             ({"events": None}, TypeError, "events must be an EventSender, not NoneType"),
             ({"origins": "https://shop.example"}, TypeError, "origins must be a list of origins, not str"),
             ({"origins": 7}, TypeError, "origins must be a list of origins, not int"),
-            ({"origins": [7]}, TypeError, "origins must hold strings and None, not int"),
+            ({"origins": [7]}, TypeError, "each of origins must be a string or None, not int"),
             ({"origins": ["null"]}, ValueError, "origins must be as browsers send them"),
             ({"origins": ["*"]}, ValueError, "origins must be as browsers send them"),
             ({"origins": ["shop.example"]}, ValueError, "origins must be as browsers send them"),

@@ -1,4 +1,4 @@
-"""References to hits, and the events that come of them, as methods; what becomes of an event is the sender's."""
+"""The methods that make references to hits, and those that send the events about them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,41 @@ from .results import references_in
 
 
 class ReferenceMethods(Door):
-    """Attribution across requests: `references` are made when somebody searches, and sent when something comes of it.
+    """Attribution across requests: make `references` when somebody searches, and send events about them later.
 
-    `clicked`, `converted` and `added_to_cart` send one event per index and query, and `purchased` one per index. A
-    reference goes without its query id where it was made for another user (the link was shared), or for nobody. They
-    return True where all events were accepted, and False where one was refused at the door or dropped, as the twelve.
+    `clicked`, `converted` and `added_to_cart` send one event for each index and query, and `purchased` sends one for
+    each index. They return True if all of these were accepted, and False if one was refused or dropped.
 
-    Algolia's click analytics count an event that happens within one hour of its search. A later one is sent all the
-    same, and the first of them is logged.
+    An event has the query id of its search only if the search was made for the same user. Where a link was shared, the
+    event of whoever follows it has none. Algolia's click analytics count an event within one hour after its search. A
+    later event is sent all the same, and the first of them is logged.
     """
 
     def references(
         self, results: Any, index_name: str | None = None, *, identity: Identity | str | None = None
     ) -> list[HitReference]:
-        """One reference per hit, in the order of the results, for events that come of them later.
+        """Make one reference for each hit, in the order of the results, for the events about them later.
 
-        Call it right after the search, for the same user. Results without a `queryID` give references without one: this
-        is logged, and with `strict` raised. Search with `clickAnalytics` to get one.
+        Call it right after the search, for the same user. Search with `clickAnalytics`, so that the results have a
+        `queryID`: without it the references have none either, which is logged, or raised with `strict`.
 
         Args:
             results: What a search or a recommendation returned: algoliasearch's models, a multi-query with the hits of
                 all its results, several in a list, or their JSON.
-            index_name: The index that events shall name; by default each result's own.
-            identity: Whose search it was; by default the provider's answer, now. A `userToken` that the result repeats
-                among its `params` wins.
+            index_name: The index that the events are to name. By default, each result names its own.
+            identity: Whose search it was. By default, whom `token_provider` names now. If the result repeats the
+                `userToken` among its `params`, that counts.
+
+        Returns:
+            References that you can send now, keep in a session, or `sign` for a link or a form.
 
         Raises:
-            ValueError: The results do not name their index, and `index_name` does not either; or they are the values of
-                a facet, or have a hit without objectID.
+            ValueError: Neither the results nor `index_name` name an index; or the results are the values of a facet, or
+                have a hit without objectID.
             TypeError: `results` is not what a search returns.
-            InvalidEventError: With `strict`: there is no `queryID`.
+            InvalidEventError: With `strict`, if there is no `queryID`.
+
+        https://support.algolia.com/hc/en-us/articles/9671338778385
         """
         who = self.token_provider.identity() if identity is None else as_identity(identity)
         found = references_in(results, index_name, token_of(who))
@@ -68,7 +73,25 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Clicks on hits. Without a position, a click is not attributed to its search either."""
+        """Somebody clicked hits.
+
+        A click is attributed to its search only if the reference has a position, which those of search results have.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         event: Event = {"eventType": "click", "eventName": event_name}
         return self._send_references(event, references, identity, timestamp)
 
@@ -79,7 +102,23 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Conversions on hits."""
+        """Somebody converted hits: subscribed to them, or shared them, for example.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
+        """
         event: Event = {"eventType": "conversion", "eventName": event_name}
         return self._send_references(event, references, identity, timestamp)
 
@@ -93,11 +132,27 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Hits were put into the cart.
+        """Somebody put hits into the cart.
 
-        `object_data` has a price, discount and quantity per reference; which search it was, the reference says. `value`
-        is the total of all, in `currency` (ISO 4217). Several events have their shares of it, as those of
-        `purchased_object_ids`.
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
+            object_data: For each reference `price` (what is paid for one, the discount taken off), `discount` (per
+                object) and `quantity`. Which search it was, the reference says.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "addToCart"}
         return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
@@ -112,9 +167,29 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Hits were bought; see `added_to_cart`.
+        """Somebody bought hits.
 
-        What is bought of one index is one event, and one transaction, whether a search led to it or not.
+        All that is bought of one index is one event, and one transaction, whether a search led to it or not.
+
+        Args:
+            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
+            object_data: For each reference `price` (what is paid for one, the discount taken off), `discount` (per
+                object) and `quantity`. Which search it was, the reference says.
+            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
+                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            currency: The currency of the amounts, by ISO 4217, as in "EUR".
+            identity: Whose event it is. By default, whom `token_provider` names now.
+            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
+                the epoch. By default, now.
+
+        Returns:
+            True if it was accepted, False if it was refused or dropped.
+
+        Raises:
+            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+
+        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         event: Event = {"eventType": "conversion", "eventName": event_name, "eventSubtype": "purchase"}
         return self._send_references(event | _paid(value, currency), references, identity, timestamp, object_data)
@@ -162,13 +237,13 @@ def events_after(
     identity: Identity | None,
     object_data: Iterable[ObjectData] | None,
 ) -> list[Event]:
-    """`event` about the objects of `references`, once per index and query.
+    """The events that become of `event` for these references: one for each index and query.
 
-    A purchase names the query of each object that a search led to, so there is one per index.
+    A purchase names the query of each of its objects, so it is one event for each index.
 
     Raises:
-        InvalidEventError: There are no references, or something else among them; or `object_data` is no list, or not as
-            long.
+        InvalidEventError: There are no references, or something else is among them; or `object_data` is no list, or has
+            not as many items.
     """
     _check_references(event, references)
     data = None if object_data is None else as_list("objectData", object_data)
@@ -199,7 +274,7 @@ def events_after(
 
 
 def come_late(event: Event, references: Sequence[HitReference], identity: Identity | None, now: int) -> str | None:
-    """What to say where an event comes too late after its search for click analytics.
+    """What to log where an event comes too late after its search for click analytics; None where it does not.
 
     Args:
         event: What happened.
@@ -210,17 +285,18 @@ def come_late(event: Event, references: Sequence[HitReference], identity: Identi
     for reference in references:
         if is_old(reference, now) and _query_id(event, reference, identity) is not None:
             return (
-                "an event came more than one hour after its search: it is sent, but Algolia counts clicks and "
-                "conversions of the first hour only in its click analytics. This is said once"
+                "an event came more than one hour after its search: it is sent, but Algolia's click analytics count "
+                "clicks and conversions only within the first hour. This is logged once"
             )
     return None
 
 
 def _query_id(event: Event, reference: HitReference, identity: Identity | None) -> str | None:
-    """The search that an event about a hit can name.
+    """The query id that an event about a hit can have.
 
-    Algolia attributes an event with a query id to the token of the search, whatever its own: so it gets one only where
-    they are the same. A click after a search needs a position, and the items of a purchase name no message of an agent.
+    Algolia attributes an event with a query id to the user token of the search, whatever token the event has. So an
+    event gets a query id only where both tokens are the same. A click after a search needs a position, too, and the
+    items of a purchase cannot name the message of an agent.
     """
     if reference.query_id is None or not reference.made_for(identity):
         return None
@@ -243,7 +319,7 @@ def _check_references(event: Event, references: Sequence[Any]) -> None:
 
 
 def _with_query_id(item: Any, query_id: str | None) -> Any:
-    """Object data with this query id and no other; what is no object at all is for the event's own check."""
+    """Object data with this query id and no other. What is no object stays, for the check of the event to refuse."""
     data = mapping(item)
     if type(data) is not dict:
         return item

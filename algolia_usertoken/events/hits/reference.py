@@ -1,4 +1,4 @@
-"""HitReference: which hit of which search, to be kept until an event comes of it, in another request.
+"""HitReference: it says which hit of which search somebody saw, for an event about it in a later request.
 
 Nothing here does I/O. A signed reference is a version, "1", and base64 without padding of:
 
@@ -46,22 +46,21 @@ _is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 @dataclass(frozen=True, slots=True, init=False)
 class HitReference:
-    """A hit of a search, to be kept until somebody clicks it, puts it into a cart or buys it.
+    """A reference to a hit of a search, until somebody clicks the hit, puts it into the cart or buys it.
 
-    `EventSender.references` makes them from search results, and its `clicked`, `converted`, `added_to_cart` and
-    `purchased` turn them into events. Until then a reference can be kept as it is (it can be pickled; one that was
-    verified has a key in it that is made of the secret), or travel through a page as the text that `sign` gives.
+    `EventSender.references` makes references from search results. Its methods `clicked`, `converted`, `added_to_cart`
+    and `purchased` send events about them. Until then a reference can be kept as it is, or go through a page as the
+    text that `sign` makes. It can be pickled; after `verify` it contains a key that is made from the secret.
 
-    It knows whose search it is from, and how old it is: of one that `references` made or you make, since then, of one
-    that was signed, since the first of the two. That is no part of what is compared, and no part of its `repr`, which
-    is safe to log.
+    A reference knows whose search it is from, and when that was: when the reference was made, not when it was signed.
+    References are compared without these two, and `repr`, which is safe to log, does not show them.
 
     Args:
-        query_id: The search, as its response names it (`queryID`); None for what no search led to.
+        query_id: The `queryID` of the search, from its response. None: no search led to the object.
         index_name: The index that the object is in.
-        object_id: The hit.
-        position: Where it stood in the results, from 1, over all pages; None where nobody knows.
-        user_token: The token that the search carried; None for nobody's search.
+        object_id: The `objectID` of the hit.
+        position: Where it stood in the results, from 1, over all pages. None: nobody knows.
+        user_token: The user token of the search. None: it was nobody's.
 
     Raises:
         TypeError, ValueError: An argument is not of its type, or is empty.
@@ -102,10 +101,16 @@ class HitReference:
             object.__setattr__(self, name, value)
 
     def made_for(self, identity: Identity | str | None) -> bool:
-        """Whether the search was made for `identity` (a string is a user token), or for nobody, if that is None.
+        """Tell whether the search was made for somebody.
+
+        Args:
+            identity: Who that is: a string is a user token. None: nobody.
+
+        Returns:
+            True if the search had the user token of `identity`, or none, if `identity` has none either.
 
         Raises:
-            InvalidUserTokenError: `identity` is something else, or no valid token.
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         """
         token = token_of(as_identity(identity))
         owner = self._owner
@@ -117,19 +122,21 @@ class HitReference:
         return hmac.compare_digest(digest, _digest(key, token, self._packed()))
 
     def sign(self, secret: str | bytes) -> str:
-        """The reference as a text for a link, a form or a session, that only who has the secret can make.
+        """Make a text of the reference, for a link, a form or a session. Only who has the secret can make it.
 
-        It has 81 characters for the object "1234" of the index "products", out of letters, digits, `-` and `_`. In it
-        are all fields, readable for whoever can decode base64, the time, and a keyed digest that tells nobody without
-        the secret whose search it was.
+        It consists of letters, digits, `-` and `_`: 81 of them for the object "1234" of the index "products". Anybody
+        can decode all fields and the time, but nobody without the secret can tell whose search it was.
 
         Args:
             secret: A key of your own that stays on the server, at least one character.
 
+        Returns:
+            The text, which `verify` takes.
+
         Raises:
             TypeError: `secret` is neither a string nor bytes.
-            ValueError: `secret` is empty; or this reference was verified with another one, and so can't say any more
-                whose it is.
+            ValueError: `secret` is empty, or this reference was verified with another one and can be signed with that
+                one only.
         """
         signing_key, digest_key = _keys(secret)
         packed = self._packed()
@@ -151,17 +158,20 @@ class HitReference:
 
     @classmethod
     def verify(cls, text: str | None, secret: str | bytes, *, max_age: float | None = MAX_AGE) -> HitReference:
-        """The reference that `sign` made `text` of.
+        """Make the reference from the text that `sign` made.
 
         Args:
-            text: What came back. A form or link without it gives None, which is no reference either.
-            secret: The one that it was signed with.
-            max_age: Seconds since it was signed, at most; None: any number. By default 30 days, as Algolia takes no
-                event that is older, and most of what it learns from events it learns from the last 30 days.
+            text: The text that came back. None, where a form or a link does not have it, is no reference.
+            secret: The secret that it was signed with.
+            max_age: How many seconds ago it may have been signed. None: any number. By default 30 days, as Algolia
+                accepts no older event.
+
+        Returns:
+            The reference.
 
         Raises:
-            InvalidReferenceError: It is no reference, its signature does not match (it was changed, or signed with
-                another secret), it is too old, from the future, or of another version.
+            InvalidReferenceError: The text is no reference, its signature does not match (it was changed, or signed
+                with another secret), or it is too old, from the future, or of another version.
             TypeError: `secret` is neither a string nor bytes, or `max_age` is no number.
             ValueError: `secret` is empty, or `max_age` is below 0.
         """

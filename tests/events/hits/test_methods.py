@@ -347,8 +347,8 @@ def test_an_event_more_than_an_hour_after_its_search_is_sent_and_said_once(
     assert [A in str(event) for event in told.events] == [True] * 4
     (record,) = caplog.records
     assert record.getMessage() == (
-        "an event came more than one hour after its search: it is sent, but Algolia counts clicks and conversions of "
-        "the first hour only in its click analytics. This is said once"
+        "an event came more than one hour after its search: it is sent, but Algolia's click analytics count "
+        "clicks and conversions only within the first hour. This is logged once"
     )
 
 
