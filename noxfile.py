@@ -42,54 +42,12 @@ def algoliasearch(session: nox.Session, version: str) -> None:
     session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
-OLDEST_TESTS = [
-    "test_architecture",
-    "test_browser",
-    "test_clients",
-    "test_conformance",
-    "test_context",
-    "test_exported_members",
-    "test_identity",
-    "test_insights",
-    "test_isolation",
-    "test_provider",
-    "test_search_request",
-    "test_transporter",
-    "events/test_delivery",
-    "events/test_methods",
-    "events/test_model",
-    "events/test_rules",
-    "events/test_given",
-    "events/hits/test_reference",
-    "events/hits/test_results",
-    "integrations/test_django",
-    "integrations/test_django_caches",
-    "integrations/test_django_nested",
-    "integrations/test_django_nonces",
-]
-
-
 @nox.session(python=INSTALLED[0])
 def oldest(session: nox.Session) -> None:
     """What the versions of Python, algoliasearch and Django matter to most, on the oldest of them."""
     install(session, "tests")
     session.install("algoliasearch==4.40.0", "django==4.2.*", "django-csp<4")
-    session.run("python", "-m", "pytest", "-n", "4", "-q", *(f"tests/{name}.py" for name in OLDEST_TESTS))
-
-
-REACH_NOTHING_NEW = [  # lines of the package that no other test does, and take long
-    "integrations/test_mobile.py",
-    "integrations/test_servers.py",
-    "properties",
-    "simulation",
-    "test_conformance.py",
-    "test_docs.py",
-    "test_docs_shell.py",
-    "test_examples.py",
-    "test_figures.py",
-    "test_isolation.py",
-    "testing/test_mocker_contract.py",
-]
+    session.run("python", "-m", "pytest", "-n", "4", "-q", "-m", "oldest_versions")
 
 
 @nox.session(python=INSTALLED[-1])
@@ -97,8 +55,8 @@ def coverage(session: nox.Session) -> None:
     """Which lines and branches of the package the tests miss: none that is not explained in place."""
     install(session, "tests")
     session.run("coverage", "erase")
-    ignored = [f"--ignore=tests/{name}" for name in REACH_NOTHING_NEW]
-    session.run("coverage", "run", "-m", "pytest", "-n", "4", *(session.posargs or ignored))
+    chosen = session.posargs or ["-m", "not adds_no_coverage"]
+    session.run("coverage", "run", "-m", "pytest", "-n", "4", *chosen)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -168,21 +126,6 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
-# What shows that everything is in the package that should be, in half a minute.
-PACKAGE_TESTS = [
-    "test_architecture",
-    "test_cli",
-    "test_clients",
-    "test_demo",
-    "test_docs",
-    "test_exported_members",
-    "test_identity",
-    "test_insights",
-    "test_transporter",
-    "testing/test_inspector",
-]
-
-
 @nox.session
 def package(session: nox.Session) -> None:
     """The sdist, and the wheel built from it, in a fresh environment: its own tests, with the source away."""
@@ -197,7 +140,7 @@ def package(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install("algolia-usertoken")  # what it depends on
     session.chdir(source)
-    session.run("python", "-m", "pytest", "-n", "4", "-q", *(f"tests/{name}.py" for name in PACKAGE_TESTS))
+    session.run("python", "-m", "pytest", "-n", "4", "-q", "-m", "package_contents")
     session.run("python", "-c", "from algolia_usertoken import *")
     session.run("python", "-c", "from importlib.resources import files; open(files('algolia_usertoken') / 'py.typed')")
     session.run("algolia-usertoken", "--version")

@@ -16,6 +16,8 @@ from waiting import PATIENCE
 
 import algolia_usertoken
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:

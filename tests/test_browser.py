@@ -7,6 +7,8 @@ import pytest
 
 from algolia_usertoken import Identity, InvalidUserTokenError, TokenProvider, browser, identity_scope
 
+pytestmark = pytest.mark.oldest_versions
+
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 
 

@@ -151,6 +151,7 @@ def test_nobody_answers(check: Checked, algolia: LocalAlgolia, monkeypatch: pyte
     only_fault(findings, "connection", "no host answers", "")
 
 
+@pytest.mark.slow
 def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 10_000)  # the search before it must be answered in time
     algolia.hang_next(times=None, path="/1/events")
@@ -643,6 +644,7 @@ def test_colours_are_for_a_terminal(
     assert "\033" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_output_that_knows_ascii_only(algolia: LocalAlgolia) -> None:
     command = [sys.executable, "-m", "algolia_usertoken", "check", "--host", algolia.url, "--index", "nöpe"]
     done = subprocess.run(

@@ -24,6 +24,8 @@ from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox, identit
 from algolia_usertoken.cli import _parser, main
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.package_contents
+
 COMMAND = [sys.executable, "-m", "algolia_usertoken"]
 
 
@@ -147,6 +149,7 @@ class TestRecordsThatCannotBeUsed:
         assert "is not UTF-8 text (byte 15)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 class TestAsAProcess:
     def test_ends_with_the_code_of_its_command(self, records_file: pathlib.Path) -> None:
         result = run_command("demo", "--records", str(records_file))
@@ -247,6 +250,7 @@ def follow(printed: str, client: str = "TokenAwareClientSync") -> Any:
     return names["client"]
 
 
+@pytest.mark.slow
 class TestServe:
     def test_the_lines_that_it_prints_lead_a_client_there(self, serve: Any) -> None:
         _, printed = serve()

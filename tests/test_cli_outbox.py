@@ -233,6 +233,7 @@ class TestDrain:
         out = capsys.readouterr().out
         assert out.startswith("2 of 3 events delivered.\n1 event refused: ")
 
+    @pytest.mark.slow
     def test_what_can_not_be_delivered_stays_in_the_file(
         self, path: str, left: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -250,6 +251,7 @@ class TestDrain:
         assert len(heir) == 2
         heir.close()
 
+    @pytest.mark.slow
     def test_is_ended_by_ctrl_c_at_any_time(self, path: str, left: Callable[..., None]) -> None:
         left(1, 2)
         process = subprocess.Popen(
@@ -301,6 +303,7 @@ class TestDrain:
 
         assert capsys.readouterr().out == "0 of 0 events delivered.\n"
 
+    @pytest.mark.slow
     def test_is_patient_for_a_while(
         self, path: str, left: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

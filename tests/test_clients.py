@@ -55,6 +55,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 HEADER = "X-Algolia-UserToken"
 IP = "203.0.113.7"
 
@@ -808,12 +810,14 @@ def test_first_use_in_many_threads_at_once_makes_one(monkeypatch: pytest.MonkeyP
     assert all(one.stats.accepted == 0 and not one._worker._crew.threads for one in made if isinstance(one, SlowSender))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.parametrize("interruption", ["fork", "signal", "del"])
 def test_first_use_may_be_interrupted_by_another(interruption: str) -> None:
     run_program("programs/first_use_interrupted.py", interruption)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [TokenAwareClient, TokenAwareClientSync])
 def test_a_client_has_imported_what_its_events_are_made_of(kind: Any) -> None:
     run_program(
@@ -1072,6 +1076,7 @@ def test_after_close_the_stats_tell_what_it_had_no_time_for(algolia: LocalAlgoli
     assert (client.events.stats.failed, client.events.stats.queued) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_client_needs_no_sqlite() -> None:
     run_program("programs/client_without_sqlite.py")
 
@@ -1347,6 +1352,7 @@ def test_transformation_options_of_a_view_leave_its_parent_alone(algolia: LocalA
         view._ingestion_transporter.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_does_not_search_on_its_parents_connection() -> None:
     run_program("programs/searches_in_forks.py")

@@ -26,7 +26,12 @@ from algoliasearch.search.client import SearchClient, SearchClientSync
 
 from algolia_usertoken import TokenAwareClient, TokenAwareClientSync, TokenProvider, make_token_aware
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # old methods are methods, too
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning"),  # old methods are methods, too
+    pytest.mark.oldest_versions,
+    pytest.mark.adds_no_coverage,
+    pytest.mark.slow,
+]
 
 HEADER, TOKEN = "X-Algolia-UserToken", "visitor-1"
 

@@ -26,6 +26,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.context import LOGGED_OUT, STATE_KEY, RequestFrame, as_of_now, current_request
 
+pytestmark = pytest.mark.oldest_versions
+
 
 @pytest.fixture(autouse=True)
 def _nobody_said_anything() -> Iterator[None]:

@@ -32,6 +32,8 @@ from algolia_usertoken.integrations.asgi import IdentityMiddleware
 from algolia_usertoken.provider import TokenProvider
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.package_contents, pytest.mark.slow]
+
 PROJECT = pathlib.Path(__file__).parent.parent
 DOCS = PROJECT / "docs"
 PAGES = [PROJECT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]

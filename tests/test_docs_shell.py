@@ -26,6 +26,8 @@ from algolia_usertoken import SQLiteOutbox
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:

@@ -19,6 +19,8 @@ from waiting import PATIENCE, wait_until
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 PROJECT = pathlib.Path(__file__).parent.parent
 EXAMPLES = PROJECT / "docs" / "examples"
 SHOPS = ("fastapi", "flask", "django")

@@ -16,6 +16,8 @@ import pytest
 import algolia_usertoken
 from algolia_usertoken import clients, insights, integrations
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 PACKAGE = pathlib.Path(algolia_usertoken.__file__).parent
 
 

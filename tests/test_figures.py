@@ -7,6 +7,10 @@ import re
 import runpy
 from xml.etree import ElementTree
 
+import pytest
+
+pytestmark = pytest.mark.adds_no_coverage
+
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
 

@@ -29,6 +29,8 @@ from algolia_usertoken import (
 from algolia_usertoken.identity import as_identity, is_public_client_ip, is_user_token
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 ALPHABET = string.ascii_letters + string.digits + "_=/+-"
 
 VALID = [

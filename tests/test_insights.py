@@ -38,6 +38,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 Push = Callable[..., Any]
 
 QUERY_ID = "0123456789abcdef" * 2

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from algoliasearch.http.api_response import ApiResponse
 from algoliasearch.http.transporter import Transporter
 from algoliasearch.http.transporter_sync import TransporterSync
@@ -26,6 +27,8 @@ from algolia_usertoken import (
     identity_scope,
     set_user_token,
 )
+
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.adds_no_coverage, pytest.mark.slow]
 
 HEADER = "X-Algolia-UserToken"
 DEFAULT = "the-default"

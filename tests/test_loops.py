@@ -58,6 +58,7 @@ def outcomes() -> dict[str, str]:
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_one_client_serves_every_loop_without_a_warning(scenario: str, outcomes: dict[str, str]) -> None:
     assert outcomes[scenario] == ""

@@ -258,6 +258,7 @@ def doors() -> Iterator[str]:
             yield from (f"{name}.{method}({parameter}" for parameter in parameters if parameter != "self")
 
 
+@pytest.mark.slow
 @doors_of("door", sorted(set(doors())))
 def test_no_parameter_of_a_public_function_is_quoted(
     door: str, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -309,6 +310,7 @@ def altered(field: str, value: Any) -> Iterator[Any]:
     yield {**EVENT, "eventType": "instantsearch", field: value}
 
 
+@pytest.mark.slow
 @doors_of("field", FIELDS)
 def test_no_field_of_an_event_is_quoted(field: str, watch: Watch, tmp_path: Path) -> None:
     for kind in (ours.EventSender, ours.TokenAwareInsightsClientSync):
@@ -470,6 +472,7 @@ def relays(watch: Watch) -> Iterator[EventsRelay]:
             yield EventsRelay(events)
 
 
+@pytest.mark.slow
 @doors_of("field", (*FIELDS, "events"))
 def test_what_a_page_sends_to_the_relay_is_not_quoted(field: str, watch: Watch) -> None:
     for taken in relays(watch):
@@ -642,6 +645,7 @@ def visit_django(place: str, secret: str, options: dict[str, Any]) -> None:
 VISITS = {"asgi": visit_asgi, "wsgi": visit_wsgi, "flask": visit_flask, "django": visit_django}
 
 
+@pytest.mark.slow
 @doors_of("door", [f"{visit} {place}" for visit in VISITS for place in PLACES])
 def test_the_middlewares_quote_nothing_of_a_request(door: str, watch: Watch) -> None:
     visit, _, place = door.partition(" ")

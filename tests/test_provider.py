@@ -19,6 +19,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.provider import one_provider
 
+pytestmark = pytest.mark.oldest_versions
+
 IP = "203.0.113.7"
 
 

@@ -10,6 +10,8 @@ from algoliasearch.http.verb import Verb
 
 from algolia_usertoken.search_request import SEVERAL, SearchParameters, search_kind
 
+pytestmark = pytest.mark.oldest_versions
+
 
 def options(data: Any = None, query_parameters: dict[str, Any] | None = None) -> RequestOptions:
     body = json.dumps(data) if isinstance(data, dict | list) else data

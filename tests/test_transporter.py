@@ -43,6 +43,8 @@ from algolia_usertoken import (
 from algolia_usertoken.testing import LocalAlgolia
 from algolia_usertoken.transporter import _TokenAware
 
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
 IP = "203.0.113.7"
@@ -1291,6 +1293,7 @@ async def test_what_is_set_while_algolia_is_mocked_is_there_afterwards(algolia: 
     assert [request.headers.get("x-own") for request in algolia.requests] == ["1"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_a_forked_child_keeps_the_settings_of_a_session_of_ones_own(algolia: LocalAlgolia) -> None:
     done = run_program("programs/fork_with_a_session_of_ones_own.py", algolia.port, algolia.app_id, algolia.api_key)

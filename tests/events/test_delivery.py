@@ -32,6 +32,8 @@ from algolia_usertoken import (
 from algolia_usertoken.events import retries
 from algolia_usertoken.events.delivery import batch_of, without_values
 
+pytestmark = pytest.mark.oldest_versions
+
 Make = Callable[..., EventSender]
 
 

@@ -14,6 +14,8 @@ from valid_events import NOW, QUERY_ID, check, click, event, filters, purchase
 from algolia_usertoken import Identity, InvalidEventError
 from algolia_usertoken.events.model import attributed
 
+pytestmark = pytest.mark.oldest_versions
+
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +118,7 @@ def test_name_whose_letters_are_in_another_case_is_put_right(
         assert made == {"eventType": "instantsearch", "eventName": "Seen", "userToken": "u", "agentID": "a"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hopeless",
     [float("nan"), float("inf"), {1, 2}, b"x", object(), "\ud800", {"a": [{"b": float("nan")}]}, datetime(2026, 1, 1)],

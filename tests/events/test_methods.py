@@ -12,6 +12,8 @@ from algolia_usertoken.events.methods import EventMethods
 from algolia_usertoken.events.rules import Event
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.oldest_versions
+
 QUERY_ID = "0123456789abcdef" * 2
 DATA = [{"price": 9.5, "discount": "1", "quantity": 2}]
 DATA_AFTER_SEARCH = [{**DATA[0], "queryID": QUERY_ID}]

@@ -22,6 +22,8 @@ from algolia_usertoken.events.model import (
     split,
 )
 
+pytestmark = pytest.mark.oldest_versions
+
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:

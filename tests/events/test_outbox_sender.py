@@ -333,6 +333,7 @@ def test_a_child_that_outlives_its_parent_loses_nothing(
     ]
 
 
+@pytest.mark.slow
 def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
     path: str, run: Callable[..., Any], start: Callable[..., subprocess.Popen[str]], collector: Collector
 ) -> None:
@@ -355,6 +356,7 @@ def test_what_an_exit_has_no_time_for_is_delivered_after_the_next_start(
 SENDS = "outbox_sends_until_killed.py"
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing(
     tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]], sql: Callable[..., list[Any]]
 ) -> None:
@@ -400,6 +402,7 @@ def test_kill_9_at_any_moment_loses_nothing(
     print(f"{KILLS} kills: {len(promised)} accepted, 0 lost, {len(twice)} twice, {len(collector.requests)} requests")
 
 
+@pytest.mark.slow
 def test_siblings_take_over_within_the_lease(
     tmp_path: Path, collector: Collector, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -14,6 +14,8 @@ from ports import free_port
 
 from algolia_usertoken import EventSender, MemoryDelivery
 
+pytestmark = pytest.mark.slow
+
 unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 Run = Callable[..., Any]
 TERMINATED = -signal.SIGTERM

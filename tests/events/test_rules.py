@@ -18,6 +18,8 @@ from algolia_usertoken.events.model import attributed
 from algolia_usertoken.events.text import without_nones
 from algolia_usertoken.local_algolia.insights_rules import refusal
 
+pytestmark = pytest.mark.oldest_versions
+
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:

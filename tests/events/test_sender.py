@@ -406,6 +406,7 @@ def test_a_sender_in_a_cycle_that_has_events_delivers_them(delivery: MemoryDeliv
     wait_until(lambda: len(delivery.events) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "concurrency", "count"), [(1000, 1, 1500), (1, 1, 300), (7, 4, 1500)])
 def test_a_del_may_send_during_garbage_collection(
     run: Any, collector: Collector, batch_size: int, concurrency: int, count: int

@@ -283,6 +283,7 @@ def _worker(redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pyte
     shop_celery.app.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_worker")
 class TestWorker:
     def test_runs_a_thousand_tasks_as_those_they_were_sent_for(self, worker_algolia: LocalAlgolia) -> None:

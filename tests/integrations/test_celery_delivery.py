@@ -32,6 +32,8 @@ from algolia_usertoken.integrations import celery_delivery
 from algolia_usertoken.integrations.celery import CeleryDelivery
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 QUEUE = "algolia-events"
 
 

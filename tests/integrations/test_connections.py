@@ -17,6 +17,8 @@ import serving
 from ports import free_port
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 LARGE = b"x" * 3_000_000
 
 

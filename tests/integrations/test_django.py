@@ -35,6 +35,8 @@ from algolia_usertoken.integrations.django.middleware import served
 from algolia_usertoken.integrations.visitor import VISIT
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.oldest_versions
+
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 MIDDLEWARE = "algolia_usertoken.integrations.django.IdentityMiddleware"
 

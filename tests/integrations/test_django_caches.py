@@ -44,6 +44,8 @@ from waiting import PATIENCE
 from algolia_usertoken import browser, identity_scope, set_user_token
 from algolia_usertoken.context import current_identity
 
+pytestmark = pytest.mark.oldest_versions
+
 OURS = "algolia_usertoken.integrations.django.IdentityMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 UPDATE, FETCH = (f"django.middleware.cache.{name}CacheMiddleware" for name in ("Update", "FetchFrom"))
@@ -589,6 +591,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["cached-page", "cached-settings"])
 def test_under_a_real_server_too_each_page_names_its_own_visitor(page: str, server: str) -> None:
     for token in (JANE, NEW, JOHN, NEW, JANE):

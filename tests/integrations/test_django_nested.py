@@ -34,6 +34,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.integrations import asgi, wsgi
 
+pytestmark = pytest.mark.oldest_versions
+
 OURS = "algolia_usertoken.integrations.django.IdentityMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 TOKEN = f"anonymous-{uuid.UUID(int=1)}"

@@ -17,6 +17,8 @@ from django.urls import path
 
 from algolia_usertoken import browser
 
+pytestmark = pytest.mark.oldest_versions
+
 OURS = "algolia_usertoken.integrations.django.IdentityMiddleware"
 REQUEST = "django.template.context_processors.request"
 TAG = "{% load algolia_usertoken %}{% algolia_user_token %}"

@@ -17,6 +17,8 @@ from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 TOKEN = "app-7d1c2b"
 SERVERS: dict[str, Callable[[int], list[str]]] = {
     "FastAPI": lambda port: serving.uvicorn("shop_fastapi:app", port),

@@ -17,6 +17,8 @@ from websockets.sync.client import connect
 
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = pathlib.Path(serving.__file__).parent / "shop_others.py"
 KINDS = {"async": 1, "stream": 3, "login": 1, "error": 2}
 TOKENS = ["anonymous-1", "anonymous-2", None, "anonymous-no good", "anonymous-3"]

@@ -835,6 +835,7 @@ def hostile_body(luck: random.Random) -> bytes:
     return body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("identity", [Identity(TOKEN), Identity(TOKEN, "login-1"), Identity()], ids=str)
 def test_of_ten_thousand_hostile_bodies_none_arrives_under_anybody_else(
     identity: Identity, delivery: MemoryDelivery

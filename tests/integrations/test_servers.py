@@ -22,6 +22,8 @@ from waiting import PATIENCE, wait_until
 
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 REQUESTS = int(os.environ.get("WEB_REQUESTS", "400"))
 VISITORS = 200 if REQUESTS >= 2000 else 40
 

@@ -430,6 +430,7 @@ def test_what_became_private_is_so_once(headers: Headers) -> None:
 other_names = st.text(max_size=8).filter(lambda name: not is_about_caching(name.lower()))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(other_names, st.text()), max_size=3))
 def test_where_nothing_is_said_the_verdict_is_known(headers: Headers) -> None:
     assert verdict(200, headers) is NOTHING_SAID

@@ -30,6 +30,8 @@ from algolia_usertoken import (
 from algolia_usertoken.events import plain
 from algolia_usertoken.local_algolia import insights_rules
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 SECRET = "jane@example.com"
 NOW = 1_800_000_000  # seconds
 QUERY_ID = "0123456789abcdef" * 2

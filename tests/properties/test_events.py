@@ -34,6 +34,8 @@ from algolia_usertoken.events import model, rules, text
 from algolia_usertoken.local_algolia import insights_rules
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 NOW = 1_800_000_000  # seconds
 MS = NOW * 1000
 MONTH = 30 * 24 * 60 * 60 * 1000

@@ -33,6 +33,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 HEADER = "X-Algolia-UserToken"
 FORWARDED_FOR = "X-Forwarded-For"
 

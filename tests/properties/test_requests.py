@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -22,6 +23,8 @@ from algolia_usertoken import (
     set_user_token,
 )
 from algolia_usertoken.context import RequestFrame
+
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from algolia_usertoken import (
     RetryableDeliveryError,
     UnauthorizedDeliveryError,
 )
+
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
 
 fewer = settings(max_examples=max(1, settings().max_examples // 10))
 

@@ -33,6 +33,8 @@ from algolia_usertoken.identity import as_identity, is_public_client_ip, is_user
 from algolia_usertoken.integrations.visitor import VisitorRules
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 ALPHABET = string.ascii_letters + string.digits + "_=/+-"
 
 few = settings(max_examples=max(1, settings().max_examples // 10))  # where each one costs a request

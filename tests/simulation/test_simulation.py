@@ -12,6 +12,8 @@ import pytest
 from faults import FAULTS, Fault, put_in, worlds_until_found
 from world import Failure, run
 
+pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
+
 WORLDS = int(os.environ.get("SIMULATED_WORLDS", "2000"))
 CHUNK = 50
 

@@ -19,6 +19,8 @@ from algolia_usertoken.testing import LocalAlgolia
 
 from .conftest import Ask
 
+pytestmark = pytest.mark.package_contents
+
 SEARCH = "/1/indexes/products/query"
 ANONYMOUS = "anonymous-5f0c2f1a-3c1e-4ad1-9a55-0c5c5a7c5b1e"
 
@@ -431,6 +433,7 @@ class TestALotArrives:
         assert nothing["users"] == []
         assert len(json.dumps(nothing)) < 1000
 
+    @pytest.mark.slow
     def test_it_is_looked_at_while_4_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
         failures: list[BaseException] = []
 

@@ -349,6 +349,7 @@ def test_all_names_are_there() -> None:
         _ = testing.Nothing
 
 
+@pytest.mark.slow
 def test_a_program_that_never_stops_it_ends_quietly() -> None:
     done = run("from algolia_usertoken.testing import LocalAlgolia; LocalAlgolia().start()")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -391,6 +391,7 @@ def test_records_need_an_order_only_where_they_can_score_differently(filters: di
     assert read(filters).ranks is ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "filters",
     [
@@ -411,6 +412,7 @@ def test_long_filters_that_cannot_be_read_are_refused(filters: dict[str, Any]) -
         read(filters)
 
 
+@pytest.mark.slow
 def test_a_long_filter_is_read() -> None:
     assert holds(filters=" OR ".join(f"t:{number}" for number in range(20_000)) + " OR t:x")
     assert holds(numericFilters=["n" + " " * 100_000 + "= 5"])

@@ -56,6 +56,7 @@ def anything(random: random.Random, depth: int = 0) -> Any:
     return {random.choice(NAMES): anything(random, depth + 1) for _ in range(random.randrange(6))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_any_json_is_answered_without_a_server_error(ask: Ask, path: str) -> None:
     source = random.Random(path)
@@ -130,6 +131,7 @@ def test_a_huge_query(ask: Ask) -> None:
     assert ask("POST", PATHS[0], {"query": "x" * 1_000_000}).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
@@ -185,6 +187,7 @@ def test_a_body_of_millions_of_objects_is_refused(ask: Ask) -> None:
     assert ask("POST", "/1/indexes/products/batch", bomb, {"content-encoding": "gzip"}).status == 413
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['"', '\\"', '"\\', '["', '{"\\'])
 def test_looking_for_nesting_takes_linear_time(ask: Ask, text: str) -> None:
     for _ in range(3):
@@ -213,6 +216,7 @@ def test_header_values_of_any_bytes(algolia: LocalAlgolia) -> None:
     algolia.mismatches()
 
 
+@pytest.mark.slow
 def test_stopping_in_the_middle_of_everything() -> None:
     for _ in range(3):
         algolia = LocalAlgolia().start()

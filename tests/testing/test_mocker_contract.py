@@ -30,7 +30,7 @@ from waiting import PATIENCE
 from algolia_usertoken import TokenAwareClient, TokenAwareClientSync
 from algolia_usertoken.testing import AlgoliaMocker
 
-pytestmark = pytest.mark.usefixtures("_the_name_is_known")
+pytestmark = [pytest.mark.usefixtures("_the_name_is_known"), pytest.mark.adds_no_coverage, pytest.mark.slow]
 FOUND = {"hits": [{"objectID": "1", "name": "Schuh für Ålesund"}], "query": "q", "params": "", "processingTimeMS": 1}
 HOSTS = 3
 # What a library or the server's own address decides, or what is different each time.

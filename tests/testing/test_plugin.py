@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PRELUDE = """\
 import pytest
 from algolia_usertoken import *

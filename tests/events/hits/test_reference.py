@@ -21,6 +21,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.events.hits import reference as reference_module
 
+pytestmark = pytest.mark.oldest_versions
+
 QUERY_ID = "0123456789abcdef" * 2
 SECRET = "a secret of the shop"
 URL_SAFE = string.ascii_letters + string.digits + "-_"

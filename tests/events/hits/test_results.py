@@ -26,6 +26,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.oldest_versions
+
 QUERY_ID = "0123456789abcdef" * 2
 
 
