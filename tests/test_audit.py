@@ -480,6 +480,16 @@ def test_positions(positions: list[Position], said: str | None) -> None:
     assert said is None or said in found["positions"]
 
 
+def test_too_few_tracked_searches_to_tell() -> None:
+    total = replace(FINE, searches=150, users=40, without_results=5, tracked=90, clicks=0, conversions=0)
+
+    found = {finding.step: finding for finding in judge(traffic(total))}
+
+    assert wrong_in(traffic(total)) == {}
+    assert (found["clicks"].state, found["clicks"].said) == ("unknown", "90 tracked searches: too few to tell.")
+    assert found["conversion"].said == "Not judged, because of the clicks."
+
+
 def test_users_that_algolia_has_not_counted_yet() -> None:
     found = {finding.step: finding for finding in judge(traffic(replace(FINE, users=0)))}
 
@@ -660,6 +670,19 @@ def test_figures_that_are_none(path: str, body: Any, algolia: LocalAlgolia, refu
     algolia.fail_next(200, body=body, path=path)
 
     assert "the answer is not that of analytics" in refused()
+
+
+def test_a_day_that_an_answer_does_not_have_has_none(
+    shop: Shop, algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.search("anonymous-1")
+    algolia.fail_next(200, body={"count": 1, "dates": []}, path="/2/users")
+
+    assert main(["audit", "--json", "--host", algolia.url]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert [day["users"] for day in report["days"]] == [0] * 7
+    assert (report["total"]["users"], report["total"]["searches"]) == (1, 4)
 
 
 def test_nobody_listens(refused: Callable[..., str]) -> None:
