@@ -84,7 +84,7 @@ class Call:
         _check_nesting(self.body)
         # Decoded here, because json would guess at UTF-16 too.
         try:
-            return json.loads(self.body.decode(), parse_constant=_no_constant)
+            return _from_json(self.body.decode())
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -172,6 +172,10 @@ def whole(text: str | None) -> int | None:
 def _no_constant(name: str) -> Any:
     # Python reads NaN and Infinity; JSON has neither.
     raise ValueError(f"{name} is not JSON")
+
+
+# One for all: json.loads would make one for each body.
+_from_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _check_nesting(body: bytes) -> None:

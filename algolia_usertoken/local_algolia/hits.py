@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from .errors import ApiError
-from .index import WORD, Index, Record, to_json, with_attributes
+from .index import WORD, Record, to_json, with_attributes
 from .parameters import names_of, text_of
 
-# How many texts of hits are kept for one way to show them, and for how many ways.
-_MOST_TEXTS = 200
-_MOST_LOOKS = 256
 # https://www.algolia.com/doc/api-reference/api-parameters/attributesToSnippet
 _SNIPPET_WORDS = 10
 
@@ -169,27 +166,6 @@ _PARAMETERS = frozenset(
     }
 )
 _PLAIN = Look((), "<em>", "</em>", None, None, (), "…", ())
-
-
-def hits_of(index: Index, records: Iterable[Record], look: Look) -> str:
-    """The JSON texts of records as hits, with commas between them. They are kept for the next search alike."""
-    known = _known_texts(index, look)
-    texts = []
-    for record in records:
-        text = known.get(record.object_id)
-        if text is None:
-            text = known[record.object_id] = look.hit(record)
-        texts.append(text)
-    return ",".join(texts)
-
-
-def _known_texts(index: Index, look: Look) -> dict[str, str]:
-    known = index.hit_texts.get(look)
-    if known is None or len(known) > _MOST_TEXTS:
-        if len(index.hit_texts) >= _MOST_LOOKS:
-            index.hit_texts.clear()
-        known = index.hit_texts[look] = {}
-    return known
 
 
 def _snippet_length(text: str) -> tuple[str, int]:

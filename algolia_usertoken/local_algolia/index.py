@@ -37,9 +37,9 @@ class Contents:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.updated_at = now()
-        # Kept by searches: the texts of hits by objectID, for each way to show them. Every change empties it.
-        self.hit_texts: dict[tuple[Any, ...], dict[str, str]] = {}
-        # And by attribute what the records have in it, for filters and facets. Every change empties that, too.
+        # Kept by searches, and emptied by every change: their answers, by what was asked, and by attribute what the
+        # records have in it, for filters and facets.
+        self.answers: dict[Any, Any] = {}
         self.columns: dict[str, Any] = {}
         self._at: dict[int, Record] = {}
         self._having: dict[str, set[int]] = {}
@@ -119,7 +119,7 @@ class Contents:
 
     def _changed(self) -> None:
         self._dictionary = None
-        self.hit_texts.clear()
+        self.answers.clear()
         self.columns.clear()
         self.updated_at = now()
 
@@ -134,17 +134,13 @@ class Index:
     def __init__(self, contents: Contents | None = None, primary: str | None = None) -> None:
         self.contents = Contents() if contents is None else contents
         self.primary = primary
-        self.settings: dict[str, Any] = {}
+        self.settings: Mapping[str, Any] = {}  # never changed, but replaced: what was made with others is old
         self.kept: dict[KeptKind, dict[str, dict[str, Any]]] = {"rules": {}, "synonyms": {}}
         self.created_at = now()
 
     @property
     def records(self) -> dict[str, Record]:
         return self.contents.records
-
-    @property
-    def hit_texts(self) -> dict[tuple[Any, ...], dict[str, str]]:
-        return self.contents.hit_texts
 
     @property
     def replicas(self) -> list[str]:

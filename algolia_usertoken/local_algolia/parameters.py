@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus
@@ -11,6 +12,7 @@ from .errors import ApiError
 from .index import WORD, to_json
 
 MAX_HITS_PER_PAGE = 1000
+_needs_no_quotes = re.compile("[A-Za-z0-9_.~-]*").fullmatch
 # Algolia reads no more of a query than this.
 _LONGEST_QUERY = 512
 # The settings that a search reads. https://www.algolia.com/doc/api-reference/settings-api-parameters
@@ -117,4 +119,4 @@ def _as_text(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text if text.isalnum() and text.isascii() else quote_plus(text, errors="replace")
+    return text if _needs_no_quotes(text) else quote_plus(text, errors="replace")

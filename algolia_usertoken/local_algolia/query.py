@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from .errors import ApiError
 from .facets import facets_of
 from .filters import Filters
-from .hits import Look, hits_of
+from .hits import Look
 from .index import Index, Record, to_json
 from .keys import with_restrictions
 from .matching import filters_of, matching_records
@@ -33,6 +34,10 @@ from .parameters import (
 # `paginationLimitedTo`, of which 1000 is the default.
 _REACHABLE = 1000
 _FOR_EXPORTS = ("attributesToRetrieve", "unretrievableAttributes")
+# How many answers of an index are kept, and how long each may be at most, in characters.
+_MOST_KEPT = 500
+_LONGEST_KEPT = 50_000
+_WHO_ASKS = frozenset({"userToken", "clickAnalytics"})
 _EXHAUSTIVE = {"facetsCount": True, "nbHits": True, "typo": True}
 
 
@@ -45,8 +50,46 @@ class Answer(NamedTuple):
     hits_per_page: int
 
 
+class _Kept(NamedTuple):
+    """What a search answers, whoever asks: all but `params` and the queryID. It holds as long as the settings do."""
+
+    settings: Mapping[str, Any]
+    text: str  # without the braces
+    with_params: bool
+    nb_hits: int
+    hits: int
+    hits_per_page: int
+
+
 def search(name: str, index: Index, given: Mapping[str, Any], query_id: str | None) -> Answer:
     """The response to one search."""
+    answers, asked, as_sent = index.contents.answers, _key(name, given), as_url(given)
+    kept = answers.get(asked)
+    if kept is None or kept.settings is not index.settings:
+        kept = _searched(name, index, given)
+        if len(kept.text) + len(as_sent) < _LONGEST_KEPT:
+            if len(answers) >= _MOST_KEPT:
+                answers.clear()
+            answers[asked] = kept
+    said = [kept.text] if kept.text else []
+    if kept.with_params:
+        said.append(f'"params":{to_json(as_sent)}')
+    if query_id is not None:  # who asks for one gets it in any case
+        said.append(f'"queryID":"{query_id}"')
+    text = f"{{{','.join(said)}}}"
+    return Answer(text, kept.nb_hits, kept.hits, kept.hits_per_page)
+
+
+def _key(name: str, given: Mapping[str, Any]) -> Any:
+    """What a search asks for, to be compared; who asks is left out. `True` is not `1`, and lists have no hash."""
+    return name, *(
+        (key, value if isinstance(value, str) else (repr(value),))
+        for key, value in given.items()
+        if key not in _WHO_ASKS
+    )
+
+
+def _searched(name: str, index: Index, given: Mapping[str, Any]) -> _Kept:
     params = with_settings(given, index.settings) if index.settings else given
     query = text_of(params, "query")
     words = words_of(query)
@@ -55,10 +98,9 @@ def search(name: str, index: Index, given: Mapping[str, Any], query_id: str | No
     start, length, paging = _paging(params, len(matching))
     shown = matching[start : start + length]
     look = Look.of(words, params)
+    hits = map(look.hit, shown)
     if is_true(params.get("getRankingInfo")):
-        hits = ",".join(_ranked(look.hit(record), record, filters) for record in shown)
-    else:
-        hits = hits_of(index, shown, look)
+        hits = map(_ranked, hits, shown, repeat(filters))
     rest = {
         "nbHits": len(matching),
         **paging,
@@ -68,13 +110,22 @@ def search(name: str, index: Index, given: Mapping[str, Any], query_id: str | No
         "exhaustiveTypo": True,
         "exhaustive": _EXHAUSTIVE,
         "query": query,
-        "params": as_url(given),
         "index": name,
         "processingTimeMS": 1,
         "serverTimeMS": 1,
     }
-    text = _as_asked(hits, rest, names_of(params, "responseFields"), query_id)
-    return Answer(text, len(matching), len(shown), paging.get("hitsPerPage", length))
+    names = names_of(params, "responseFields")
+    fields = {"hits", "params", *rest} if names is None or "*" in names else set(names)
+    said = [f'"hits":[{",".join(hits)}]'] if "hits" in fields else []
+    said += [f"{to_json(field)}:{to_json(value)}" for field, value in rest.items() if field in fields]
+    return _Kept(
+        index.settings,
+        ",".join(said),
+        "params" in fields,
+        len(matching),
+        len(shown),
+        paging.get("hitsPerPage", length),
+    )
 
 
 def not_processed(name: str, index: Index, given: Mapping[str, Any]) -> str:
@@ -125,17 +176,6 @@ def browse(
         rest["queryID"] = query_id
     hits = ",".join(map(look.plain, shown))
     return Answer(f'{{"hits":[{hits}],{to_json(rest)[1:]}', len(matching), len(shown), length)
-
-
-def _as_asked(hits: str, rest: dict[str, Any], fields: list[str] | None, query_id: str | None) -> str:
-    """The response with the fields that are asked for; who asks for a queryID otherwise gets it in any case."""
-    if fields is not None and "*" not in fields:
-        rest = {name: value for name, value in rest.items() if name in fields}
-    if query_id is not None:
-        rest["queryID"] = query_id
-    if fields is not None and "hits" not in fields and "*" not in fields:
-        return to_json(rest)
-    return f'{{"hits":[{hits}],{to_json(rest)[1:]}' if rest else f'{{"hits":[{hits}]}}'
 
 
 def _ranked(hit: str, record: Record, filters: Filters) -> str:

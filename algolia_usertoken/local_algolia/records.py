@@ -172,7 +172,7 @@ class Records:
                 primary = self._indices.get(index.primary or "")
                 if primary is not None:
                     kept = [each for each in primary.settings["replicas"] if replica_name(each) != name]
-                    primary.settings["replicas"] = kept
+                    _set(primary, {"replicas": kept})
             return self.task()
 
     def task(self) -> int:
@@ -293,11 +293,7 @@ def _check_settings(changes: Mapping[str, Any]) -> None:
 
 
 def _set(index: Index, changes: Mapping[str, Any]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            index.settings.pop(name, None)
-        else:
-            index.settings[name] = value
+    index.settings = {name: value for name, value in {**index.settings, **changes}.items() if value is not None}
 
 
 def object_id_of(body: Mapping[str, Any]) -> str:

@@ -314,6 +314,8 @@ _whole_url = re.compile(r"http:/{2}([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).ful
 
 def _target(raw_path: str) -> str:
     """The path and the query string of what a request asks for."""
+    if raw_path.startswith("/"):  # as in nearly all requests
+        return raw_path
     whole = _whole_url(raw_path)
     if whole is None:
         return raw_path

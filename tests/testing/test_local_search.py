@@ -373,16 +373,74 @@ def test_bad_requests_in_a_list(ask: Ask, what: str, request_: Any) -> None:
     assert ask("POST", f"/1/indexes/*/{what}", {"requests": [request_]}).status == 400
 
 
-def test_texts_of_hits_are_not_kept_without_end(
-    ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_LOOKS", 3)
-    monkeypatch.setattr("algolia_usertoken.local_algolia.hits._MOST_TEXTS", 1)
+def test_answers_are_not_kept_without_end(ask: Ask, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("algolia_usertoken.local_algolia.query._MOST_KEPT", 3)
     for query in ("blue", "red", "hat", "shoe", "shirt", "blue", "blue"):
         assert ask("POST", QUERY, {"query": query}).json["hits"][0]["_highlightResult"]
-    kept = algolia._records.index("products").hit_texts
-    assert len(kept) <= 3
-    assert max(len(texts) for texts in kept.values()) <= 2
+    ask("POST", QUERY, {"query": "x" * 60_000})
+    kept = algolia._records.index("products").contents.answers
+    assert 0 < len(kept) <= 3
+    assert "x" * 60_000 not in repr(kept)
+
+
+class TestAnswersThatAreKept:
+    """A search that was asked before is answered from what is kept, as if it were carried out."""
+
+    def test_whoever_asks_gets_a_query_id_and_parameters_of_its_own(self, ask: Ask, algolia: LocalAlgolia) -> None:
+        first = ask("POST", QUERY, {"query": "blue", "userToken": "u-1", "clickAnalytics": True}).json
+        second = ask("POST", QUERY, {"query": "blue", "userToken": "u-2", "clickAnalytics": True}).json
+        third = ask("POST", QUERY, {"query": "blue"}).json
+
+        assert first["hits"] == second["hits"] == third["hits"]
+        assert first["queryID"] != second["queryID"]
+        assert "queryID" not in third
+        assert [each["params"] for each in (first, second, third)] == [
+            "query=blue&userToken=u-1&clickAnalytics=true",
+            "query=blue&userToken=u-2&clickAnalytics=true",
+            "query=blue",
+        ]
+        assert [(search.user_token, search.nb_hits) for search in algolia.searches] == [
+            ("u-1", 2),
+            ("u-2", 2),
+            (None, 2),
+        ]
+
+    def test_a_change_of_records_settings_or_key_is_seen(
+        self, ask: Ask, algolia: LocalAlgolia, client: SearchClientSync
+    ) -> None:
+        def hits() -> list[str]:
+            return [hit["objectID"] for hit in ask("POST", QUERY, {"query": "blue"}).json["hits"]]
+
+        seen = [hits()]
+        algolia.save_objects("products", [{"objectID": "cap", "name": "Blue cap"}])
+        seen.append(hits())
+        client.set_settings("products", {"hitsPerPage": 1})
+        seen.append(hits())
+        client.set_settings("products", {"hitsPerPage": 2})
+        seen.append(hits())
+        client.delete_object("products", "shirt")
+        seen.append(hits())
+        key = client.generate_secured_api_key(algolia.api_key, {"filters": "objectID:cap"})
+        by_key = ask("POST", QUERY, {"query": "blue"}, {"x-algolia-api-key": key}).json
+        client.clear_objects("products")
+        seen.append(hits())
+
+        assert seen == [["shirt", "hat"], ["shirt", "hat", "cap"], ["shirt"], ["shirt", "hat"], ["hat", "cap"], []]
+        assert [hit["objectID"] for hit in by_key["hits"]] == ["cap"]
+
+    def test_a_replica_answers_under_its_own_name_and_settings(self, ask: Ask, client: SearchClientSync) -> None:
+        client.set_settings("products", {"replicas": ["copy"]})
+        client.set_settings("copy", {"hitsPerPage": 1})
+        answers = [ask("POST", f"/1/indexes/{name}/query", {"query": "blue"}).json for name in ("products", "copy") * 2]
+
+        assert [(each["index"], len(each["hits"])) for each in answers] == [("products", 2), ("copy", 1)] * 2
+
+    @pytest.mark.parametrize(
+        ("taken", "refused"),
+        [({"hitsPerPage": 1}, {"hitsPerPage": True}), ({"page": 0}, {"page": False}), ({"query": "1"}, {"query": 1})],
+    )
+    def test_values_that_are_equal_and_of_another_type_are_told_apart(self, taken: Any, refused: Any, ask: Ask) -> None:
+        assert [ask("POST", QUERY, body).status for body in (taken, refused, taken)] == [200, 400, 200]
 
 
 def test_gzip_body(ask: Ask, algolia: LocalAlgolia) -> None:
