@@ -30,7 +30,7 @@ _MORE = f"""\
 
 examples:
   algolia-usertoken erase anonymous-5c3f8f2e user-1234 --region de
-  algolia-usertoken erase - --outbox events.db --dead-letters failed.ndjson < tokens
+  algolia-usertoken erase - --outbox events.db < tokens
 
 """
 

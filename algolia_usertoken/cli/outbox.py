@@ -30,7 +30,7 @@ _LOOK = 0.5  # seconds between two looks at the file
 _EXAMPLES = """\
 examples:
   algolia-usertoken outbox status events.db
-  ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken outbox drain events.db
+  algolia-usertoken outbox drain events.db --region de
   algolia-usertoken outbox check events.db
 
 """
