@@ -16,6 +16,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,15 @@ from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.config import RecommendConfig
 from algoliasearch.search.config import SearchConfig
 
-from algolia_usertoken import Identity, current_identity, identity_scope, make_token_aware, set_user_token
+from algolia_usertoken import (
+    Identity,
+    current_identity,
+    identity_scope,
+    make_token_aware,
+    pseudonymous_user_token,
+    set_user_token,
+)
+from algolia_usertoken.cli import main
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.integrations.asgi import IdentityMiddleware
 from algolia_usertoken.provider import TokenProvider
@@ -81,6 +90,9 @@ def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatc
     for config_class in (SearchConfig, InsightsConfig, RecommendConfig, PersonalizationConfig):
         monkeypatch.setattr(config_class, "set_default_hosts", set_default_hosts)
     monkeypatch.setitem(sys.modules, "confluent_kafka", SimpleNamespace(Producer=lambda settings: None))
+    for module in ("models", "tables"):  # of an application; what the blocks do with them is shown below
+        monkeypatch.setitem(sys.modules, f"myshop.{module}", SimpleNamespace(Order=None))
+    monkeypatch.setitem(sys.modules, "myshop", SimpleNamespace())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALGOLIA_APP_ID", ours.app_id)
     monkeypatch.setenv("ALGOLIA_API_KEY", ours.api_key)
@@ -124,6 +136,97 @@ def test_the_readme_tells_users_apart(algolia: LocalAlgolia) -> None:
     assert [search.user_token for search in algolia.searches] == ["anonymous-5c3f8f2e"]
     assert [event.user_token for event in algolia.events] == ["anonymous-5c3f8f2e"]
     assert algolia.mismatches() == []
+
+
+# Both are given an order of 25 items, paid two days ago, and one that is too old.
+WITH_DJANGO = """
+import django
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, USE_TZ=True)
+django.setup()
+from django.db import connection, models
+
+class Order(models.Model):
+    customer_id = models.IntegerField()
+    paid_at = models.DateTimeField()
+    class Meta:
+        app_label = "myshop"
+
+class Item(models.Model):
+    order = models.ForeignKey(Order, models.CASCADE, related_name="items")
+    product_id = models.IntegerField()
+    price = models.DecimalField(max_digits=9, decimal_places=2)
+    quantity = models.IntegerField()
+    class Meta:
+        app_label = "myshop"
+
+with connection.schema_editor() as editor:
+    editor.create_model(Order)
+    editor.create_model(Item)
+for days in (2, 40):
+    order = Order.objects.create(customer_id=7, paid_at=now - timedelta(days=days))
+    for number in range(25):
+        Item.objects.create(order=order, product_id=number, price=Decimal("9.50"), quantity=2)
+sys.modules["myshop.models"] = SimpleNamespace(Order=Order)
+exec(block)
+write_orders(path, "a secret")
+"""
+WITH_SQLALCHEMY = """
+from sqlalchemy import DateTime, ForeignKey, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+class Base(DeclarativeBase):
+    pass
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int]
+    paid_at: Mapped[datetime] = mapped_column(DateTime)
+    items: Mapped[list["Item"]] = relationship(order_by="Item.id")
+
+class Item(Base):
+    __tablename__ = "items"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    product_id: Mapped[int]
+    price: Mapped[float]
+    quantity: Mapped[int]
+
+engine = create_engine("sqlite://")
+Base.metadata.create_all(engine)
+with Session(engine) as session:
+    for days in (2, 40):
+        items = [Item(product_id=number, price=9.5, quantity=2) for number in range(25)]
+        session.add(Order(customer_id=7, paid_at=now - timedelta(days=days), items=items))
+    session.commit()
+    sys.modules["myshop.tables"] = SimpleNamespace(Order=Order)
+    exec(block)
+    write_orders(path, session, "a secret")
+engine.dispose()
+"""
+
+
+@pytest.mark.parametrize(("database", "program"), [("django", WITH_DJANGO), ("sqlalchemy", WITH_SQLALCHEMY)])
+def test_the_orders_of_a_database_are_sent_as_the_page_about_files_shows(
+    database: str, program: str, algolia: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
+    (block,) = [one for one in blocks(DOCS / "files-of-events.md") if f"from {database}" in one]
+    path = tmp_path / "orders.ndjson"
+    start = (
+        "import sys; from datetime import datetime, timedelta, timezone; from decimal import Decimal\n"
+        "from types import SimpleNamespace\n"
+        "now = datetime.now(timezone.utc); path, block = sys.argv[1:]; sys.modules['myshop'] = SimpleNamespace()\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", start + program, path, block], check=True)
+
+    assert main(["send", str(path), "--host", f"127.0.0.1:{algolia.port}"]) == 0
+
+    assert [(len(one.event["objectIDs"]), one.user_token) for one in algolia.events] == [
+        (20, pseudonymous_user_token(7, secret="a secret")),
+        (5, pseudonymous_user_token(7, secret="a secret")),
+    ]
+    assert 2 * 86_400 - 3600 < time.time() - algolia.events[0].event["timestamp"] / 1000 < 2 * 86_400 + 86_400
 
 
 @pytest.mark.usefixtures("_answering_for_algolia")

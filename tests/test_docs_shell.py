@@ -122,6 +122,19 @@ def run_outbox(command: str) -> None:
         assert main(arguments[1:]) == 0
 
 
+def run_with_files(command: str) -> None:
+    """`send` and `erase`: with files of these names, and a stand-in in place of Algolia."""
+    event = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": ["1"], "userToken": "u"}
+    with LocalAlgolia() as algolia, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("orders", "mended", "failed"):
+            pathlib.Path(f"{name}.ndjson").write_text(json.dumps(event), encoding="utf-8")
+        SQLiteOutbox("events.db").close()
+        patch.delenv("ALGOLIA_REGION", raising=False)
+        arguments = [one for one in shlex.split(command)[1:] if not one.startswith("127.0.0.1") and one != "--host"]
+        assert main([*arguments, "--host", f"127.0.0.1:{algolia.port}"]) == 0
+
+
 def run_serve(command: str) -> None:
     port = free_port()
     answers([sys.executable, "-m", "algolia_usertoken", "serve", "--port", str(port)], port)
@@ -193,6 +206,8 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken audit --index products --days 7": run_audit,
     r"algolia-usertoken token .*": run_token,
     r"algolia-usertoken outbox (status|drain|check) events\.db( --host .*)?": run_outbox,
+    r"algolia-usertoken (send|erase) .*": run_with_files,
+    r"mv failed\.ndjson mended\.ndjson": check_elsewhere,
     r"algolia-usertoken serve --port 8108": run_serve,
     r"python docs/examples/\w+/app\.py --port 8000": run_example,
     r"(\.venv/bin/)?pip install .*": check_install,

@@ -535,6 +535,13 @@ COMMANDS = (
     "check --app-id {} --api-key k --index products",
     "check --app-id APP --api-key {}\n --index products",
     "check --app-id APP --api-key k --index products",
+    "send --region {} {file}",
+    "send --dry-run --index {} {file}",
+    "send --app-id {} --api-key k {file}",
+    "send --dry-run={} {file}",
+    "erase --region {} u-1",
+    "erase {} --host 127.0.0.1:9 --outbox {file} --dead-letters {file}",
+    "erase u-1 {} --host 127.0.0.1:9",
     "serve --port {}",
     "serve {}",
     "demo {}",
@@ -558,6 +565,33 @@ def test_lines_of_the_input_are_not_quoted(watch: Watch, monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.stdin", io.StringIO("u-1\n" + "\n".join(SECRETS.values())))
 
     assert main(["token", "validate", "-"]) == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_files_of_events(dry_run: bool, watch: Watch, tmp_path: Path) -> None:
+    lines: list[str] = []
+    for value in VALUES:
+        for field in FIELDS:
+            for event in altered(field, value if field not in ("eventName", "index") else SECRETS["e-mail"]):
+                with contextlib.suppress(TypeError, ValueError):
+                    lines += [json.dumps(event), json.dumps({"time": value, "reason": value, "event": event})]
+                    lines.append(lines[-1][:-1])
+    file = tmp_path / "events.ndjson"
+    file.write_text("\n".join([*lines, *SECRETS.values()]), encoding="utf-8")
+    with LocalAlgolia() as algolia:
+        assert main(["send", str(file), "--host", f"127.0.0.1:{algolia.port}", *["--dry-run"][:dry_run]]) == 1
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "missing"])
+def test_dead_letters_that_can_or_can_not_be_written(kind: str, watch: Watch, tmp_path: Path) -> None:
+    path = tmp_path / "failed.ndjson"
+    if kind == "directory":
+        path.mkdir()
+    letters = ours.DeadLetters(path / "there" if kind == "missing" else path, max_bytes=10_000)
+    for value in VALUES:
+        for event in altered("userToken", value):
+            letters(errors.InvalidEventError("no"), [event])
+            letters(LookupError(value), [event, {**EVENT, "objectIDs": [str(value) * 1000]}])
 
 
 # -- The middlewares --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import audit, check, demo, outbox, send, serve, token
+from . import audit, check, demo, erase, outbox, send, serve, token
 from .common import EXIT_CODES, refuse
 
 _DESCRIPTION = """\
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, check, audit, send, outbox, token):
+    for command in (demo, serve, check, audit, send, outbox, erase, token):
         command.add(commands)
     return parser
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 _LOOKED_AT = 1 << 16  # bytes at the start of the file, by which it is known again
@@ -78,9 +78,12 @@ class Done:
         """Whether this one was settled."""
         return number <= self.count or number in self._beyond
 
-    def add(self, numbers: Iterable[int]) -> None:
-        """These are settled."""
+    def add(self, numbers: Sequence[int]) -> None:
+        """These are settled; none of them was before."""
         with self._lock:
+            if not self._beyond and min(numbers) == self.count + 1 and max(numbers) == self.count + len(numbers):
+                self.count += len(numbers)  # as nearly always
+                return
             self._beyond.update(numbers)
             while self.count + 1 in self._beyond:
                 self.count += 1

@@ -229,7 +229,7 @@ class _Sending:
         from ..events.rules import unreadable
 
         index = self._arguments.index
-        for source in self._sources:
+        for place_of_source, source in enumerate(self._sources):
             done = source.done
             last = 0 if done is None else done.last
             try:
@@ -244,7 +244,7 @@ class _Sending:
                         body = None
                         untimed = False
                         if wrong is None:
-                            event = event_of(value)
+                            event = event_of(value) if type(value) is dict and "event" in value else value
                             if type(event) is dict:
                                 if index is not None and event.get("index") is None:
                                     event = _with_index(event, index)
@@ -263,7 +263,7 @@ class _Sending:
                         self._read += 1
                         self._untimed += untimed
                         text = Text(body)
-                        text.place = source, number, line
+                        text.place = place_of_source, number, line
                         yield text
             except UnreadableError as error:
                 self._unreadable = True
@@ -271,23 +271,22 @@ class _Sending:
 
     def _settled(self, texts: Sequence[Text]) -> None:
         """Called by the thread that delivers, after each request."""
-        numbers: dict[_Source, list[int]] = {}
-        for text in texts:
-            numbers.setdefault(text.place[0], []).append(text.place[1])
-        for source, some in numbers.items():
-            if source.done is not None:
-                source.done.add(some)
+        places = [text.place for text in texts]
+        for number in {place[0] for place in places}:
+            done = self._sources[number].done
+            if done is not None:
+                done.add([place[1] for place in places if place[0] == number])
                 try:
-                    source.done.write()
+                    done.write()
                 except OSError as error:
-                    self._trouble = f"{source.done.path}: {error.strerror}"
+                    self._trouble = f"{done.path}: {error.strerror}"
 
     def _look(self) -> None:
         """Tell what is new."""
         backfill = self._backfill
         while backfill is not None and backfill.rejected:
             text, reason = backfill.rejected.popleft()
-            self._refuse(text.place[0], text.place[2], reason)
+            self._refuse(self._sources[text.place[0]], text.place[2], reason)
         if self._trouble is not None and not self._told:
             self._told = True
             self._tell(f"algolia-usertoken: --resume will not know how much is sent: {printable(self._trouble)}")

@@ -86,18 +86,14 @@ class Backfill:
 
     def put(self, text: Text) -> bool:
         """Queue an event, and wait until there is room for it; False: nothing more is sent."""
-        if self.stopped is not None:
-            return False
-        if not self._engine.core.open and not len(self._engine.queue):
-            self._answered_at = time.monotonic()  # nothing was asked
-        while not self._engine.put(text):
+        if self.stopped is None and self._engine.put(text):
+            return True
+        while self._goes_on():
             with self._engine.lock:  # room is made under it
                 if self._engine.put(text):
-                    break
+                    return True
                 self._engine.lock.wait(_LOOK_S)
-            if not self._goes_on():
-                return False
-        return True
+        return False
 
     def finish(self) -> bool:
         """Deliver what is queued; False: it could not be."""
@@ -140,7 +136,10 @@ class Backfill:
         self._engine.close_full()
 
     def _notify(self) -> None:
-        self._engine.mark(time.monotonic())
+        now = time.monotonic()
+        if not self._engine.core.open:
+            self._answered_at = now  # nothing was asked before
+        self._engine.mark(now)
         self._crew.wake_or_start()
 
     def _is_settled(self, target: int) -> bool:

@@ -79,7 +79,7 @@ def status_of(path: str) -> Status:
     Raises:
         OutboxError: There is no such file, it is no outbox, or can't be read.
     """
-    with _opened(path) as (connection, version):
+    with opened(path) as (connection, version):
         if version == 1:
             alive = {(owner,) for (owner,) in connection.execute(
                 "SELECT id FROM owners WHERE alive_until > ?", (time.time(),)
@@ -133,7 +133,7 @@ def check(path: str, progress: Callable[[int, int], None] = lambda done, of: Non
     Raises:
         OutboxError: There is no such file, or it is no outbox.
     """
-    with _opened(path) as (connection, version):
+    with opened(path) as (connection, version):
         yield Finding("schema", False, f"The file is an outbox, of schema {version}.")
         faults = _faults(connection)
         if faults:
@@ -198,7 +198,7 @@ def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
+def opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
     """A connection that reads, and the version of the schema."""
     if not os.path.isfile(path):
         raise OutboxError(f"outbox {path}: there is no such file")

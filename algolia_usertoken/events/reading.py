@@ -22,6 +22,7 @@ _WHITESPACE = " \t\r\n"
 _LINE_ENDS = ("\n", "\r\n", "")
 
 _decoder = json.JSONDecoder()
+_new = tuple.__new__  # as Item(…) does, in half of the time
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 
@@ -74,7 +75,7 @@ def items_of(file: IO[bytes]) -> Iterator[Item]:
                 if type(value) is dict and string[end:] in _LINE_ENDS:
                     number += 1
                     first = False
-                    yield Item(number, line, value)
+                    yield _new(Item, (number, line, value, None))
                     continue
             if text.isspace():
                 continue
