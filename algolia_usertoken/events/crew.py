@@ -6,6 +6,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Sequence
 
 from ..errors import OutboxError, RetryableDeliveryError
 from .delivery import LONGEST_REQUEST_S
@@ -13,6 +14,7 @@ from .engine import Engine
 from .in_flight import Done, InFlight, Post, Wait
 from .retries import Answer
 from .sending import Sending
+from .threads import bounded
 
 IDLE_TIME_S = 30.0  # that a thread waits for an event before it ends
 PAUSE_OF_FILE_S = 1.0  # after an outbox could not be read
@@ -190,8 +192,11 @@ class Crew:
         if answer is not None:
             self._sending.answered(group, answer)
 
-    def write_off(self) -> None:
-        """A thread that hangs beyond its deadline is left behind, and its events are sent once more."""
+    def write_off(self, until: float) -> None:
+        """A thread that hangs beyond its deadline is left behind, and its events are sent once more.
+
+        Where they are given up, that is told, which is waited for until then, and a little longer.
+        """
         now = time.monotonic()
         with self.lock:
             late = [
@@ -205,6 +210,10 @@ class Crew:
                 error = RetryableDeliveryError("the delivery has not answered in time")
                 answer = Answer("retry", None, error)
                 concluded += self._engine.core.written_off(attempt.group, answer, now, random.random())
+        if concluded:
+            bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)
+
+    def _conclude(self, concluded: Sequence[Done]) -> None:
         for done in concluded:
             self._sending.conclude(done)
 

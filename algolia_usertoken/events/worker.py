@@ -252,7 +252,7 @@ class Worker:
         with self._crew.lock:
             self._crew.flush_until = max(self._crew.flush_until, deadline)
         if not self._background:
-            self._crew.write_off()
+            self._crew.write_off(deadline)
         self._wake()
 
     def close(self, timeout: float | None = None) -> bool:
