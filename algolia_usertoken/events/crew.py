@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ class Crew:
         self.threads: dict[int, _Attempt | None] = {}  # by their idents, and what each is delivering
         self.starting = 0  # threads that are on their way
         self._parked = 0  # threads that wait for events
+        self._is_helped = False  # somebody delivers in a thread of his own
         self.flush_until = -math.inf  # until when somebody waits for a flush, with background=False
 
     def wake_or_start(self) -> None:
@@ -68,12 +70,24 @@ class Crew:
 
     @property
     def _has_room(self) -> bool:
-        return len(self.threads) + self.starting < self._concurrency
+        return len(self.threads) + self.starting + self._is_helped < self._concurrency
 
     @property
     def is_empty(self) -> bool:
         """Whether no thread runs, or is about to."""
         return not self.threads and not self.starting
+
+    def help(self) -> bool:
+        """Say that the calling thread delivers, until `help_ends`; False where others do."""
+        with self.lock:
+            self._is_helped = self.is_empty or sys.is_finalizing()  # then they do not run any more
+            return self._is_helped
+
+    def help_ends(self) -> None:
+        """Nobody looks at the queue any more, but those who are told to."""
+        with self.lock:
+            self._is_helped = False
+            self._engine.idle = True
 
     def signal(self) -> None:
         """Have one of the threads that wait look at the queue."""

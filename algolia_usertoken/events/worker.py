@@ -332,38 +332,46 @@ class Worker:
 
         Where another thread delivers already, this one waits for it: there are no more than there may be.
         """
-        if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
-            target = self._engine.flush(time.monotonic())
-            self._crew.signal()
-            if target is None or self.asked_by_on_error():  # in which case this is the other thread
-                return True
-            if self._wait_for(target, deadline) or not self._crew.is_empty:
-                return self._engine.is_settled(target)
-        if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
-            return False
-        outer, self._inline_owner = self._inline_owner, threading.get_ident()
-        try:
-            target = self._engine.flush(time.monotonic())
-            with self._crew.lock:
-                self._crew.flush_until = max(self._crew.flush_until, deadline)
-            while target is not None and not self._engine.is_settled(target):
-                now = time.monotonic()
-                if self._engine.closed or now > deadline:  # what an outbox has left, stays there
-                    return False
-                action = self._engine.next(now)
-                if isinstance(action, Post):
-                    self._crew.attempt(action.group, inline=True)
-                elif isinstance(action, Take):
-                    self._crew.take_stored(action.limit, now, deadline)
-                elif action.until >= deadline:  # or there is nothing left that this thread could do
-                    return False
-                else:
-                    self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
-            return True
-        finally:
-            self._engine.idle = True  # nobody looks at the queue any more
-            self._inline_owner = outer
-            self._inline.release()
+        while True:
+            if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
+                target = self._engine.flush(time.monotonic())
+                self._crew.signal()
+                if target is None or self.asked_by_on_error():  # in which case this is the other thread
+                    return True
+                if self._wait_for(target, deadline) or not self._crew.is_empty:
+                    return self._engine.is_settled(target)
+            if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
+                return False
+            outer, self._inline_owner = self._inline_owner, threading.get_ident()
+            try:
+                if outer is not None or self._crew.help():
+                    return self._drain_here(deadline)
+            finally:  # or a thread was started at this moment
+                if outer is None:
+                    self._crew.help_ends()
+                self._inline_owner = outer
+                self._inline.release()
+                if outer is None and self._background and not self._late and len(self._engine.queue):
+                    self._wake()  # for what has come in meanwhile
+
+    def _drain_here(self, deadline: float) -> bool:
+        target = self._engine.flush(time.monotonic())
+        with self._crew.lock:
+            self._crew.flush_until = max(self._crew.flush_until, deadline)
+        while target is not None and not self._engine.is_settled(target):
+            now = time.monotonic()
+            if self._engine.closed or now > deadline:  # what an outbox has left, stays there
+                return False
+            action = self._engine.next(now)
+            if isinstance(action, Post):
+                self._crew.attempt(action.group, inline=True)
+            elif isinstance(action, Take):
+                self._crew.take_stored(action.limit, now, deadline)
+            elif action.until >= deadline:  # or there is nothing left that this thread could do
+                return False
+            else:
+                self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
+        return True
 
     def abandon(self, error: DeliveryError, seconds: float = math.inf) -> None:
         """Count all that is not settled as failed, and tell so, which is waited for that long.

@@ -1084,7 +1084,10 @@ def patched(world: World) -> Iterator[None]:
         in_hand = hub.process.in_hand
         asked = numbers_in(group.events)
         in_hand.update(asked)
+        start = hub.now
         result = confirm(self, group)
+        if start < world.locked_until:  # then nobody can tell whose they are, and they are sent
+            world.excused.update(asked)
         in_hand.difference_update(asked.difference(numbers_in(group.events) if result else ()))
         return result
 
