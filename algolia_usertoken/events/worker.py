@@ -299,10 +299,6 @@ class Worker:
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
             self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
-            if not self.asked_by_on_error():
-                with self._crew.lock:  # another thread may be telling what it has given up or was refused
-                    seconds = for_a_lock(deadline + GRACE_S - time.monotonic())
-                    self._crew.lock.wait_for(lambda: not self._engine.core.open, seconds)
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -378,7 +374,12 @@ class Worker:
 
         With an outbox it stays there, for the next start.
         """
+        until = time.monotonic() + seconds
         group = self._engine.give_up()
         if group.events:
             bounded(lambda: self._sending.report("failed", error, group.events), seconds, self._crew.lock)
             self._engine.settle(Done("failed", group, error))
+        if seconds < math.inf and not self.asked_by_on_error():
+            with self._crew.lock:  # another thread may be telling what it has given up, or what was refused
+                left = for_a_lock(until - time.monotonic())
+                self._crew.lock.wait_for(lambda: not self._engine.core.open, left)

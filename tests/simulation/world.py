@@ -443,6 +443,8 @@ class World:
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
+        if owner.outbox is not None:  # if the process ends before they are removed, the next one tells so again
+            owner.in_hand.update(numbers)
         if "has not answered in time" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
