@@ -109,6 +109,11 @@ class Hub:
     def process(self) -> Any:
         return self.acting if self.current is None else self.current.process
 
+    @property
+    def is_in_call(self) -> bool:
+        """Whether what runs is a call of the application's, rather than a thread of the sender's."""
+        return self.current is not None and self.current.name.startswith("call")
+
     def cut(self) -> None:
         """Another task may run here."""
         self.calm -= 1
