@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from ..errors import OutboxError, RetryableDeliveryError
 from .delivery import LONGEST_REQUEST_S
@@ -13,6 +15,7 @@ from .engine import Engine
 from .in_flight import Done, InFlight, Post, Wait
 from .retries import Answer
 from .sending import Sending
+from .threads import bounded
 
 IDLE_TIME_S = 30.0  # that a thread waits for an event before it ends
 PAUSE_OF_FILE_S = 1.0  # after an outbox could not be read
@@ -51,6 +54,7 @@ class Crew:
         self.threads: dict[int, _Attempt | None] = {}  # by their idents, and what each is delivering
         self.starting = 0  # threads that are on their way
         self._parked = 0  # threads that wait for events
+        self._is_helped = False  # somebody delivers in a thread of his own
         self.flush_until = -math.inf  # until when somebody waits for a flush, with background=False
 
     def wake_or_start(self) -> None:
@@ -66,12 +70,24 @@ class Crew:
 
     @property
     def _has_room(self) -> bool:
-        return len(self.threads) + self.starting < self._concurrency
+        return len(self.threads) + self.starting + self._is_helped < self._concurrency
 
     @property
     def is_empty(self) -> bool:
         """Whether no thread runs, or is about to."""
         return not self.threads and not self.starting
+
+    def help(self) -> bool:
+        """Say that the calling thread delivers, until `help_ends`; False where others do."""
+        with self.lock:
+            self._is_helped = self.is_empty or sys.is_finalizing()  # then they do not run any more
+            return self._is_helped
+
+    def help_ends(self) -> None:
+        """Nobody looks at the queue any more, but those who are told to."""
+        with self.lock:
+            self._is_helped = False
+            self._engine.idle = True
 
     def signal(self) -> None:
         """Have one of the threads that wait look at the queue."""
@@ -190,8 +206,11 @@ class Crew:
         if answer is not None:
             self._sending.answered(group, answer)
 
-    def write_off(self) -> None:
-        """A thread that hangs beyond its deadline is left behind, and its events are sent once more."""
+    def write_off(self, until: float) -> None:
+        """A thread that hangs beyond its deadline is left behind, and its events are sent once more.
+
+        Where they are given up, that is told, which is waited for until then, and a little longer.
+        """
         now = time.monotonic()
         with self.lock:
             late = [
@@ -205,6 +224,10 @@ class Crew:
                 error = RetryableDeliveryError("the delivery has not answered in time")
                 answer = Answer("retry", None, error)
                 concluded += self._engine.core.written_off(attempt.group, answer, now, random.random())
+        if concluded:
+            bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)
+
+    def _conclude(self, concluded: Sequence[Done]) -> None:
         for done in concluded:
             self._sending.conclude(done)
 

@@ -252,7 +252,7 @@ class Worker:
         with self._crew.lock:
             self._crew.flush_until = max(self._crew.flush_until, deadline)
         if not self._background:
-            self._crew.write_off()
+            self._crew.write_off(deadline)
         self._wake()
 
     def close(self, timeout: float | None = None) -> bool:
@@ -299,10 +299,6 @@ class Worker:
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
             self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
-            if not self.asked_by_on_error():
-                with self._crew.lock:  # another thread may be telling what it has given up or was refused
-                    seconds = for_a_lock(deadline + GRACE_S - time.monotonic())
-                    self._crew.lock.wait_for(lambda: not self._engine.core.open, seconds)
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -332,45 +328,58 @@ class Worker:
 
         Where another thread delivers already, this one waits for it: there are no more than there may be.
         """
-        if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
-            target = self._engine.flush(time.monotonic())
-            self._crew.signal()
-            if target is None or self.asked_by_on_error():  # in which case this is the other thread
-                return True
-            if self._wait_for(target, deadline) or not self._crew.is_empty:
-                return self._engine.is_settled(target)
-        if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
-            return False
-        outer, self._inline_owner = self._inline_owner, threading.get_ident()
-        try:
-            target = self._engine.flush(time.monotonic())
-            with self._crew.lock:
-                self._crew.flush_until = max(self._crew.flush_until, deadline)
-            while target is not None and not self._engine.is_settled(target):
-                now = time.monotonic()
-                if self._engine.closed or now > deadline:  # what an outbox has left, stays there
-                    return False
-                action = self._engine.next(now)
-                if isinstance(action, Post):
-                    self._crew.attempt(action.group, inline=True)
-                elif isinstance(action, Take):
-                    self._crew.take_stored(action.limit, now, deadline)
-                elif action.until >= deadline:  # or there is nothing left that this thread could do
-                    return False
-                else:
-                    self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
-            return True
-        finally:
-            self._engine.idle = True  # nobody looks at the queue any more
-            self._inline_owner = outer
-            self._inline.release()
+        while True:
+            if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
+                target = self._engine.flush(time.monotonic())
+                self._crew.signal()
+                if target is None or self.asked_by_on_error():  # in which case this is the other thread
+                    return True
+                if self._wait_for(target, deadline) or not self._crew.is_empty:
+                    return self._engine.is_settled(target)
+            if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
+                return False
+            outer, self._inline_owner = self._inline_owner, threading.get_ident()
+            try:
+                if outer is not None or self._crew.help():
+                    return self._drain_here(deadline)
+            finally:  # or a thread was started at this moment
+                if outer is None:
+                    self._crew.help_ends()
+                self._inline_owner = outer
+                self._inline.release()
+                if outer is None and self._background and not self._late and len(self._engine.queue):
+                    self._wake()  # for what has come in meanwhile
+
+    def _drain_here(self, deadline: float) -> bool:
+        target = self._engine.flush(time.monotonic())
+        with self._crew.lock:
+            self._crew.flush_until = max(self._crew.flush_until, deadline)
+        while target is not None and not self._engine.is_settled(target):
+            now = time.monotonic()
+            if self._engine.closed or now > deadline:  # what an outbox has left, stays there
+                return False
+            action = self._engine.next(now)
+            if isinstance(action, Post):
+                self._crew.attempt(action.group, inline=True)
+            elif isinstance(action, Take):
+                self._crew.take_stored(action.limit, now, deadline)
+            elif action.until >= deadline:  # or there is nothing left that this thread could do
+                return False
+            else:
+                self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
+        return True
 
     def abandon(self, error: DeliveryError, seconds: float = math.inf) -> None:
         """Count all that is not settled as failed, and tell so, which is waited for that long.
 
         With an outbox it stays there, for the next start.
         """
+        until = time.monotonic() + seconds
         group = self._engine.give_up()
         if group.events:
             bounded(lambda: self._sending.report("failed", error, group.events), seconds, self._crew.lock)
             self._engine.settle(Done("failed", group, error))
+        if seconds < math.inf and not self.asked_by_on_error():
+            with self._crew.lock:  # another thread may be telling what it has given up, or what was refused
+                left = for_a_lock(until - time.monotonic())
+                self._crew.lock.wait_for(lambda: not self._engine.core.open, left)

@@ -39,7 +39,7 @@ def make_late(crew: Crew) -> None:
     for attempt in crew.threads.values():
         assert attempt is not None
         attempt.deadline = 0.0
-    crew.write_off()
+    crew.write_off(time.monotonic())
 
 
 def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders: Make) -> None:
@@ -58,6 +58,28 @@ def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders:
     delivery.go_on.set()
     assert ended(thread)
     assert events.stats[:5] == (3, 3, 0, 0, 0)
+
+
+def test_a_slow_on_error_does_not_delay_who_leaves_a_thread_behind(senders: Make) -> None:
+    delivery = Gate()
+    telling, go_on, told = threading.Event(), threading.Event(), threading.Event()
+
+    def on_error(error: Exception, found: Any) -> None:
+        telling.set()
+        go_on.wait(PATIENCE)
+        told.set()
+
+    events = senders(delivery=delivery, on_error=on_error, max_retry_time=0.0, flush_interval=0.01)
+    send(events, range(3))
+    assert delivery.inside.wait(PATIENCE)
+
+    make_late(crew_of(events))
+
+    assert telling.is_set()
+    assert not told.is_set()
+    go_on.set()
+    delivery.go_on.set()
+    assert told.wait(PATIENCE)
 
 
 def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None:

@@ -245,7 +245,7 @@ def test_events_older_than_thirty_days_are_offered_in_a_request_of_their_own(
         assert sender.flush(30)
         assert sender.stats.delivered == 4
 
-    assert [names(batch.events) for batch in delivery.batches] == [["new", "nearly"], ["old", "older"]]
+    assert [names(batch.events) for batch in delivery.batches] == [["new"], ["old"], ["nearly"], ["older"]]
     assert sql("SELECT events FROM total") == [(0,)]
 
 

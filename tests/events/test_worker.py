@@ -501,7 +501,7 @@ def test_who_waits_for_a_thread_that_is_left_behind_delivers_itself(senders: Mak
         assert attempt is not None
         attempt.deadline = 0.0
     with crew.lock:
-        crew.write_off()
+        crew.write_off(time.monotonic())
         crew.lock.notify_all()
 
     thread.join(PATIENCE)

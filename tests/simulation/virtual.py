@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+A_MOMENT_S = 0.02  # in which some threads may poll a file each millisecond
 STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something is said to be busy doing nothing
 MOST_CALM_CUTS = 5_000  # after which that is looked at
 
@@ -96,6 +97,7 @@ class Hub:
         self._timers: list[tuple[float, int, Task, int]] = []
         self._sequence = itertools.count()
         self._steps = self._cuts = 0
+        self._moment = self.now  # since when they are counted
         self.p_switch = self.p_interrupt = self.p_at_door = 0.0
         self._gap = 0  # what `calm` began with
         self._next: str | None = None  # what happens then
@@ -106,6 +108,11 @@ class Hub:
     @property
     def process(self) -> Any:
         return self.acting if self.current is None else self.current.process
+
+    @property
+    def is_in_call(self) -> bool:
+        """Whether what runs is a call of the application's, rather than a thread of the sender's."""
+        return self.current is not None and self.current.name.startswith("call")
 
     def cut(self) -> None:
         """Another task may run here."""
@@ -261,7 +268,8 @@ class Hub:
                     self.now = max(self.now, until)
                 self._steps = self._cuts = 0
                 return
-            if next_time > self.now + 0.0005:  # who polls a file does so each millisecond
+            if next_time > self._moment + A_MOMENT_S:
+                self._moment = next_time
                 self._steps = self._cuts = 0
             self.now = max(self.now, next_time)
 

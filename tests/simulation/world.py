@@ -287,8 +287,7 @@ class Process:
             if hub.current is None or self.worker._crew.lock.lock.owner is not hub.current:
                 hub.sleep(luck * 4)
         elif kind == "raises" and luck < 0.5:
-            calls = hub.current is not None and hub.current.name.startswith("call")
-            raise (ValueError if luck < 0.3 or calls else SystemExit)("on_error")
+            raise (ValueError if luck < 0.3 or hub.is_in_call else SystemExit)("on_error")
         elif kind == "flushes" and luck < 0.3:
             self.hurried = hub.now
             world.enter_telling(hub.current, 1)
@@ -363,7 +362,8 @@ class World:
         self.lease = draw.choice((9.0, 30.0, 30.0))  # each third of it costs as much as some events
         self.is_long = self.path is None and draw.random() < 0.015  # with few events, as it makes many requests
         # Each event makes more cuts, and would make more of them without end.
-        self.interruptions_left = 5 if self.is_long else 150
+        self.interruptions_left = 5 if self.is_long else 100
+        self.next_interruption = 0.0  # where none are left
         self.is_healthy = not self.is_long and draw.random() < 0.3
         self.mood = "accept"
         self.locked_until = self.full_until = self.file_trouble = -math.inf
@@ -443,6 +443,8 @@ class World:
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
+        if owner.outbox is not None:  # if the process ends before they are removed, the next one tells so again
+            owner.in_hand.update(numbers)
         if "has not answered in time" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
@@ -553,8 +555,7 @@ class World:
             raise DeliveryError("fatal")
         if mood == "odd":
             raised = draw.choice((ValueError, SystemExit, RecursionError))
-            in_a_call = hub.current is not None and hub.current.name.startswith("call")
-            raise (ValueError if in_a_call else raised)("odd")  # whose caller gets SystemExit, as he gets Ctrl-C
+            raise (ValueError if hub.is_in_call else raised)("odd")  # whose caller gets SystemExit, as he gets Ctrl-C
         if mood == "vanish":
             raise ConnectionResetError("gone")
         if mood == "5xx":
@@ -698,9 +699,13 @@ class World:
     def interrupt(self, task: Task) -> None:
         """A `__del__`, in any thread; a signal handler, in one that makes calls of its own."""
         owner = task.process
-        if owner.worker is None or not self.interruptions_left:
+        if owner.worker is None:
             return
-        self.interruptions_left -= 1
+        if self.interruptions_left:
+            self.interruptions_left -= 1
+        elif self.hub.now < self.next_interruption:
+            return
+        self.next_interruption = math.inf if self.is_long else self.hub.now + 5.0
         start, frozen = self.hub.now, self.frozen[owner]
         try:
             self.something_comes_in_between(task, owner)
@@ -736,6 +741,8 @@ class World:
     def check_counts(self, owner: Process) -> None:
         made = owner.worker
         if made is None or owner.dead or made._crew.lock.lock.owner is not None:
+            return
+        if owner.outbox is not None and getattr(owner.outbox._mutex, "lock", owner.outbox._mutex).owner is not None:
             return
         core, queue, box = made._engine.core, made._engine.queue, owner.outbox
         counts = core.counts
@@ -907,6 +914,7 @@ class World:
             results[one] = one.close(100.0)
 
         closing = [one for one in self.processes if one.is_alive and not one.exiting and not one.closed]
+        self.interruptions_left = 20
         for one in closing:
             hub.spawn(one, functools.partial(close, one), "call of close")
         self.let_run(130.0, lambda: len(results) == len(closing))
@@ -931,6 +939,7 @@ class World:
         assert self.path is not None
         for _ in range(2):
             self.hub.set_luck(self.hub.p_switch, 0.0)
+            self.hub.p_at_door = 0.0
             heir = self.new_process()
             heir.options = heir.options | {"background": True, "flush_interval": 0.05, "max_retry_time": math.inf}
             self.let_run(self.lease * 2 + 3)
@@ -1081,10 +1090,16 @@ def patched(world: World) -> Iterator[None]:
                 world.adopted(dead, [text for (text,) in found.fetchall()])
 
     def confirm_(self: engine.Engine, group: InFlight) -> bool:
-        in_hand = hub.process.in_hand
+        owner: Process = hub.process
+        in_hand = owner.in_hand
+        if (owner.closing or owner.exiting) and hub.random.random() < hub.p_at_door and not hub.is_in_call:
+            hub.sleep(min(0.4, max(0.0, owner.close_at - hub.now) + 0.01))  # until the time of the close has run out
         asked = numbers_in(group.events)
         in_hand.update(asked)
+        start = hub.now
         result = confirm(self, group)
+        if start < world.locked_until:  # then nobody can tell whose they are, and they are sent
+            world.excused.update(asked)
         in_hand.difference_update(asked.difference(numbers_in(group.events) if result else ()))
         return result
 
