@@ -24,7 +24,7 @@ import httpx
 import pytest
 from algoliasearch.search.client import SearchClientSync
 from answering import answering
-from waiting import PATIENCE
+from waiting import PATIENCE, stay_within_one_day
 
 from algolia_usertoken import Identity, TokenAwareClientSync, anonymous_user_token
 from algolia_usertoken.audit import STEPS, THRESHOLDS, Day, Figures, Position, Traffic, judge
@@ -39,6 +39,7 @@ Audit = Callable[..., tuple[int, dict[str, Any]]]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_within_one_day()
     for name in ("ALGOLIA_APP_ID", "ALGOLIA_API_KEY", "ALGOLIA_INDEX_NAME", "ALGOLIA_REGION", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("algolia_usertoken.check._CONNECT_MS", int(PATIENCE * 1000))

@@ -13,3 +13,14 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < until, "it did not come"
         time.sleep(0.02)
+
+
+_DAY_S = 86_400
+_LONGEST_TEST_THAT_NAMES_THE_DATE_S = 20
+
+
+def stay_within_one_day() -> None:
+    """Wait, shortly before midnight of UTC, for the next day: so that no test that names the date runs on two of them."""
+    left = _DAY_S - time.time() % _DAY_S
+    if left < _LONGEST_TEST_THAT_NAMES_THE_DATE_S:
+        time.sleep(left)

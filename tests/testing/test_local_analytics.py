@@ -11,11 +11,17 @@ from algoliasearch.analytics.client import AnalyticsClientSync
 from algoliasearch.analytics.config import AnalyticsConfig
 from algoliasearch.http.exceptions import RequestException
 from algoliasearch.insights.client import InsightsClientSync
+from waiting import stay_within_one_day
 
 from algolia_usertoken.testing import LocalAlgolia
 
 Ask = Callable[..., Any]
-TODAY = time.strftime("%Y-%m-%d", time.gmtime())
+
+
+@pytest.fixture(autouse=True)
+def today() -> str:
+    stay_within_one_day()
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 @pytest.fixture
@@ -50,14 +56,14 @@ def report(insights: InsightsClientSync) -> Callable[..., None]:
     return report
 
 
-def test_searches_and_users_are_counted(analytics: AnalyticsClientSync, search: Any, ask: Ask) -> None:
+def test_searches_and_users_are_counted(analytics: AnalyticsClientSync, search: Any, ask: Ask, today: str) -> None:
     for user in ("ada", "ada", "bob", None):
         search(user=user)
     search(analytics=False)
     search(filters="AND")
     ask("POST", "/1/indexes/products/browse", {})
     users = analytics.get_users_count("products")
-    assert (users.count, users.dates[-1].var_date, users.dates[-1].count, len(users.dates)) == (3, TODAY, 3, 8)
+    assert (users.count, users.dates[-1].var_date, users.dates[-1].count, len(users.dates)) == (3, today, 3, 8)
     counted = analytics.get_searches_count("products")
     assert (counted.count, counted.dates[-1].count, counted.dates[0].count) == (4, 4, 0)
     assert analytics.get_searches_count("other").count == 0
@@ -132,7 +138,7 @@ def test_queries_by_frequency(analytics: AnalyticsClientSync, search: Any, repor
     assert analytics.get_status("products").updated_at
 
 
-def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any) -> None:
+def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any, today: str) -> None:
     for tags in (["web"], ["app", "beta"], []):
         search(analyticsTags=tags)
     asked = ("web", "web OR beta", "app AND beta", "app AND web", "(web OR app) AND beta", None)
@@ -140,7 +146,7 @@ def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any) -> None:
     past = analytics.get_searches_count("products", start_date="2020-01-01", end_date="2020-01-03")
     assert [day.var_date for day in past.dates] == ["2020-01-01", "2020-01-02", "2020-01-03"]
     assert past.count == 0
-    assert analytics.get_searches_count("products", start_date=TODAY, end_date=TODAY).count == 3
+    assert analytics.get_searches_count("products", start_date=today, end_date=today).count == 3
 
 
 @pytest.mark.parametrize(
