@@ -20,7 +20,7 @@ _LONGEST_TEST_THAT_NAMES_THE_DATE_S = 20
 
 
 def stay_within_one_day() -> None:
-    """Wait, shortly before midnight of UTC, for the next day: so that no test that names the date runs on two of them."""
+    """Wait for the next day if it is nearly midnight in UTC, so that no test that names the date runs on two days."""
     left = _DAY_S - time.time() % _DAY_S
     if left < _LONGEST_TEST_THAT_NAMES_THE_DATE_S:
         time.sleep(left)
