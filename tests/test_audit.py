@@ -793,7 +793,10 @@ class TestAlgoliaItself:
         ([], "--app-id is missing: give it, or set ALGOLIA_APP_ID"),
         (["--app-id", "A"], "--api-key is missing: give it, or set ALGOLIA_API_KEY"),
         (["--app-id", "A", "--api-key", "k"], "--index is missing: give it, or set ALGOLIA_INDEX_NAME"),
-        (["--app-id", "0a" * 16, "--api-key", "k", "--index", "i"], "--app-id cannot be the id of an application: it looks like an API key"),
+        (
+            ["--app-id", "0a" * 16, "--api-key", "k", "--index", "i"],
+            "--app-id cannot be the id of an application: it looks like an API key",
+        ),
     ],
 )
 def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
