@@ -129,8 +129,12 @@ class SQLiteOutbox:
 
     def __len__(self) -> int:
         """Events of this process that wait, those included that `take` reads or has returned, until `took`."""
-        with self._mutex:
+        mutex = self._mutex
+        mutex.acquire()  # `with` takes twice as long, and each `send` comes by
+        try:
             return len(self._waiting) + self._read
+        finally:
+            mutex.release()
 
     def counts(self) -> tuple[int, int, int]:
         """Of one moment: the events that wait (`len`), those adopted so far, and those that are gone.
@@ -154,9 +158,11 @@ class SQLiteOutbox:
         Raises:
             OutboxError: The outbox is full or closed, or the file can't be written, is damaged, or locked.
         """
-        owner, deadline = self._door()
-        number = next(self._numbers)
-        if not self.rows.add(owner, number, self._created_at(), event, self.max_events, deadline):
+        owner, deadline = self._owner, None
+        if owner is None or self._closed:
+            owner, deadline = self._door()
+        number, created_at = next(self._numbers), int(self.wall_clock() * 1000)
+        if not self.rows.add(owner, number, created_at, event, self.max_events, deadline):
             raise self._error(f"it is full ({self.max_events} events)")
         self._waiting.append(number)
 
@@ -172,7 +178,8 @@ class SQLiteOutbox:
             return
         owner, deadline = self._door()
         numbers = [next(self._numbers) for _ in events]
-        if not self.rows.add_all(owner, numbers, self._created_at(), events, self.max_events, deadline):
+        created_at = int(self.wall_clock() * 1000)
+        if not self.rows.add_all(owner, numbers, created_at, events, self.max_events, deadline):
             raise self._error(f"it has no room for {len(events)} events of one call (it holds {self.max_events})")
         self._waiting.extend(numbers)
 
@@ -190,9 +197,6 @@ class SQLiteOutbox:
             if self._owner is None:  # else another thread was faster, and the lease of this owner will end
                 self._alive_until, self._owner = alive_until, owner
             return self._owner, deadline
-
-    def _created_at(self) -> int:
-        return int(self.wall_clock() * 1000)
 
     # Out.
 
