@@ -21,8 +21,8 @@ from ..errors import OutboxError
 from . import sqlite
 from .sqlite import Connection
 
-STEP = 500  # rows that one statement moves or removes, which takes some milliseconds
-REST = 0.003  # seconds between two such statements, so that those who wait to add an event find a gap
+STEP = 200  # rows that one statement moves or removes, which takes a few milliseconds
+REST = 0.0015  # seconds between two such statements, so that those who wait to add an event find a gap
 MOST_NUMBERS = 1 << 20  # between the first and the last of what is moved at once
 LOG_PATIENCE = 5.0  # seconds that somebody may read the same state of the file before that is said
 # Rows that are added at once: how many parameters a statement may have.

@@ -142,10 +142,10 @@ def bench_drain(directory: Path, waiting: int) -> None:
     config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=pipe.recv())])
     path = directory / "drained.db"
     with identity_scope(USER_TOKEN):
-        before = EventSender(outbox=SQLiteOutbox(path), delivery=MemoryDelivery(), background=False)
+        before = SQLiteOutbox(path)  # of a process that ended
         for number in range(waiting):
-            before.send(event(number))
-        before.close(0)
+            before.append(as_text(number).encode())
+        before.close()
         taken = []
         start = time.perf_counter()
         ours = EventSender(outbox=SQLiteOutbox(path), config=config)
