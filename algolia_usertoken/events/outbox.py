@@ -129,12 +129,8 @@ class SQLiteOutbox:
 
     def __len__(self) -> int:
         """Events of this process that wait, those included that `take` reads or has returned, until `took`."""
-        mutex = self._mutex
-        mutex.acquire()  # `with` takes twice as long, and each `send` comes by
-        try:
+        with self._mutex:
             return len(self._waiting) + self._read
-        finally:
-            mutex.release()
 
     def counts(self) -> tuple[int, int, int]:
         """Of one moment: the events that wait (`len`), those adopted so far, and those that are gone.
@@ -158,9 +154,7 @@ class SQLiteOutbox:
         Raises:
             OutboxError: The outbox is full or closed, or the file can't be written, is damaged, or locked.
         """
-        owner, deadline = self._owner, None
-        if owner is None or self._closed:
-            owner, deadline = self._door()
+        owner, deadline = self._door()
         number, created_at = next(self._numbers), int(self.wall_clock() * 1000)
         if not self.rows.add(owner, number, created_at, event, self.max_events, deadline):
             raise self._error(f"it is full ({self.max_events} events)")
@@ -178,8 +172,7 @@ class SQLiteOutbox:
             return
         owner, deadline = self._door()
         numbers = [next(self._numbers) for _ in events]
-        created_at = int(self.wall_clock() * 1000)
-        if not self.rows.add_all(owner, numbers, created_at, events, self.max_events, deadline):
+        if not self.rows.add_all(owner, numbers, int(self.wall_clock() * 1000), events, self.max_events, deadline):
             raise self._error(f"it has no room for {len(events)} events of one call (it holds {self.max_events})")
         self._waiting.extend(numbers)
 
