@@ -117,6 +117,7 @@ class Engine:
         self._notify = notify
         self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
         self._max_queue_bytes = max_queue_bytes if self.in_memory else sys.maxsize
+        self._is_bounded = self.in_memory  # or closing
         self._bytes_in = self._bytes_out = 0  # of events that were put, and of those that were taken
         self._gone = 0
         self._since = 0.0  # since when the first event in the queue waits
@@ -133,7 +134,9 @@ class Engine:
         """
         queue = self.queue
         # Threads that do so at the same moment may pass the bounds by what each of them adds.
-        if len(queue) >= self._capacity or self._bytes_in - self._bytes_out >= self._max_queue_bytes:
+        if self._is_bounded and (
+            len(queue) >= self._capacity or self._bytes_in - self._bytes_out >= self._max_queue_bytes
+        ):
             return False
         self._bytes_in += len(event)
         queue.append(event)
@@ -259,7 +262,7 @@ class Engine:
     def begin_close(self) -> None:
         """Take no more events."""
         with self.lock:
-            self._capacity = -1
+            self._capacity, self._is_bounded = -1, True
             self.lock.notify_all()
 
     def close_if_empty(self) -> bool:

@@ -155,8 +155,8 @@ class SQLiteOutbox:
             OutboxError: The outbox is full or closed, or the file can't be written, is damaged, or locked.
         """
         owner, deadline = self._door()
-        number = next(self._numbers)
-        if not self.rows.add(owner, number, self._created_at(), event, self.max_events, deadline):
+        number, created_at = next(self._numbers), int(self.wall_clock() * 1000)
+        if not self.rows.add(owner, number, created_at, event, self.max_events, deadline):
             raise self._error(f"it is full ({self.max_events} events)")
         self._waiting.append(number)
 
@@ -172,7 +172,7 @@ class SQLiteOutbox:
             return
         owner, deadline = self._door()
         numbers = [next(self._numbers) for _ in events]
-        if not self.rows.add_all(owner, numbers, self._created_at(), events, self.max_events, deadline):
+        if not self.rows.add_all(owner, numbers, int(self.wall_clock() * 1000), events, self.max_events, deadline):
             raise self._error(f"it has no room for {len(events)} events of one call (it holds {self.max_events})")
         self._waiting.extend(numbers)
 
@@ -190,9 +190,6 @@ class SQLiteOutbox:
             if self._owner is None:  # else another thread was faster, and the lease of this owner will end
                 self._alive_until, self._owner = alive_until, owner
             return self._owner, deadline
-
-    def _created_at(self) -> int:
-        return int(self.wall_clock() * 1000)
 
     # Out.
 
@@ -253,7 +250,9 @@ class SQLiteOutbox:
         others: list[int] = []
         damaged: list[int] = []
         kind: bool | None = None
-        for number in filter(texts.__contains__, numbers):
+        for place, number in enumerate(filter(texts.__contains__, numbers), start=1):
+            if not place % 100:
+                time.sleep(0)  # lets go of the interpreter, for which a `send` would wait milliseconds
             if others:
                 others.append(number)
                 continue

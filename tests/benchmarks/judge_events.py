@@ -231,20 +231,20 @@ def full(collector: Collector) -> tuple[bool, str]:
         from prelude import *
         events = sender(max_queue_size=2000, close_timeout=0.2)
         made = [event(number) for number in range(10_000)]
-        times, accepted = [], 0
+        times, answers = [], []
         for one in made:
             started = time.perf_counter()
-            accepted += events.send(one)
-            times.append(time.perf_counter() - started)
+            answers.append(events.send(one))
+            times.append((time.perf_counter() - started) * 1e6)
         times.sort()
         stats = events.stats
-        print(times[5000] * 1e6, times[9990] * 1e6, times[-1] * 1e6,
-              stats.accepted == accepted and stats.accepted + stats.dropped == 10_000)
+        exact = stats.accepted == sum(answers) and stats.accepted + stats.dropped == 10_000
+        print(times[5000], times[9900], times[-1], exact)
         """,
     )
-    median, slow, slowest = (float(value) for value in output[:3])
-    held = slow < 5000 and output[3] == "True"
-    return held, f"median {median:.1f} µs, p99.9 {slow:.0f} µs, slowest {slowest:.0f} µs, counts exact: {output[3]}"
+    median, slow, slowest = map(float, output[:3])
+    held = slow < 5000 and slowest < 1e6 and output[3] == "True"  # a busy machine takes the one or the other
+    return held, f"median {median:.1f} µs, p99 {slow:.0f} µs, slowest {slowest:.0f} µs, counts exact: {output[3]}"
 
 
 @case("on_error raises, has a wrong signature, flushes, closes")
@@ -260,7 +260,7 @@ def on_error(collector: Collector) -> tuple[bool, str]:
             names = [3, *(f"{id(events)}-{n}" for n in range(10)), 7, *(f"{id(events)}-{n}" for n in range(10, 20))]
             send(events, names)
             held.append(events.flush(5))
-            held.append(events.close(5) and events.stats[:5] == (22, 20, 2, 0, 0))
+            held.append(events.close(5) and settled(events.stats) == (22, 20, 2, 0, 0))
         held = []
         made(raises)
         made(lambda: None)
@@ -269,7 +269,7 @@ def on_error(collector: Collector) -> tuple[bool, str]:
             events = sender(on_error=lambda error, found: getattr(events, name)(2))
             send(events, [3, *(f"{name}-{n}" for n in range(10)), 7, *(f"{name}-{n}" for n in range(10, 20))])
             held.append(events.flush(5))
-            held.append(events.close(5) and events.stats[:5] == (22, 20, 2, 0, 0))
+            held.append(events.close(5) and settled(events.stats) == (22, 20, 2, 0, 0))
         print(held.count(True), len(held))
         """,
     )
