@@ -6,7 +6,8 @@ It imports nothing else of this package, so that neither can borrow a mistake of
 - `stand_in`: `LocalAlgolia` itself; `faults`: what it can be told to do wrong;
 - the wire: `server`, `calls`, `api`, `keys`, `errors`, and the table `routes`, into which the `…_routes` write;
 - what is kept: `application`, `records`, `index`; what is `absent`;
-- how it searches: `query`, `parameters`, `matching`, `filter_grammar`, `filters`, `facets`, `hits`, `recommend`;
+- how it searches: `query`, `parameters`, `matching`, `filter_grammar`, `filters`, `columns`, `facets`, `hits`,
+  `recommend`;
 - what arrived: `received`, `mismatches`, `hints`, `inspector`, `analytics`;
 - `insights_rules`: which events Algolia takes.
 

@@ -101,6 +101,19 @@ class TestWhatItShows:
         page.click("#only")
         assert len(users(page)) == 3
 
+    def test_a_hint_is_shown_and_marks_nobody(self, page: Browser, algolia: LocalAlgolia) -> None:
+        for number in range(3):
+            search(algolia, "knife", "shared", **{"X-Forwarded-For": f"203.0.113.{number}"})
+        page.until(lambda: page.all("#hints li"))
+
+        page.click("summary")
+
+        assert "the user token 'shared' was seen with 3 or more addresses" in page.one("#hints").text
+        assert "different visitors, Algolia takes them for one" in page.one("details[open] p.note").text
+        assert "✓ fits" in page.one("summary").text
+        assert page.all("details.bad") == []
+        assert page.all("#mismatches li") == []
+
     def test_hostile_text_is_text(self, page: Browser, algolia: LocalAlgolia) -> None:
         search(algolia, HOSTILE, HOSTILE, **{"X-Forwarded-For": HOSTILE, "X-Algolia-UserToken": f"other {HOSTILE}"})
         page.until(lambda: users(page) == [HOSTILE])
@@ -217,7 +230,7 @@ class TestByKeyboardWhileThingsArrive:
             search(algolia, "knife", **{"X-Forwarded-For": "203.0.113.1"})
             page.until(lambda count=count: number(page, "mismatch_count") == 2 * count + 3)
 
-        assert page.run("return getSelection().toString()").endswith("203.0.113.1")
+        assert "counts it as the address 203.0.113.1, together" in page.run("return getSelection().toString()")
         assert "× 5" in page.all("#mismatches li")[-1].text
 
 

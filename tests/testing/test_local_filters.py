@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from algolia_usertoken.local_algolia import columns
+from algolia_usertoken.local_algolia.columns import values_of
 from algolia_usertoken.local_algolia.filter_grammar import FilterError
 from algolia_usertoken.local_algolia.filters import read
 from algolia_usertoken.local_algolia.index import Contents
@@ -329,6 +332,24 @@ def test_what_was_read_for_filters_and_facets_is_read_anew_after_a_change() -> N
 
     assert found == [["a"], ["a"], ["a", "b"], ["b"], []]
     assert filters.positions(contents) == set()
+
+
+def test_an_attribute_is_read_once_for_many_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = Contents()
+    for number in range(100):
+        contents.save(str(number), {"t": [number]})
+    looked_into: list[str] = []
+
+    def counted(record: Mapping[str, Any], attribute: str) -> Iterator[Any]:
+        looked_into.append(attribute)
+        return values_of(record, attribute)
+
+    monkeypatch.setattr(columns, "values_of", counted)
+    for number in range(10):
+        found = read({"filters": f"t:{number} OR t:{number + 50}"}).positions(contents)
+        assert found == {number, number + 50}
+
+    assert looked_into == ["t"] * 100
 
 
 def test_attributes_that_no_record_has_take_no_room() -> None:
