@@ -68,6 +68,11 @@ class CutQueue(MemoryQueue):
     """A queue at whose door anything may come in between."""
 
     hub: Hub
+    on_threshold: list[Task]  # who has found room, and has not come in yet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_threshold = []
 
     def __len__(self) -> int:
         hub = self.hub
@@ -75,13 +80,21 @@ class CutQueue(MemoryQueue):
             return super().__len__()
         hub.cut()
         length = super().__len__()
+        if self.on_threshold and hub.process.takes_last_look:
+            hub.let_others_run(self.on_threshold)
         hub.door()
         return length
 
     def append(self, event: bytes, /) -> None:
-        self.hub.door()
+        hub, task = self.hub, self.hub.current
+        hub.door()
+        if hub.p_at_door and task is not None and not task.depth and hub.random.random() < hub.p_at_door / 3:
+            self.on_threshold.append(task)  # until somebody closes, which it has missed, or for a while
+            hub.wait(hub.now + 1.0)
+            if task in self.on_threshold:
+                self.on_threshold.remove(task)
         super().append(event)
-        self.hub.door()
+        hub.door()
 
     def append_all(self, events: Sequence[bytes], /) -> None:  # type: ignore[override]
         self.hub.door()
@@ -109,6 +122,7 @@ class Process:
         self.outbox: outbox.SQLiteOutbox | None = None
         self.is_busy = False  # an operation is running that others must not overlap: close, exit
         self.closed = self.closing = self.exiting = self.is_exact = False
+        self.takes_last_look = False  # a close, which then sets that it is closed
         self.close_at = math.inf  # when the time of its close or exit ends
         self.exit_took = 0.0
         self.putting: set[int] = set()  # events of calls that have not returned
@@ -705,7 +719,7 @@ class World:
             self.interruptions_left -= 1
         elif self.hub.now < self.next_interruption:
             return
-        self.next_interruption = math.inf if self.is_long else self.hub.now + 5.0
+        self.next_interruption = math.inf if self.is_long else self.hub.now + 2.0
         start, frozen = self.hub.now, self.frozen[owner]
         try:
             self.something_comes_in_between(task, owner)
@@ -1133,6 +1147,26 @@ def patched(world: World) -> Iterator[None]:
         hub.door()
         return number
 
+    close_if_empty = engine.Engine.close_if_empty
+
+    def close_if_empty_(self: engine.Engine) -> bool:
+        owner: Process = hub.process
+        owner.takes_last_look = True
+        try:
+            return close_if_empty(self)
+        finally:
+            owner.takes_last_look = False
+
+    put(engine.Engine, "close_if_empty", close_if_empty_)
+    may_end = crew.Crew._may_end
+
+    def may_end_(self: crew.Crew, *args: Any) -> bool:
+        result = may_end(self, *args)
+        if result and hub.random.random() < hub.p_at_door:
+            hub.interrupt_now(hub.current, lambda: hub.process.put(1))  # as a `__del__` in this very moment
+        return result
+
+    put(crew.Crew, "_may_end", may_end_)
     put(outbox.SQLiteOutbox, "__len__", len_)
     put(sqlite, "register", lambda holder: None)  # `Process.fork` says whose connections there are
     put(engine.Engine, "flush", flush_)
