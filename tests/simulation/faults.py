@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, threads, worker
 
 
 class Fault(NamedTuple):
@@ -112,6 +112,46 @@ FAULTS = (
     ),
 )  # fmt: skip
 
+# What the worlds have found themselves, put in again.
+FOUND = (
+    Fault(
+        "who waits for a thread keeps the lock meanwhile",
+        threads, "bounded",
+        "with lock:\n            lock.wait_for(lambda: is_done, for_a_lock(max(0.05, seconds)))",
+        "thread.join(for_a_lock(max(0.05, seconds)))",
+    ),
+    Fault(
+        "what a close has given up is concluded again when it is written off",
+        queue.Core, "written_off", "if group.abandoned:", "if False:",
+    ),
+    Fault(
+        "an exit or a close does not wait for who tells what is given up",
+        worker.Worker, "abandon", "if seconds < math.inf and not self.asked_by_on_error():", "if False:",
+    ),
+    Fault(
+        "a flush after a close has an event not notify that is let in late",
+        engine.Engine, "close_full", "self.notify_every = 1", "pass",
+    ),
+    Fault(
+        "a flush that a close interrupts is done too early",
+        engine.Engine, "_waiting", "if taken == self.core.taken:", "if True:",
+    ),
+    Fault(
+        "a flush tells of what it leaves behind, however long that takes",
+        crew.Crew, "write_off",
+        "bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)",
+        "self._conclude(concluded)",
+    ),
+    Fault(
+        "events of thirty days wait behind later ones",
+        outbox.SQLiteOutbox, "_sorted_out", "if others:", "if False:",
+    ),
+    Fault(
+        "who delivers in his own thread is not counted",
+        crew.Crew, "_has_room", " + self._is_helped", "",
+    ),
+)  # fmt: skip
+
 
 @contextlib.contextmanager
 def put_in(fault: Fault) -> Iterator[None]:
@@ -156,7 +196,7 @@ def worlds_until_found(fault: Fault, first_seed: int, most: float = math.inf) ->
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     chosen = sys.argv[2] if len(sys.argv) > 2 else ""
-    for fault in FAULTS:
+    for fault in FAULTS + FOUND:
         if chosen not in fault.name:
             continue
         numbers: list[int] = []

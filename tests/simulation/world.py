@@ -123,6 +123,7 @@ class Process:
         self.is_busy = False  # an operation is running that others must not overlap: close, exit
         self.closed = self.closing = self.exiting = self.is_exact = False
         self.takes_last_look = False  # a close, which then sets that it is closed
+        self.closing_since = math.inf  # since when a close or an exit takes no more
         self.close_at = math.inf  # when the time of its close or exit ends
         self.exit_took = 0.0
         self.putting: set[int] = set()  # events of calls that have not returned
@@ -240,6 +241,7 @@ class Process:
         limit = self.worker.close_timeout if timeout is None else timeout
         start, frozen = hub.now, world.stopped_for(self)
         first, self.closing = not self.closing, True
+        self.closing_since = min(self.closing_since, start)
         self.hurried, self.close_at = start, min(self.close_at, start + limit)
         before = set(self.open)
         result = self.worker.close(timeout)
@@ -265,6 +267,7 @@ class Process:
         start, frozen = hub.now, world.stopped_for(self)
         self.hurried, self.close_at = start, min(self.close_at, start + self.worker.close_timeout)
         before = set(self.open)
+        self.closing_since = min(self.closing_since, start)
         process._deliver_all([self.worker], lambda one, timeout: one.finish_exit(timeout))
         took = hub.now - start - (world.stopped_for(self) - frozen)
         self.exit_took += took
@@ -454,6 +457,7 @@ class World:
             return
         what = str(error)
         now = self.hub.now
+        came_in_late = {number for number in numbers if owner.open.get(number, now) >= owner.closing_since}
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
@@ -463,7 +467,7 @@ class World:
             self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
-            late = [number for number in numbers if number not in owner.putting]
+            late = [number for number in numbers if number not in came_in_late]
             # Who delivers in the thread that exits gives up where the next attempt would come too late.
             in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
             if late and not owner.closed and in_time:
