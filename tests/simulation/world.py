@@ -370,7 +370,7 @@ class World:
         self.memory: sqlite3.Connection | None = None  # to the file, where it is none: SQLite's own calls cost half
         if draw.random() < 0.4:
             self.path = str(directory / f"{seed}.db")
-            if has_memory_files() and draw.random() < 0.85:
+            if draw.random() < 0.85 and has_memory_files():
                 self.memory = in_memory(self.path)
                 template_in_memory(directory).backup(self.memory)
             else:
