@@ -29,7 +29,7 @@ def test_a_seed_always_plays_the_same_world() -> None:
     assert first.delivered == second.delivered
 
 
-# Worlds that have shown what was wrong in the sender; each still does where that is put in again (`FOUND` in faults.py).
+# Worlds that have shown what was wrong in the sender. Each still does where that is put in again: `FOUND` in faults.py.
 PINNED = {
     22398: "a flush told of what it left behind in its caller's thread, however long on_error took",
     24429: "a flush passed over events older than thirty days that had come before",
