@@ -285,6 +285,8 @@ class Core:
         for suspect in group.suspects:
             self.taken = min(self.taken, suspect.taken.first)  # no flush that waits for them is done by that
             self._settle_events(suspect.taken, 1)
+        for taken in self._takens:  # what is being reported; what comes out of the queue again must not be behind it
+            taken.first = min(taken.first, self.taken)
 
     @property
     def held(self) -> list[InFlight]:

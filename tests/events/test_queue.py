@@ -410,3 +410,17 @@ def test_what_is_probably_bad_waits_until_its_pause_ends() -> None:
     driver.answer(group, REFUSED)
 
     assert 0 < driver.wait() < math.inf
+
+
+def test_what_is_back_in_the_queue_is_waited_for_also_while_something_later_is_reported() -> None:
+    driver = Driver(200, batch_size=100)
+    driver.post()
+    target = driver.core.flush(driver.now, 0)
+    later = driver.post()
+    driver.core.answered(later, DELIVERED, driver.now, 0.5)  # and is being reported
+    given_up = driver.core.give_up([])
+    driver.core.let_go(given_up)
+
+    driver.core.took(given_up.events, 0, driver.now)
+
+    assert not driver.core.is_settled(target, 0)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, threads, worker
 
 
 class Fault(NamedTuple):
@@ -37,34 +37,34 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault(
         "a part is lost when a refused group is halved",
-        suspects.Suspects, "refused", "self._wait_again(pool, search.rest)", "pass", 7000001,
+        suspects.Suspects, "refused", "self._wait_again(pool, search.rest)", "pass", 2000000,
     ),
     Fault(
         "no pause where Retry-After is 0",
         retries, "pause_s",
         "if asked is not None and asked > pause:  # which nan is not\n        pause = min(asked, LONGEST_PAUSE_S)",
         "if asked is not None and asked <= LONGEST_PAUSE_S:\n        pause = asked",
-        7000029,
+        2000003,
     ),
     Fault(
         "the back-off overflows after 1,024 failures",
-        retries, "pause_s", "max(0, min(attempt, _ENOUGH_DOUBLINGS))", "attempt",
+        retries, "pause_s", "max(0, min(attempt, _ENOUGH_DOUBLINGS))", "attempt", 3000038,
     ),
     Fault(
         "an answer that comes after all was given up counts too",
-        queue.Core, "answered", "if group.abandoned:", "if False:",
+        queue.Core, "answered", "if group.abandoned:", "if False:", 2000001,
     ),
     Fault(
         "a flush ends no pause",
-        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass", 7000020,
+        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass", 2000011,
     ),
     Fault(
         "a process that was stopped does not ask what is still its own",
-        engine.Engine, "confirm", "if self.in_memory:", "if True:",
+        engine.Engine, "confirm", "if self.in_memory:", "if True:", 1000077,
     ),
     Fault(
         "the rest of a call site is given up too early",
-        suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8", 7000007,
+        suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8", 8000011,
     ),
     Fault(
         "close sets `closed` after its last look",
@@ -75,10 +75,11 @@ FAULTS = (
         "notify_every, self.notify_every = self.notify_every, 1\n"
         "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n"
         "            self.idle = True",
+        1000385,
     ),
     Fault(
         "a thread that ends takes no last look",
-        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:",
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:", 1000094,
     ),
     Fault(
         "`idle` is set after the look at the queue",
@@ -108,7 +109,51 @@ FAULTS = (
     ),
     Fault(
         "a flush does not wait for what is being read from the file",
-        outbox.SQLiteOutbox, "__len__", " + self._read", "",
+        outbox.SQLiteOutbox, "__len__", " + self._read", "", 8000000,
+    ),
+)  # fmt: skip
+
+# What the worlds have found themselves, put in again.
+FOUND = (
+    Fault(
+        "who waits for a thread keeps the lock meanwhile",
+        threads, "bounded",
+        "with lock:\n            lock.wait_for(lambda: is_done, for_a_lock(max(0.05, seconds)))",
+        "thread.join(for_a_lock(max(0.05, seconds)))",
+    ),
+    Fault(
+        "what a close has given up is concluded again when it is written off",
+        queue.Core, "written_off", "if group.abandoned:", "if False:",
+    ),
+    Fault(
+        "an exit or a close does not wait for who tells what is given up",
+        worker.Worker, "abandon", "if seconds < math.inf and not self.asked_by_on_error():", "if False:",
+    ),
+    Fault(
+        "a flush after a close has an event not notify that is let in late",
+        engine.Engine, "close_full", "self.notify_every = 1", "pass",
+    ),
+    Fault(
+        "a flush that a close interrupts is done too early",
+        engine.Engine, "_waiting", "if taken == self.core.taken:", "if True:",
+    ),
+    Fault(
+        "a flush tells of what it leaves behind, however long that takes",
+        crew.Crew, "write_off",
+        "bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)",
+        "self._conclude(concluded)",
+    ),
+    Fault(
+        "events of thirty days wait behind later ones",
+        outbox.SQLiteOutbox, "_sorted_out", "if others:", "if False:",
+    ),
+    Fault(
+        "what is back in the queue is behind what is told",
+        queue.Core, "let_go", "taken.first = min(taken.first, self.taken)", "pass",
+    ),
+    Fault(
+        "who delivers in his own thread is not counted",
+        crew.Crew, "_has_room", " + self._is_helped", "",
     ),
 )  # fmt: skip
 
@@ -156,7 +201,7 @@ def worlds_until_found(fault: Fault, first_seed: int, most: float = math.inf) ->
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     chosen = sys.argv[2] if len(sys.argv) > 2 else ""
-    for fault in FAULTS:
+    for fault in FAULTS + FOUND:
         if chosen not in fault.name:
             continue
         numbers: list[int] = []

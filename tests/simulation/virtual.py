@@ -8,6 +8,7 @@ runs, or something is run inside of it, as a signal handler or a `__del__` would
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -144,22 +145,33 @@ class Hub:
                 self.after_step(task)
                 self.current = task
         elif event == "interrupt":
-            self._interrupt_now(task)
+            self.interrupt_now(task, functools.partial(self._interrupt, task))
 
     def door(self) -> None:
         """A cut at which something comes in between more often than elsewhere."""
         self.cut()
         task = self.current
         if self.p_at_door and task is not None and self.random.random() < self.p_at_door:
-            self._interrupt_now(task)
+            self.interrupt_now(task, functools.partial(self._interrupt, task))
 
-    def _interrupt_now(self, task: Task) -> None:
-        if not task.depth:
+    def interrupt_now(self, task: Task | None, run: Callable[[], object]) -> None:
+        """Run that inside of the task, unless something runs there already."""
+        if task is not None and not task.depth:
             task.depth += 1
             try:
-                self._interrupt(task)
+                run()
             finally:
                 task.depth -= 1
+
+    def let_others_run(self, tasks: list[Task]) -> None:
+        """Wake these, and have all that can run do so before the current one goes on."""
+        task = self.current
+        if task is not None and not (task.process.dead or self.ended):
+            for other in tasks:
+                self.wake(other)
+            tasks.clear()
+            self._ready.append(task)
+            self._switch(task)
 
     def set_luck(self, p_switch: float, p_interrupt: float) -> None:
         """How probable it is at a cut that another task runs, or that something comes in between."""

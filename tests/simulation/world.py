@@ -68,6 +68,11 @@ class CutQueue(MemoryQueue):
     """A queue at whose door anything may come in between."""
 
     hub: Hub
+    on_threshold: list[Task]  # who has found room, and has not come in yet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_threshold = []
 
     def __len__(self) -> int:
         hub = self.hub
@@ -75,13 +80,21 @@ class CutQueue(MemoryQueue):
             return super().__len__()
         hub.cut()
         length = super().__len__()
+        if self.on_threshold and hub.process.takes_last_look:
+            hub.let_others_run(self.on_threshold)
         hub.door()
         return length
 
     def append(self, event: bytes, /) -> None:
-        self.hub.door()
+        hub, task = self.hub, self.hub.current
+        hub.door()
+        if hub.p_at_door and task is not None and not task.depth and hub.random.random() < hub.p_at_door / 3:
+            self.on_threshold.append(task)  # until somebody closes, which it has missed, or for a while
+            hub.wait(hub.now + 1.0)
+            if task in self.on_threshold:
+                self.on_threshold.remove(task)
         super().append(event)
-        self.hub.door()
+        hub.door()
 
     def append_all(self, events: Sequence[bytes], /) -> None:  # type: ignore[override]
         self.hub.door()
@@ -109,6 +122,8 @@ class Process:
         self.outbox: outbox.SQLiteOutbox | None = None
         self.is_busy = False  # an operation is running that others must not overlap: close, exit
         self.closed = self.closing = self.exiting = self.is_exact = False
+        self.takes_last_look = False  # a close, which then sets that it is closed
+        self.closing_since = math.inf  # since when a close or an exit takes no more
         self.close_at = math.inf  # when the time of its close or exit ends
         self.exit_took = 0.0
         self.putting: set[int] = set()  # events of calls that have not returned
@@ -226,6 +241,7 @@ class Process:
         limit = self.worker.close_timeout if timeout is None else timeout
         start, frozen = hub.now, world.stopped_for(self)
         first, self.closing = not self.closing, True
+        self.closing_since = min(self.closing_since, start)
         self.hurried, self.close_at = start, min(self.close_at, start + limit)
         before = set(self.open)
         result = self.worker.close(timeout)
@@ -251,6 +267,7 @@ class Process:
         start, frozen = hub.now, world.stopped_for(self)
         self.hurried, self.close_at = start, min(self.close_at, start + self.worker.close_timeout)
         before = set(self.open)
+        self.closing_since = min(self.closing_since, start)
         process._deliver_all([self.worker], lambda one, timeout: one.finish_exit(timeout))
         took = hub.now - start - (world.stopped_for(self) - frozen)
         self.exit_took += took
@@ -353,7 +370,7 @@ class World:
         self.memory: sqlite3.Connection | None = None  # to the file, where it is none: SQLite's own calls cost half
         if draw.random() < 0.4:
             self.path = str(directory / f"{seed}.db")
-            if has_memory_files() and draw.random() < 0.85:
+            if draw.random() < 0.85 and has_memory_files():
                 self.memory = in_memory(self.path)
                 template_in_memory(directory).backup(self.memory)
             else:
@@ -440,6 +457,7 @@ class World:
             return
         what = str(error)
         now = self.hub.now
+        came_in_late = {number for number in numbers if owner.open.get(number, now) >= owner.closing_since}
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
@@ -449,7 +467,7 @@ class World:
             self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
-            late = [number for number in numbers if number not in owner.putting]
+            late = [number for number in numbers if number not in came_in_late]
             # Who delivers in the thread that exits gives up where the next attempt would come too late.
             in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
             if late and not owner.closed and in_time:
@@ -705,7 +723,7 @@ class World:
             self.interruptions_left -= 1
         elif self.hub.now < self.next_interruption:
             return
-        self.next_interruption = math.inf if self.is_long else self.hub.now + 5.0
+        self.next_interruption = math.inf if self.is_long else self.hub.now + 2.0
         start, frozen = self.hub.now, self.frozen[owner]
         try:
             self.something_comes_in_between(task, owner)
@@ -1133,6 +1151,26 @@ def patched(world: World) -> Iterator[None]:
         hub.door()
         return number
 
+    close_if_empty = engine.Engine.close_if_empty
+
+    def close_if_empty_(self: engine.Engine) -> bool:
+        owner: Process = hub.process
+        owner.takes_last_look = True
+        try:
+            return close_if_empty(self)
+        finally:
+            owner.takes_last_look = False
+
+    put(engine.Engine, "close_if_empty", close_if_empty_)
+    may_end = crew.Crew._may_end
+
+    def may_end_(self: crew.Crew, *args: Any) -> bool:
+        result = may_end(self, *args)
+        if result and hub.random.random() < hub.p_at_door:
+            hub.interrupt_now(hub.current, lambda: hub.process.put(1))  # as a `__del__` in this very moment
+        return result
+
+    put(crew.Crew, "_may_end", may_end_)
     put(outbox.SQLiteOutbox, "__len__", len_)
     put(sqlite, "register", lambda holder: None)  # `Process.fork` says whose connections there are
     put(engine.Engine, "flush", flush_)
