@@ -162,7 +162,7 @@ def _dead_letters(path: str, tokens: list[str]) -> _Step:
     try:
         erased = erase(path, tokens)
     except (OSError, ValueError) as error:
-        return _Step("failed", "letters", f"{path}: {getattr(error, 'strerror', None) or error}.")
+        return _Step("failed", "letters", f"{path}: {getattr(error, 'strerror', None) or 'no file has such a name'}.")
     said = f"{path}: {_count(erased.removed, 'letter', 'letters')} removed."
     if not erased.unreadable:
         return _Step("done", "letters", said)
