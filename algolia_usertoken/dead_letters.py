@@ -65,8 +65,9 @@ class DeadLetters:
     Raises:
         TypeError, ValueError: An argument is not what it must be.
 
-    Example:
-        >>> events = EventSender("APP_ID", "API_KEY", on_error=DeadLetters("failed.ndjson"))  # doctest: +SKIP
+    Example::
+
+        events = EventSender("YOUR_APP_ID", "YOUR_API_KEY", on_error=DeadLetters("failed.ndjson"))
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int = 100_000_000) -> None:

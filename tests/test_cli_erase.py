@@ -199,6 +199,17 @@ class TestOnDisk:
         assert "0 letters removed. 1 line is no JSON, and may be of the user." in said["letters"][0]
 
 
+def test_of_two_regions_the_one_that_the_application_is_not_in_is_no_failure() -> None:
+    from algolia_usertoken.cli.erase import _of_one_region, _Step
+
+    done, failed = _Step("done", "profile", "us: erased"), _Step("failed", "profile", "eu: answered 403")
+
+    assert [step.state for step in _of_one_region([done, failed])] == ["done", "yours"]
+    assert "--region" in _of_one_region([failed, done])[0].remedy
+    assert _of_one_region([failed, failed]) == [failed, failed]
+    assert _of_one_region([failed]) == [failed]
+
+
 def _sender(algolia: LocalAlgolia) -> Any:
     from algolia_usertoken import EventSender
 

@@ -448,7 +448,7 @@ class TestWhatCanNotBeSent:
         [
             (["missing"], "missing: No such file or directory"),
             (["."], ".: Is a directory"),
-            (["a\0b"], "a\\x00b: embedded null byte"),
+            (["a\0b"], "a\\x00b: no file has such a name"),
             (["orders.ndjson", "missing"], "missing: No such file or directory"),
             (["orders.ndjson", "./orders.ndjson"], "./orders.ndjson: is given twice"),
             (["--resume", "-"], "-: --resume is for files, and this is none"),

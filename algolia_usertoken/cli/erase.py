@@ -162,7 +162,7 @@ def _dead_letters(path: str, tokens: list[str]) -> _Step:
     try:
         erased = erase(path, tokens)
     except (OSError, ValueError) as error:
-        return _Step("failed", "letters", f"{path}: {getattr(error, 'strerror', None) or error}.")
+        return _Step("failed", "letters", f"{path}: {getattr(error, 'strerror', None) or 'no file has such a name'}.")
     said = f"{path}: {_count(erased.removed, 'letter', 'letters')} removed."
     if not erased.unreadable:
         return _Step("done", "letters", said)
@@ -187,18 +187,22 @@ def _at_algolia(
             "deleteObject",
             say,
         )
+    of_regions = []
     for of_profiles in (_PROFILES[region],) if region else ("us",) if arguments.host else ("us", "eu"):
         config = PersonalizationConfig(app_id, api_key, of_profiles)
         lead(config, arguments)
         with PersonalizationClientSync.create_with_config(config) as profiles:
-            yield _deleted(
-                "profile",
-                tokens,
-                profiles.delete_user_profile_with_http_info,
-                f"the profiles of {{}} in the region {of_profiles} are erased",
-                "recommendation",
-                say,
+            of_regions.append(
+                _deleted(
+                    "profile",
+                    tokens,
+                    profiles.delete_user_profile_with_http_info,
+                    f"the profiles of {{}} in the region {of_profiles} are erased",
+                    "recommendation",
+                    say,
+                )
             )
+    yield from _of_one_region(of_regions)
     try:
         from algoliasearch.agent_studio.client import AgentStudioClientSync
         from algoliasearch.agent_studio.config import AgentStudioConfig
@@ -221,6 +225,14 @@ def _at_algolia(
             "logs",
             say,
         )
+
+
+def _of_one_region(steps: list[_Step]) -> list[_Step]:
+    """An application is in one region: where that is not known and one has answered, the other need not."""
+    if not any(step.state == "done" for step in steps):
+        return steps
+    remedy = "That is right where the application is in the other region; --region leaves this one out."
+    return [step if step.state == "done" else step._replace(state="yours", remedy=remedy) for step in steps]
 
 
 def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: str, acl: str, say: Any) -> _Step:

@@ -128,7 +128,7 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
                 with open(path, "rb") if not _is_pipe(path) else nullcontext():
                     status = os.stat(path)
             except (OSError, ValueError) as error:
-                raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+                raise ValueError(f"{path}: {getattr(error, 'strerror', None) or 'no file has such a name'}") from None
             identity, is_file, size = (status.st_dev, status.st_ino), stat.S_ISREG(status.st_mode), status.st_size
         if identity in seen:
             raise ValueError(f"{path}: is given twice")
