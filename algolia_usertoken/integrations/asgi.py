@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..context import STATE_KEY, as_of_now
+from ..errors import middleware_missed
 from .lifespan import run_lifespan
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
@@ -30,10 +31,6 @@ _INSTEAD = {
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
     "flask": "use algolia_usertoken.integrations.flask.init_app",
 }
-
-
-# What other middlewares put into the scope, and which one does.
-_PUT_BY = {"session": "SessionMiddleware", "user": "AuthenticationMiddleware", "auth": "AuthenticationMiddleware"}
 
 
 class IdentityMiddleware:
@@ -189,19 +186,14 @@ class IdentityMiddleware:
 
 def _hint_about(error: Exception) -> str:
     """What to do where a function of the scope does not find there what another middleware puts there."""
-    said = getattr(error, "detail", None) or next(iter(error.args), None)
-    if not isinstance(said, str):
+    middleware = middleware_missed(error)
+    if middleware is None:
         return ""
-    for name, middleware in _PUT_BY.items():
-        # `scope["session"]` raises a KeyError; `Request(scope).session` raises what Starlette and Litestar say.
-        in_words = (f"{middleware} must be installed", f"'{name}' is not defined in scope")
-        if said == name if isinstance(error, KeyError) else said.startswith(in_words):
-            return (
-                f"If it needs what {middleware} puts into the scope: {middleware} must be outside IdentityMiddleware. "
-                "In FastAPI and Starlette, call add_middleware() with it after IdentityMiddleware, as the one that is "
-                "added last is outermost. "
-            )
-    return ""
+    return (
+        f"If it needs what {middleware} puts into the scope: {middleware} must be outside IdentityMiddleware. In "
+        "FastAPI and Starlette, call add_middleware() with it after IdentityMiddleware, as the one that is added last "
+        "is outermost. "
+    )
 
 
 def _say_something(headers: list[tuple[bytes, bytes]]) -> bool:
