@@ -135,3 +135,24 @@ def traced(error: BaseException) -> str:
     import traceback  # only needed where there is an error
 
     return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
+
+
+# What other middlewares put into the scope of an ASGI request, and which one does.
+_PUT_INTO_SCOPE = {
+    "session": "SessionMiddleware",
+    "user": "AuthenticationMiddleware",
+    "auth": "AuthenticationMiddleware",
+}
+
+
+def middleware_missed(error: Exception) -> str | None:
+    """The middleware that has not run yet, if that seems to be why a function of the application raised an error."""
+    said = getattr(error, "detail", None) or next(iter(error.args), None)
+    if not isinstance(said, str):
+        return None
+    for name, middleware in _PUT_INTO_SCOPE.items():
+        # `scope["session"]` raises a KeyError; `Request(scope).session` raises what Starlette and Litestar say.
+        in_words = (f"{middleware} must be installed", f"'{name}' is not defined in scope")
+        if said == name if isinstance(error, KeyError) else said.startswith(in_words):
+            return middleware
+    return None

@@ -152,7 +152,7 @@ def one_provider(
     if user_token is not None and token_provider is not None:
         raise ValueError(
             "user_token and token_provider both say whose calls these are: "
-            "give one of them, or TokenProvider(default=user_token, …)"
+            "give one, or TokenProvider(default=user_token, …)"
         )
     if events_provider is not None:
         if user_token is not None or token_provider not in (None, events_provider):

@@ -1,8 +1,8 @@
-"""Which requests are searches, and where the user token stands in their parameters.
+"""Tells which requests are searches, and where the user token is in their parameters.
 
 The paths and bodies are those of Algolia's REST APIs for search, recommend and composition,
-https://www.algolia.com/doc/rest-api/search. Every other request is no search: a `userToken` in its body (a stored
-record, the consequence of a rule) is somebody's data. Nothing here does I/O or changes what it is given.
+https://www.algolia.com/doc/rest-api/search. No other request is a search: a `userToken` in its body belongs to a stored
+record, or the consequence of a rule. Nothing here does I/O or changes what it is given.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 HEADER = "X-Algolia-UserToken"  # where a request names its user, and where its parameters do
 PARAMETER = "userToken"
 AB_TEST = "enableABTest"
-SEVERAL = object()  # what stands for the tokens of a query that names two different ones
+SEVERAL = object()  # this is used in place of a token where a query names two different ones
 
-# The kinds that count in Algolia's analytics and A/B tests, and have a body: not exports.
+# The kinds of search that count in Algolia's analytics and A/B tests, and have a body. Exports do not count.
 _COUNTED = frozenset({"query", "queries", "facet_values", "recommendations", "run", "run_facet_values"})
 
 # The name of a group is the kind of search.
@@ -37,13 +37,13 @@ _got = re.compile(r"/+1/indexes/[^/?*]+(?:(?P<get_query>)|/(?P<get_browse>browse
 
 
 def search_kind(verb: str, path: str) -> str | None:
-    """What kind of search a request is (`query`, `queries`, `browse`, …), or None if it is none."""
+    """The kind of search that a request is (`query`, `queries`, `browse`, …); None if it is no search."""
     match = _posted(path) if verb == "POST" else _got(path) if verb == "GET" else None
     return match.lastgroup if match else None
 
 
 def may_name_user(path: str, options: RequestOptions) -> bool:
-    """Whether a request may have a user token in its parameters: a quick look, before anything is parsed."""
+    """Whether a request may have a user token in its parameters. This is quick, as nothing is parsed."""
     data = options.data
     if isinstance(data, str) and (PARAMETER in data or ("%" in data and '"params"' in data)):
         return True
@@ -53,8 +53,8 @@ def may_name_user(path: str, options: RequestOptions) -> bool:
 class SearchParameters:
     """The user tokens in the parameters of a search.
 
-    `tokens` has one entry per query of a multi-query: the token that the caller has set for it, however it is spelt,
-    `SEVERAL` where that query names two different ones, or None.
+    `tokens` has one entry for each query of a multi-query: the token that the caller has set for it, in whatever form,
+    `SEVERAL` if that query names two different ones, or None.
     """
 
     def __init__(self, kind: str, options: RequestOptions, path: str = "") -> None:
@@ -64,14 +64,14 @@ class SearchParameters:
         self.tokens: list[Any] = [_only_one(map(_tokens_at, query)) for query in self._queries]
         in_url = [unquote(str(options.query_parameters.get(PARAMETER) or "")), *_tokens_in(path.partition("?")[2])]
         self.in_url = any(in_url)
-        if self.in_url:  # it speaks for every query that has none of its own
+        if self.in_url:  # it counts for every query that has no token itself
             self.tokens = [token for token in self.tokens if token is not None] + [_only_one([in_url])]
         # Facet-value searches have no field for a token, see https://www.algolia.com/doc/rest-api/search.
         self.writable = bool(self._queries) and not self.in_url and not kind.endswith("facet_values")
 
     @property
     def written(self) -> bool:
-        """Whether each query has a token in its parameters, in each place that they stand in, and a field for it."""
+        """Whether each query has a field for a token, and has one in each place where its parameters are."""
         return self.writable and all(any(_tokens_at(place)) for query in self._queries for place in query)
 
     @property
@@ -90,23 +90,23 @@ class SearchParameters:
         return self.tokens[0] if self.tokens and all(token == self.tokens[0] for token in self.tokens) else None
 
     def write(self, token: str) -> str:
-        """Put `token` where a query has none, and return the body as algoliasearch would serialise it."""
+        """Put `token` into each query that has none, and return the body as algoliasearch would serialise it."""
         for i, query in enumerate(self._queries):
-            # Every place, as a search that Recommend falls back to is made for the same user.
+            # It is written in each place, as a search that Recommend falls back to is made for the same user.
             if self.tokens[i] is None:
                 written = [_write_at(place, PARAMETER, token) for place in query]
                 self.tokens[i] = token if all(written) else None
         return json.dumps(self._body)
 
     def write_without_user(self, parameters: Mapping[str, bool]) -> str | None:
-        """Put `parameters` where a query has no token, and return the body; None where nothing is to be put.
+        """Put `parameters` into each query that has no token, and return the body; None if there is nothing to put.
 
-        What a query says about one of them itself stays. A search without analytics (an export, or a GET) and one whose
-        URL names the user get none.
+        If a query has one of them itself, that stays. A search without analytics (an export, or a GET) and one whose
+        URL names the user get no parameters.
         """
         if self.in_url or self._kind not in _COUNTED:
             return None
-        if self._kind == "recommendations":  # has no such parameter
+        if self._kind == "recommendations":  # they have no such parameter
             parameters = {name: value for name, value in parameters.items() if name != AB_TEST}
         changed = False
         for token, query in zip(self.tokens, self._queries, strict=True):
@@ -118,11 +118,11 @@ class SearchParameters:
 
 
 class _Place(NamedTuple):
-    """Where search parameters stand: in an object itself, or under one of its keys."""
+    """A place where search parameters are: an object itself, or one of its keys."""
 
     holder: dict[str, Any]
     key: str | None = None
-    as_text: bool = False  # in a string, as in a URL, also where there is none yet
+    as_text: bool = False  # whether they are in a string, as in a URL, also if there is no string yet
 
     def parameters(self) -> Any:
         return self.holder if self.key is None else self.holder.get(self.key)
@@ -131,13 +131,13 @@ class _Place(NamedTuple):
 def _object(data: Any) -> dict[str, Any] | None:
     try:
         body = json.loads(data) if data else {}
-    except (ValueError, RecursionError):  # not ours to judge: Algolia will
+    except (ValueError, RecursionError):  # Algolia will say what is wrong with it
         return None
     return body if isinstance(body, dict) else None
 
 
 def _queries(kind: str, body: dict[str, Any]) -> list[list[_Place]]:
-    """The queries of a request, each with the places where its parameters stand; the first is its own."""
+    """The queries of a request, each with the places where its parameters are; the first place is its own."""
     if kind in ("query", "browse"):
         return [[_Place(body)]]
     if kind == "facet_values":
@@ -172,7 +172,7 @@ def _tokens_in(query_string: str) -> list[str]:
 
 
 def _only_one(found: Iterable[Iterable[Any]]) -> Any:
-    """The one token that is there, `SEVERAL`, or None. An empty one counts as none."""
+    """The token, if there is one; `SEVERAL`, if there are different ones; else None. An empty token does not count."""
     different: list[Any] = []
     for token in (token for tokens in found for token in tokens if token):
         if token not in different:
@@ -181,7 +181,7 @@ def _only_one(found: Iterable[Iterable[Any]]) -> Any:
 
 
 def _says(place: _Place, name: str) -> bool:
-    """Whether the parameters there say something about `name`, be it null."""
+    """Whether the parameters there have `name`, also if its value is null."""
     parameters = place.parameters()
     if not isinstance(parameters, dict):
         return False
@@ -192,7 +192,7 @@ def _says(place: _Place, name: str) -> bool:
 
 
 def _write_at(place: _Place, name: str, value: str | bool) -> bool:
-    """Write a parameter there; False where that is no object."""
+    """Write a parameter there; False if that is not possible, as there is no object."""
     if place.key is not None and place.holder.get(place.key) is None:
         place.holder[place.key] = {}
     parameters = place.parameters()

@@ -1,7 +1,7 @@
-"""Connections that stay with the event loop, and with the process, that opened them.
+"""Connections that are used only in the event loop and in the process that opened them.
 
-algoliasearch's transporters open one session at their first request and keep it in `_session`. An aiohttp session can
-be used in the event loop that opened it and in no other, and no session can be used on both sides of a fork.
+A transporter of algoliasearch opens one session at its first request and keeps it in `_session`. But an aiohttp session
+can be used only in the event loop that opened it, and no session can be used both in a process and in its fork.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 class _Opened(NamedTuple):
     session: ClientSession
-    end: AsyncGenerator[None, None] | None  # held here, as the loop has a weak reference only
+    end: AsyncGenerator[None, None] | None  # it is kept here, as the loop has only a weak reference to it
 
 
 class SessionPerLoop:
-    """What stands in the `_session` of an async transporter: an aiohttp session for each event loop.
+    """The `_session` of an async transporter, which has an aiohttp session for each event loop.
 
-    A session is opened at the first request of a loop, with algoliasearch's own arguments. It is closed when the loop
-    shuts down its async generators, as `asyncio.run` and asgiref have it do, or when the client is closed in this loop.
-    The sockets of a loop that was closed without that are closed at the next request, from whatever loop.
+    It opens a session at the first request of a loop, with the arguments that algoliasearch uses. It closes the session
+    when the loop shuts down its async generators, as with `asyncio.run` and asgiref, or when the client is closed in
+    this loop. If a loop was closed without that, its sockets are closed at the next request of any loop.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class SessionPerLoop:
         """
         transporter = None if self._transporter is None else self._transporter()
         if transporter is not None and transporter.__dict__.get("_session") is None:
-            self.stand_in(transporter)  # algoliasearch took it away; other loops go on
+            self.stand_in(transporter)  # algoliasearch has removed it, but other loops go on
         self._close_those_of_closed_loops()
         opened = self._opened.pop(asyncio.get_running_loop(), None)
         if opened is not None:
@@ -100,7 +100,7 @@ class SessionPerLoop:
         self._opened = {}
 
     def __getattr__(self, name: str) -> Any:
-        # What else somebody wants of the session is that of the running loop.
+        # Any other attribute is that of the session of the running loop.
         if name.startswith("_"):
             raise AttributeError(name)
         try:
@@ -110,11 +110,11 @@ class SessionPerLoop:
         return getattr(session, name)
 
     def __reduce__(self) -> tuple[type[SessionPerLoop], tuple[()]]:
-        return SessionPerLoop, ()  # a copy, and another process, open their own
+        return SessionPerLoop, ()  # a copy, or another process, opens sessions of its own
 
 
 def look_after(transporter: Any) -> None:
-    """Have a transporter serve every event loop and survive forks, where none of ours is around it."""
+    """Have a transporter serve every event loop and survive forks, if no transporter of this package is around it."""
     leave_to_parent_in_a_fork(transporter)
     prepare = what_prepares_for_loops(transporter)
     if prepare is not None:
@@ -122,7 +122,7 @@ def look_after(transporter: Any) -> None:
 
 
 def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
-    """What is to be done with a transporter before each request, so that it serves the running event loop."""
+    """The function to call with a transporter before each request, so that it serves the running event loop."""
     if not isinstance(transporter, Transporter):
         return None
     return drop_session_of_closed_loop if _opens_its_own(type(transporter)) else keep_session_per_loop
@@ -131,7 +131,7 @@ def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
 def keep_session_per_loop(transporter: Transporter) -> None:
     """Have a transporter that has no session use one for each event loop."""
     if transporter.__dict__.get("_session") is None:
-        # One for all threads, also for two that come here at once.
+        # All threads use the same one, also two that come here at once.
         sessions: SessionPerLoop = transporter.__dict__.setdefault("_session_per_loop", SessionPerLoop())
         sessions.stand_in(transporter)
 
@@ -149,7 +149,7 @@ async def close_sessions(transporter: Any) -> None:
     attributes = getattr(transporter, "__dict__", {})
     sessions = attributes.get("_session_per_loop")
     upstreams = type(transporter).close is Transporter.close and "close" not in attributes
-    # algoliasearch's `close` takes the session away first, and then another thread may look for it in vain.
+    # algoliasearch's `close` removes the session first, and then another thread may not find it.
     if sessions is None or not upstreams or attributes.get("_session") is not sessions:
         await transporter.close()
     if sessions is not None:
@@ -157,7 +157,7 @@ async def close_sessions(transporter: Any) -> None:
 
 
 def _opens_its_own(transporter_class: type) -> bool:
-    """Whether a subclass of `Transporter` looks after `_session` by itself: with a CA of its own, say."""
+    """Whether a subclass of `Transporter` opens its sessions itself, for example with a CA of its own."""
     ancestors = transporter_class.__mro__
     for ancestor in ancestors[: ancestors.index(Transporter)]:
         for value in vars(ancestor).values():
@@ -184,7 +184,7 @@ def _at_the_end_of(
         return None  # too late; asyncio would warn
     end = _end(os.getpid(), weakref.ref(sessions), loop, session)
     with suppress(StopIteration):
-        end.__anext__().send(None)  # up to its `yield`: nothing is awaited before
+        end.__anext__().send(None)  # it runs until its `yield`, as it awaits nothing before that
     return end
 
 
@@ -194,7 +194,7 @@ async def _end(
     try:
         yield
     finally:
-        if os.getpid() == pid:  # to close it in a forked child would take it from the parent
+        if os.getpid() == pid:  # if a forked child closed it, the parent would lose it
             owner = sessions()
             if owner is not None:
                 owner._forget(loop, session)
@@ -206,8 +206,8 @@ async def _close(session: ClientSession) -> None:
     transports = _transports(session)
     await session.close()
     for transport in transports:
-        transport.abort()  # one with TLS may wait for its peer, longer than the loop lives
-    for _ in range(2):  # the sockets are closed when the loop comes round; with TLS the next time
+        transport.abort()  # with TLS it may wait for its peer, longer than the loop exists
+    for _ in range(2):  # the loop closes the sockets in its next round, and with TLS in the one after that
         await asyncio.sleep(0)
 
 
@@ -216,15 +216,15 @@ def _close_without_loop(session: ClientSession) -> None:
     transports = _transports(session)
     closing = session.close()
     with suppress(StopIteration):
-        closing.send(None)  # there is nothing to wait for, as the loop is closed
+        closing.send(None)  # the loop is closed, so there is nothing to wait for
     closing.close()
     for transport in transports:
-        # Under TLS there is a transport of the socket, which is to know first.
+        # With TLS the socket has a transport of its own, which has to be aborted first.
         of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
         for part in (of_socket, transport):
-            with suppress(RuntimeError):  # "Event loop is closed", where all is done but the socket
+            with suppress(RuntimeError):  # "Event loop is closed": only the socket is still to be closed
                 part.abort()
-        # asyncio's own; uvloop's are closed with their loop.
+        # asyncio's transports have this method. Those of uvloop are closed with their loop.
         if hasattr(of_socket, "_call_connection_lost"):  # pragma: no branch
             with suppress(RuntimeError):
                 of_socket._call_connection_lost(None)
@@ -243,14 +243,14 @@ def _transports(session: ClientSession) -> list[Any]:
 # -- Forks ---------------------------------------------------------------------------------------------------------
 
 _per_loop: weakref.WeakSet[SessionPerLoop] = weakref.WeakSet()
-# The transporters that ours are around. By their id: not every subclass has a hash.
+# The transporters that those of this package are around, by their id, as not every subclass has a hash.
 _sending: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-# Kept, not closed: they are the parent's, and a thread that is not here any more may have held a lock of theirs.
+# They are kept and not closed, as they are the parent's, and a thread that does not exist here may hold their locks.
 _of_parents: list[Any] = []
 
 
 def leave_to_parent_in_a_fork(transporter: Any) -> None:
-    """Have a forked child open connections of its own for this transporter, if it is one of algoliasearch's kind."""
+    """Have a forked process open connections of its own for this transporter, if it is one of algoliasearch."""
     if isinstance(transporter, Transporter | TransporterSync):
         _sending[id(transporter)] = transporter
 
@@ -267,7 +267,7 @@ def _leave_connections_to_parent() -> None:
 
 
 def _left_pools(session: Any) -> bool:
-    """Give a `requests` session new connection pools: its CA, headers and retries may be the application's own."""
+    """Give a `requests` session new connection pools. It stays, as the application may have set it up itself."""
     if not isinstance(session, Session):
         return False
     try:
@@ -277,7 +277,7 @@ def _left_pools(session: Any) -> bool:
                 _of_parents.append((adapter.poolmanager, adapter.proxy_manager))
                 adapter.init_poolmanager(adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block)
                 adapter.proxy_manager = {}
-    except Exception:  # of an adapter that is made in another way
+    except Exception:  # an adapter of the application's own may work in another way
         return False
     return True
 

@@ -131,16 +131,20 @@ def documented() -> Iterator[tuple[str, Any, str]]:
                 continue
             if not getattr(member, "_is_protocol", False):
                 yield f"{module_name}.{name}", member, inspect.getdoc(member) or ""
-            for part, value in vars(member).items() if inspect.isclass(member) else ():
-                if not part.startswith("_") and inspect.isroutine(getattr(member, part)) and part not in UPSTREAMS:
-                    yield f"{module_name}.{name}.{part}", getattr(member, part), inspect.getdoc(value) or ""
+            for part, value in inspect.getmembers(member, inspect.isroutine) if inspect.isclass(member) else ():
+                is_own = inspect.isfunction(inspect.unwrap(getattr(value, "__func__", value)))
+                is_own = is_own and value.__module__.startswith("algolia_usertoken")
+                if is_own and not part.startswith("_") and part not in UPSTREAMS and name != "SQLiteOutbox":
+                    yield f"{module_name}.{name}.{part}", value, inspect.getdoc(value) or ""
 
 
-# Methods that algoliasearch and the Delivery protocol have, with their arguments.
+# Methods of algoliasearch, which have the arguments that they have there. Those of an SQLiteOutbox are for its sender.
 UPSTREAMS = {"push_events_with_http_info", "request", "request_stream", "set_client_api_key"}
-UPSTREAMS |= {"set_transformation_options", "deliver"}
+UPSTREAMS |= {"set_transformation_options"}
 DOCUMENTED = {
-    path: (member, text) for path, member, text in documented() if "testing" not in path and "local_algolia" not in path
+    path: (member, text)
+    for path, member, text in documented()
+    if not path.startswith(("algolia_usertoken.testing", "algolia_usertoken.local_algolia"))
 }
 
 

@@ -1,6 +1,6 @@
-"""The demo: visitors search and click at the same time, and the server's view of it becomes a table.
+"""The demo: visitors search and click at the same time, and a table shows what the server received from whom.
 
-`records` is what they search, `visitors` what they do, `report` compares it with what the server received.
+`records` has what they search and `visitors` what they do; `report` compares that with what the server received.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ __all__ = ["RecordsError", "catalogue", "read_records", "run"]
 
 
 def run(records: list[Record], *, as_json: bool = False) -> int:
-    """Run the demo on `records` and print its report; returns 1 if an identity went astray, else 0."""
-    # The visitors whom no event can be attributed to click too. That is logged, and the table says it already.
+    """Run the demo on `records` and print its report.
+
+    Returns:
+        The exit code: 1 if a search or an event arrived under a wrong identity, else 0.
+    """
+    # Visitors without a user token click too. Their events are refused, which is logged; the table shows it already.
     logging.getLogger("algolia_usertoken").addHandler(logging.NullHandler())
 
     with step("starting"):

@@ -1,4 +1,4 @@
-"""What the server received, against what it should have: one line per visitor, as a table or as JSON."""
+"""Compares what the server received with what each visitor did, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class Report:
 
 
 def compare(visitors: Sequence[Visitor], algolia: LocalAlgolia) -> Report:
-    """Set what the server received against what each visitor did.
+    """Compare what the server received with what each visitor did.
 
-    Whose a search is shows in its analytics tags, whatever identity it carries; an event is of whoever searched.
+    The analytics tags of a search tell who made it, whatever identity it has. An event belongs to whoever made the
+    search that it names.
     """
     searches: dict[str, list[ReceivedSearch]] = {visitor.tag: [] for visitor in visitors}
     events: dict[str, list[tuple[ReceivedEvent, str]]] = {visitor.tag: [] for visitor in visitors}

@@ -1,6 +1,6 @@
-"""Who visits, and what they do: search, click the first hit, search again, all at the same time.
+"""The visitors, who all search, click the first hit and search again at the same time.
 
-There is one sync client for all threads and one async client for all tasks, as an application would have.
+As in an application, all threads share one sync client, and all tasks share one async client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INDEX = "products"
 ROUNDS = 10
-LOGIN = ROUNDS // 2  # the round before which they log in
+LOGIN = ROUNDS // 2  # the round before which a visitor logs in
 ANONYMOUS, LOGGED_IN = "anonymous", "logged in"
 
 _JOBS = {"sync": "nightly-report", "async": "hourly-digest"}
@@ -42,15 +42,15 @@ class Visitor:
 
     name: str
     client: Literal["sync", "async"]
-    identity: Identity | None  # as their request says it; None: it says nothing, and the client's default holds
+    identity: Identity | None  # what their request says; None: it says nothing, and the client's default counts
     expected: Identity  # what the server should see
-    login: str | None = None  # who they log in as, half-way
+    login: str | None = None  # the pseudonymous id with which they log in half-way
     searches: int = 0
-    clicks: int = 0  # those that somebody can be named for
+    clicks: int = 0  # those for which a user token is known
 
     @property
     def tag(self) -> str:
-        """What marks their searches, whatever identity those carry."""
+        """The tag of their searches, by which these are found, whatever identity they have."""
         return f"{self.client}: {self.name}"
 
     def next_search(self, words: Sequence[str]) -> dict[str, Any]:

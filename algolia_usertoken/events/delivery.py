@@ -336,7 +336,16 @@ class MemoryDelivery:
         self._released.set()
 
     def deliver(self, batch: Batch, timeout: float) -> None:
-        """Keep a batch, or fail or hang, if `fail_next` or `hang` was called."""
+        """Keep a batch, or fail or hang, if `fail_next` or `hang` was called.
+
+        Args:
+            batch: The events.
+            timeout: For how many seconds to hang at most.
+
+        Raises:
+            RetryableDeliveryError: `hang` was called, and `release` was not within that time.
+            Exception: The error that `fail_next` was given.
+        """
         if not self._released.wait(timeout):
             raise RetryableDeliveryError("timed out")
         if self._failures:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import MissingUserTokenError, UserTokenError, raised
+from ..errors import MissingUserTokenError, UserTokenError, middleware_missed, raised
 from ..identity import Identity, as_identity
 from ..provider import TokenProvider
 from .given import own_copy
@@ -201,7 +201,9 @@ class Door:
         except UserTokenError:
             raise
         except Exception as error:  # the application's `resolve` raised it: events never break a page
-            message = f"nobody to attribute the event to: resolve() raised {raised(error)}"
+            missed = middleware_missed(error)
+            hint = f". If it needs what {missed} puts into the request, that must have run before" if missed else ""
+            message = f"nobody to attribute the event to: resolve() raised {raised(error)}{hint}"
         # Not chained, and without the text of that error: it may quote whom it did not find.
         raise MissingUserTokenError(message)
 

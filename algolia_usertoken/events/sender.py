@@ -177,7 +177,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Args:
             timeout: How many seconds to wait at most. None: `close_timeout`. Events that are not delivered by then have
-                failed; in an outbox they stay for the next start.
+                failed, or stay in the outbox for the next start.
 
         Returns:
             True if every event that was accepted is settled, that is delivered, rejected or given up.

@@ -120,28 +120,32 @@ def identity_middleware(
 
 
 def _write_headers_of(visit: _Visit, writer: AbstractStreamWriter, secure: bool) -> None:
-    """Have `writer`, which is this request's alone, put into the headers of its response what the visit says.
+    """Have the writer of this request add the headers of the visit to the response.
 
-    In every response, whoever makes it, the handler or aiohttp for an error, and after all that other code puts there.
-    `on_response_prepare`, aiohttp's own way to see headers, takes no function any more when a middleware first runs.
+    It does so for each response, whether the handler made it or aiohttp made it for an error, and after other code has
+    changed the headers. `on_response_prepare`, aiohttp's own way to see headers, accepts no more functions when a
+    middleware first runs.
     """
     write_headers = _without_reference(writer.write_headers)
 
     async def write_headers_for_visitor(status_line: str, headers: CIMultiDict[str]) -> None:
         if current_request() is not visit:
-            # A middleware around this one has run it in another task, as `asyncio.wait_for` does before Python 3.12.
+            # A middleware around this one runs it in another task, as `asyncio.wait_for` does before Python 3.12.
             visit.resume()
             visit.end_with_this_task()
         status = int(status_line.split()[1])
         given = list(headers.items())
         sent = visit.headers(status, given, secure=secure)
         if status == 101:
-            visit.sent = None  # no cache keeps what a WebSocket says
+            visit.sent = None  # no cache keeps the messages of a WebSocket
         await write_headers()(status_line, headers if sent is given else CIMultiDict(sent))
 
     writer.write_headers = write_headers_for_visitor  # type: ignore[method-assign]
 
 
 def _without_reference(method: Any) -> Callable[[], Any]:
-    """What gives `method` back, for its own object to hold: a reference would leave each request to the collector."""
+    """A function that returns `method`. Its own object can keep this without a reference to itself.
+
+    With such a reference, only the garbage collector could delete each request.
+    """
     return weakref.WeakMethod(method) if inspect.ismethod(method) else lambda: method

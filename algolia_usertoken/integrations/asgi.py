@@ -1,6 +1,6 @@
-"""ASGI middleware: Starlette, FastAPI, Litestar, or any other ASGI application.
+"""ASGI middleware, for Starlette, FastAPI, Litestar and any other ASGI application.
 
-It is pure ASGI, because what sits between the application and its server in another task loses the context.
+It runs no task of its own between the application and the server, as the context would be lost there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..context import STATE_KEY, as_of_now
+from ..errors import middleware_missed
 from .lifespan import run_lifespan
 from .shared_caches import is_about_caching_as_bytes
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, as_text, check_application, drive_async, outer_visit
@@ -21,19 +22,15 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["IdentityMiddleware"]
 
-# Requests without a body, so that the server reads nothing on. A WebSocket has no method, and its connection serves no
-# other request.
+# The methods of requests without a body, for which the server reads nothing more. A WebSocket has no method, and its
+# connection serves no other request.
 _HAVE_NO_BODY = frozenset({"GET", "HEAD", None})
-_SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the most frequent ones
+_SAY_NOTHING = frozenset({b"content-type", b"content-length"})  # the headers that are there most often
 _INSTEAD = {
     "aiohttp": "use algolia_usertoken.integrations.aiohttp.identity_middleware",
     "tornado": "Tornado runs no middleware; enter identity_scope() in your handlers' prepare()",
     "flask": "use algolia_usertoken.integrations.flask.init_app",
 }
-
-
-# What other middlewares put into the scope, and which one does.
-_PUT_BY = {"session": "SessionMiddleware", "user": "AuthenticationMiddleware", "auth": "AuthenticationMiddleware"}
 
 
 class IdentityMiddleware:
@@ -144,9 +141,10 @@ class IdentityMiddleware:
         visit.state = scope.setdefault("state", {})
         visit.state[STATE_KEY] = identity
         if scope.get("method") not in _HAVE_NO_BODY:
-            # When a connection is read on, asyncio keeps the context in which the server said so, and calls the server
-            # in it from then on: uvicorn begins the next requests of the connection there, which behind a proxy are
-            # those of others. Here they have visits of their own, but what is outside of this middleware has none.
+            # When the server asks asyncio to read more from a connection, asyncio keeps the context of that moment, and
+            # from then on calls the server in it. There uvicorn begins the next requests of the connection, which
+            # behind a proxy are those of other visitors. They have visits of their own inside this middleware, but code
+            # outside it would see the visit of this request.
             receive, send = as_of_now(receive), as_of_now(send)
         visit.enter()
         try:
@@ -165,21 +163,21 @@ class IdentityMiddleware:
                     visit.sent = message
             elif kind == "websocket.accept" and visit.new_token is not None:
                 message = self._of_visitor(visit, message, scope)
-                visit.sent = None  # no cache keeps what a WebSocket says
+                visit.sent = None  # no cache keeps the messages of a WebSocket
             await send(message)
 
         return send_for_visitor
 
     def _of_visitor(self, visit: Visit, message: Message, scope: Scope) -> Message:
-        """The first message of a response, with what the visit says in its headers."""
+        """The first message of a response with the headers of the visit."""
         secure = scope.get("scheme") in ("https", "wss")
         status = message.get("status", 101)
         headers = list(message.get("headers") or ())
         if visit.is_shown or status == 304 or visit.is_opted_out or _say_something(headers):
             texts = visit.headers(status, as_text(headers), secure=secure)
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in texts]
-        elif visit.rules is not None and visit.new_token is not None:  # pragma: no branch - or nobody had asked
-            # The same in short, where the application says nothing about caches and cookies.
+        elif visit.rules is not None and visit.new_token is not None:  # pragma: no branch - else this is not called
+            # This is the same, but quicker: the application has no header about caches and cookies.
             cookie = visit.rules.set_cookie_value(visit.new_token, secure=secure)
             headers += [(b"cache-control", b"private"), (b"set-cookie", cookie.encode("ascii"))]
         visit.sent = message = {**message, "headers": headers}
@@ -188,23 +186,18 @@ class IdentityMiddleware:
 
 def _hint_about(error: Exception) -> str:
     """What to do where a function of the scope does not find there what another middleware puts there."""
-    said = getattr(error, "detail", None) or next(iter(error.args), None)
-    if not isinstance(said, str):
+    middleware = middleware_missed(error)
+    if middleware is None:
         return ""
-    for name, middleware in _PUT_BY.items():
-        # `scope["session"]` raises a KeyError; `Request(scope).session` raises what Starlette and Litestar say.
-        in_words = (f"{middleware} must be installed", f"'{name}' is not defined in scope")
-        if said == name if isinstance(error, KeyError) else said.startswith(in_words):
-            return (
-                f"If it needs what {middleware} puts into the scope: {middleware} must be outside IdentityMiddleware. "
-                "In FastAPI and Starlette, call add_middleware() with it after IdentityMiddleware, as the one that is "
-                "added last is outermost. "
-            )
-    return ""
+    return (
+        f"If it needs what {middleware} puts into the scope: {middleware} must be outside IdentityMiddleware. In "
+        "FastAPI and Starlette, call add_middleware() with it after IdentityMiddleware, as the one that is added last "
+        "is outermost. "
+    )
 
 
 def _say_something(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether there is something about caches or cookies in the headers of a response."""
+    """Whether a response has headers about caches or cookies."""
     for name, _ in headers:
         if name not in _SAY_NOTHING:
             name = name.lower()

@@ -57,6 +57,8 @@ def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None
     Raises:
         TypeError: `app` is no Celery application, or `token_provider` no TokenProvider.
         ValueError: This process has another `token_provider` already, for this application or another one.
+
+    https://docs.celeryq.dev/en/stable/userguide/signals.html
     """
     check_type("app", app, Celery, "a Celery application")
     if token_provider is not None:

@@ -77,6 +77,8 @@ class CeleryDelivery:
     Raises:
         TypeError: `app` is no Celery application.
         ValueError: `queue` has another `config` already.
+
+    https://docs.celeryq.dev/en/stable/userguide/tasks.html
     """
 
     def __init__(self, app: Celery, queue: str = "algolia-events", *, config: InsightsConfig | None = None) -> None:

@@ -16,7 +16,7 @@ from .wsgi import recognise, serving
 __all__ = ["init_app"]
 
 _EXTENSION = "algolia_usertoken"
-_TO_LEAVE = "algolia_usertoken.to_leave"  # in the environ: the visit that the end of Flask's context ends
+_TO_LEAVE = "algolia_usertoken.to_leave"  # the key in the environ of a visit that ends with Flask's context
 
 
 def init_app(
@@ -79,8 +79,8 @@ def init_app(
         environ = request.environ
         visit = outer_visit(environ)
         if visit is None:
-            # No server and no client has called the application, as in `test_request_context`: this request ends with
-            # Flask's own context.
+            # No server and no client has called the application, as with `test_request_context`. So this request ends
+            # with Flask's own context.
             visit = environ[VISIT] = Visit(Identity())
             visit.enter()
             environ[_TO_LEAVE] = visit

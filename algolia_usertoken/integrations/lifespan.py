@@ -1,7 +1,7 @@
-"""The lifespan of an ASGI application: events that are queued are delivered when the server stops.
+"""The lifespan of an ASGI application: queued events are delivered when the server stops.
 
-Some servers end a process in a way in which no exit hook of Python runs: uvicorn raises the signal again that stopped
-it. The shutdown that they announce to the application is then the last chance.
+Some servers end a process in such a way that no exit hook of Python runs: uvicorn raises the signal again that stopped
+it. So the shutdown that they announce to the application is the last chance.
 
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html
 """
@@ -20,7 +20,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_DELIVERS = "algolia_usertoken.delivers"  # in the scope: a middleware outside of this one delivers
+_DELIVERS = "algolia_usertoken.delivers"  # it is in the scope if a middleware around this one delivers
 _SENDER = "algolia_usertoken.events.sender"
 _STARTUP, _SHUTDOWN = "lifespan.startup", "lifespan.shutdown"
 _END_OF_SHUTDOWN = frozenset({f"{_SHUTDOWN}.complete", f"{_SHUTDOWN}.failed"})
@@ -29,11 +29,11 @@ logger = logging.getLogger("algolia_usertoken.integrations")
 
 
 async def run_lifespan(app: Callable[..., Awaitable[None]], scope: Any, receive: Receive, send: Send) -> None:
-    """Run the lifespan of `app`, and deliver what is queued before the server hears that the shutdown is done.
+    """Run the lifespan of an application, and deliver queued events before the server hears that it is done.
 
-    For an application that has no lifespan (it returns, or it raises before it took a message), and for one that
-    returns before the shutdown, this goes on: otherwise the server might announce no shutdown. An error of an
-    application that took a message is the server's to deal with.
+    If the application has no lifespan (it returns, or raises an error before it took a message) or returns before the
+    shutdown, this answers the server in its place, which otherwise might announce no shutdown. If the application
+    raises an error after it took a message, the server gets that error.
     """
     if _DELIVERS in scope:
         await app(scope, receive, send)
@@ -47,7 +47,7 @@ async def run_lifespan(app: Callable[..., Awaitable[None]], scope: Any, receive:
             if lifespan.last == _SHUTDOWN:
                 await _deliver()
             raise
-        # Not the text of the error, which is the application's.
+        # The text of the error is the application's, and is not logged.
         logger.info("the application has no lifespan: it raised %s before it took a message", type(error).__name__)
     await lifespan.go_on()
 
@@ -85,7 +85,7 @@ class _Lifespan:
 async def _deliver() -> None:
     """Deliver what all senders of this process have queued, in a thread; the event loop goes on meanwhile."""
     if _SENDER not in sys.modules:
-        return  # there are none
+        return  # there are no senders
     from ..events.process import deliver_all
 
     done, set_done = _event_of_the_loop()
@@ -93,11 +93,11 @@ async def _deliver() -> None:
     def run() -> None:
         try:
             deliver_all()
-        finally:  # whatever happens, the server can stop
+        finally:  # so that the server can stop in any case
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                 set_done()
 
-    # Not in an executor, whose threads the application may have occupied.
+    # It is not a thread of an executor, as the application may use all of those.
     thread = threading.Thread(target=run, name="algolia-usertoken-shutdown", daemon=True)
     try:
         thread.start()
@@ -107,7 +107,7 @@ async def _deliver() -> None:
 
 
 def _event_of_the_loop() -> tuple[Any, Callable[[], object]]:
-    """An event of asyncio's or trio's, whichever runs, and a function by which another thread sets it."""
+    """An event of asyncio or trio, whichever runs, and a function with which another thread sets it."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         event = trio.Event()

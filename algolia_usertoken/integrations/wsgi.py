@@ -11,7 +11,7 @@ from ..context import current_request
 from ..identity import Identity
 from .visitor import COOKIE, VISIT, Visit, VisitorRules, bridged_visit, check_application, drive, outer_visit
 
-# As in wsgiref.types, which Python 3.10 has not.
+# These are in wsgiref.types, which Python 3.10 does not have.
 WSGIEnvironment = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WSGIApplication = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
@@ -89,18 +89,18 @@ class IdentityMiddleware:
 
 
 def recognise(rules: VisitorRules, environ: WSGIEnvironment, request: Any, visit: Visit) -> None:
-    """Find out who sent a request; `request` is what the functions of the application are given."""
+    """Find out who sent a request; `request` is what the functions of the application get."""
     outer = None if visit.rules is None else visit
     visit.recognised(rules, *drive(rules.flow_of_environ(environ, outer), request))
 
 
 def serving(app: WSGIApplication, found: Callable[[WSGIEnvironment, Visit], None] | None) -> WSGIApplication:
-    """`app`, each request in a context of its own, as the visitor that `found` recognises."""
+    """An application that serves each request of `app` in a context of its own, as the visitor that `found` finds."""
 
     def begin(environ: WSGIEnvironment, start_response: StartResponse, visit: Visit) -> Iterable[bytes]:
         if found is not None:
             found(environ, visit)
-        # Never left: the context is this request's alone, and goes when the body is closed.
+        # The visit is never left, as the context is only for this request, and ends when the body is closed.
         visit.enter()
         return app(environ, start_response)
 
@@ -140,10 +140,10 @@ def _resume(visit: Visit, app: WSGIApplication, environ: WSGIEnvironment, start_
 def _in_context(
     context: Context, body: Iterable[bytes], environ: WSGIEnvironment, visit: Visit | None
 ) -> Iterable[bytes]:
-    """The body, whose every step runs in `context`; the end of it closes `visit`."""
+    """The body, each step of which runs in `context`; its end closes `visit`."""
     file_wrapper = environ.get("wsgi.file_wrapper")
     if type(body) in (list, tuple) or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
-        # No code of the application runs here, and the server may have a short cut for it.
+        # No code of the application runs for such a body, and the server may have a quicker way to send it.
         if visit is not None:
             visit.close()
         return body
@@ -151,7 +151,7 @@ def _in_context(
 
 
 class _Body:
-    """A response body whose every step runs in the context of its request."""
+    """A response body, each step of which runs in the context of its request."""
 
     def __init__(self, body: Iterable[bytes], context: Context, visit: Visit | None) -> None:
         self._body = body

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import fastapi
@@ -20,7 +21,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from algolia_usertoken import (
+    EventSender,
     Identity,
+    MemoryDelivery,
+    TokenProvider,
     browser,
     current_identity,
     identity_scope,
@@ -422,6 +426,33 @@ class TestAFunctionThatNeedsAnotherMiddleware:
             assert (await client.get("/")).json() == "user-1"
 
         assert "failed" not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("look", "middleware"),
+        [
+            (lambda request: request.scope["session"], "SessionMiddleware"),
+            (lambda request: request.session, "SessionMiddleware"),
+            (lambda request: request.user, "AuthenticationMiddleware"),
+        ],
+    )
+    async def test_where_resolve_needs_it_the_refused_event_says_so(
+        self, look: Any, middleware: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        served: ContextVar[Request] = ContextVar("served")
+        provider = TokenProvider(resolve=lambda: look(served.get())["token"])
+        events = EventSender(delivery=MemoryDelivery(), token_provider=provider, background=False)
+        app = fastapi.FastAPI()
+
+        @app.get("/")
+        def index(request: fastapi.Request) -> bool:
+            served.set(request)
+            return events.viewed_object_ids("Seen", "products", ["1"])
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+            assert (await client.get("/")).json() is False
+        events.close()
+
+        assert f"If it needs what {middleware} puts into the request, that must have run before" in caplog.text
 
     @pytest.mark.parametrize(
         "error", [KeyError("token"), KeyError(), KeyError(7), AssertionError(), AssertionError("no session"), OSError()]

@@ -191,7 +191,7 @@ class TestProvider:
         install(another, token_provider=provider)
         uninstall(another)
         for each in (app, another):
-            with pytest.raises(ValueError, match="another token_provider"):
+            with pytest.raises(ValueError, match="token_provider must be the one that this process has already"):
                 install(each, token_provider=TokenProvider("other"))
         app.send_task("search")
         uninstall(app)

@@ -137,6 +137,8 @@ class HitReference:
             TypeError: `secret` is neither a string nor bytes.
             ValueError: `secret` is empty, or this reference was verified with another one and can be signed with that
                 one only.
+
+        https://www.rfc-editor.org/rfc/rfc2104
         """
         signing_key, digest_key = _keys(secret)
         packed = self._packed()
@@ -174,6 +176,8 @@ class HitReference:
                 with another secret), or it is too old, from the future, or of another version.
             TypeError: `secret` is neither a string nor bytes, or `max_age` is no number.
             ValueError: `secret` is empty, or `max_age` is below 0.
+
+        https://www.rfc-editor.org/rfc/rfc2104
         """
         signing_key, digest_key = _keys(secret)
         if max_age is not None:

@@ -1,4 +1,4 @@
-"""References to the hits in what searches return: algoliasearch's models, or the JSON that they are made of."""
+"""Makes references to the hits in the results of searches: algoliasearch's models, or their JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .reference import HitReference
 
 
 def references_in(results: Any, index_name: str | None, user_token: str | None) -> list[HitReference]:
-    """One reference per hit, in the order of the results.
+    """One reference for each hit, in the order of the results.
 
     Args:
-        results: What a search returned, or several in a list.
-        index_name: The index of all; by default each result's own.
-        user_token: Whose search it was, where the result does not name the token.
+        results: What a search returned, or a list of such results.
+        index_name: The index of all hits. By default, each result names its own.
+        user_token: The user token of the search, for results that do not name it.
 
     Raises:
-        ValueError: There is no index name, or what was searched for are the values of a facet.
+        ValueError: There is no index name, or the results are the values of a facet.
         TypeError: `results` is something else, or `index_name` is no string.
     """
     if index_name is not None:
@@ -33,14 +33,14 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
         if any(map(_has_facet_values, found)):
             raise ValueError("results are the values of a facet: there are no hits to refer to")
         raise wrong_type("results", "what a search returned, with its hits", found[0])
-    # Where one of several has a token of its own and another none, that other was sent without any.
+    # If one of several results names a token and another does not, that other query was sent without any.
     if any("userToken" in _params(result) for result in found):
         user_token = None
     return [reference for result in with_hits for reference in _references_in_one(result, index_name, user_token)]
 
 
 def _has_facet_values(result: Any) -> bool:
-    """Of a search for facet values, or of Recommend's trending facets, whose hits are no objects."""
+    """Whether a result is that of a search for facet values, or of Recommend's trending facets: no hit is an object."""
     if _get(result, "facetHits", "facet_hits") is not None:
         return True
     first = _unwrapped(next(iter(_get(result, "hits") or ()), None))
@@ -66,8 +66,8 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
 
 
 def _single_results(results: Any) -> list[Any]:
-    """The results of a multi-query, or of a list, one by one; of a single query, the one."""
-    body = getattr(results, "raw_data", None)  # of an answer with its HTTP info
+    """The results of a multi-query or in a list, one by one; for a single query, the one result."""
+    body = getattr(results, "raw_data", None)  # an answer with its HTTP info has it
     text = body if isinstance(body, str) else results
     if isinstance(text, str | bytes):
         results = _decoded(text)
@@ -80,19 +80,19 @@ def _single_results(results: Any) -> list[Any]:
 
 
 def _decoded(text: str | bytes) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):  # whose errors keep the text
+    with contextlib.suppress(ValueError, RecursionError):  # these errors contain the text, which may be personal
         return json.loads(text)
     raise ValueError(f"results must be what a search returned, and this text is no JSON (its length is {len(text)})")
 
 
 def _unwrapped(thing: Any) -> Any:
-    """What a model of "one of these" holds."""
+    """The model inside one of algoliasearch's models for "one of these"; anything else as it is."""
     inside = None if isinstance(thing, Mapping) else getattr(thing, "actual_instance", None)
     return thing if inside is None else inside
 
 
 def _params(result: Any) -> dict[str, str]:
-    """The parameters of the search, as far as the result repeats them."""
+    """The parameters of the search that the result repeats."""
     params = _get(result, "params")
     if not isinstance(params, str):
         return {}
@@ -100,7 +100,7 @@ def _params(result: Any) -> dict[str, str]:
 
 
 def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
-    """How many hits come before those of this page; None where that can't be known."""
+    """How many hits come before those of this page; None if the result does not tell."""
     offset, page = _number(_get(result, "offset")), _number(_get(result, "page"))
     if offset is None and page is None:
         offset, page = _number(params.get("offset")), _number(params.get("page"))
@@ -115,7 +115,7 @@ def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
 
 
 def _is_recommended(result: Any) -> bool:
-    """Of Recommend, whose answers have one page: by the models, or by the score that each hit has in the JSON."""
+    """Whether a result is one of Recommend, which has one page: its models tell, or the score of each hit in JSON."""
     first = _unwrapped(next(iter(_get(result, "hits")), None))
     if isinstance(first, Mapping):
         return "_score" in first
@@ -136,7 +136,7 @@ def _object_id(hit: Any) -> str:
 
 
 def _get(thing: Any, *names: str) -> Any:
-    """A field of a model, or of JSON."""
+    """The value of a field of a model, or of JSON, under the first of these names that it has."""
     for name in names:
         value = thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
         if value is not None:

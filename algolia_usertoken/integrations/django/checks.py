@@ -20,7 +20,7 @@ _BEFORE = (
 
 
 def check_settings(**_: Any) -> list[Any]:
-    """`ALGOLIA_USERTOKEN` means something."""
+    """Check that the setting `ALGOLIA_USERTOKEN` is right."""
     try:
         visitor_rules()
     except ImproperlyConfigured as error:
@@ -29,7 +29,7 @@ def check_settings(**_: Any) -> list[Any]:
 
 
 def check_middleware(**_: Any) -> list[Any]:
-    """The middleware is there, and where the functions of `ALGOLIA_USERTOKEN` find session and user."""
+    """Check that the middleware is there, after those that give its functions the session and the user."""
     middleware = list(settings.MIDDLEWARE)
     ours = MIDDLEWARE if MIDDLEWARE in middleware else next(filter(_is_subclass, middleware), None)
     if ours is None:

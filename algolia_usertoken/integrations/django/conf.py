@@ -1,4 +1,4 @@
-"""The settings, under the one name `ALGOLIA_USERTOKEN`: the keywords of the other integrations, in upper case."""
+"""The setting `ALGOLIA_USERTOKEN`, a dict of the keywords of the other integrations, in upper case."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from ...checks import type_name
 from ..visitor import VisitorRules
 
 SETTING = "ALGOLIA_USERTOKEN"
@@ -22,29 +23,29 @@ _FUNCTIONS = ("AUTHENTICATED_USER_TOKEN", "SET_COOKIE", "OPTED_OUT")
 
 
 def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
-    """The rules that the settings mean.
+    """The rules that the setting describes.
 
     Args:
-        in_thread: For async requests: run the functions in Django's thread for sync code.
+        in_thread: Whether the functions run in Django's thread for sync code, as they do for async requests.
 
     Raises:
-        ImproperlyConfigured: They mean none; the text says which key is wrong.
+        ImproperlyConfigured: A key or a value is wrong; the text says which.
     """
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
-        raise ImproperlyConfigured(f"{SETTING} must be a dict, not {type(given).__name__}")
+        raise ImproperlyConfigured(f"{SETTING} must be a dict, not {type_name(given)}")
     for key in given:
         if key not in KEYS:
-            # What reads like no key at all may be a value in the wrong place, and is not repeated.
+            # What does not look like a key may be a value in the wrong place, and is not quoted.
             shown = f" {key!r}" if isinstance(key, str) and key.isidentifier() else ""
             close = get_close_matches(str(key).upper(), KEYS, 1) if shown else []
             raise ImproperlyConfigured(
                 f"{SETTING} has an unknown key{shown}"
-                + (f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(KEYS)}")
+                + (f": did you mean {close[0]!r}?" if close else f": its keys are {', '.join(KEYS)}")
             )
     try:
         keywords = {key.lower(): _value(key, value) for key, value in given.items()}
-        # Under another name than ours any valid token counts, and these values would go to Algolia as one.
+        # In a cookie that is not `_ALGOLIA` any valid token counts, so the values of these would be sent to Algolia.
         keywords["secret_cookies"] = [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME]
         rules = VisitorRules(**keywords)
         if not in_thread:
@@ -54,7 +55,7 @@ def visitor_rules(*, in_thread: bool = False) -> VisitorRules:
         }
         return VisitorRules(**in_threads, allow_async=True)
     except (TypeError, ValueError) as error:
-        argument = str(error).partition(" ")[0]  # as the key, in lower case
+        argument = str(error).partition(" ")[0]  # it is the key in lower case
         raise ImproperlyConfigured(f"{SETTING}[{argument.upper()!r}]: {error}") from error
 
 

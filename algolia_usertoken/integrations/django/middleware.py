@@ -23,16 +23,26 @@ served: ContextVar[Any] = ContextVar("algolia_usertoken_django_request", default
 
 
 class IdentityMiddleware:
-    """Serves each request as its visitor, streamed responses included; see the setting `ALGOLIA_USERTOKEN`.
+    """Django middleware that serves each request as its visitor, until the end of a streamed response.
 
-    Put it after Django's session and authentication middleware. The functions of the settings are plain ones; for an
-    async request they run in Django's thread for sync code, where the ORM may be used. Around it there may be another
-    middleware of this package, as `asgi.IdentityMiddleware`: then this one adds only what that did not know.
+        MIDDLEWARE = [..., "algolia_usertoken.integrations.django.IdentityMiddleware"]
+        ALGOLIA_USERTOKEN = {"SET_COOKIE": True, "AUTHENTICATED_USER_TOKEN": "shop.users.token_of"}
+
+    Put it after Django's session and authentication middleware. The setting `ALGOLIA_USERTOKEN` has the keywords of the
+    other integrations as its keys: AUTHENTICATED_USER_TOKEN, COOKIE, SET_COOKIE, HEADER, CLIENT_IP and OPTED_OUT. Its
+    functions get Django's request, and may be given as dotted paths. They are plain functions. For an async request
+    they run in Django's thread for sync code, where they may use the ORM.
+
+    Another middleware of this package may be around this one, as `asgi.IdentityMiddleware`: then this one adds only
+    what that one did not know.
+
+    Args:
+        get_response: What Django calls next.
 
     Raises:
-        ImproperlyConfigured: From the constructor, which Django calls when it starts: the settings are wrong.
+        ImproperlyConfigured: The setting is wrong. Django makes the middleware, and so raises this, when it starts.
 
-    The cookie is that of https://github.com/algolia/search-insights.js
+    https://docs.djangoproject.com/en/stable/topics/http/middleware/
     """
 
     sync_capable = True
@@ -85,10 +95,10 @@ def _serving(request: Any, visit: Visit, outer: Visit | None) -> Iterator[None]:
 
 
 def _finished(request: Any, response: Any, visit: Visit, outer: Visit | None) -> Any:
-    """The response, with what the visit says in its headers, and streamed as this visit."""
+    """The response with the headers of the visit. If it is streamed, it is streamed as this visit."""
     if outer is None:
         response = _with_headers(request, response, visit)
-    # A file on disk is left to the server, which may have a short cut for it.
+    # The server sends a file on disk itself, perhaps in a quicker way.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         _carry_along(response, visit, outer)
     elif outer is None:
@@ -102,7 +112,7 @@ def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
         response = _copy(response)
         if visit.new_token is not None and _may_become_304(request, response):
             if visit.is_shown:
-                # The page has to arrive, as it has the new token in it. Its validators do not know of that.
+                # The page has the new token in it, so it has to arrive. Its validators do not know of the token.
                 del response["ETag"], response["Last-Modified"]
             else:
                 status = 304
@@ -118,15 +128,15 @@ def _with_headers(request: Any, response: Any, visit: Visit) -> Any:
                 response.cookies.load(value)
             else:
                 response[name] = value
-    # As they will be when the stream begins: a middleware around this one may change them.
+    # The headers are looked at when the stream begins, as a middleware around this one may change them.
     visit.sent = {"status": status, "headers": response.items()}
     return response
 
 
 def _copy(response: Any) -> Any:
-    """The same response with headers of its own: an application may give one that it has made before to many visitors.
+    """The same response with headers of its own, as an application may give one response to many visitors.
 
-    Not with `copy.copy`, which for Django's responses leaves out what cannot be pickled.
+    `copy.copy` will not do, as for Django's responses it leaves out what cannot be pickled.
     """
     own = object.__new__(type(response))
     vars(own).update(vars(response))
@@ -139,18 +149,18 @@ def _may_become_304(request: Any, response: Any) -> bool:
     """Whether Django's ConditionalGetMiddleware, which is around this one, may answer with a 304 instead."""
     if request.method != "GET":
         return False
-    has_etag = "ETag" in response or not response.streaming  # it makes one of the content
+    has_etag = "ETag" in response or not response.streaming  # that middleware makes one from the content
     return ("HTTP_IF_NONE_MATCH" in request.META and has_etag) or (
         "HTTP_IF_MODIFIED_SINCE" in request.META and "Last-Modified" in response
     )
 
 
 def _carry_along(response: Any, visit: Visit, outer: Visit | None) -> None:
-    """Have the rest of a streamed response produced as this visit: it runs when this middleware is done.
+    """Have the rest of a streamed response produced as this visit, after this middleware has returned.
 
-    All of it runs in one copy of the context that the view has left. What a step sets there is there at the next step,
-    and nowhere else: under ASGI a step of a sync stream runs in a thread, and when the visitor leaves meanwhile,
-    asgiref takes over what that has set by then, for good.
+    All of it runs in one copy of the context that the view has left. What a step sets there holds at the next step, and
+    nowhere else. Under ASGI a step of a sync stream runs in a thread. If the visitor leaves meanwhile, asgiref would
+    otherwise take what the step has set into its own context, for good.
     """
     content, close, context = response.streaming_content, response.close, copy_context()
 
@@ -181,7 +191,7 @@ def _carry_along(response: Any, visit: Visit, outer: Visit | None) -> None:
 
 @types.coroutine
 def _in_context(context: Context, awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
-    """Await with each step in `context`. A task of its own could do that too, but not be cancelled with this one."""
+    """Await something, each step in `context`. A task could do that too, but would not be cancelled with this one."""
     steps: Any = awaitable.__await__()
     step, value = steps.send, None
     while True:

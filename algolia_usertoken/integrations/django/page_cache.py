@@ -12,12 +12,12 @@ from ...context import current_request
 
 @functools.cache
 def leave_out_pages_that_name_their_visitor() -> None:
-    """Have Django's cache middleware pass such a page on, once for the whole process.
+    """Have Django's cache middleware leave such a page out; this is done once for the whole process.
 
-    `cache_page` keeps a page before this package's middleware sees the response, so the decision has to be made there.
-    Django's own switch on the request (`_cache_update_cache`) does not hold: `cache_page` sets it anew when the view
-    begins, after the token may have been taken from `browser.settings()` by the view's class, say; and Django REST
-    framework wraps the request in one with a switch of its own.
+    `cache_page` keeps a page before the middleware of this package sees the response, so this has to be decided there.
+    Django's own switch on the request (`_cache_update_cache`) is not enough. `cache_page` sets it again when the view
+    begins, and by then the class of the view, for example, may have called `browser.settings()`. And Django REST
+    framework wraps the request in one that has a switch of its own.
     """
     keep = UpdateCacheMiddleware.process_response
 
