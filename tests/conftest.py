@@ -17,7 +17,19 @@ RECORDS = [
     {"objectID": "2", "name": "Deck shoe", "brand": "Larkfoot", "price": 74},
     {"objectID": "3", "name": "Wool hat", "brand": "Fernhill", "price": 22},
 ]
-PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+# What a machine may have set, and no test may feel: each runs without, and so does each program that it starts.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+OF_THE_MACHINE = {
+    *PROXIES,
+    *map(str.lower, PROXIES),
+    *("CI", "BUILD_NUMBER"),  # pytest cuts no line of its summary where one of them is set
+    *("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TERM", "COLORTERM", "COLUMNS", "LINES"),
+    *("PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONWARNINGS", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("DJANGO_SETTINGS_MODULE", "FLASK_APP", "FLASK_DEBUG"),
+    *("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "GUNICORN_CMD_ARGS", "PORT"),
+}
+OF_THE_MACHINE_BY_PREFIX = ("ALGOLIA_", "UVICORN_", "CELERY_")
 LOOPBACK = ("127.", "::1", "localhost")
 
 # For tests/properties: each run takes the same examples and looks at no clock, so that none fails by chance. To search
@@ -32,9 +44,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure() -> None:
+    if not __debug__:
+        raise pytest.UsageError("the tests are made of assertions: unset PYTHONOPTIMIZE, and run Python without -O")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_on_every_machine() -> Iterator[None]:
+    """pytest itself, outside of the tests, goes on as the machine wants it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in OF_THE_MACHINE or name.startswith(OF_THE_MACHINE_BY_PREFIX):
+                patch.delenv(name)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> Iterator[None]:
-    """A test that would reach anything but loopback fails, and proxies of the machine play no part."""
+    """A test that would reach anything but loopback fails."""
 
     def guarded(function: Callable[..., Any], host_of: Callable[..., Any]) -> Callable[..., Any]:
         def guard(*args: Any, **kwargs: Any) -> Any:
@@ -52,9 +79,6 @@ def _no_network() -> Iterator[None]:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name), host_of_address))
         patch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo, lambda host, *_: host))
-        for name in PROXY_VARIABLES:
-            patch.delenv(name, raising=False)
-            patch.delenv(name.lower(), raising=False)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
 PROJECT = pathlib.Path(__file__).parent.parent
 EXAMPLES = PROJECT / "docs" / "examples"
 SHOPS = ("fastapi", "flask", "django")
+CROWD = 12  # visitors at once
 VOID = {"input", "link", "meta", "br"}
 BUTTON = {"consent-accept": {"choice": "yes"}, "consent-refuse": {"choice": "no"}, "consent-change": {"choice": ""}}
 HOSTILE = "\"'></script><hostile a=&amp;>{{7*7}}{% x %}\u2028é"
@@ -208,6 +210,36 @@ def test_a_visitor_has_one_user_token_before_and_after_login(visitor: Visitor, r
     logins = [event.authenticated_user_token for event in received.events]
     assert logins == [None] * 4 + [login] * 4 + [None] * 4
     assert [len(event.query_ids) for event in received.events] == [1, 0, 1, 1] * 3
+    assert received.mismatches() == []
+
+
+def test_no_visitor_of_a_crowd_is_mixed_up_with_another(shop: tuple[str, int], received: LocalAlgolia) -> None:
+    def visit(number: int) -> tuple[str | None, str]:
+        """Who the visitor was to the shop: the token and the login."""
+        visitor = Visitor(shop[1])
+        with visitor.http:
+            visitor.open("/")
+            visitor.press("consent-accept")
+            if number % 2:
+                visitor.open("/login")
+                visitor.press("login-submit", user=f"user {number}")
+            for turn in range(5):
+                visitor.open("/", q=f"visitor {number} turn {turn}")
+            buy_something(visitor, "knife")
+            return visitor.cookie, visitor.who[1]
+
+    with ThreadPoolExecutor(CROWD) as threads:
+        visitors = list(threads.map(visit, range(CROWD)))
+
+    wait_until(lambda: len(received.events) == 4 * CROWD)
+    assert len({token for token, _ in visitors}) == CROWD
+    assert len({login for _, login in visitors}) == CROWD // 2 + 1  # those who are not logged in have the same: none
+    searched = {search.query: search.user_token for search in received.searches if search.query.startswith("visitor")}
+    assert searched == {
+        f"visitor {number} turn {turn}": token for number, (token, _) in enumerate(visitors) for turn in range(5)
+    }
+    told = Counter((event.user_token, event.authenticated_user_token or "") for event in received.events)
+    assert told == dict.fromkeys(visitors, 4)
     assert received.mismatches() == []
 
 

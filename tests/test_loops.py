@@ -36,6 +36,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -58,7 +60,6 @@ def outcomes() -> dict[str, str]:
     return outcomes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_one_client_serves_every_loop_without_a_warning(scenario: str, outcomes: dict[str, str]) -> None:
     assert outcomes[scenario] == ""
