@@ -44,16 +44,13 @@ class EventMethods(Door):
                 page × hitsPerPage.
             query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "click",
@@ -83,16 +80,13 @@ class EventMethods(Door):
             index_name: The index that the objects are in.
             object_ids: The objectIDs. More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("click", event_name, index_name, object_ids, identity, timestamp)
 
@@ -112,16 +106,13 @@ class EventMethods(Door):
             index_name: The index that the objects are in.
             object_ids: The objectIDs. More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("view", event_name, index_name, object_ids, identity, timestamp)
 
@@ -141,16 +132,13 @@ class EventMethods(Door):
             index_name: The index that the objects are in.
             object_ids: The objectIDs. More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("conversion", event_name, index_name, object_ids, identity, timestamp)
 
@@ -170,16 +158,13 @@ class EventMethods(Door):
             index_name: The index that the filters were used on.
             filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("click", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -199,16 +184,13 @@ class EventMethods(Door):
             index_name: The index that the filters were used on.
             filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("view", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -228,16 +210,13 @@ class EventMethods(Door):
             index_name: The index that the filters were used on.
             filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new("conversion", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -259,16 +238,13 @@ class EventMethods(Door):
             object_ids: The objectIDs. More than 20 become several events.
             query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion", event_name, index_name, object_ids, identity, timestamp, query_id=query_id, after_search=True
@@ -298,16 +274,13 @@ class EventMethods(Door):
                 the first also what `value` has beyond them, as for shipping; without prices the first has it all.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",
@@ -348,16 +321,13 @@ class EventMethods(Door):
                 the first also what `value` has beyond them, as for shipping; without prices the first has it all.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",
@@ -398,16 +368,13 @@ class EventMethods(Door):
                 the first also what `value` has beyond them, as for shipping; without prices the first has it all.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",
@@ -447,16 +414,13 @@ class EventMethods(Door):
                 the first also what `value` has beyond them, as for shipping; without prices the first has it all.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
             identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
 
         Returns:
             True if it was accepted, False if it was refused or dropped.
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
-
-        https://www.algolia.com/doc/rest-api/insights/push-events
         """
         return self._send_new(
             "conversion",
