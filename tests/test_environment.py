@@ -27,22 +27,17 @@ READ_IT = [
     "testing/test_plugin.py::test_failures_show_the_test_and_not_the_insides",
 ]
 MACHINES = {
-    "a bare one": {},
     "one of CI": {"CI": "true", "BUILD_NUMBER": "7", "FORCE_COLOR": "1", "COLUMNS": "40", "TERM": "dumb"},
-    "one far away": {
+    "far away, behind a proxy, with keys and options": {
         "LC_ALL": "C",
         "TZ": "Asia/Kathmandu",
         "NO_COLOR": "1",
         "TERM": "xterm-256color",
         "COLUMNS": "300",
-    },
-    "one behind a proxy": {
         **dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9"),
         "no_proxy": "example.com",
         "REQUESTS_CA_BUNDLE": "/nowhere/ca.pem",
         "SSL_CERT_FILE": "/nowhere/ca.pem",
-    },
-    "one of a user of Algolia": {
         "ALGOLIA_APP_ID": "TESTING",
         "ALGOLIA_API_KEY": "a-key",
         "ALGOLIA_REGION": "de",
@@ -50,9 +45,13 @@ MACHINES = {
         "ALGOLIA_INDEX_NAME": "mine",
         "ALGOLIA_URL": "http://127.0.0.1:9",
         "ALGOLIA_USERTOKEN_SECRET": "a secret",
+        "WEB_CONCURRENCY": "3",
+        "GUNICORN_CMD_ARGS": "--workers 3",
+        "UVICORN_PORT": "9",
+        "PYTHONWARNINGS": "error",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
     },
-    "one with options for servers": {"WEB_CONCURRENCY": "3", "GUNICORN_CMD_ARGS": "--workers 3", "UVICORN_PORT": "9"},
-    "one where Python is told to": {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
 }
 
 
@@ -69,7 +68,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_tests_pass_on_a_machine_whose_environment_is(machine: str) -> None:
+def test_the_tests_pass_on_a_machine_that_is(machine: str) -> None:
     done = run(MACHINES[machine], *(str(TESTS / name) for name in READ_IT))
 
     assert done.returncode == 0, done.stdout[-5000:]
