@@ -44,11 +44,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_configure() -> None:
-    if not __debug__:
-        raise pytest.UsageError("the tests are made of assertions: unset PYTHONOPTIMIZE, and run Python without -O")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _same_on_every_machine() -> Iterator[None]:
     """pytest itself, outside of the tests, goes on as the machine wants it."""

@@ -77,5 +77,5 @@ def test_the_tests_pass_on_a_machine_that_is(machine: str) -> None:
 def test_the_tests_refuse_to_run_without_assertions() -> None:
     done = run({"PYTHONOPTIMIZE": "1"}, str(TESTS / "test_errors.py"))
 
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "unset PYTHONOPTIMIZE" in done.stderr
+    assert done.returncode != 0
+    assert "assert statements are not executed" in done.stderr
