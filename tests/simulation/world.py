@@ -133,6 +133,7 @@ class Process:
         self.attempts: list[Attempt] = []  # on their way
         self.first_sent: dict[int, float] = {}
         self.not_before: dict[int, tuple[float, float]] = {}  # of an event that failed: when it did, and the next time
+        self.back: set[int] = set()  # events that an exit had no time for, and that are in the file again
         self.suspect_since: dict[int, float] = {}
         self.singles: Counter[str] = Counter()  # refused alone, in a row, by site
         self.suspects_accepted: dict[str, float] = {}  # when, last
@@ -628,7 +629,7 @@ class World:
                 asked = min(60.0, float(asked)) if asked is not None and asked > 0 else 0.0
             except OverflowError:
                 asked = 60.0
-            for number in numbers:
+            for number in set(numbers) - owner.back:
                 owner.not_before[number] = now, now + asked
         if isinstance(error, (OSError, RetryableDeliveryError, UnauthorizedDeliveryError)):
             owner.in_hand.difference_update(numbers)
@@ -1127,8 +1128,10 @@ def patched(world: World) -> Iterator[None]:
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
     def give_up_(self: engine.Engine) -> InFlight:
-        if not self.in_memory:  # what is on its way as the time of an exit ends, waits again
+        if not self.in_memory:  # what is on its way as the time of an exit ends, waits again, as if it were new
             world.excused |= hub.process.in_hand
+            hub.process.back |= hub.process.in_hand | hub.process.not_before.keys()
+            hub.process.not_before.clear()
         return give_up(self)
 
     def prepare_(connection: sqlite.Connection) -> None:
