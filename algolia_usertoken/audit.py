@@ -1,5 +1,4 @@
-"""
-Whether some days' traffic was right: what its figures say about user tokens, tracked searches and events.
+"""Whether some days' traffic was right: what its figures say about user tokens, tracked searches and events.
 
 Decides, and asks nobody: `traffic` asks Algolia for the figures. Each finding says in plain words what is fine, or what
 is wrong and what to do about it.
