@@ -386,7 +386,7 @@ class TestWhatIsSent:
 
         out, err = capsys.readouterr()
         assert out == "1 event would be sent, 1 refused.\n"
-        assert err.startswith(f"{path}:2: index must be the name of an index and is missing")
+        assert err.startswith(f"{path}:2: index is missing: it must be the name of an index")
         assert algolia.requests == 0
 
     def test_a_damaged_file_is_sent_as_far_as_it_can_be_read(
@@ -477,7 +477,7 @@ class TestWhatCanNotBeSent:
         path.write_bytes(ndjson(event(1)))
 
         assert main(["send", str(path)]) == 2
-        assert capsys.readouterr().err == "algolia-usertoken: give --app-id, or set ALGOLIA_APP_ID\n"
+        assert capsys.readouterr().err == "algolia-usertoken: --app-id is missing: give it, or set ALGOLIA_APP_ID\n"
 
     @pytest.mark.parametrize("option", ["--res", "--dry", "--ind=x", "--api=key"])
     def test_an_abbreviated_option_is_none(

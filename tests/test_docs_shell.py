@@ -132,7 +132,8 @@ def run_with_files(command: str) -> None:
         SQLiteOutbox("events.db").close()
         patch.delenv("ALGOLIA_REGION", raising=False)
         arguments = [one for one in shlex.split(command)[1:] if not one.startswith("127.0.0.1") and one != "--host"]
-        assert main([*arguments, "--host", f"127.0.0.1:{algolia.port}"]) == 0
+        stand_in = ["--host", f"127.0.0.1:{algolia.port}", "--app-id", algolia.app_id, "--api-key", algolia.api_key]
+        assert main([*arguments, *stand_in]) == 0
 
 
 def run_serve(command: str) -> None:

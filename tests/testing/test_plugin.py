@@ -156,7 +156,7 @@ def test_each_test_has_its_own(local_algolia):
         ),
         ("algolia(assert_all_called=1)", "@pytest.mark.algolia: assert_all_called must be a bool, not int"),
         ("algolia(assert_all_mocked=None)", "@pytest.mark.algolia: assert_all_mocked must be a bool, not NoneType"),
-        ("user_token('u 1')", "@pytest.mark.user_token: user_token (3 characters) has ' ' at position 2; *"),
+        ("user_token('u 1')", "@pytest.mark.user_token: user_token (3 characters) has ' ' at position 2: *"),
         ("user_token()", "@pytest.mark.user_token: names no user"),
         ("user_token(user='u-1')", "@pytest.mark.user_token: got an unexpected keyword argument 'user'*"),
         ("user_token(7)", "@pytest.mark.user_token: user_token *"),

@@ -41,4 +41,4 @@ ends = [os.waitpid(child, 0)[1] for child in children]
 assert ends == [0] * 15, ends
 assert events.flush(20)
 assert events.stats.delivered == accepted
-print(accepted)
+print(accepted, flush=True)

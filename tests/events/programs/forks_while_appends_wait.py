@@ -32,5 +32,5 @@ for _ in range(10):
     slowest = max(slowest, time.monotonic() - started)
     os.waitpid(pid, 0)
 stop = True
-print(slowest)
+print(slowest, flush=True)
 os._exit(0)
