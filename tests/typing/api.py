@@ -425,7 +425,7 @@ letters = DeadLetters("failed.ndjson")
 letters = DeadLetters(pathlib.Path("failed.ndjson"), max_bytes=1_000_000)
 EventSender("APP", "key", on_error=letters)
 DeadLetters(7)  # type: ignore[arg-type]
-DeadLetters("failed.ndjson", 1_000_000)  # type: ignore[call-arg, misc]
+DeadLetters("failed.ndjson", 1_000_000)  # type: ignore[call-arg]
 not_signed: Exception = InvalidReferenceError("too old")
 letters(not_signed, [{"eventName": "n"}])
 assert_type(events.flush(1.5), bool)
