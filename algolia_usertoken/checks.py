@@ -6,6 +6,7 @@ error may end in a log.
 
 from __future__ import annotations
 
+import os
 from typing import Any, get_args
 
 
@@ -91,6 +92,22 @@ def check_number(
     if too_small or (most is not None and value > most):
         allowed = f"at least {least}" if most is None else f"{least} to {most}"
         raise ValueError(f"{name} must be {allowed}, not {value}{hint and f': {hint}'}")
+
+
+def file_path(path: str | os.PathLike[str]) -> str:
+    """Check that an argument can be the path of a file, and return it as an absolute path.
+
+    Raises:
+        TypeError: It is neither a string nor a path.
+        ValueError: No file can have this name.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise wrong_type("path", "a str or a path", path)
+    if not text or text == ":memory:" or "\0" in text:
+        what = "of a name with a null character" if "\0" in text else repr(text)
+        raise ValueError(f"path must be that of a file, not {what}")
+    return os.path.abspath(text)  # the working directory may change
 
 
 def check_choice(name: str, value: object, literal: Any) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import IO, Any, NamedTuple
 
+from .checks import check_number, file_path
 from .errors import OutboxError, UserTokenError, kind_of
 from .events import plain
 from .events.rules import Event
@@ -71,16 +72,8 @@ class DeadLetters:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int = 100_000_000) -> None:
-        given = os.fspath(path) if isinstance(path, os.PathLike) else path
-        if not isinstance(given, str):
-            raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
-        if not given or "\0" in given:
-            raise ValueError("path must be that of a file, not empty or with a null character")
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
-            raise TypeError(f"max_bytes must be a whole number, not {type(max_bytes).__name__}")
-        if max_bytes < _LEAST_BYTES:
-            raise ValueError(f"max_bytes must be at least {_LEAST_BYTES}, not {max_bytes}")
-        self.path = os.path.abspath(given)  # the working directory may change
+        check_number("max_bytes", max_bytes, _LEAST_BYTES, whole=True, unit="bytes")
+        self.path = file_path(path)
         self.max_bytes = max_bytes
         self._said: set[str] = set()
         self._writing: set[tuple[int, int]] = set()  # threads, each with its process

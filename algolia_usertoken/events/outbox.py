@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..checks import check_number, file_path
 from ..errors import OutboxError
 from . import sqlite
 from .rows import MOST_NUMBERS, MOST_OF_ONE_CALL, Rows, StoredEvent, Troubles, numbers_of, timestamp_of
@@ -61,9 +62,9 @@ class SQLiteOutbox:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_events: int = 1_000_000, lease: float = 30.0) -> None:
-        self.path = sqlite.checked_path(path)
-        _check_number("max_events", max_events, 1, whole=True)
-        _check_number("lease", lease, 1)
+        self.path = file_path(path)
+        check_number("max_events", max_events, 1, sqlite.LARGEST, whole=True)
+        check_number("lease", lease, 1, sqlite.LARGEST, unit="seconds")
         self.max_events = max_events
         self.lease = lease
         # What a simulation replaces: seconds of the machine, by which leases are measured, and the time of day.
@@ -440,10 +441,3 @@ class SQLiteOutbox:
 
     def __getstate__(self) -> Any:
         raise TypeError("an SQLiteOutbox can't be pickled or copied: make a new one on the same file")
-
-
-def _check_number(name: str, value: float, least: int, *, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} must be {'a whole number' if whole else 'a number'}, not {type(value).__name__}")
-    if not least <= value < 2**63:
-        raise ValueError(f"{name} must be at least {least}, not {value}")

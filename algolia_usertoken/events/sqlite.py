@@ -32,6 +32,7 @@ BUSY_AGAIN = 0.025  # the same, after one has waited in vain
 SET_UP_TIMEOUT = 5.0  # the same, where the file is made or changed to this schema
 CLOSE_TIMEOUT = 0.25  # seconds that a close waits for a thread that is in the middle of a call
 LOG_LIMIT = 8 * 1024 * 1024  # bytes that the log (…-wal) keeps after a rush
+LARGEST = 2**63 - 1  # number that it stores
 APPLICATION_ID = 0x416C6755  # marks the file as ours: "AlgU"
 SCHEMA_VERSION = 2
 
@@ -278,21 +279,6 @@ def is_damage(error: BaseException | None) -> bool:
 
 
 # The file and its schema.
-
-
-def checked_path(path: str | os.PathLike[str]) -> str:
-    """The absolute path of a file that may be one.
-
-    Raises:
-        TypeError, ValueError: There can be none.
-    """
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
-    if not text or text == ":memory:" or "\0" in text:
-        what = "of a name with a null character" if "\0" in text else repr(text)
-        raise ValueError(f"path must be that of a file, not {what}")
-    return os.path.abspath(text)  # the working directory may change
 
 
 _making = threading.Lock()

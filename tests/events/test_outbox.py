@@ -198,12 +198,13 @@ def test_the_events_of_one_call_are_stored_all_or_none(path: str, sql: Callable[
         ({"path": b"events.db"}, TypeError, "path must"),
         ({"path": 3}, TypeError, "path must be a str or a path, not int"),
         ({"path": None}, TypeError, "path must be a str or a path, not NoneType"),
-        ({"max_events": 0}, ValueError, "max_events must be at least 1, not 0"),
+        ({"max_events": 0}, ValueError, "max_events must be 1 to 9223372036854775807, not 0"),
         ({"max_events": 1.5}, TypeError, "max_events must be a whole number"),
         ({"max_events": True}, TypeError, "max_events"),
-        ({"lease": 0.5}, ValueError, "lease must be at least 1"),
+        ({"lease": 0.5}, ValueError, "lease must be 1 to 9223372036854775807, not 0.5"),
         ({"lease": float("nan")}, ValueError, "lease"),
-        ({"lease": "30"}, TypeError, "lease must be a number, not str"),
+        ({"lease": float("inf")}, ValueError, "lease"),
+        ({"lease": "30"}, TypeError, "lease must be a number of seconds, not str"),
     ],
 )
 def test_wrong_arguments_of_an_outbox_are_named(
