@@ -1,4 +1,4 @@
-"""The threads that drive the core of a sender: they wait, take, send, and end when there is nothing to do."""
+"""The threads that drive the core of a sender: they wait, take events, send them, and end if there are none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .retries import Answer
 from .sending import Sending
 from .threads import bounded
 
-IDLE_TIME_S = 30.0  # that a thread waits for an event before it ends
-PAUSE_OF_FILE_S = 1.0  # after an outbox could not be read
-GRACE_S = 0.4  # for what must not make `close` or the exit late: on_error, a delivery's close
+IDLE_TIME_S = 30.0  # how long a thread waits for an event before it ends
+PAUSE_OF_FILE_S = 1.0  # how long to wait after an outbox could not be read
+GRACE_S = 0.4  # how long `close` and the exit wait beyond their deadline for on_error and a delivery's close
 
 
 class Crew:
@@ -27,9 +27,9 @@ class Crew:
 
     Args:
         engine, sending: What the threads drive.
-        batch_size: Events that a thread leaves to others, where there are that many.
+        batch_size: If at least that many events are left in the queue, a thread has another thread look at it, too.
         concurrency: How many threads there may be.
-        background: Whether they go on while nobody waits for a flush.
+        background: Whether the threads go on while no caller waits for a flush.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class Crew:
         self._batch_size = batch_size
         self._concurrency = concurrency
         self._background = background
-        self.ends = False  # nothing more will come: a thread that has nothing to do ends at once
+        self.ends = False  # True: no more events will come, and a thread that has nothing to do ends at once
         self.renew()
 
     def renew(self) -> None:
-        """Locks and threads as new: after a fork, and where gevent has patched `threading` since they were made."""
+        """Make new locks and forget all threads, as after a fork, or where gevent has patched `threading` meanwhile."""
         self.made_by = threading.Lock
         # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
         self._engine.lock = self.lock = threading.Condition(threading.RLock())
-        # A lock as a semaphore: unlike an Event's set(), release() may come in the middle of anything.
+        # A lock, used as a semaphore: unlike an Event's set(), release() may be called in the middle of any code.
         self.wake = threading.Lock()
         self.wake.acquire()
-        self.threads: dict[int, _Attempt | None] = {}  # by their idents, and what each is delivering
-        self.starting = 0  # threads that are on their way
+        self.threads: dict[int, _Attempt | None] = {}  # what each thread is delivering, by its ident
+        self.starting = 0  # threads that are about to run
         self._parked = 0  # threads that wait for events
-        self._is_helped = False  # somebody delivers in a thread of his own
-        self.flush_until = -math.inf  # until when somebody waits for a flush, with background=False
+        self._is_helped = False  # whether a caller delivers in its own thread
+        self.flush_until = -math.inf  # with background=False: until when a caller waits for a flush
 
     def wake_or_start(self) -> None:
-        """Have a thread look at the queue: one that waits, or a new one if there may be more."""
+        """Have a thread look at the queue: a waiting one, or a new one if `concurrency` allows it."""
         with self.lock:
             self._engine.idle = False
             start = not self._parked and self._has_room
@@ -74,41 +74,41 @@ class Crew:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no thread runs, or is about to."""
+        """Whether no thread runs or is about to run."""
         return not self.threads and not self.starting
 
     def help(self) -> bool:
-        """Say that the calling thread delivers, until `help_ends`; False where others do."""
+        """Register the calling thread as delivering, until `help_ends`; False where other threads deliver."""
         with self.lock:
-            self._is_helped = self.is_empty or sys.is_finalizing()  # then they do not run any more
+            self._is_helped = self.is_empty or sys.is_finalizing()  # while it finalizes, other threads do not run
             return self._is_helped
 
     def help_ends(self) -> None:
-        """Nobody looks at the queue any more, but those who are told to."""
+        """The calling thread has stopped delivering: the next event has to notify a thread."""
         with self.lock:
             self._is_helped = False
             self._engine.idle = True
 
     def signal(self) -> None:
-        """Have one of the threads that wait look at the queue."""
+        """Have one of the waiting threads look at the queue."""
         # Not contextlib: it may be gone when a __del__ sends as the interpreter ends.
         try:  # noqa: SIM105
             self.wake.release()
         except RuntimeError:
-            pass  # somebody was woken already, and has not looked yet
+            pass  # a thread was woken already, and has not looked yet
 
     def _start_thread(self) -> None:
-        # Without our lock: start() waits for the new thread, and that one may send, from a __del__.
+        # Our lock is not held here: start() waits for the new thread, which may send an event from a __del__.
         try:
             threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True).start()
         except BaseException as error:
             with self.lock:
                 self.starting -= 1
                 self._engine.idle = True
-            if not isinstance(error, RuntimeError):  # which says that no thread can be started
+            if not isinstance(error, RuntimeError):  # a RuntimeError says that no thread can be started
                 raise
 
-    # Out: the threads.
+    # The threads, which deliver events.
 
     def _work(self) -> None:
         ident, lock = threading.get_ident(), self.lock
@@ -117,7 +117,7 @@ class Crew:
             self.threads[ident] = None
         try:
             idle_since = time.monotonic()
-            while self.lock is lock and ident in self.threads:  # else it was replaced, or written off
+            while self.lock is lock and ident in self.threads:  # else the lock was replaced, or this thread written off
                 action = self._look(ident, idle_since)
                 if action is None:
                     break
@@ -132,16 +132,16 @@ class Crew:
                     self.threads.pop(ident, None)
                     self._engine.idle = True
                     if self.threads:
-                        self.signal()  # the next one may have to end, too
+                        self.signal()  # another thread may have to end, too
                     lock.notify_all()
 
     def _look(self, ident: int, idle_since: float) -> Post | Wait | None:
-        """What to do; None: it is time to end."""
+        """What the thread is to do; None: it is to end."""
         engine = self._engine
         while True:
             now = time.monotonic()
             with self.lock:
-                if engine.closed:  # what an outbox has left, stays there
+                if engine.closed:  # events that are left in an outbox stay there
                     del self.threads[ident]
                     return None
                 action = engine.next(now)
@@ -154,16 +154,16 @@ class Crew:
                 if isinstance(action, Wait):
                     if self._may_end(action, now, idle_since):
                         del self.threads[ident]  # before the last look at the queue
-                        if not self._background or not len(engine.queue):  # without, the rest is the next flush's
+                        if not self._background or not len(engine.queue):  # without it, the next flush delivers them
                             return None
-                        if not self._has_room:  # a `__del__` has sent in between, and started another thread
+                        if not self._has_room:  # meanwhile a `__del__` sent an event, which started a thread
                             return None
                         self.threads[ident] = None
                         continue
                     self._parked += 1
                     return action
             self.take_stored(action.limit, now)
-        self.wake_or_start()  # somebody else may go on with the rest
+        self.wake_or_start()  # another thread may go on with the rest
         return action
 
     def _may_end(self, action: Wait, now: float, idle_since: float) -> bool:
@@ -191,7 +191,7 @@ class Crew:
             self.wake.acquire(timeout=max(0.0, min(PAUSE_OF_FILE_S, deadline - time.monotonic())))
 
     def attempt(self, group: InFlight, inline: bool = False) -> None:
-        """Send a group once, and see to what comes of it."""
+        """Send a group once, and handle the answer."""
         ident = threading.get_ident()
         timeout = LONGEST_REQUEST_S
         if not self._background or inline:
@@ -207,9 +207,9 @@ class Crew:
             self._sending.answered(group, answer)
 
     def write_off(self, until: float) -> None:
-        """A thread that hangs beyond its deadline is left behind, and its events are sent once more.
+        """Leave behind each thread that hangs beyond its deadline, and have its events sent once more.
 
-        Where they are given up, that is told, which is waited for until then, and a little longer.
+        Events that are given up instead are reported; this waits for the report until `until`, and a little longer.
         """
         now = time.monotonic()
         with self.lock:

@@ -1,4 +1,4 @@
-"""The door of an event sender: it checks each event, says whose it is, and queues its text; or it refuses the event."""
+"""The door of an event sender: it checks each event, adds its user, and queues its text; or it refuses the event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .worker import Worker
 
 
 class Door:
-    """What `send`, the event methods and those that take references have in common.
+    """The code that `send`, the event methods and the methods that take references have in common.
 
     The events of a call are queued together, after all of them were checked and made into text.
     """
@@ -43,15 +43,15 @@ class Door:
         corrected.
 
         Args:
-            event: The event, with keys in camel case. It is not changed. Where it has a `userToken` or a `timestamp`,
-                those count.
-            identity: Whose event it is. By default, whom `token_provider` names now.
+            event: The event, with keys in camel case. It is not changed. If it has a `userToken` or a `timestamp`,
+                these take precedence.
+            identity: The user of the event. By default, the one that `token_provider` names now.
             timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since the
                 epoch. By default, now.
 
         Returns:
-            True if it was accepted. False if it was refused (it is invalid, or nobody is known whose it is, or the
-            visitor opted out) or dropped (the queue is full, or closed).
+            True if it was accepted. False if it was refused (it is invalid, no user is known for it, or the visitor
+            opted out) or dropped (the queue is full, or closed).
 
         Raises:
             InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
@@ -62,7 +62,7 @@ class Door:
         try:
             unknown = unknown_fields(event)
             own: Any = own_copy(event) if unknown is None else event
-            # For an event with a user token of its own, nobody is asked.
+            # If the event has a user token of its own, the provider is not asked.
             asks = identity is None and own.get("userToken") is None
             who = self._provided() if asks else as_identity(identity)
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
@@ -80,17 +80,18 @@ class Door:
     def _send_each(
         self, events: Sequence[Any], identity: Identity | None, timestamp: int
     ) -> tuple[int, list[UserTokenError]]:
-        """Queue the events of a caller who is not told of errors: a refused event is reported, and never raised.
+        """Queue events for a caller that gets no exceptions: a refused event is reported, and no error is raised.
 
-        An invalid event costs no other. The valid ones are queued together, or none of them where there is no room.
+        An invalid event does not affect the others. The valid ones are queued together, or none of them where there is
+        no room.
 
         Args:
             events: Events, or whatever was sent instead.
-            identity: Whose they are, where they don't say so.
-            timestamp: When they happened, where they don't say so, in milliseconds since the epoch.
+            identity: The user of the events that name none.
+            timestamp: When the events happened that don't say it, in milliseconds since the epoch.
 
         Returns:
-            How many were accepted, and why the refused ones were.
+            How many were accepted, and the errors of those that were refused.
         """
         bodies: list[bytes] = []
         refused: list[UserTokenError] = []
@@ -127,7 +128,7 @@ class Door:
         subtype: str | None = None,
         after_search: bool = False,
     ) -> bool:
-        """Send the event that has these fields, or the events that it becomes; `items` are what `field` holds."""
+        """Send the event that has these fields, or the parts that it is split into; `items` is the value of `field`."""
         body: bytes | None = None
         who: Identity | None = None
         now = 0
@@ -204,7 +205,7 @@ class Door:
             missed = middleware_missed(error)
             hint = f". If it needs what {missed} puts into the request, that must have run before" if missed else ""
             message = f"nobody to attribute the event to: resolve() raised {raised(error)}{hint}"
-        # Not chained, and without the text of that error: it may quote whom it did not find.
+        # The error is not chained, and its text is left out, as it may quote the user that was not found.
         raise MissingUserTokenError(message)
 
     def _put_all(self, parts: Sequence[bytes]) -> bool:
@@ -218,7 +219,7 @@ class Door:
 
 
 def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
-    """The text of an event with the fields of the API; None where it is that of somebody who opted out.
+    """The text of an event with the fields of the API; None where its user opted out.
 
     Raises:
         UserTokenError: The event is refused.
@@ -235,6 +236,6 @@ def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes
 
 
 def texts_of(events: Sequence[Event], identity: Identity | None, timestamp: int) -> list[bytes]:
-    """The texts of events that belong together; none where they are those of somebody who opted out."""
+    """The texts of events that belong together; none where their user opted out."""
     checked = [attribute(event, identity, timestamp) for event in events]
     return [encoded(event) for event in checked if event is not None]

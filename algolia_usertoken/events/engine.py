@@ -1,12 +1,13 @@
 """What every driver of the core shares: the queue of events, its door, and the core under one lock.
 
-There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, in the middle of
-anything, this module included. Three rules keep an event from waiting for nothing:
+There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, which may interrupt any
+code, this module included. Three rules make sure that a thread looks at the queue after each event:
 
-1. `idle` is set before every look at the queue: who appends after the look, notifies.
-2. `close` sets `closed`, and has each event notify, before its last look: who appends after it, sees to the event
-   itself.
-3. A thread marks itself gone before its last look: who appends after it, starts another one. (That is the driver's.)
+1. `idle` is set before every look at the queue: a thread that appends an event after the look notifies the driver.
+2. `close` sets `closed`, and has each event notify, before its last look: a thread that appends an event after that
+   look handles the event itself.
+3. A thread marks itself as gone before its last look: a thread that appends an event after that look starts another
+   one. (The driver implements this rule.)
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from .retries import Answer
 class Waiting(Protocol):
     """Where accepted events wait, each as its JSON text.
 
-    `append` and `len` are called without a lock. The others are called by one thread at a time, but for `confirm` and
-    `settle`.
+    `append`, `append_all` and `len` are called without a lock. The others are called by one thread at a time, except
+    `confirm` and `settle`.
     """
 
     def __len__(self) -> int: ...
@@ -50,29 +51,29 @@ class MemoryQueue(deque[bytes]):
     append_all = deque.extend
 
     def take(self, limit: int) -> list[bytes]:
-        """The first events."""
+        """Take the first events out of the queue."""
         events: list[bytes] = []
-        with contextlib.suppress(IndexError):  # a `__del__` in between may deliver, and take them
+        with contextlib.suppress(IndexError):  # a `__del__` that interrupts this may deliver, and take them
             while len(events) < limit:
                 events.append(self.popleft())
         return events
 
     def took(self) -> None:
-        """Nothing: what was taken is not here any more."""
+        """Do nothing: events that were taken are not in the queue any more."""
 
     def put_back(self, events: Sequence[bytes]) -> None:
-        """Have events wait again, before all others."""
+        """Put events back into the queue, before all others."""
         self.extendleft(reversed(events))
 
     def confirm(self, events: Sequence[bytes]) -> Sequence[bytes]:
-        """Nobody else has them."""
+        """All of the events: no other process can have taken them over."""
         return events
 
     def settle(self, events: Sequence[bytes]) -> None:
-        """Nothing: what was taken is not here any more."""
+        """Do nothing: events that were taken are not in the queue any more."""
 
     def counts(self) -> tuple[int, int, int]:
-        """Events that wait, that were adopted, and that are gone."""
+        """How many events wait, how many were adopted, and how many are gone."""
         return len(self), 0, 0
 
 
@@ -83,10 +84,10 @@ class Engine:
         queue: Where events wait: in memory, or in an outbox.
         max_queue_size, max_queue_bytes: How much may wait in memory; an outbox has a bound of its own.
         batch_size, flush_interval, max_retry_time: See `Core`.
-        notify: Called without a lock where a driver has to look at the queue.
+        notify: Called without a lock when a driver has to look at the queue.
 
     Attributes:
-        lock: A condition around a re-entrant lock: a signal handler or a `__del__` may come while this thread holds it.
+        lock: A condition around a re-entrant lock: a signal handler or a `__del__` may run while its thread holds it.
     """
 
     def __init__(
@@ -117,14 +118,14 @@ class Engine:
         self._notify = notify
         self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
         self._max_queue_bytes = max_queue_bytes if self.in_memory else sys.maxsize
-        self._is_bounded = self.in_memory  # or closing
-        self._bytes_in = self._bytes_out = 0  # of events that were put, and of those that were taken
+        self._is_bounded = self.in_memory  # whether `put` checks the bounds; also True once the sender is closing
+        self._bytes_in = self._bytes_out = 0  # bytes of the events that were put, and of those that were taken
         self._gone = 0
-        self._since = 0.0  # since when the first event in the queue waits
+        self._since = 0.0  # since when the first event in the queue has waited
         self._was_empty = True
         self._marks: deque[tuple[int, float]] = deque()  # a place in the queue, and when it was filled
 
-    # In: called from anywhere, without a lock.
+    # Accepting events: called from anywhere, without a lock.
 
     def put(self, event: bytes) -> bool:
         """Queue an event; False: there is no room.
@@ -133,7 +134,7 @@ class Engine:
             OutboxError: The outbox cannot store it.
         """
         queue = self.queue
-        # Threads that do so at the same moment may pass the bounds by what each of them adds.
+        # Threads that call this at the same moment may exceed the bounds by the events that they add.
         if self._is_bounded and (
             len(queue) >= self._capacity or self._bytes_in - self._bytes_out >= self._max_queue_bytes
         ):
@@ -163,19 +164,19 @@ class Engine:
 
     @property
     def why_full(self) -> str:
-        """What to say where `put` found no room."""
+        """The reason to report where `put` found no room."""
         if len(self.queue) >= self._max_queue_size:
             return f"the queue is full ({self._max_queue_size} events)"
         return f"the queue is full ({self._max_queue_bytes} bytes)"
 
     def mark(self, now: float) -> None:
-        """For `notify` to say what time it is, so that it is known how long the events wait."""
+        """Note when the queue was filled up to here, to know how long events wait; `notify` calls this."""
         self._marks.append((self.core.taken + len(self.queue), now))
 
-    # Out: what drivers do.
+    # Delivering events: called by drivers.
 
     def next(self, now: float) -> Action:
-        """What to do now; what waits in memory is taken already, so a `Take` is of an outbox: `take_stored`."""
+        """The next action. Events in memory are taken here, so a `Take` is always of an outbox: see `take_stored`."""
         with self.lock:
             self.idle = True  # before the look at the queue
             waiting = len(self.queue)
@@ -190,7 +191,7 @@ class Engine:
             return action
 
     def take_stored(self, limit: int, now: float) -> None:
-        """Do the `Take` of an outbox, without the lock: to read the file may take a while.
+        """Perform the `Take` of an outbox, without the lock, as reading the file may take a while.
 
         Raises:
             OutboxError: The file can't be read; the events still wait.
@@ -205,16 +206,16 @@ class Engine:
                 self.core.took(events, gone - self._gone, now, self._since)
                 self._gone = gone
                 self._look_at_marks()
-                self.lock.notify_all()  # what is gone, is what a flush may have waited for
+                self.lock.notify_all()  # a flush may have waited for events that are gone
 
     def confirm(self, group: InFlight) -> bool:
-        """Whether any of the group is still ours to send; asked before each attempt.
+        """Whether any event of the group still belongs to this process; asked before each attempt.
 
         Raises:
             OutboxError: The file can't be read.
         """
         if self.in_memory:
-            return not group.abandoned  # while it was on its way here
+            return not group.abandoned  # it may have been given up since `next` returned it
         kept = self.queue.confirm(group.events)
         with self.lock:
             is_any_left = self.core.confirmed(group, kept)
@@ -222,12 +223,12 @@ class Engine:
             return is_any_left
 
     def answered(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
-        """What came of sending `group`; each `Done` is to be reported, then `settle`d."""
+        """Tell the core the answer for `group`. The driver reports each `Done`, then passes it to `settle`."""
         with self.lock:
             return self.core.answered(group, answer, now, luck)
 
     def settle(self, done: Done) -> None:
-        """The outcome was reported: from now on it counts.
+        """Count an outcome that was reported.
 
         Raises:
             OutboxError: The events could not be removed from the file, and may be delivered again.
@@ -242,33 +243,33 @@ class Engine:
     # Flush, close, and the end.
 
     def flush(self, now: float) -> int | None:
-        """Hurry. Returns the place up to which all must be settled; None: all is."""
+        """End all pauses. Returns the place up to which all events must be settled; None: all are settled already."""
         with self.lock:
             target = self.core.flush(now, self._waiting())
             self.lock.notify_all()
             return None if self.is_settled(target) else target
 
     def is_settled(self, target: int) -> bool:
-        """Whether all up to `target` is settled; called with the lock."""
+        """Whether all events up to `target` are settled; called with the lock."""
         return self.core.is_settled(target, self._waiting())
 
     def _waiting(self) -> int:
-        """How many wait, at a moment when as many were taken as now: a signal handler may have closed in between."""
+        """How many events wait, read while `core.taken` stays the same: a signal handler may close in between."""
         while True:
             taken, waiting = self.core.taken, len(self.queue)
             if taken == self.core.taken:
                 return waiting
 
     def begin_close(self) -> None:
-        """Take no more events."""
+        """Accept no more events."""
         with self.lock:
             self._capacity, self._is_bounded = -1, True
             self.lock.notify_all()
 
     def close_if_empty(self) -> bool:
-        """Close, unless an event came in meanwhile: its sender may have found room before there was none."""
+        """Close, unless an event came in meanwhile: `put` may have found room for it just before `begin_close`."""
         with self.lock:
-            notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`
+            notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
             self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
             if not self.closed:
@@ -276,14 +277,14 @@ class Engine:
             return self.closed
 
     def close_full(self) -> None:
-        """Close, whatever is left."""
+        """Close, even if events are left."""
         with self.lock:
             self.notify_every = 1
             self.closed = self.idle = True
             self.lock.notify_all()
 
     def give_up(self) -> InFlight:
-        """Take out all that is not settled, but for what is being reported; an outbox keeps it."""
+        """Take out all events that are not settled, except those being reported; an outbox keeps the events."""
         with self.lock:
             since = self._waits_since()
             rest = self.queue.take(len(self.queue)) if self.in_memory else ()
@@ -297,13 +298,13 @@ class Engine:
             return group
 
     def oldest(self) -> float | None:
-        """Since when the oldest event that is not settled waits; called with the lock."""
+        """Since when the oldest event that is not settled has waited; called with the lock."""
         return self.core.oldest(len(self.queue), self._waits_since())
 
     def _waits_since(self) -> float:
         if not self._was_empty:
             return self._since
-        # Nobody has looked at the queue yet.
+        # No driver has looked at the queue yet.
         return next((at for place, at in list(self._marks) if place > self.core.taken), math.inf)
 
     def _core_next(self, now: float, waiting: int) -> Action:
@@ -316,12 +317,12 @@ class Engine:
         self._was_empty = not len(self.queue)
         while self._marks and self._marks[0][0] <= self.core.taken:
             self._since = self._marks.popleft()[1]
-        if self._was_empty:  # what was counted at the same moment by two threads, or not at all, goes no further
+        if self._was_empty:  # a miscount, where two threads counted at the same moment, ends here
             self._bytes_in = self._bytes_out
 
 
 def site_of(event: bytes) -> Hashable:
-    """The call site of an event, as far as it can be told from the event: events of one are bad for the same reason."""
+    """The call site of an event, as far as its fields tell: bad events of one site are bad for the same reason."""
     try:
         fields: dict[str, Any] = json.loads(event)
         site = fields.get("eventName"), fields.get("eventSubtype"), fields.get("index"), frozenset(fields)

@@ -1,4 +1,4 @@
-"""What the core says and is told: actions, groups of events on their way, what has become of them."""
+"""What the core and its drivers exchange: actions, groups of events on their way, and outcomes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Outcome: TypeAlias = Literal["delivered", "rejected", "failed"]
 
 
 class Take(NamedTuple):
-    """Take up to `limit` events out of the queue, and say which: `Core.took`."""
+    """Take up to `limit` events out of the queue, and pass them to `Core.took`."""
 
     limit: int
 
 
 class Post(NamedTuple):
-    """Send this group, and say what came of it: `Core.answered`."""
+    """Send this group, and pass the answer to `Core.answered`."""
 
     group: InFlight
 
 
 class Wait(NamedTuple):
-    """Do nothing before `until` (monotonic seconds; infinity: before something happens)."""
+    """Do nothing before `until` (monotonic seconds; infinity: until something happens)."""
 
     until: float
 
@@ -33,7 +33,7 @@ Action: TypeAlias = Take | Post | Wait
 
 
 class Done(NamedTuple):
-    """Events that are concluded: to be reported, then `Core.settled`."""
+    """Events whose outcome is known: the driver reports it, then calls `Core.settled`."""
 
     outcome: Outcome
     group: InFlight
@@ -41,23 +41,23 @@ class Done(NamedTuple):
 
 
 class Taken:
-    """What left the queue together: the place of its first event, and how many of its events are not settled."""
+    """Events that left the queue together: the place of the first one, and how many of them are not settled."""
 
     __slots__ = ("first", "open", "since")
 
     def __init__(self, first: int, number: int, since: float) -> None:
         self.first = first
         self.open = number
-        self.since = since  # its first event waits since then
+        self.since = since  # since when the first event has waited
 
 
 class InFlight:
-    """Events that are sent in one request, until they are settled or parted.
+    """Events that are sent in one request, until they are settled or split up.
 
     Attributes:
         events: The events.
-        attempts: How often they were sent, without an answer about themselves.
-        first_sent: When that was for the first time.
+        attempts: How often they were sent without an answer that was about them.
+        first_sent: When they were sent for the first time.
         until: When they may be sent again.
     """
 
@@ -72,14 +72,14 @@ class InFlight:
         search: Search | None = None,
     ) -> None:
         self.events = events
-        self.taken = taken  # of fresh events
-        self.suspects = suspects  # else; each says of which `Taken` it is
+        self.taken = taken  # if the events are fresh
+        self.suspects = suspects  # if they are not: each suspect has a `taken` of its own
         self.search = search
         self.attempts = 0
-        self.backoff = 0  # failures since the pauses began anew
+        self.backoff = 0  # failures since a flush last reset the pauses
         self.first_sent: float | None = None
         self.until = 0.0
-        self.abandoned = False  # given up while it was on its way: its answer comes too late
+        self.abandoned = False  # True: given up; an answer that comes later is ignored
 
 
 @dataclass(slots=True)

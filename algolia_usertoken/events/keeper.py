@@ -1,4 +1,4 @@
-"""The thread that keeps the lease of an outbox, and takes over what dead processes have left in its file."""
+"""The thread that renews the lease of an outbox, and takes over the events of dead processes in its file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Keeper:
 
     Args:
         outbox: The outbox.
-        lock: Whoever wants the thread to look again notifies this condition.
-        ends: Whether it is time to end.
-        found: Called with the lock, after each look.
-        fail: Called with what is wrong with the file.
+        lock: A condition; notifying it makes the thread call `ends` again.
+        ends: Says whether the thread is to end.
+        found: Called without the lock, after each look at the file.
+        fail: Called with the error if the file can't be used.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Keeper:
         self._has_ended = False
 
     def start(self) -> None:
-        """Start the thread, if it does not run; not where none can be started."""
+        """Start the thread if it does not run yet; do nothing where no thread can be started."""
         if self._thread is not None:
             return
         self._thread = threading.Thread(target=self._run, name="algolia-usertoken-outbox", daemon=True)
@@ -48,14 +48,14 @@ class Keeper:
             self._thread = None
 
     def end(self, seconds: float) -> None:
-        """Wait until the thread has let go of the file; `ends` says already that it is time."""
+        """Wait at most `seconds` until the thread has stopped using the file; `ends` returns True already."""
         thread = self._thread
         if thread is not None and thread.ident not in (None, threading.get_ident()):
-            with self._lock:  # let go of while we wait: see `bounded`
+            with self._lock:  # released during the wait: see `bounded`
                 self._lock.wait_for(lambda: self._has_ended, for_a_lock(seconds))
 
     def look(self) -> None:
-        """Keep the lease, and adopt, once."""
+        """Renew the lease, and adopt the events of dead processes, once."""
         try:
             self._outbox.keep()
         except OutboxError as error:

@@ -18,14 +18,14 @@ logger = logging.getLogger("algolia_usertoken.events")
 
 
 class Deliverer(Protocol):
-    """What this knows of a worker."""
+    """The part of a worker that this module uses."""
 
     close_timeout: float
 
     @property
     def stats(self) -> Any: ...
     def start_empty(self) -> None: ...  # in a forked child
-    def begin_exit(self) -> bool: ...  # whether there is anything to deliver
+    def begin_exit(self) -> bool: ...  # returns whether there is anything to deliver
     def finish_exit(self, timeout: float) -> None: ...
     def flush(self, timeout: float | None) -> bool: ...
     def drain(self, deadline: float) -> bool: ...
@@ -33,34 +33,34 @@ class Deliverer(Protocol):
 
 
 _workers: weakref.WeakSet[Deliverer] = weakref.WeakSet()
-_orphans: set[Deliverer] = set()  # nobody's any more, but not empty yet
+_orphans: set[Deliverer] = set()  # workers whose sender is gone, and which still have events
 
-# Whether the hook at exit has run, or will not run any more: the interpreter is on its way out when we are imported.
+# Whether the hook at exit has run, or will never run, as the interpreter was already exiting when this was imported.
 _exited = not threading.main_thread().is_alive()
 _exit_of_child_hooked = False
 _exit_took = 0.0  # seconds that the exit has spent on delivering so far
 
 
 def register(worker: Deliverer) -> None:
-    """See to it that `worker` is emptied in a forked child, and delivered before the process exits."""
+    """Make sure that `worker` starts empty in a forked child, and delivers before the process exits."""
     _workers.add(worker)
     if _exited:
         worker.be_late()
 
 
 def keep(worker: Deliverer) -> None:
-    """Keep a worker that nobody holds any more until the process exits."""
+    """Keep a worker alive until the process exits, although its sender is gone."""
     _orphans.add(worker)
 
 
 def hook_exit_of_child() -> None:
-    """In a child of multiprocessing, or of Celery's billiard: they leave with `os._exit`, without atexit."""
+    """Deliver at the exit of a child of multiprocessing or Celery's billiard, which skips atexit by `os._exit`."""
     global _exit_of_child_hooked
     if _exit_of_child_hooked:
         return
     _exit_of_child_hooked = True
     celery_signals: Any = sys.modules.get("celery.signals")
-    if celery_signals is not None:  # the children of a pool leave past billiard's own finalizers
+    if celery_signals is not None:  # the children of a pool end without billiard's finalizers
         celery_signals.worker_process_shutdown.connect(_at_exit_of_pool_child, weak=False)
     for name in ("multiprocessing", "billiard"):
         process: Any = sys.modules.get(f"{name}.process")
@@ -70,7 +70,7 @@ def hook_exit_of_child() -> None:
 
 
 class _SignalHandler:
-    """Delivers what several senders have queued, then does what would have been done without us."""
+    """Delivers what several senders have queued, then does what the signal would have done without this handler."""
 
     def __init__(self, signum: int) -> None:
         self.workers: weakref.WeakSet[Deliverer] = weakref.WeakSet()
@@ -93,7 +93,7 @@ class _SignalHandler:
 
 
 def deliver_on_signal(worker: Deliverer, signum: int) -> None:
-    """On `signum`, deliver, then do what would have been done without us."""
+    """On `signum`, deliver, then do what the signal would have done without this."""
     if not isinstance(signum, int):
         raise TypeError(f"signum must be the number of a signal, not {type(signum).__name__}")
     handler = signal.getsignal(signum)
@@ -107,7 +107,7 @@ def deliver_on_signal(worker: Deliverer, signum: int) -> None:
 
 
 def _deliver_all(workers: Iterable[Deliverer], wait: Callable[[Deliverer, float], object]) -> None:
-    # All at once: several senders on a dead network take as long as the most patient, not the sum.
+    # All at once: on a dead network, several senders take as long as the longest `close_timeout`, not as their sum.
     start = time.monotonic()
     for worker in [worker for worker in list(workers) if worker.begin_exit()]:
         wait(worker, max(0.0, start + worker.close_timeout - time.monotonic()))
@@ -116,7 +116,7 @@ def _deliver_all(workers: Iterable[Deliverer], wait: Callable[[Deliverer, float]
 def deliver_all() -> None:
     """Deliver what the senders of this process have queued, all at once, within the `close_timeout` of each.
 
-    They take further events. What there was no time for stays queued, which is logged.
+    The senders still accept events. Events that there was no time for stay queued, and their number is logged.
     """
 
     def flush(worker: Deliverer, timeout: float) -> None:
@@ -128,9 +128,9 @@ def deliver_all() -> None:
 
 
 def drain_late(worker: Deliverer) -> bool:
-    """Deliver what is sent after the hook at exit; False where there is no time for it.
+    """Deliver events that are sent after the hook at exit; False where there is no time left for them.
 
-    Only what is spent on delivering counts, of all senders together: other handlers of the exit may take their time.
+    Only the time that all senders together spend on delivering counts, not the time of other exit handlers.
     """
     global _exit_took
     start = time.monotonic()
@@ -141,7 +141,7 @@ def drain_late(worker: Deliverer) -> bool:
 
 
 def workers() -> list[Deliverer]:
-    """Those of all senders of this process."""
+    """The workers of all senders of this process."""
     return list(_workers)
 
 

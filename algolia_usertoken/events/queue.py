@@ -1,17 +1,19 @@
-"""The core of the sender, without I/O: what is taken and not settled, when to send what, and what has become of it.
+"""The core of the sender, without I/O: it holds the events that are not settled, and decides what to send and when.
 
 It has no thread, lock, clock, file or socket, draws no random number, and does not look into events. A driver tells it
 what has happened (events taken, an answer, the time, a flush) and does what it says next: `Take`, `Post`, `Wait`. The
-drivers are the threads of the sender (`worker.py`), a Celery worker (`integrations/celery.py`) and a simulation.
+drivers are the threads of the sender (`worker.py`), a Celery worker (`integrations/celery_delivery.py`) and a
+simulation.
 
 How it decides:
 
 - Events are numbered by their place in the queue, so `flush` knows which came before it.
-- A group of events that gets no answer about itself is sent again after a pause, until its patience ends. The pause
-  holds for the way too: nobody sends meanwhile. After three failures of one group another one is tried; where that one
-  succeeds, the first has its pauses for itself; where it fails, nothing new is taken before something succeeds.
+- A group that gets no answer about its events is sent again after a pause, until `max_retry_time` ends. The pause also
+  holds for the way to the receiver: no group is sent meanwhile. After three failures of one group, another group is
+  tried. If that one succeeds, the pauses of the first hold for it alone. If it fails, no new events are taken before a
+  group succeeds.
 - A refused group becomes suspects (`suspects.py`), which take turns with fresh events.
-- What is concluded (`Done`) counts only when the driver says that it has been reported: `settled`.
+- An outcome (`Done`) counts only when the driver has reported it and calls `settled`.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class Core:
         batch_size: Events per request.
         batch_bytes: Bytes per request, those between the events not counted.
         flush_interval: Seconds that an event waits for others to share its request.
-        max_retry_time: Seconds after which a group that gets no answer about itself is given up.
-        max_suspect_bytes: How much may be set aside before nothing new is taken.
+        max_retry_time: Seconds after which a group that gets no answer about its events is given up.
+        max_suspect_bytes: Bytes of suspects above which no new events are taken.
         site_of: The call site of an event.
         size_of: The bytes of an event.
     """
@@ -55,7 +57,7 @@ class Core:
         size_of: Callable[[Event], int] = len,
     ) -> None:
         self.counts = Counts()
-        self.taken = 0  # events that have left the queue: the place of the next one
+        self.taken = 0  # events that have left the queue; this number is the place of the next one
         self.open = 0  # of those, the ones that are not settled
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
@@ -67,24 +69,24 @@ class Core:
         self._takens: deque[Taken] = deque()  # in the order of their places
         self._taking = 0  # events that a driver takes out of the queue right now, at most
         self._ready: deque[InFlight] = deque()  # fresh groups that were taken
-        self._again: list[InFlight] = []  # groups that wait for another attempt, the one that failed last is the last
+        self._again: list[InFlight] = []  # groups that wait for another attempt, in the order in which they failed
         self._on_their_way: set[InFlight] = set()
-        self._flush_to = 0  # the place of the first event that may wait
+        self._flush_to = 0  # events before this place do not wait for others
         self._last_answer = -math.inf
-        self._way_until = -math.inf  # before then nobody sends
-        self._way_failures = 0  # in a row
+        self._way_until = -math.inf  # before this time, no group is sent
+        self._way_failures = 0  # in a row, of the way to the receiver
         self._failing: set[InFlight] = set()  # groups that have failed since something succeeded
-        self._turn = 0  # whose it is: fresh groups', suspects', groups' that have failed often
+        self._turn = 0  # what is tried first: 0 fresh groups, 1 suspects, 2 groups that have failed often
 
     # What to do.
 
     def next(self, now: float, waiting: int, since: float) -> Action:
-        """What to do now.
+        """The action that the driver is to do now.
 
         Args:
             now: Monotonic seconds.
             waiting: Events in the queue.
-            since: Since when the first of them waits.
+            since: Since when the first of them has waited.
         """
         if self._way_until > now:
             return Wait(self._way_until)
@@ -99,7 +101,7 @@ class Core:
         for turn in (self._turn, self._turn + 1, self._turn + 2):
             action = turns[turn % 3]()
             if action is not None:
-                self._turn = turn % 3 if isinstance(action, Take) else (turn + 1) % 3  # what is taken, is sent next
+                self._turn = turn % 3 if isinstance(action, Take) else (turn + 1) % 3  # what is taken is sent next
                 return action
         return Wait(self._next_time(now, waiting, since))
 
@@ -113,15 +115,15 @@ class Core:
         attempts: int = 0,
         first_sent: float | None = None,
     ) -> None:
-        """These events have left the queue; `gone` others have left it otherwise, and are not ours any more.
+        """Register that events have left the queue.
 
         Args:
-            events: The events.
-            gone: How many others.
+            events: The events, which this core is to send.
+            gone: How many others have left the queue, as they belong to another process now.
             now: Monotonic seconds.
-            since: Since when the first of them waits.
+            since: Since when the first of `events` has waited.
             attempts: How often another process has sent them already.
-            first_sent: When it did so first, in the same seconds as `now`.
+            first_sent: When that process first sent them, on the same clock as `now`.
         """
         self._taking = 0
         self.taken += gone
@@ -139,7 +141,7 @@ class Core:
             self._ready.append(group)
 
     def confirmed(self, group: InFlight, kept: Sequence[Event]) -> bool:
-        """Of a group on its way, these are still ours, and the others will be delivered by somebody else.
+        """Register that, of a group on its way, only `kept` are still ours: another process delivers the others.
 
         Returns:
             Whether there is anything left to send.
@@ -165,10 +167,10 @@ class Core:
                 self._suspects.returned(group.search)
         return bool(kept)
 
-    # What came of it.
+    # Answers and outcomes.
 
     def answered(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
-        """What came of sending `group`; `luck` is a random number in [0, 1)."""
+        """Register the answer for `group`, and return the outcomes; `luck` is a random number in [0, 1)."""
         self._last_answer = now
         self._on_their_way.discard(group)
         if group.abandoned:
@@ -193,7 +195,7 @@ class Core:
         return self._refused(group, answer.error, now)
 
     def settled(self, done: Done) -> None:
-        """What `answered` or `give_up` has concluded was reported: now it counts."""
+        """Count an outcome of `answered` or `give_up`, which the driver has reported."""
         group, number = done.group, len(done.group.events)
         if group.taken is not None:
             self._settle_events(group.taken, number)
@@ -208,8 +210,8 @@ class Core:
             counts.failed += number
 
     def written_off(self, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
-        """There will be no answer in time: as if `answer` had come; what comes later is not listened to."""
-        if group.abandoned:  # a close, say, has concluded it already
+        """Act as if `answer` had come for a group that has no answer in time; a later answer is ignored."""
+        if group.abandoned:  # for example, a close has given it up already
             return []
         twin = InFlight(group.events, taken=group.taken, suspects=group.suspects, search=group.search)
         twin.attempts, twin.backoff, twin.first_sent = group.attempts, group.backoff, group.first_sent
@@ -218,7 +220,7 @@ class Core:
         return self.answered(twin, answer, now, luck)
 
     def returned(self, group: InFlight, now: float) -> None:
-        """A group on its way was not sent after all, or it is not known: it will be, at once."""
+        """Have a group on its way sent again at once, as it was not sent, or nobody knows whether it was."""
         self._on_their_way.discard(group)
         if not group.abandoned:
             group.until = now
@@ -227,10 +229,10 @@ class Core:
     # Flush, close, and the end.
 
     def flush(self, now: float, waiting: int) -> int:
-        """Wait for nothing any more: not for others to share a request, nor for a pause to end.
+        """Stop waiting for other events to share a request, and for pauses to end.
 
         Returns:
-            The place up to which all must be settled for the flush to be done.
+            The place up to which all events must be settled for the flush to be done.
         """
         target = self.taken + self._taking + waiting
         self._flush_to = max(self._flush_to, target)
@@ -246,22 +248,24 @@ class Core:
         return target
 
     def is_settled(self, target: int, waiting: int) -> bool:
-        """Whether all up to `target` is settled."""
+        """Whether all events up to `target` are settled."""
         up_to = min(self._takens[0].first, self.taken) if self._takens else self.taken
         return up_to >= target or not (waiting or self.open or self._taking)
 
     def oldest(self, waiting: int, since: float) -> float | None:
-        """Since when the oldest event that is not settled waits."""
+        """Since when the oldest event that is not settled has waited."""
         if self._takens:
             return self._takens[0].since
         return since if waiting else None
 
     def give_up(self, rest: Sequence[Event], since: float = math.inf) -> InFlight:
-        """All that is not settled, `rest` of the queue included, as one group; what was on its way counts no more.
-
-        `since` says since when the first of the rest waits.
+        """Take out all events that are not settled, as one group; answers for groups on their way are ignored.
 
         Concluded groups that are being reported are not in it.
+
+        Args:
+            rest: The events that were left in the queue, which become part of the group.
+            since: Since when the first of them has waited.
         """
         if rest:
             self.took(rest, 0, since)
@@ -281,11 +285,11 @@ class Core:
         return InFlight([suspect.event for suspect in suspects], suspects=suspects)
 
     def let_go(self, group: InFlight) -> None:
-        """The events of a group that was given up are not settled: they are back in the queue."""
+        """Register that the events of a group that was given up are back in the queue, instead of settled."""
         for suspect in group.suspects:
-            self.taken = min(self.taken, suspect.taken.first)  # no flush that waits for them is done by that
+            self.taken = min(self.taken, suspect.taken.first)  # so that a flush that waits for them goes on
             self._settle_events(suspect.taken, 1)
-        for taken in self._takens:  # what is being reported; what comes out of the queue again must not be behind it
+        for taken in self._takens:  # events being reported: places must not be above those of events taken again
             taken.first = min(taken.first, self.taken)
 
     @property
@@ -293,7 +297,7 @@ class Core:
         """Groups that were taken and are not on their way, in the order in which they would be sent."""
         return [*sorted(self._again, key=lambda group: group.until), *self._ready]
 
-    # The inside.
+    # Private methods.
 
     def _next_fresh(self, now: float, waiting: int, since: float) -> Action | None:
         at = self._fresh_at(now, waiting, since)
@@ -364,7 +368,7 @@ class Core:
         return Post(group)
 
     def _parts(self, events: Sequence[Event]) -> list[Sequence[Event]]:
-        """In parts that each fit into a request."""
+        """The events, in parts that each fit into a request."""
         if sum(map(self._size_of, events)) + len(events) <= self._batch_bytes:
             return [events]
         parts: list[list[Event]] = []
@@ -381,7 +385,7 @@ class Core:
         pause = retries.pause_s(answer, group.backoff, luck)
         group.attempts += 1
         group.backoff += 1
-        # One that fails alone, while others get through, has its pauses for itself.
+        # If a group fails while others get through, its pauses hold for it alone.
         alone = group.attempts > FAILURES_BEFORE_ANOTHER and not self._failing
         if not alone:
             self._failing.add(group)

@@ -17,13 +17,13 @@ from .rules import Event
 
 logger = logging.getLogger("algolia_usertoken.events")
 
-LOG_INTERVAL = 30.0  # seconds between two lines about the same
+LOG_INTERVAL = 30.0  # seconds between two lines of one kind
 MAX_REASONS = 100  # kinds of refusal that have log lines of their own; all others share one
 
 # The parts of a message that differ between two refusals of one kind: the names of events, and numbers.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
-# Functions that any sender of the process calls with why it refused or dropped an event. Tests put theirs here.
+# Functions that every sender of the process calls with the reason for a refused or dropped event. Tests add theirs.
 watching: list[Callable[[str], None]] = []
 
 OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
@@ -43,13 +43,13 @@ class EventStats(NamedTuple):
         failed: Events that were given up: there was no connection for too long, or no time left at `close`.
         gone: Events that another process took over from the outbox.
         queued: Events that wait or are on their way.
-        refused: Events that were not accepted, as they are invalid, or nobody is known whose they are.
+        refused: Events that were not accepted, as they are invalid, or no user is known for them.
         dropped: Events that were not accepted, as the queue is full or closed, or the outbox is busy.
         requests: Requests that were made.
         retries: Requests that repeated an earlier one.
         oldest: For how many seconds the oldest of the queued events has waited; None: no event is queued.
         last_success: When events were last delivered, in seconds since the epoch; None: none were yet.
-        last_error: What the last attempt that failed said; None: none has failed.
+        last_error: The text of the last failed attempt; None: no attempt has failed.
     """
 
     accepted: int = 0
@@ -119,12 +119,12 @@ class Reporter:
         self._thread = threading.local()
 
     def refuse(self, error: Exception, events: Sequence[Event]) -> None:
-        """Count, log and report events that were not accepted, as they are invalid or nobody is known for them."""
+        """Count, log and report events that were not accepted, as they are invalid or no user is known for them."""
         for _ in events or (None,):
             self.refused.increment()
             _tell_watchers(f"event refused: {error}")
         self.log(self._kind_of_refusal(error), f"event refused: {error}", max(1, len(events)))
-        if not self.telling:  # else an on_error that sends an event that is refused would call itself for ever
+        if not self.telling:  # else an on_error that sends a refused event would call itself for ever
             self.tell(error, events)
 
     def _kind_of_refusal(self, error: Exception) -> str:
@@ -165,7 +165,7 @@ class Reporter:
             self._thread.waiting = None
 
     def log(self, kind: str, message: str, count: int = 1) -> None:
-        """Log `message`; if one of its kind was logged a moment ago, have the next line say how many there were."""
+        """Log `message`; if a line of its kind was logged a moment ago, the next line says how many there were."""
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
@@ -180,7 +180,7 @@ class Reporter:
                 logger.warning("%s", message)
 
     def finish(self) -> None:
-        """Log how many there were of each kind since its last line."""
+        """Log how many events of each kind there were since the last line of that kind."""
         for kind, line in list(self._log_lines.items()):
             unsaid = line.due(0, at_once=True)
             if unsaid:
@@ -199,7 +199,7 @@ class _LogLine:
         self._unsaid = 0
 
     def due(self, count: int, at_once: bool = False) -> int | None:
-        """How many a line is to report now; None: later. Two threads at once may miscount a line, but no statistic."""
+        """How many events to report now; None: later. Two threads at once may miscount a line, but no statistic."""
         self._unsaid += count
         now = time.monotonic()
         if now < self._next and not at_once:

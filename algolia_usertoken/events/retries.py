@@ -1,4 +1,4 @@
-"""What an attempt came to, and when to make the next one: pure, shared by the sender's core and Celery's worker."""
+"""The result of an attempt, and when to make the next one: pure code, for the sender's core and Celery's worker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FIRST_PAUSE_UNAUTHORIZED_S = 2.0
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 60.0
 
-_ENOUGH_DOUBLINGS = 10  # after which each pause is the longest; a higher power of two might be no float
+_ENOUGH_DOUBLINGS = 10  # after these, every pause is the longest; a higher power of two might not fit into a float
 
 Kind = Literal["delivered", "refused", "retry", "unauthorized", "fatal"]
 
 
 class Answer(NamedTuple):
-    """What an attempt to deliver a group of events came to.
+    """The result of an attempt to deliver a group of events.
 
     Attributes:
         kind: "delivered"; "refused", something in the group is bad; "retry", try again; "unauthorized", the key is not
@@ -38,10 +38,10 @@ class Answer(NamedTuple):
 
 
 def answer_of(error: BaseException | None) -> Answer:
-    """What `Delivery.deliver` has said, from what it raised; None: it returned."""
+    """The answer that an error raised by `Delivery.deliver` stands for; None: it returned without an error."""
     if error is None:
         return Answer("delivered")
-    if not isinstance(error, Exception):  # SystemExit, say: whoever called `deliver` is not the delivery's to end
+    if not isinstance(error, Exception):  # for example SystemExit: a delivery must not end its caller
         raised = DeliveryError(f"the delivery raised {type(error).__name__}")
         raised.__cause__ = error
         return Answer("fatal", None, raised)
@@ -55,14 +55,14 @@ def answer_of(error: BaseException | None) -> Answer:
 
 
 def pause_s(answer: Answer, attempt: int, luck: float) -> float:
-    """How many seconds to wait after a failed attempt: exponential back-off with full jitter, and never none.
+    """How many seconds to wait after a failed attempt: exponential back-off with full jitter, and never zero.
 
-    The receiver's word, `answer.retry_after_s`, can lengthen the pause and cannot shorten it.
+    The wait that the receiver asks for, `answer.retry_after_s`, can lengthen the pause and cannot shorten it.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
 
     Args:
-        answer: What the attempt came to.
+        answer: The result of the attempt.
         attempt: How many attempts had failed before this one; 0 for the first.
         luck: A random number in [0, 1).
 
@@ -73,7 +73,7 @@ def pause_s(answer: Answer, attempt: int, luck: float) -> float:
     longest = min(LONGEST_PAUSE_S, first * 2.0 ** max(0, min(attempt, _ENOUGH_DOUBLINGS)))
     pause = max(SHORTEST_PAUSE_S, longest * luck)
     asked = answer.retry_after_s
-    if asked is not None and asked > pause:  # which nan is not
+    if asked is not None and asked > pause:  # False for nan
         pause = min(asked, LONGEST_PAUSE_S)
     return pause
 
@@ -91,7 +91,7 @@ def is_over(since: float, now: float, pause: float, patience_s: float) -> bool:
 
 
 def _seconds(delay: object) -> float | None:
-    """The delay of an error of anybody's own delivery, which may be no number."""
+    """The delay of an error, as a number; an application's own delivery may have put anything there."""
     try:
         return None if delay is None else float(delay)  # type: ignore[arg-type]
     except OverflowError:  # an int too long for a float

@@ -1,4 +1,4 @@
-"""EventSender: accepts events at once, as those of whoever the call is for, and delivers them in the background."""
+"""EventSender: accepts events at once, for the user that the call is for, and delivers them in the background."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ except ImportError:  # a Python without sqlite3, where there are no outboxes
 
 
 class EventSender(EventMethods, ReferenceMethods):
-    """Sends Insights events, each as that of whoever the call is for, without making the caller wait.
+    """Sends Insights events, each for the user that the call is for, without making the caller wait.
 
         events = EventSender("APP_ID", "API_KEY", region="de")
         events.viewed_object_ids("Product Viewed", "products", ["p-01"])
 
-    `send` and the event methods determine at once whose the event is and when it happened. They check the event, refuse
-    what Algolia would refuse, and queue the rest. A thread, which the first event starts, delivers batches of them.
+    `send` and the event methods determine at once to which user the event belongs and when it happened. They check the
+    event, refuse it if Algolia would refuse it, and queue it otherwise. The first event starts a thread, which delivers
+    the events in batches.
 
     Args:
         app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
         api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
         region: Where Algolia keeps the application's events, "us" or "de". By default, a host that forwards them.
         config: An `InsightsConfig` of algoliasearch, instead of these three.
-        user_token: Whose the events are where nobody else says, for example the name of a background job.
-        token_provider: Decides whose the events are: share the one of the search client. Not together with
+        user_token: The user of the events where nothing else names one, for example the name of a background job.
+        token_provider: Decides to which user the events belong: share the one of the search client. Not together with
             `user_token`. By default, a new one, which asks the context.
         delivery: Delivers the batches. By default, to the Insights API, over HTTP.
         outbox: Keeps the events on disk until Algolia has them. By default, they wait in memory.
@@ -56,12 +57,13 @@ class EventSender(EventMethods, ReferenceMethods):
         max_retry_time: For how many seconds a batch is tried again before it is given up; `math.inf`: for ever.
         close_timeout: How many seconds `close` and the exit of the process take at most; `math.inf`: as long as it
             takes.
-        background: Whether a thread delivers. Give False where no thread runs between calls (AWS Lambda) or is wanted
-            (scripts): there, `flush` and `close` deliver.
+        background: Whether a thread delivers. Give False where no thread runs between calls (AWS Lambda) or none is
+            wanted (scripts): there, `flush` and `close` deliver.
         strict: Whether `send` and the event methods raise an error for an event that they refuse, which is for
-            development and tests. By default, it is counted, logged and reported to `on_error`.
-        on_error: A function of an error and the events concerned, which were refused, rejected or given up. It is
-            called in the thread that sends or in the one that delivers. What it raises is logged.
+            development and tests. By default, a refused event is counted, logged and reported to `on_error`.
+        on_error: A function that is called with an error and the events concerned, which were refused, rejected or
+            given up. It is called in the thread that sends or in the one that delivers. Errors that it raises are
+            logged.
 
     Raises:
         ValueError: A number is out of its range, the application's id or key is missing, or both `user_token` and
@@ -128,7 +130,7 @@ class EventSender(EventMethods, ReferenceMethods):
             close_timeout=min(close_timeout, threading.TIMEOUT_MAX),
             background=background,
         )
-        self._parent: EventSender | None = None  # of a view
+        self._parent: EventSender | None = None  # the sender that this one is a view of
 
     @property
     def stats(self) -> EventStats:
@@ -136,13 +138,13 @@ class EventSender(EventMethods, ReferenceMethods):
         return self._worker.stats
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view of this sender whose events are those of `identity`.
+        """A view of this sender whose events belong to the user `identity`.
 
         It shares the queue, and closing it closes nothing.
 
         Args:
-            identity: Whose events it sends: a string is a user token. None leaves the answer to this sender's
-                provider, and `Identity()` means nobody.
+            identity: The user of its events; a string is a user token. None leaves the decision to this sender's
+                provider, and `Identity()` means that there is no user.
 
         Raises:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -159,7 +161,7 @@ class EventSender(EventMethods, ReferenceMethods):
         return view
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver at once what is queued.
+        """Deliver the queued events at once.
 
         Args:
             timeout: How many seconds to wait at most. None: as long as it takes.
@@ -173,7 +175,7 @@ class EventSender(EventMethods, ReferenceMethods):
         return self._worker.flush(_checked_timeout(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
-        """Accept no more events, deliver what is queued, and end. On a view, this does nothing.
+        """Accept no more events, deliver the queued ones, and end. On a view, this does nothing.
 
         Args:
             timeout: How many seconds to wait at most. None: `close_timeout`. Events that are not delivered by then have
@@ -188,7 +190,7 @@ class EventSender(EventMethods, ReferenceMethods):
         return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
     def _close_with_client(self) -> None:
-        """Have the log say of events that are dropped that their client is closed, rather than their sender."""
+        """Have log lines about dropped events say that the client is closed, rather than the sender."""
         self._worker.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
@@ -204,7 +206,7 @@ class EventSender(EventMethods, ReferenceMethods):
             TypeError: `timeout` is no number.
         """
         if self._worker.asked_by_on_error():
-            return self.flush(timeout)  # which does not wait
+            return self.flush(timeout)  # here, it does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
@@ -224,10 +226,10 @@ class EventSender(EventMethods, ReferenceMethods):
         return await _in_thread(self.close, timeout)
 
     def close_on_signal(self, signum: int) -> None:
-        """When a signal comes, deliver what is queued, and then let happen what would have happened without this.
+        """When a signal comes, deliver the queued events, and then do what the signal would have done without this.
 
-        What is queued is delivered within `close_timeout`. Then the handler that was set before is called, or the
-        signal ends the process. Call this in the main thread, after others have set their handlers.
+        The queued events are delivered within `close_timeout`. Then the handler that was set before is called, or the
+        signal ends the process. Call this in the main thread, after other code has set its handlers.
 
         Args:
             signum: The number of the signal, `signal.SIGTERM` for example.
@@ -274,8 +276,8 @@ def _insights_config(app_id: str | None, api_key: str | None, region: str | None
 async def _in_thread(function: Callable[[float | None], bool], timeout: float | None) -> bool:
     """Call `function` in a thread, and wait for it.
 
-    The thread is not one of an executor, as the end of the event loop waits for those, even where nobody else does any
-    more.
+    The thread does not belong to an executor, as the event loop waits for an executor's threads when it ends, even if
+    no other code waits for them any more.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()

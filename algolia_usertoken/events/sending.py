@@ -1,4 +1,4 @@
-"""One attempt to deliver a group of events, and the report of what came of it; shared by whatever thread makes it."""
+"""One attempt to deliver a group of events, and the report of its outcome; shared by all threads that deliver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sending:
 
     Attributes:
         last_success: When events were last delivered, in seconds since the epoch.
-        last_error: What the last failure said.
+        last_error: The text of the last failure.
     """
 
     def __init__(self, engine: Engine, delivery: Delivery, reporter: Reporter) -> None:
@@ -32,9 +32,9 @@ class Sending:
         self.last_error: str | None = None
 
     def attempt(self, group: InFlight, timeout: float, may_be_interrupted: bool) -> Answer | None:
-        """Send a group once, within `timeout` seconds; None: nothing of it is ours any more.
+        """Send a group once, within `timeout` seconds; None: no event of it belongs to this process any more.
 
-        With `may_be_interrupted`, in the thread of whoever flushes, Ctrl-C is raised, and the group waits again.
+        With `may_be_interrupted`, for the thread of a caller that flushes, Ctrl-C is raised, and the group waits again.
         """
         error: BaseException | None = None
         try:
@@ -56,7 +56,7 @@ class Sending:
         return answer_of(error)
 
     def answered(self, group: InFlight, answer: Answer) -> None:
-        """See to what came of an attempt."""
+        """Handle the answer to an attempt."""
         if answer.error is None:
             self.last_success = time.time()
         else:
@@ -68,7 +68,7 @@ class Sending:
             self.conclude(done)
 
     def conclude(self, done: Done) -> None:
-        """Report, then count: when flush returns, on_error has been told."""
+        """Report an outcome, then count it, so that `on_error` has been called by the time `flush` returns."""
         if done.error is not None:
             self.report(done.outcome, final(done), done.group.events)
         try:
@@ -84,14 +84,14 @@ class Sending:
         self._tell(error, events)
 
     def fail(self, error: OutboxError, events: Sequence[bytes] | None = ()) -> None:
-        """Log what is wrong with an outbox, and tell `on_error` of the events concerned; None: do not tell it."""
+        """Log an error of an outbox, and call `on_error` with the events concerned; with None, do not call it."""
         self.last_error = str(error)
         self._reporter.log("failed", str(error))
         if events is not None:
             self._tell(error, events)
 
     def drop(self, error: DeliveryError, events: Sequence[bytes]) -> None:
-        """Events were not accepted, as the outbox could not store them."""
+        """Count and report events that were not accepted, as the outbox could not store them."""
         self.last_error = str(error)
         for _ in events:
             self._reporter.drop(str(error))
@@ -102,28 +102,28 @@ class Sending:
             return
         try:
             self._reporter.tell(error, [parsed(event) for event in events])
-        except BaseException as from_there:  # SystemExit from on_error, say: this thread is not its to end
+        except BaseException as from_there:  # for example SystemExit: on_error must not end this thread
             self._reporter.log("on_error", f"on_error raised {type(from_there).__name__}")
 
 
 def parsed(event: bytes) -> Event:
-    """An event that waited, as it was given, but for what was filled in."""
+    """A queued event as the application gave it, with the fields that the sender filled in."""
     try:
         found = json.loads(event)
-    except (ValueError, RecursionError):  # somebody wrote into the file of an outbox
+    except (ValueError, RecursionError):  # somebody else wrote into the file of an outbox
         found = None
     return found if isinstance(found, dict) else {"unreadable": event.decode(errors="replace")}
 
 
 def said(error: Exception, events: Sequence[bytes]) -> str:
-    """What a log line says of an error of a delivery: of one that is not of our types, not its text."""
+    """The text for a log line about an error of a delivery, without the error's own text if its type is not ours."""
     if isinstance(error, UserTokenError):
         return without_values(str(error), map(parsed, events))
     return f"the delivery raised {raised(error)}"
 
 
 def final(done: Done) -> Exception:
-    """The error to tell: of one that was met again and again, how often."""
+    """The error to report; if attempts were repeated until the group was given up, it says how many there were."""
     group, error = done.group, done.error
     assert error is not None
     if done.outcome != "failed" or answer_of(error).kind not in ("retry", "unauthorized"):

@@ -1,16 +1,17 @@
-"""The bad among the good: events of refused requests, and how the bad ones are found with few more requests.
+"""Suspects, the events of refused requests, and how the bad ones among them are found with few more requests.
 
-A request is refused as a whole, for one bad event in it, and who knows which one is the receiver alone. This decides
-which of the suspects go into the next request, and what an answer says of them. It does no I/O and knows no time but
-what it is told.
+A request is refused as a whole if one event in it is bad, and only the receiver knows which one. This module decides
+which suspects go into the next request, and what an answer says about them. It does no I/O, and the caller tells it the
+time.
 
-- Suspects wait in pools, one per call site: a mistake in a program makes all events of one call site bad, and those of
-  the others are not to wait for them.
-- From a pool so many are drawn as have an even chance of being good together. A drawn group that is refused is halved:
-  where the left half is accepted, the bad one is in the right half; where it is refused, nothing is known of the right
-  half any more, and it goes back. This is adaptive group testing (https://en.wikipedia.org/wiki/Group_testing).
-- Only an event that was refused alone is rejected, with one exception: where one after the other is refused alone,
-  drawn from all over the pool, and none is accepted, the rest of the pool is rejected with them.
+- Suspects wait in pools, one per call site: a mistake in a program makes all events of one call site bad, and the
+  events of other call sites must not wait for them.
+- The number of events drawn from a pool is such that all of them are good in half of the cases. A drawn group that is
+  refused is halved. If the left half is accepted, the right half has a bad event. If the left half is refused,
+  nothing is known about the right half any more, and it goes back into the pool. This is adaptive group testing
+  (https://en.wikipedia.org/wiki/Group_testing).
+- Only an event that was refused alone is rejected, with one exception: if many events in a row, drawn from all over the
+  pool, are refused alone, and none is accepted, the rest of the pool is rejected with them.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ SINGLES_IF_NONE_ACCEPTED = 128  # events refused alone, in a row, after which th
 SINGLES_IF_SOME_ACCEPTED = 1_024
 SINGLES_AFTER_CONCLUSION = 16
 PAUSE_AFTER_CONCLUSION_S = 2.0  # doubled with each further conclusion
-MOST_CONCLUSIONS = 5  # that lengthen the pause, to 64 seconds
-MOST_POOLS = 1_000  # whose history is kept
-MEMORY_PER_EVENT = 0.995  # how much an observation counts after one more event
-GOLDEN = 0.6180339887498949  # multiples of it, without their whole part, are spread evenly
+MOST_CONCLUSIONS = 5  # conclusions that lengthen the pause, to 64 seconds
+MOST_POOLS = 1_000  # pools whose history is kept
+MEMORY_PER_EVENT = 0.995  # the factor by which an older observation counts less with each further event
+GOLDEN = 0.6180339887498949  # the fractional parts of its multiples are spread evenly
 
 
 class Suspect(NamedTuple):
-    """An event of a refused request; `taken` is what it left the queue with, for whoever counts."""
+    """An event of a refused request; `taken` says with which others it left the queue, for the core's counts."""
 
     event: Event
     taken: Any
 
 
 class Search:
-    """A group of suspects that is to be sent, and what its answer will say of the others."""
+    """A group of suspects to be sent, and the other suspects about which its answer will say something."""
 
     __slots__ = ("drawn", "pool", "rest", "suspects")
 
     def __init__(self, pool: Pool, suspects: list[Suspect], rest: list[Suspect], drawn: bool) -> None:
         self.pool = pool
         self.suspects = suspects
-        self.rest = rest  # the right half, if these are the left half of a group with a bad one in it
-        self.drawn = drawn  # from the pool, rather than part of a group that was refused
+        self.rest = rest  # the right half, if `suspects` are the left half of a group with a bad event
+        self.drawn = drawn  # True: drawn from the pool; False: a part of a group that was refused
 
 
 class Pool:
@@ -71,15 +72,15 @@ class Pool:
     def __init__(self, draw_size: int) -> None:
         self.unknown: list[Suspect] = []
         self.known_bad: list[list[Suspect]] = []  # groups with at least one bad event each
-        self.on_their_way = 0  # searches
+        self.on_their_way = 0  # searches without an answer yet
         self.draw_size = draw_size
         self.draws = 0
-        self.good = self.bad = 0.0  # events seen lately
-        self.accepted = 0  # events, since there were no suspects
+        self.good = self.bad = 0.0  # good and bad events seen lately
+        self.accepted = 0  # events that were accepted since the pool was last empty
         self.refusals = 0  # in a row
-        self.singles = 0  # refused alone, in a row
+        self.singles = 0  # events that were refused alone, in a row
         self.conclusions = 0  # how often the rest was given up, with nothing accepted since
-        self.until = 0.0  # when it may be drawn from
+        self.until = 0.0  # when the next events may be drawn
 
     @property
     def is_empty(self) -> bool:
@@ -90,13 +91,13 @@ class Pool:
         self.good, self.bad = self.good * kept + good, self.bad * kept + bad
 
     def limit(self) -> int:
-        """How many to draw: of so many, all are good in half of the cases, by what was seen lately."""
+        """How many events to draw so that all are good in half of the cases, judging by the events seen lately."""
         if not self.bad:
             return self.draw_size
         return max(1, min(self.draw_size, int(0.69 * (self.good + self.bad) / self.bad)))
 
     def draw(self, limit: int) -> list[Suspect]:
-        """Take that many out of those of which nothing is known: the first ones, or from all over."""
+        """Take up to `limit` of the events about which nothing is known: the first ones, or some from all over."""
         self.draws += 1
         if self.refusals < REFUSED_BEFORE_SPREAD or limit >= len(self.unknown):
             drawn, self.unknown = self.unknown[:limit], self.unknown[limit:]
@@ -129,11 +130,11 @@ class Suspects:
         self._size_of = size_of
         self._most_events = most_events
         self._most_bytes = most_bytes
-        self._pools: dict[Hashable, Pool] = {}  # the last one used is the last
+        self._pools: dict[Hashable, Pool] = {}  # the pool that was added to last comes last
         self.bytes = 0  # of the events of all pools, those on their way not counted
 
     def add(self, refused: Sequence[Suspect], now: float) -> None:
-        """Events that were refused together."""
+        """Add events that were refused together."""
         by_site: dict[Hashable, list[Suspect]] = {}
         for suspect in refused:
             by_site.setdefault(self._site_of(suspect.event), []).append(suspect)
@@ -153,7 +154,7 @@ class Suspects:
         self._forget_idle_pools()
 
     def next(self, now: float) -> Search | None:
-        """What to send next, if anything: of the pool that has the best prospects."""
+        """The search to send next, if there is one: from the pool with the fewest refusals in a row."""
         pool = min(
             (pool for pool in self._pools.values() if self._is_due(pool, now)),
             key=lambda pool: pool.refusals,
@@ -174,17 +175,17 @@ class Suspects:
         return search
 
     def due_at(self, now: float) -> float | None:
-        """When there is something to send: None for never, if nothing happens."""
+        """When there is something to send; None: not before something happens."""
         times = [max(now, pool.until) for pool in self._pools.values() if pool.known_bad or pool.unknown]
         return min(times, default=None)
 
     def hurry(self) -> None:
-        """Wait no longer for more of what is probably bad."""
+        """End the pauses of all pools: wait no longer for more events that are probably bad."""
         for pool in self._pools.values():
             pool.until = 0.0
 
     def accepted(self, search: Search) -> None:
-        """The receiver has taken them."""
+        """Register that the receiver has accepted the suspects of a search."""
         pool, number = search.pool, len(search.suspects)
         pool.on_their_way -= 1
         pool.refusals = pool.singles = pool.conclusions = 0
@@ -197,7 +198,7 @@ class Suspects:
         self._end_episode(pool)
 
     def refused(self, search: Search) -> list[list[Suspect]]:
-        """The receiver has refused them; returned are the groups that are rejected by that."""
+        """Register that the receiver has refused the suspects of a search, and return the groups rejected by that."""
         pool, suspects = search.pool, search.suspects
         pool.on_their_way -= 1
         pool.refusals += 1
@@ -217,13 +218,13 @@ class Suspects:
         return rejected
 
     def returned(self, search: Search, *, unknown: Iterable[Suspect] = ()) -> None:
-        """Nothing was said of them: `unknown` and the rest of the group wait again, the others are gone."""
+        """Register that no answer spoke of a search: `unknown` and its rest wait again, its other suspects are gone."""
         search.pool.on_their_way -= 1
         self._wait_again(search.pool, [*unknown, *search.rest])
         self._end_episode(search.pool)
 
     def clear(self, events: Iterable[Event]) -> None:
-        """Events of these sites were accepted: whatever was wrong with them, is mended."""
+        """End the pauses of the call sites of accepted events: whatever was wrong there is mended."""
         if any(pool.conclusions for pool in self._pools.values()):
             for site in {self._site_of(event) for event in events}:
                 if site in self._pools:
@@ -231,7 +232,7 @@ class Suspects:
                     self._pools[site].until = 0.0
 
     def take_all(self) -> list[Suspect]:
-        """Take out all that wait."""
+        """Take out all suspects that wait."""
         found = [suspect for pool in self._pools.values() for suspect in self._take_out(pool)]
         self._pools.clear()
         return found
@@ -242,7 +243,7 @@ class Suspects:
         return bool(pool.unknown) and (pool.until <= now or len(pool.unknown) >= self._most_events)
 
     def _cut(self, pool: Pool, drawn: list[Suspect]) -> list[Suspect]:
-        """So many of them as fit into a request; the others wait again."""
+        """As many of the drawn suspects as fit into a request; the others wait again."""
         size = 0
         for number, suspect in enumerate(drawn):
             size += self._size_of(suspect.event) + 1

@@ -1,4 +1,4 @@
-"""Waiting for others, but not for ever."""
+"""Waiting for other threads, but not for ever."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 
 def bounded(function: Callable[[], object], seconds: float, lock: threading.Condition) -> None:
-    """Run what may take any time, and wait for it for some seconds only; what it raises is raised here.
+    """Run a function that may take any time, and wait for it for some seconds only; its errors are raised here.
 
     Args:
         function: What to run.
         seconds: For how long to wait.
-        lock: Let go of meanwhile. Who calls this in a signal handler may have interrupted his own thread while it held
-            the lock, which `function` or other threads need.
+        lock: Released meanwhile. A signal handler that calls this may have interrupted its thread while that held the
+            lock, which `function` or other threads need.
     """
     errors: list[BaseException] = []
     is_done = False
@@ -45,5 +45,5 @@ def bounded(function: Callable[[], object], seconds: float, lock: threading.Cond
 
 
 def for_a_lock(seconds: float) -> float:
-    """As long as a lock can wait."""
+    """`seconds`, limited to what a lock takes as a timeout."""
     return min(max(0.0, seconds), threading.TIMEOUT_MAX)

@@ -1,8 +1,8 @@
-"""What drives the core of a sender, and what a process does to it: fork, exit, close.
+"""The driver of a sender's core: it starts the threads that deliver, and handles fork, exit and close.
 
-With `background=True` daemon threads, started by the first event, deliver and end when there is nothing to do for a
-while. With `background=False` a thread delivers while `flush` or `close` wait for it. Where no thread can be started,
-as the interpreter exits, whoever flushes delivers.
+With `background=True`, the first event starts daemon threads, which deliver, and end when they have had nothing to do
+for a while. With `background=False`, a thread delivers while `flush` or `close` waits for it. Where no thread can be
+started, because the interpreter exits, the thread that calls `flush` delivers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .keeper import Keeper
     from .outbox import SQLiteOutbox
 
-PAUSE_OF_FLUSH_S = 0.01  # while somebody else reports what it waits for
+PAUSE_OF_FLUSH_S = 0.01  # between two checks of a flush, while another thread reports the events that it waits for
 
 
 class Worker:
@@ -52,7 +52,7 @@ class Worker:
         if outbox is not None:
             outbox.attach()
         self.close_timeout = close_timeout
-        self.closed_owner = "sender"  # what to say is closed, where an event is dropped after `close`
+        self.closed_owner = "sender"  # where an event is dropped after `close`, the log says that this is closed
         self._delivery = delivery
         self._reporter = reporter
         self._outbox = outbox
@@ -69,7 +69,7 @@ class Worker:
         self._start_keeper()
 
     def start_empty(self) -> None:
-        """As new: no events, counts, threads, and locks that nobody holds."""
+        """Make the worker as new: without events, counts and threads, and with locks that no thread holds."""
         queue: Waiting = MemoryQueue() if self._outbox is None else self._outbox
         self._engine = Engine(
             queue,
@@ -83,7 +83,7 @@ class Worker:
         if self._closing:
             self._engine.begin_close()
             self._engine.close_full()
-        self._late = False  # the interpreter exits: no more threads, send at once
+        self._late = False  # True: the interpreter exits, no thread is started any more, events are sent at once
         self._sending = Sending(self._engine, self._delivery, self._reporter)
         self._reporter.start_empty()
         self._crew = Crew(
@@ -97,7 +97,7 @@ class Worker:
         self._renew_own_locks()
 
     def _renew_locks(self) -> None:
-        """Where gevent has patched `threading` since they were made."""
+        """Make new locks, as gevent has patched `threading` since the old ones were made."""
         self._crew.renew()
         self._renew_own_locks()
 
@@ -112,7 +112,7 @@ class Worker:
     def _new_keeper(self) -> Keeper | None:
         if self._outbox is None:
             return None
-        from .keeper import Keeper  # here, as there are Pythons without sqlite3
+        from .keeper import Keeper  # imported here, as some Pythons have no sqlite3
 
         lock = self._crew.lock
 
@@ -122,20 +122,20 @@ class Worker:
         return Keeper(self._outbox, lock, ends, self._found_by_keeper, self._sending.fail)
 
     def _start_keeper(self) -> None:
-        """Start it where it does not run yet: in a forked child, too, where the outbox has a lock of its own again."""
+        """Start the keeper if it does not run yet, also in a forked child, where the outbox has its own lock again."""
         if self._outbox is not None and self._keeper is not None:
             self._outbox.share_lock(self._crew.lock)
             if self._background:
                 self._keeper.start()
 
-    # In.
+    # Accepting events.
 
     def put(self, event: bytes) -> bool:
         """Queue an event, or drop it where there is no room."""
         try:
             if self._engine.put(event):
                 return True
-        except DeliveryError as error:  # of an outbox
+        except DeliveryError as error:  # raised by an outbox
             self._sending.drop(error, [event])
             return False
         return self._drop(1)
@@ -157,22 +157,22 @@ class Worker:
         return False
 
     def _notify(self) -> None:
-        """See to it that somebody looks at the queue."""
+        """Make sure that a thread looks at the queue."""
         process.hook_exit_of_child()
         engine = self._engine
         engine.mark(time.monotonic())
         if self._crew.made_by is not threading.Lock:
             self._renew_locks()
-        if engine.closed:  # the event came in while we were closing
+        if engine.closed:  # the event came in while the sender was closing
             self.abandon(DeliveryError("the sender was closed"))
         elif self._late:
-            if self._inline_owner == threading.get_ident():  # a `__del__` amid delivering, which goes on with this
+            if self._inline_owner == threading.get_ident():  # a `__del__` in the thread that delivers put it
                 return
             while True:
                 if not process.drain_late(self):
                     self.abandon(self._exit_error())
                     return
-                if not len(engine.queue) or not self._crew.is_empty:  # else one came in at the last moment
+                if not len(engine.queue) or not self._crew.is_empty:  # else an event came in at the last moment
                     return
         elif not self._background:
             engine.idle = False
@@ -191,7 +191,7 @@ class Worker:
 
     @property
     def stats(self) -> EventStats:
-        """The counts of one moment."""
+        """The counts, all read at the same moment."""
         with self._crew.lock:
             engine, reporter = self._engine, self._reporter
             core, counts = engine.core, engine.core.counts
@@ -216,7 +216,7 @@ class Worker:
             )
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued now; True once all of it is settled, False where that takes longer than `timeout`."""
+        """Deliver the events that are queued now. True: all are settled; False: that takes longer than `timeout`."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         if self._crew.made_by is not threading.Lock:
             self._renew_locks()
@@ -236,10 +236,10 @@ class Worker:
                     return True
                 if self._engine.closed or time.monotonic() >= deadline:
                     return False
-                self._crew.lock.wait(PAUSE_OF_FLUSH_S)  # somebody else is reporting the rest
+                self._crew.lock.wait(PAUSE_OF_FLUSH_S)  # another thread is reporting the rest
 
     def _wait_for(self, target: int, deadline: float) -> bool:
-        """Wait until all up to `target` is settled, or nobody is there to do it."""
+        """Wait until all events up to `target` are settled, or no thread is left to deliver; whether all are."""
         with self._crew.lock:
             self._crew.lock.wait_for(
                 lambda: self._engine.is_settled(target) or self._engine.closed or self._crew.is_empty,
@@ -248,7 +248,7 @@ class Worker:
             return self._engine.is_settled(target)
 
     def _deliver_until(self, deadline: float) -> None:
-        """Have a thread deliver."""
+        """Have a thread deliver; with `background=False`, until `deadline` (monotonic seconds)."""
         with self._crew.lock:
             self._crew.flush_until = max(self._crew.flush_until, deadline)
         if not self._background:
@@ -256,7 +256,7 @@ class Worker:
         self._wake()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more, deliver what is queued, and end; what there is no time for has failed."""
+        """Accept no more events, deliver the queued ones, and end. Events not settled in time are abandoned."""
         timeout = self.close_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
         self._closing = self._crew.ends = True
@@ -265,7 +265,7 @@ class Worker:
         while done and not self._engine.close_if_empty():
             done = self.flush(max(0.0, deadline - time.monotonic()))
         if not done and self.asked_by_on_error():
-            return False  # what is queued is delivered still
+            return False  # the queued events are still delivered
         if not done:
             self._engine.close_full()
             error = DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough")
@@ -277,7 +277,7 @@ class Worker:
             self._crew.signal()
             try:
                 bounded(self._delivery.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
-            finally:  # one of somebody's own may raise
+            finally:  # an application's own delivery may raise an error
                 if self._outbox is not None and self._keeper is not None:
                     self._keeper.end(deadline + GRACE_S - time.monotonic())
                     bounded(self._outbox.close, deadline + GRACE_S - time.monotonic(), self._crew.lock)
@@ -285,17 +285,17 @@ class Worker:
         return done
 
     def begin_exit(self) -> bool:
-        """The process exits: hurry. False if there is nothing to deliver."""
+        """End all pauses, as the process exits, and start delivering. False if there is nothing to deliver."""
         if self._engine.flush(time.monotonic()) is None:
             return False
         if self._engine.closed:
-            return self._engine.core.open > 0  # who closed it is about to tell what was left
+            return self._engine.core.open > 0  # the thread that closed it is about to report what was left
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
         return True
 
     def finish_exit(self, timeout: float) -> None:
-        """Wait until what `begin_exit` found is settled, and give up what is not."""
+        """Wait until the events that `begin_exit` found are settled, and give up those that are not by then."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
             self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
@@ -305,12 +305,12 @@ class Worker:
         return DeliveryError(f"not delivered when the process exited (close_timeout is {self.close_timeout:g} seconds)")
 
     def be_late(self) -> None:
-        """From now on nobody comes back to deliver: send what is put at once."""
+        """Deliver each event as soon as it is put, as from now on no thread would deliver it later."""
         self._late = True
         self._engine.notify_every = 1
 
     def orphan(self) -> None:
-        """Nobody can send, flush or close any more: deliver what is left and end."""
+        """Deliver the remaining events and end, as nobody can send, flush or close any more."""
         self._orphaned = self._crew.ends = True
         if not self._crew.is_empty:
             self._engine.flush(time.monotonic())
@@ -319,20 +319,20 @@ class Worker:
             process.keep(self)
 
     def asked_by_on_error(self) -> bool:
-        """Whether the thread that would have to deliver is the one that asks for it: in on_error, or in a `__del__`."""
+        """Whether the caller is itself the thread that would have to deliver, inside `on_error` or a `__del__`."""
         ident = threading.get_ident()
         return ident in self._crew.threads or (self._reporter.telling and ident == self._inline_owner)
 
     def drain(self, deadline: float) -> bool:
-        """Deliver in this thread, until `deadline` (monotonic seconds); whether all is settled.
+        """Deliver in the calling thread, until `deadline` (monotonic seconds); whether all events are settled.
 
-        Where another thread delivers already, this one waits for it: there are no more than there may be.
+        Where another thread delivers already, the calling thread waits for it, so that `concurrency` is not exceeded.
         """
         while True:
-            if not self._crew.is_empty and not sys.is_finalizing():  # then they do not run any more
+            if not self._crew.is_empty and not sys.is_finalizing():  # while it finalizes, other threads do not run
                 target = self._engine.flush(time.monotonic())
                 self._crew.signal()
-                if target is None or self.asked_by_on_error():  # in which case this is the other thread
+                if target is None or self.asked_by_on_error():  # if so, the caller is that other thread
                     return True
                 if self._wait_for(target, deadline) or not self._crew.is_empty:
                     return self._engine.is_settled(target)
@@ -342,13 +342,13 @@ class Worker:
             try:
                 if outer is not None or self._crew.help():
                     return self._drain_here(deadline)
-            finally:  # or a thread was started at this moment
+            finally:  # if `help` returned False, a thread was started at this moment
                 if outer is None:
                     self._crew.help_ends()
                 self._inline_owner = outer
                 self._inline.release()
                 if outer is None and self._background and not self._late and len(self._engine.queue):
-                    self._wake()  # for what has come in meanwhile
+                    self._wake()  # for events that came in meanwhile
 
     def _drain_here(self, deadline: float) -> bool:
         target = self._engine.flush(time.monotonic())
@@ -356,23 +356,23 @@ class Worker:
             self._crew.flush_until = max(self._crew.flush_until, deadline)
         while target is not None and not self._engine.is_settled(target):
             now = time.monotonic()
-            if self._engine.closed or now > deadline:  # what an outbox has left, stays there
+            if self._engine.closed or now > deadline:  # events that are left in an outbox stay there
                 return False
             action = self._engine.next(now)
             if isinstance(action, Post):
                 self._crew.attempt(action.group, inline=True)
             elif isinstance(action, Take):
                 self._crew.take_stored(action.limit, now, deadline)
-            elif action.until >= deadline:  # or there is nothing left that this thread could do
+            elif action.until >= deadline:  # `until` is infinite where nothing is left that this thread could do
                 return False
             else:
                 self._crew.wake.acquire(timeout=for_a_lock(action.until - now))
         return True
 
     def abandon(self, error: DeliveryError, seconds: float = math.inf) -> None:
-        """Count all that is not settled as failed, and tell so, which is waited for that long.
+        """Count all events that are not settled as failed, report them, and wait at most `seconds` for that report.
 
-        With an outbox it stays there, for the next start.
+        With an outbox, the events stay in it, for the next start.
         """
         until = time.monotonic() + seconds
         group = self._engine.give_up()
@@ -380,6 +380,6 @@ class Worker:
             bounded(lambda: self._sending.report("failed", error, group.events), seconds, self._crew.lock)
             self._engine.settle(Done("failed", group, error))
         if seconds < math.inf and not self.asked_by_on_error():
-            with self._crew.lock:  # another thread may be telling what it has given up, or what was refused
+            with self._crew.lock:  # another thread may be reporting events that it gave up, or that were refused
                 left = for_a_lock(until - time.monotonic())
                 self._crew.lock.wait_for(lambda: not self._engine.core.open, left)

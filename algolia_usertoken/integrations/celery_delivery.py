@@ -38,16 +38,16 @@ from ..events.retries import Answer, answer_of, is_over, pause_s
 
 __all__ = ["CeleryDelivery"]
 
-PATIENCE_S = 86_400.0  # for how long a batch is tried, the time not counted for which its message waits for a worker
-LONGEST_RUN_S = 60.0  # of a task, after which what is left goes back; its last request may add 30 seconds
-TIME_LIMIT_S = 300  # of a run: the application's own, or the worker's, may be shorter than a request
+PATIENCE_S = 86_400.0  # for how long a batch is tried, without the time that its message waits for a worker
+LONGEST_RUN_S = 60.0  # after which a task hands the remaining events back; its last request may add 30 seconds
+TIME_LIMIT_S = 300  # of a run, as the limit of the application or of the worker may be shorter than a request
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 logger = logging.getLogger("algolia_usertoken.integrations")
 
-_configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of the deliveries of each, by queue
+_configs: WeakKeyDictionary[Celery, dict[str, Any]] = WeakKeyDictionary()  # of each application's deliveries, by queue
 _OPTIONS = {
-    "argsrepr": "(events)",  # what logs and monitors of Celery show instead of them
+    "argsrepr": "(events)",  # what logs and monitors of Celery show instead of the events
     "kwargsrepr": "{}",
     "ignore_result": True,
     "time_limit": TIME_LIMIT_S,
@@ -58,7 +58,7 @@ _OPTIONS = {
 class CeleryDelivery:
     """Hands batches of events to a Celery worker, which delivers them: `EventSender(delivery=CeleryDelivery(app))`.
 
-    The broker keeps the events that Algolia does not accept yet, also when the process that sent them has ended. Make
+    The broker keeps the events that Algolia does not accept yet, even if the process that sent them has ended. Make
     the delivery where the application is made, so that the workers know its task, and have a worker take the queue:
     `celery -A shop worker -Q celery,algolia-events`. Deploy the workers first, as a worker that does not know the task
     throws its messages away.
@@ -84,7 +84,7 @@ class CeleryDelivery:
     def __init__(self, app: Celery, queue: str = "algolia-events", *, config: InsightsConfig | None = None) -> None:
         check_type("app", app, Celery, "a Celery application")
         known = _configs.setdefault(app, {}).setdefault(queue, config)
-        if known is not config:  # Celery would keep the first task of that name
+        if known is not config:  # Celery would keep the first task of the same name
             raise ValueError(f"queue {queue!r} has a CeleryDelivery with another config: each needs a queue of its own")
         self._app = app
         self._queue = queue
@@ -97,7 +97,7 @@ class CeleryDelivery:
             Request=f"{__package__}.celery_request:DeliverRequest",
             send_again=self._send_again,
             acks_late=True,
-            # All three, as the first stands for the others before Celery 5.7.
+            # All three are set, as before Celery 5.7 the first one stands for the others.
             acks_on_failure_or_timeout=False,
             acks_on_failure=False,
             acks_on_timeout=False,
@@ -108,7 +108,7 @@ class CeleryDelivery:
             self._deliver_in_worker(body, attempts, age_s)
 
         self._task = deliver_events
-        signals.worker_ready.connect(self._complain_at_start)  # weakly: while there is this delivery
+        signals.worker_ready.connect(self._complain_at_start)  # a weak reference to this delivery
 
     @property
     def dead_letters(self) -> str:
@@ -156,7 +156,7 @@ class CeleryDelivery:
         until = now
         while now < start + LONGEST_RUN_S:
             action = core.next(now, 0, now)
-            if not isinstance(action, Post):  # but `Wait`, as nothing is left to take
+            if not isinstance(action, Post):  # it is a `Wait`, as nothing is left to take
                 until = action.until if isinstance(action, Wait) else now
                 break
             answer = self._attempt(action.group)
@@ -182,7 +182,7 @@ class CeleryDelivery:
         return answer
 
     def _hand_back(self, core: Core, until: float, now: float) -> None:
-        """What is not settled, as messages for other runs."""
+        """Send the events that are not settled to the broker, as messages for other runs."""
         held = core.held
         known = {id(event) for group in held for event in group.events}
         suspects = InFlight([event for event in core.give_up([]).events if id(event) not in known])
@@ -192,7 +192,7 @@ class CeleryDelivery:
             self._send(batch_of(group.events).body.decode(), group.attempts, age_s, wait)
 
     def _send_again(self, why: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A run did not come to its end: its message is tried again after a pause, for a day."""
+        """Send the message of an unfinished run once more, for a run after a pause; after a day, give its events up."""
         attempts, age_s = kwargs.get("attempts", 0), kwargs.get("age_s", 0.0)
         wait = pause_s(Answer("retry"), attempts, random.random())
         self._complain(f"events are tried again: {why}")
@@ -208,7 +208,7 @@ class CeleryDelivery:
         self._publish((body,), tried, **options)
 
     def _publish(self, args: Sequence[Any], kwargs: dict[str, Any], **options: Any) -> None:
-        # Not by the task, whose apply_async has opinions on arguments and on time limits.
+        # Not sent by the task, whose apply_async has rules of its own for arguments and for time limits.
         self._app.send_task(self._task.name, args, kwargs, **{**_OPTIONS, "queue": self._queue, **options})
 
     def _bury(self, events: Sequence[Any], reason: str, age_s: float) -> None:
@@ -220,7 +220,7 @@ class CeleryDelivery:
         logger.warning("%s put into the queue %r: %s", what, self.dead_letters, reason)
 
     def _to_algolia(self) -> Delivery:
-        """The way to Algolia.
+        """The delivery to Algolia, made on first use.
 
         Raises:
             UnauthorizedDeliveryError: There is no key.
@@ -236,7 +236,7 @@ class CeleryDelivery:
         return self._insights
 
     def _complain_at_start(self, sender: Any = None, **_: Any) -> None:
-        """A worker says whether it has a key, rather than with the first event."""
+        """Log an error when a worker without a key starts, rather than at its first event."""
         app = getattr(sender, "app", None)
         if app is not self._app or self._queue not in app.amqp.queues.consume_from:
             return
@@ -253,12 +253,12 @@ class CeleryDelivery:
 
 
 def _said(error: Exception | None) -> str:
-    """Of an error that is not ours, its text may quote anything."""
+    """The text for an error; an error that is not ours is named without its own text, which may quote anything."""
     return str(error) if isinstance(error, DeliveryError) else raised(error or DeliveryError())
 
 
 def _events_of(body: Any = None) -> list[Any]:
-    """The events of a message; of one that somebody else has sent, whatever it holds, which Algolia will refuse."""
+    """The events of a message; for a message from other code, whatever it holds, which Algolia will refuse."""
     try:
         events = json.loads(body)["events"]
     except Exception:

@@ -1,4 +1,4 @@
-"""What Celery's worker keeps of a message with events, in its main process. Only workers import this."""
+"""The object by which a Celery worker's main process keeps track of a message with events. Only workers import this."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from celery.worker.request import Request
 
 
 class DeliverRequest(Request):  # type: ignore[misc,unused-ignore]
-    """Hears of what a run of the task cannot tell any more: that it failed, was killed or had no more time.
+    """Handles what a run of the task cannot report itself: that it failed, was killed or ran out of time.
 
-    Celery acknowledges such a message, or drops it, or hands it to the next process at once, again and again. This
-    sends it once more, for a later attempt, and then acknowledges it.
+    Celery would acknowledge the message of such a run, drop it, or hand it to the next process at once, again and
+    again. This class sends the message to the broker once more, for a later attempt, and then acknowledges it.
 
     https://docs.celeryq.dev/en/stable/userguide/tasks.html#requests-and-custom-requests
     """

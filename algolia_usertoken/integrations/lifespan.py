@@ -1,7 +1,7 @@
 """The lifespan of an ASGI application: queued events are delivered when the server stops.
 
-Some servers end a process in such a way that no exit hook of Python runs: uvicorn raises the signal again that stopped
-it. So the shutdown that they announce to the application is the last chance.
+Some servers end a process in such a way that no exit hook of Python runs: uvicorn raises the signal that stopped it
+once more. So the last chance is the shutdown that these servers announce to the application.
 
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html
 """
@@ -32,8 +32,8 @@ async def run_lifespan(app: Callable[..., Awaitable[None]], scope: Any, receive:
     """Run the lifespan of an application, and deliver queued events before the server hears that it is done.
 
     If the application has no lifespan (it returns, or raises an error before it took a message) or returns before the
-    shutdown, this answers the server in its place, which otherwise might announce no shutdown. If the application
-    raises an error after it took a message, the server gets that error.
+    shutdown, this function answers the server in its place, as the server might announce no shutdown otherwise. If the
+    application raises an error after it took a message, the server gets that error.
     """
     if _DELIVERS in scope:
         await app(scope, receive, send)
@@ -83,7 +83,7 @@ class _Lifespan:
 
 
 async def _deliver() -> None:
-    """Deliver what all senders of this process have queued, in a thread; the event loop goes on meanwhile."""
+    """Deliver the queued events of all senders of this process, in a thread; the event loop goes on meanwhile."""
     if _SENDER not in sys.modules:
         return  # there are no senders
     from ..events.process import deliver_all
