@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -207,8 +208,8 @@ class ReferenceMethods(Door):
         parts: list[bytes] = []
         try:
             who = self._provided() if identity is None else as_identity(identity)
-            now = event_time(timestamp)
             events = events_after(event, references, who, object_data)
+            now = event_time(timestamp)
             late = come_late(event, references, who, now)
             unattributed = [part for each in events for part in split(each)]
             if len(unattributed) > 1:
@@ -219,6 +220,9 @@ class ReferenceMethods(Door):
         except Exception as error:
             failure = unreadable(error)
         if failure is not None:
+            if events[0] is event:  # it is not known whose it is: `on_error` gets the objects nevertheless
+                with contextlib.suppress(Exception):
+                    events = events_after(event, references, None, object_data)
             return self._refuse(failure, *events)
         accepted = self._put_all(parts)
         if accepted and late:

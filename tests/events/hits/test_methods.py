@@ -647,3 +647,12 @@ def test_references_that_were_cached_credit_only_who_searched(
 
     assert [len(event.query_ids) for event in algolia.events] == [0, 1]
     assert algolia.mismatches() == []
+
+
+@each_method
+@pytest.mark.parametrize("wrong", [{"timestamp": 1.5}, {"identity": "a b"}, {"timestamp": datetime(2026, 1, 1)}])
+def test_a_refused_event_is_told_with_its_objects(method: str, wrong: dict[str, Any], told: Told) -> None:
+    assert not getattr(told.sender, method)("Event", HitReference(None, "products", "o-1"), **wrong)
+
+    [(_, [event])] = told.errors
+    assert (event["index"], event["objectIDs"]) == ("products", ["o-1"])
