@@ -191,7 +191,9 @@ class EventsRelay:
             return _ACCEPTED if accepted == 1 and not others else RelayAnswer(200, _OK, accepted, others)
         if len(refused) == len(events):
             return RelayAnswer(422, str(refused[0]), 0, others)
-        return RelayAnswer(503, "There is no room for the events now", 0, others)
+        return RelayAnswer(
+            503, "The events cannot be queued now: the queue is full, or the sender is closed", 0, others
+        )
 
     # The adapters.
 

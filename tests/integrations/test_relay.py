@@ -384,7 +384,12 @@ class TestAnswers:
         with identity_scope(TOKEN):
             assert full(EVENT, EVENT, EVENT)[::2] == (503, 0)  # all or none, so that the page may send them again
             assert full(EVENT, EVENT).status == 200
-            assert full(EVENT, {**EVENT, "index": ""}) == (503, "There is no room for the events now", 0, 2)
+            assert full(EVENT, {**EVENT, "index": ""}) == (
+                503,
+                "The events cannot be queued now: the queue is full, or the sender is closed",
+                0,
+                2,
+            )
             events.close()
             assert full(EVENT).status == 503
 
