@@ -1,7 +1,7 @@
 """The context: for whom the current request is served.
 
-One ContextVar holds a frame that says it, so each thread and each asyncio task finds its own request there. There are
-two kinds of frames:
+One ContextVar holds a frame with the identity, so each thread and each asyncio task finds its own request there. There
+are two kinds of frames:
 
 - `identity_scope` puts a frame there that is never changed. What is set inside a scope holds only in the task or thread
   that sets it.
@@ -31,25 +31,25 @@ T = TypeVar("T")
 
 
 # The identity of a request whose visitor was known by the login alone and has logged out. It equals `Identity()`, and
-# everything that takes an identity takes it for that, but a TokenProvider asks its `resolve` again.
+# all code treats it as such, except that a TokenProvider asks its `resolve` again.
 LOGGED_OUT = Identity()
 
-# Where an ASGI scope's "state" has the identity, for handlers that run outside of the middleware.
+# The key of the identity in an ASGI scope's "state", for handlers that run outside of the middleware.
 STATE_KEY = "algolia_identity"
 
 
 class _Frame(NamedTuple):
     """The frame of one scope. Frames of this kind are never changed, so contexts may share them."""
 
-    identity: Identity | None  # the one that holds now
-    given: Identity | None  # the one that the scope was given, which decides who it is after a logout
+    identity: Identity | None  # the identity that holds now
+    given: Identity | None  # the identity that the scope was given, which decides who is served after a logout
     scope: object  # the scope that this frame belongs to
     outer: AnyFrame | None  # the frame that held before
 
     def changed(self, **token: Any) -> AnyFrame:
         identity: Identity | None = replace(self.identity or Identity(), **token)
         if identity == Identity() and (self.given is None or _knows_login_only(self.given)):
-            # Nobody is left: the scope has no answer any more, and the provider is asked.
+            # The identity has become empty: the scope has no answer any more, and the provider is asked.
             identity = LOGGED_OUT if isinstance(self.scope, RequestFrame) else None
         return self._replace(identity=identity)
 
@@ -59,8 +59,8 @@ class RequestFrame:
 
     Three rules decide what a change affects, so that neither two requests nor two tasks of one request are mixed up:
 
-    - The context in which the request was opened changes the frame itself: its own task, or under WSGI its own thread.
-      Whatever else runs at the same time has a copy of that context.
+    - The context in which the request was opened (of its own task, or under WSGI of its own thread) changes the frame
+      itself. All other code that runs at the same time has a copy of that context.
     - A thread without an event loop changes the frame too, and keeps what it has set for itself as well. So if two
       threads set different users at the same time, each goes on with its own.
     - Any other task gets a frame of its own, which the threads that it starts change in turn.
@@ -143,7 +143,7 @@ class RequestFrame:
         self._token = self._outer = None
 
     def show(self) -> bool:
-        """Note that the response will name its visitor. False: it must not, as caches may share it."""
+        """Note that the response will name its visitor. False: it must not, as caches may share the response."""
         self.is_shown = True
         return True
 
@@ -157,7 +157,7 @@ class RequestFrame:
         return self.changed_from(self.identity, token)
 
     def changed_from(self, identity: Identity | None, token: dict[str, Any]) -> AnyFrame:
-        """The frame for this context after a change of `identity`, which is the one that held here until now."""
+        """The frame for this context after a change of `identity`, the identity that held here until now."""
         identity = replace(identity or Identity(), **token)
         if identity == Identity() and self.given is not None and _knows_login_only(self.given):
             identity = LOGGED_OUT
@@ -209,7 +209,7 @@ class _ThreadFrame:
         return self.request.outer
 
     def changed(self, **token: Any) -> AnyFrame:
-        # The change is one of what this thread has set, as another may have set something else meanwhile.
+        # The change starts from what this thread has set, as another thread may have set something else meanwhile.
         return self.request.changed_from(self.identity, token)
 
 
@@ -357,7 +357,7 @@ def set_authenticated_user_token(token: str | None) -> None:
 
 
 def as_of_now(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """A function that calls `function` for whoever is current now. It is no scope: nothing may be set in it."""
+    """A function that calls `function` for the identity that is current now. It is no scope: it may set nothing."""
     return functools.partial(_await_under, _frame.get(), function)
 
 

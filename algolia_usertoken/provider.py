@@ -1,4 +1,4 @@
-"""The token provider, which decides whose a call is."""
+"""The token provider, which decides for whom a call is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TokenProvider:
-    """Decides for a client and its events whose a call is.
+    """Decides for whom a client makes a call or sends an event.
 
     It asks in this order, and takes the first answer as a whole:
 
@@ -22,15 +22,17 @@ class TokenProvider:
     2. `resolve()`, if it was given;
     3. `default`.
 
-    None is no answer, and the next one is asked. `Identity()` is the answer that the call is nobody's. There is one
-    exception: if the context knows the login but no user token, the user token that `resolve()` returns is added, or
-    its answer that the visitor opted out. If `resolve()` returns none, the login is the user token too.
+    None is no answer, and the next source is asked. `Identity()` is an answer: the call is made for nobody. There is
+    one exception: if the context knows the login but no user token, the user token that `resolve()` returns is added.
+    If `resolve()` says that the visitor opted out, that is the answer. If it returns no user token, the login is the
+    user token too.
 
     If the visitor of a web request was known by the login alone and logs out, `resolve()` is asked again, but the
-    default is not: a visitor is no background job.
+    default is not, as it stands for a background job and not for a visitor.
 
     Args:
-        default: Whose a call is where nobody else says, for example the name of a background job.
+        default: For whom a call is made if the context and `resolve` have no answer, for example the name of a
+            background job.
         resolve: A function without arguments, which is called for each request for which the context has no answer. It
             must be fast, and must not block. If it raises an error, a search raises that error, and an event is
             refused, counted and reported.
@@ -52,13 +54,13 @@ class TokenProvider:
         self._resolve = resolve
 
     def identity(self) -> Identity | None:
-        """Decide whose the current call is.
+        """Decide for whom the current call is made.
 
         Returns:
-            The identity, or None if nobody knows.
+            The identity, or None if there is no answer.
 
         Raises:
-            InvalidUserTokenError: `resolve()` returned something that is no identity.
+            InvalidUserTokenError: `resolve()` returned something that is not an identity.
         """
         identity = current_identity()
         if identity is None:
@@ -72,7 +74,7 @@ class TokenProvider:
             if resolved is not None and resolved.user_token is not None:
                 return replace(identity, user_token=resolved.user_token)
         elif identity is LOGGED_OUT:
-            # Nothing is left of what the request said. The default would be somebody else.
+            # The request names nobody any more. The default would name somebody else.
             identity = self._resolved() or identity
         return _with_user_token(identity) if identity.user_token is None else identity
 
@@ -104,7 +106,7 @@ def bind(function: F, token_provider: TokenProvider | None = None) -> F:
     Args:
         function: A function, coroutine function, generator or async generator.
         token_provider: Decides which identity is current. Give that of the client if its `resolve` knows the visitor.
-            Its answer of now is used, also if that is its default. Without it, only the context is asked.
+            Its current answer is used, even if that is its default. Without a provider, only the context is asked.
 
     Returns:
         A function with the same arguments and result.

@@ -57,7 +57,7 @@ class SessionPerLoop:
     async def close(self) -> None:
         """Close the session of the running loop and those of loops that are closed.
 
-        A loop that is neither may be searching in another thread, and keeps its session until it ends.
+        Any other loop may be searching in another thread, and keeps its session until it ends.
         """
         transporter = None if self._transporter is None else self._transporter()
         if transporter is not None and transporter.__dict__.get("_session") is None:
@@ -131,13 +131,13 @@ def what_prepares_for_loops(transporter: Any) -> Callable[[Any], None] | None:
 def keep_session_per_loop(transporter: Transporter) -> None:
     """Have a transporter that has no session use one for each event loop."""
     if transporter.__dict__.get("_session") is None:
-        # All threads use the same one, also two that come here at once.
+        # All threads use the same SessionPerLoop, even if two of them arrive here at once.
         sessions: SessionPerLoop = transporter.__dict__.setdefault("_session_per_loop", SessionPerLoop())
         sessions.stand_in(transporter)
 
 
 def drop_session_of_closed_loop(transporter: Transporter) -> None:
-    """Have a transporter that opens its sessions itself open another where the loop of the last one is closed."""
+    """Have a transporter that opens its sessions itself open a new one if the loop of the last one is closed."""
     session = transporter.__dict__.get("_session")
     if isinstance(session, ClientSession) and session._loop.is_closed():
         transporter._session = None
@@ -219,7 +219,7 @@ def _close_without_loop(session: ClientSession) -> None:
         closing.send(None)  # the loop is closed, so there is nothing to wait for
     closing.close()
     for transport in transports:
-        # With TLS the socket has a transport of its own, which has to be aborted first.
+        # With TLS, the socket has a transport of its own, which has to be aborted first.
         of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
         for part in (of_socket, transport):
             with suppress(RuntimeError):  # "Event loop is closed": only the socket is still to be closed
@@ -243,9 +243,9 @@ def _transports(session: ClientSession) -> list[Any]:
 # -- Forks ---------------------------------------------------------------------------------------------------------
 
 _per_loop: weakref.WeakSet[SessionPerLoop] = weakref.WeakSet()
-# The transporters that those of this package are around, by their id, as not every subclass has a hash.
+# The transporters inside those of this package, by their id, as not every subclass has a hash.
 _sending: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-# They are kept and not closed, as they are the parent's, and a thread that does not exist here may hold their locks.
+# The parent's sessions and pools. A child keeps them open: a thread that it does not have may hold their locks.
 _of_parents: list[Any] = []
 
 

@@ -1,4 +1,4 @@
-"""The transporters: they put the user that a call is for on its request, around any transporter of algoliasearch.
+"""The transporters: each is wrapped around one of algoliasearch, and puts on a request the user that its call is for.
 
 The transporter is algoliasearch's own extension point. Each method, helper, page and stream of each client calls
 `transporter.request(…)` or `.request_stream(…)`. So this one place covers them all, those of future versions included.
@@ -37,7 +37,7 @@ else:  # pragma: no cover - the same
     _Function = TypeVar("_Function")
 
     def markcoroutinefunction(function: _Function) -> _Function:
-        """What Python has since 3.12, as asgiref did it before: asyncio and unittest.mock look at this attribute."""
+        """Do what Python 3.12 does, in the way of asgiref: asyncio and unittest.mock look at this attribute."""
         function._is_coroutine = _is_coroutine  # type: ignore[attr-defined]
         return function
 
@@ -63,7 +63,7 @@ _PARAMETERS_WITHOUT_USER: dict[str, dict[str, bool]] = {
 
 
 class _IdentifiedOptions(RequestOptions):
-    """Request options with other headers and data. `copy.copy` would do, but costs more than the rest of a call."""
+    """Request options with other headers and data. `copy.copy` works too, but costs more than the rest of a call."""
 
     __slots__ = ("_options",)  # so it is not among the attributes that to_dict() shows
 
@@ -76,19 +76,19 @@ class _IdentifiedOptions(RequestOptions):
         self.data = data
 
     def __getattr__(self, name: str) -> Any:  # for attributes that algoliasearch may add one day
-        if name.startswith("__"):  # else a copy would not be of this class
+        if name.startswith("__"):  # otherwise a copy would not be of this class
             raise AttributeError(name)
         return getattr(object.__getattribute__(self, "_options"), name)
 
 
 class _Call:
-    """One request that goes out: what it says of its user by itself, and what is to be written on it."""
+    """One outgoing request: the user that the caller has named on it, and what has to be added to it."""
 
     def __init__(self, verb: str, path: str, options: RequestOptions) -> None:
         self.verb, self.path, self.options = verb, path, options
         self.kind = search_kind(verb, path)
         self.parameters: SearchParameters | None = None
-        # The values that the header has already, however its name is written.
+        # The values that the header has already, in whatever case its name is written.
         self.present = [value for name, value in options.headers.items() if name.lower() == _HEADER]
         self.token: Any = None
         self.config_token: Any = None
@@ -125,7 +125,7 @@ class _Call:
             self.data = self.parameters.write_without_user(parameters) or self.data
 
     def outgoing_options(self) -> RequestOptions:
-        """The options with what is to be written on the request; the given ones, where there is nothing to change."""
+        """The options to send the request with; these are the given options if there is nothing to change."""
         options, headers = self.options, self.options.headers
         as_present = self.present == ([] if self.header is None else [self.header])
         if as_present and self.client_ip is None and self.data is options.data:
@@ -175,7 +175,7 @@ class _WarningText(str):
 
 
 class _TokenAware:
-    """What the async and the sync transporter have in common: everything but the I/O.
+    """The common part of the async and the sync transporter: everything but the I/O.
 
     An attribute that is set, patched or deleted here is set, patched or deleted on the transporter inside, unless this
     class itself has it.
@@ -209,12 +209,12 @@ class _TokenAware:
         self._prepare_for_loop = what_prepares_for_loops(inside)
         if inside is not transporter:
             for name in ("request", "request_stream"):
-                if name in transporter.__dict__:  # a mock, which the view that is being made has to use, too
+                if name in transporter.__dict__:  # a mock, which the new view has to use too
                     self.__dict__[name] = partial(self._send_with, transporter.__dict__[name])
-        self._transporter: Any = inside  # the last attribute: all that is set from now on is set on the one inside
+        self._transporter: Any = inside  # set last: any later attribute is set on the transporter inside
 
     def apply_identity(self, verb: str, path: str, options: RequestOptions) -> RequestOptions:
-        """The options of a request with the user on them that the call is for.
+        """Add the user that a call is for to the options of its request.
 
         Args:
             verb: The HTTP method, "POST" for example.
@@ -253,7 +253,7 @@ class _TokenAware:
         return call.outgoing_options()
 
     def _decide(self, call: _Call, *asked: Identity | None) -> None:
-        """Decide whose call it is: the call itself says so, or else the provider, or else the config."""
+        """Decide for whom the call is made: the call itself names the user, or else the provider or the config does."""
         if call.token is not None or (call.parameters is not None and call.parameters.complete):
             return
         (identity,) = asked or (self.token_provider.identity(),)
@@ -278,8 +278,8 @@ class _TokenAware:
 
     # These methods return what the transporter inside returns: an awaitable or a response, or an iterator.
     # They decide whose call it is when they are called. algoliasearch's async methods call them when they are first
-    # awaited, and its streams at the first event. So an identity_scope in which a coroutine was only made, and that is
-    # awaited after it, has no effect.
+    # awaited, and its streams at the first event. So an identity_scope has no effect on a coroutine that is made in it
+    # and awaited after it.
 
     def request(self, verb: Verb, path: str, request_options: RequestOptions, use_read_transporter: bool) -> Any:
         """Send a request with the identity of the call on it."""
@@ -331,7 +331,7 @@ class _TokenAware:
             caller.f_code.co_filename,
             caller.f_lineno,
             caller.f_globals.get("__name__"),
-            caller.f_globals.setdefault("__warningregistry__", {}),  # of what was said already
+            caller.f_globals.setdefault("__warningregistry__", {}),  # the warnings that were shown already
         )
 
     @property
@@ -341,7 +341,7 @@ class _TokenAware:
         return config
 
     def __getattr__(self, name: str) -> Any:
-        # A custom transporter may have more attributes. While this one is copied or unpickled, there is none inside.
+        # A custom transporter may have more attributes. While this one is copied or unpickled, it has none inside.
         if name.startswith("__") or "_transporter" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = getattr(self._transporter, name)
@@ -353,7 +353,7 @@ class _TokenAware:
         if not self._is_own(name):
             setattr(self._transporter, name, value)
         elif getattr(value, "__self__", None) is self and getattr(value, "__func__", None) is getattr(type(self), name):
-            # Somebody puts one of our own methods back, as pytest's monkeypatch does after a test. In `__dict__` it
+            # One of our own methods is put back, as pytest's monkeypatch does after a test. In `__dict__`, this method
             # would be taken for a mock, and a view would use it.
             self.__dict__.pop(name, None)
         else:
@@ -373,7 +373,7 @@ class _TokenAware:
 
 
 class _Inside:
-    """An attribute that all transporters of algoliasearch have: it is that of the transporter inside."""
+    """An attribute that all transporters of algoliasearch have. It is read from the transporter inside."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -406,8 +406,8 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     algoliasearch alone, a second loop fails. A forked process opens connections of its own.
 
     Args:
-        transporter: What sends the requests: algoliasearch's `Transporter`, one that only echoes, or your own.
-        token_provider: Decides whose each call is.
+        transporter: Sends the requests: algoliasearch's `Transporter`, one that only echoes, or your own.
+        token_provider: Decides for whom each call is made.
         user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
             the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
             `"both"`.
@@ -417,8 +417,8 @@ class TokenAwareTransporter(_TokenAware, Transporter):
             and country analytics. By default, it is sent only where there is no token.
         searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
             the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
-            analytics too, `"no_analytics"` (and `analytics: false`). What the query itself says about these counts
-            more. Exports and GET requests stay as they are.
+            analytics too, `"no_analytics"` (and `analytics: false`). If the query itself sets these parameters, its
+            values win. Exports and GET requests stay as they are.
 
     Raises:
         TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.
@@ -460,8 +460,8 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     answer may reach the wrong process.
 
     Args:
-        transporter: What sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or your own.
-        token_provider: Decides whose each call is.
+        transporter: Sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or your own.
+        token_provider: Decides for whom each call is made.
         user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
             the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
             `"both"`.
@@ -471,8 +471,8 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
             and country analytics. By default, it is sent only where there is no token.
         searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
             the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
-            analytics too, `"no_analytics"` (and `analytics: false`). What the query itself says about these counts
-            more. Exports and GET requests stay as they are.
+            analytics too, `"no_analytics"` (and `analytics: false`). If the query itself sets these parameters, its
+            values win. Exports and GET requests stay as they are.
 
     Raises:
         TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.

@@ -1,6 +1,7 @@
-"""The demo: visitors search and click at the same time, and a table shows what the server received from whom.
+"""The demo: visitors search and click at the same time, and a table shows what the server received from each of them.
 
-`records` has what they search and `visitors` what they do; `report` compares that with what the server received.
+`records` has the records that they search, `visitors` their actions; `report` compares these with what the server
+received.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shows on a terminal which step is running, if it takes longer than a second."""
+"""Shows on a terminal which step is running, if the step takes longer than a second."""
 
 from __future__ import annotations
 

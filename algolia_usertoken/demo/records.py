@@ -16,7 +16,7 @@ class RecordsError(ValueError):
 
 
 def catalogue() -> list[Record]:
-    """The catalogue that comes with the package: small, and made up."""
+    """The catalogue that comes with the package. It is small, and its products are invented."""
     text = resources.files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8")
     records: list[Record] = json.loads(text)
     return records
@@ -87,7 +87,7 @@ def _checked(record: Any, where: str) -> Record:
 
 
 def _json_type(value: Any) -> str:
-    """What JSON calls `value`, with its article."""
+    """The name of the JSON type of `value`, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 

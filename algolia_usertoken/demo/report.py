@@ -25,7 +25,7 @@ class Line:
 
     who: str
     client: str
-    user_tokens: list[str]  # the different ones received, at best one
+    user_tokens: list[str]  # the different tokens received; normally one
     client_ips: list[str]
     searches: int
     events: int
@@ -37,7 +37,7 @@ class Line:
 @dataclass(frozen=True)
 class Report:
     users: list[Line]
-    searches: int  # all that the server received, whoever they are from
+    searches: int  # all searches that the server received, from any visitor
     events: int
     mismatches: int
 
@@ -78,7 +78,7 @@ def compare(visitors: Sequence[Visitor], algolia: LocalAlgolia) -> Report:
 
 
 def as_table(report: Report) -> str:
-    """The report for a person, in 80 columns: a line for each visitor, what is wrong with whom, and the sums."""
+    """The report as text in 80 columns: a line for each visitor, the errors of each visitor, and the sums."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     rows = [_HEADINGS, *(_cells(line) for line in report.users)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -147,12 +147,12 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def _is_ok(line: Line) -> str:
-    """The last cell of a visitor; what is wrong is said in lines of its own, below the table."""
+    """The last cell of a visitor. The lines below the table say what is wrong."""
     return "no" if line.mismatches else "yes"
 
 
 def _in_short(values: list[str]) -> str:
-    """The one token or address, shortened to its two ends, by which one can be told from another."""
+    """The only token or address, shortened to its beginning and its end, which tell it from others."""
     if not values:
         return "-"
     if len(values) > 1:

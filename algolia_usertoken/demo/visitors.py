@@ -42,15 +42,15 @@ class Visitor:
 
     name: str
     client: Literal["sync", "async"]
-    identity: Identity | None  # what their request says; None: it says nothing, and the client's default counts
-    expected: Identity  # what the server should see
+    identity: Identity | None  # the identity in their request; if it is None, the client's default counts
+    expected: Identity  # the identity that the server should see
     login: str | None = None  # the pseudonymous id with which they log in half-way
     searches: int = 0
-    clicks: int = 0  # those for which a user token is known
+    clicks: int = 0  # the clicks for which a user token is known
 
     @property
     def tag(self) -> str:
-        """The tag of their searches, by which these are found, whatever identity they have."""
+        """The tag of this visitor's searches. It identifies them, whatever identity they carry."""
         return f"{self.client}: {self.name}"
 
     def next_search(self, words: Sequence[str]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def index(algolia: LocalAlgolia, records: list[Record]) -> None:
 
 
 def visit(algolia: LocalAlgolia, visitors: list[Visitor], words: Sequence[str]) -> None:
-    """Let all visitors loose: a thread for each that uses the sync client, a task for each that uses the async one."""
+    """Run all visitors at once: a thread for each with the sync client, a task for each with the async client."""
     in_threads = [visitor for visitor in visitors if visitor.client == "sync"]
     in_tasks = [visitor for visitor in visitors if visitor.client == "async"]
     client = TokenAwareClientSync.create_with_config(

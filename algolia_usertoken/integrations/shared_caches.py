@@ -1,7 +1,7 @@
-"""What may stand on a response that a shared cache may keep and hand to others: no cookie of ours, and no token.
+"""Keeps the visitor's cookie and token off responses that a shared cache may store and send to other visitors.
 
-`Set-Cookie` keeps no cache from storing a response: https://www.rfc-editor.org/rfc/rfc9111#section-7.3. These functions
-do no I/O and know no framework; header names may be in any case, values are strings as in WSGI.
+A cache may store a response although it has a `Set-Cookie`: https://www.rfc-editor.org/rfc/rfc9111#section-7.3. These
+functions do no I/O and depend on no framework; header names may be in any case, values are strings as in WSGI.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import time
 from collections.abc import Iterable, Sequence
 
 Headers = list[tuple[str, str]]
-Directive = tuple[str, "str | None", str]  # the name in lower case, the argument without its quotes, both as written
+Directive = tuple[str, "str | None", str]  # name in lower case, argument without quotes, the directive as written
 
-# Headers that speak to some caches alone, and win over Cache-Control there: https://www.rfc-editor.org/rfc/rfc9213. Any
-# name that ends in -Cache-Control is one too.
+# Headers for some caches only, which obey them instead of Cache-Control: https://www.rfc-editor.org/rfc/rfc9213. Each
+# header whose name ends in -Cache-Control is one too.
 _TARGETED = frozenset({"surrogate-control", "edge-control", "x-accel-expires"})
 _OTHERS = frozenset({"expires", "etag", "last-modified"})
 _NAMES = _TARGETED | _OTHERS
 _NAMES_AS_BYTES = frozenset(name.encode("ascii") for name in _NAMES)
 
-_FORBID_STORING = frozenset({"no-store", "private", "bypass-cache"})  # the last: Akamai's Edge-Control
-_ALLOW_REUSE_FOR = frozenset({"max-age", "stale-while-revalidate", "stale-if-error"})  # so many seconds
+_FORBID_STORING = frozenset({"no-store", "private", "bypass-cache"})  # bypass-cache is from Akamai's Edge-Control
+_ALLOW_REUSE_FOR = frozenset({"max-age", "stale-while-revalidate", "stale-if-error"})  # each for a number of seconds
 _MEAN_NOTHING_TO_A_BROWSER = frozenset({"public", "s-maxage", "proxy-revalidate"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 
-# Quoted strings stand after an equals sign, and are all of the argument.
+# A quoted string must follow an equals sign, and must be the whole argument.
 _is_well_formed = re.compile(r'(?:[^"]|(?<==)"(?:[^"\\]|\\.)*"\s*(?=,|$))*', re.DOTALL).fullmatch
 _elements = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+', re.DOTALL).findall
 
@@ -41,29 +41,29 @@ class CookieVerdict(enum.Enum):
 
 
 def is_about_caching(name: str) -> bool:
-    """Whether a header of this name, in lower case, matters to `verdict`. Where none does, see `NOTHING_SAID`."""
+    """Whether a header of this name (in lower case) affects `verdict`. If a response has none, see `NOTHING_SAID`."""
     return name in _NAMES or name.endswith("cache-control")
 
 
 def is_about_caching_as_bytes(name: bytes) -> bool:
-    """The same for ASGI, where names are bytes, in lower case."""
+    """The same as `is_about_caching`, for ASGI, where names are bytes in lower case."""
     return name in _NAMES_AS_BYTES or name.endswith(b"cache-control")
 
 
 def verdict(status: int, headers: Iterable[tuple[str, str]]) -> CookieVerdict:
-    """Whether a response may give its visitor a cookie, now that caches may stand between.
+    """Whether a response may give its visitor a cookie, although caches may store the response.
 
-    The first rule that fits: a 304 gets none, as it would renew a stored page. Nor does a response that a header for
-    some caches alone lets them store, nor one whose Cache-Control cannot be read. One that is `private` or `no-store`
-    as a whole gets it. One that caches are told to store (`public`, `s-maxage`, a `max-age` above 0, an `Expires` to
-    come, a permission to use it stale) gets none. A response of which nothing is said, or that has to be asked for
-    again each time, gets the cookie and becomes private; but one that has a validator only (`ETag`, `Last-Modified`)
-    and is no HTML gets none: it is a style sheet or a picture, which everybody may share.
+    The first rule that applies decides. A 304 gets no cookie, as it would renew a stored page. A response gets none if
+    a header for some caches only lets these store it, or if its Cache-Control cannot be read. A response that is
+    `private` or `no-store` as a whole gets the cookie. A response that caches are told to store (`public`, `s-maxage`,
+    a `max-age` above 0, an `Expires` in the future, a permission to use it stale) gets none. A response with only a
+    validator (`ETag`, `Last-Modified`) that is not HTML gets none: it is a style sheet or a picture, which all visitors
+    may share. Any other response says nothing or must be revalidated each time: it gets the cookie, becoming private.
 
     Args:
         status: The status code of the response.
-        headers: Its headers; several of one name count as one, as https://www.rfc-editor.org/rfc/rfc9110#section-5.2
-            has it.
+        headers: Its headers. Several headers of one name are combined into one, as in
+            https://www.rfc-editor.org/rfc/rfc9110#section-5.2.
     """
     if status == 304:
         return CookieVerdict.NO
@@ -87,7 +87,7 @@ def verdict(status: int, headers: Iterable[tuple[str, str]]) -> CookieVerdict:
     whole = {name for name, argument, _ in directives if argument is None}  # private="x-cart" is about x-cart alone
     if "private" in whole:
         return CookieVerdict.YES if _says_private_once(directives) else CookieVerdict.YES_AND_PRIVATE
-    # A cache that knows must-understand disregards the no-store beside it: RFC 9111, 5.2.2.3.
+    # A cache that supports must-understand ignores a no-store beside it: RFC 9111, 5.2.2.3.
     if "no-store" in whole and "must-understand" not in whole:
         return CookieVerdict.YES
     names = {name for name, _, _ in directives}
@@ -110,7 +110,7 @@ NOTHING_SAID = CookieVerdict.YES_AND_PRIVATE
 
 
 def with_private(headers: Headers) -> Headers:
-    """The headers, with `private` in Cache-Control; what else it says stays."""
+    """The headers, with `private` in Cache-Control, whose other directives stay."""
     values = [value for name, value in headers if name.lower() == "cache-control"]
     if _says_private_once(_directives(",".join(values)) or ()):
         return list(headers)
@@ -120,12 +120,12 @@ def with_private(headers: Headers) -> Headers:
 def for_one_visitor(headers: Headers, *, vary: Sequence[str]) -> Headers:
     """The headers of a page that names its visitor, so that no shared cache keeps it and no browser shows it to others.
 
-    It becomes `private`, and what lets shared caches store it is taken off, in Cache-Control and beside it. A header
-    that forbids some caches to store it stays. Where `Expires` said that the page is stale, `max-age=0` does now.
+    The page becomes `private`. All directives and headers that let shared caches store it are removed; a header that
+    forbids some caches to store it stays. If `Expires` said that the page is stale, `max-age=0` says so now.
 
     Args:
         headers: The headers of the response.
-        vary: The request headers by which visitors are told apart, as `Cookie`; a `Vary: *` says more, and stays.
+        vary: The request headers that tell visitors apart, such as `Cookie`. A `Vary: *` covers them, and stays.
     """
     kept: Headers = []
     expires: list[str] = []
@@ -148,7 +148,7 @@ def for_one_visitor(headers: Headers, *, vary: Sequence[str]) -> Headers:
 
 
 def _says_private_once(directives: Iterable[Directive]) -> bool:
-    """Whether `private` is said of the whole, and not of a field beside it: some caches believe what comes last."""
+    """Whether each `private` is for the whole response, and none for one field: some caches obey the last of them."""
     return {argument for name, argument, _ in directives if name == "private"} == {None}
 
 
@@ -167,7 +167,7 @@ def _varied(headers: Headers, names: Sequence[str]) -> Headers:
 
 
 def _replaced(headers: Headers, directives: Sequence[str]) -> Headers:
-    """The headers with these directives as their Cache-Control, in one line, where the first line of it was."""
+    """The headers with these directives in one Cache-Control line, in the place of the first such line."""
     line = ", ".join(directives)
     found: Headers = []
     for name, value in headers:
@@ -184,7 +184,7 @@ def _is_targeted(name: str) -> bool:
 
 
 def _allows_storing(name: str, values: Sequence[str]) -> bool:
-    """Whether caches that a header speaks to may store the response. An empty one says nothing: RFC 9213, 2.1."""
+    """Whether a header lets the caches that it is for store the response. An empty header does not: RFC 9213, 2.1."""
     if name == "x-accel-expires":
         return any(_lets_nginx_store(value.strip()) for value in values)
     value = ",".join(values)
@@ -199,7 +199,10 @@ def _forbids_storing(name: str, value: str) -> bool:
 
 
 def _lets_nginx_store(value: str) -> bool:
-    """https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_cache_valid: seconds, or @ and a Unix time."""
+    """Whether nginx may store a response with this X-Accel-Expires: a number of seconds, or @ and a Unix time.
+
+    https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_cache_valid
+    """
     if value.startswith("@"):
         return _seconds(value[1:]) > time.time()
     return _seconds(value) > 0
@@ -207,7 +210,7 @@ def _lets_nginx_store(value: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _directives(value: str) -> tuple[Directive, ...] | None:
-    """What a Cache-Control header, or one that is like it, says; None where quotes are not where they belong.
+    """The directives of a Cache-Control header, or of one with the same syntax; None if its quotes are misplaced.
 
     https://www.rfc-editor.org/rfc/rfc9111#section-5.2
     """
@@ -226,22 +229,22 @@ def _directives(value: str) -> tuple[Directive, ...] | None:
 
 
 def _read(values: Sequence[str]) -> tuple[Directive, ...]:
-    """What Cache-Control says, or seems to say where quotes are not where they belong."""
+    """The directives of Cache-Control; if its quotes are misplaced, it is read without them."""
     value = ",".join(values)
     directives = _directives(value)
     return (_directives(value.replace('"', "")) or ()) if directives is None else directives
 
 
 def _seconds(argument: str | None) -> int:
-    """A number of seconds; what is none counts as 0, as RFC 9111, 4.2.1 encourages: the response is stale."""
+    """The number of seconds; an invalid one counts as 0, so the response is stale, as RFC 9111, 4.2.1 encourages."""
     if argument is None or not argument.isascii() or not argument.isdigit():
         return 0
-    # More digits than these are longer than anything lasts, and Python refuses to read thousands of them.
+    # 18 digits are more seconds than any response lasts, and Python refuses to read a number of thousands of digits.
     return int(argument.lstrip("0")[:18] or 0)
 
 
 def _is_to_come(expires: str, date: str) -> bool:
-    """Whether an Expires is later than the response's Date, or now where it has none. An invalid one is in the past."""
+    """Whether an Expires is later than the response's Date, or than now if it has none. An invalid one is not."""
     expiry = _timestamp(expires)
     if expiry is None:
         return False
@@ -250,11 +253,11 @@ def _is_to_come(expires: str, date: str) -> bool:
 
 
 def _timestamp(date: str) -> float | None:
-    from email.utils import mktime_tz, parsedate_tz  # seldom needed, and not light
+    from email.utils import mktime_tz, parsedate_tz  # seldom needed, and slow to import
 
     try:
         parsed = parsedate_tz(date)
-        # Where it names no zone, as in the oldest of the three formats, it is GMT: RFC 9110, 5.6.7.
+        # A date without a time zone, as in the oldest of the three formats, is in GMT: RFC 9110, 5.6.7.
         return None if parsed is None else mktime_tz((*parsed[:9], parsed[9] or 0))
     except (IndexError, OverflowError, TypeError, ValueError):
         return None

@@ -1,17 +1,15 @@
-"""
-A stand-in for Algolia that real clients talk to over HTTP, and that says who searched and clicked.
+"""A stand-in for Algolia that real clients talk to over HTTP, and that shows who searched and clicked.
 
-It imports nothing else of this package, so that neither can borrow a mistake of the other's. Its files:
+It imports nothing else of this package, so that the two cannot share a mistake. Its files:
 
-- `stand_in`: `LocalAlgolia` itself; `faults`: what it can be told to do wrong;
-- the wire: `server`, `calls`, `api`, `keys`, `errors`, and the table `routes`, into which the `…_routes` write;
-- what is kept: `application`, `records`, `index`; what is `absent`;
-- how it searches: `query`, `parameters`, `matching`, `filter_grammar`, `filters`, `columns`, `facets`, `hits`,
-  `recommend`;
+- `stand_in`: `LocalAlgolia` itself; `faults`: the errors that a test can ask it to make;
+- HTTP: `server`, `calls`, `api`, `keys`, `errors`, and the table `routes`, into which the `…_routes` modules write;
+- stored data: `application`, `records`, `index`; the parts of Algolia that are missing: `absent`;
+- searching: `query`, `parameters`, `matching`, `filter_grammar`, `filters`, `columns`, `facets`, `hits`, `recommend`;
 - what arrived: `received`, `mismatches`, `hints`, `inspector`, `analytics`;
-- `insights_rules`: which events Algolia takes.
+- `insights_rules`: which events Algolia accepts.
 
-Importing this package costs nothing: its names are loaded when they are first used. They are public as those of
+Importing this package costs nothing: its names are loaded when they are first used. Users import them from
 `algolia_usertoken.testing`.
 """
 

@@ -1,8 +1,8 @@
-"""What Algolia has and the stand-in does not: the answer to a request for it says so."""
+"""The parts of Algolia that the stand-in does not have: its answer to a request for one of them says so."""
 
 from __future__ import annotations
 
-# The beginning of a path, and what Algolia has there. The first that fits is taken.
+# The beginning of a path, and what Algolia has there. The first one that fits is used.
 _ABSENT = {
     "/1/clusters": "multi-cluster management",
     "/1/dictionaries": "dictionaries",
@@ -40,7 +40,7 @@ _ABSENT = {
 
 
 def answer_to(method: str, path: str) -> str:
-    """What a 404 says of a path: that LocalAlgolia does not have it, or that nobody does."""
+    """The message of a 404 for a path: LocalAlgolia does not have the path, or Algolia does not have it either."""
     for beginning, what in _ABSENT.items():
         if path == beginning or path.startswith(f"{beginning}/"):
             return f"LocalAlgolia does not have {what}: {method} {path[:200]}"

@@ -1,8 +1,7 @@
-"""
-Who may ask: this machine, by one of its own names, and pages of other sites only for what browsers ask of Algolia.
+"""Which requests are allowed: those whose Host is this machine; from pages of other sites, only searches and events.
 
 Any page that a developer visits can send requests to a server on the developer's own machine. It may give that server a
-name of its own by DNS (rebinding), and then read the answers: that is what the check of the Host header is for.
+name of its own by DNS (rebinding), and then read the answers. The check of the Host header prevents that.
 """
 
 from __future__ import annotations
@@ -19,25 +18,24 @@ _is_name = re.compile(r"[^\s:/@\[\]*,]+").fullmatch
 
 
 def checked_hosts(hosts: Collection[str]) -> frozenset[str]:
-    """The names of hosts as they are compared. Raises ValueError for what is no name and no address."""
+    """The host names in the form in which they are compared. Raises ValueError for one that is no name or address."""
     if isinstance(hosts, (str, bytes)) or not isinstance(hosts, Iterable):
         raise ValueError(f"allowed_hosts must be a list of names, not {hosts!r}")
     return frozenset(_checked(host) for host in hosts)
 
 
 class Access:
-    """
-    Judges requests by their Host, Origin and Sec-Fetch-Site headers.
+    """Judges requests by their Host, Origin and Sec-Fetch-Site headers.
 
     Args:
-        allowed_hosts: names, beside those of the loopback interface, under which the server may be asked.
+        allowed_hosts: names, in addition to those of the loopback interface, that requests may have as Host.
     """
 
     def __init__(self, allowed_hosts: frozenset[str] = frozenset()) -> None:
         self._allowed = allowed_hosts
 
     def check_host(self, hosts: Iterable[str]) -> None:
-        """`ApiError` with 403 unless there is a Host, and every one is this machine's own or allowed."""
+        """Raise `ApiError` with 403 unless there is a Host, and each one names this machine or is allowed."""
         hosts = list(hosts)
         if not hosts or not all(map(self._knows, hosts)):
             raise ApiError(
@@ -48,7 +46,7 @@ class Access:
             )
 
     def check_site(self, headers: Mapping[str, str]) -> None:
-        """`ApiError` with 403 where a page of another site asks. A page on another port of this machine is none."""
+        """Raise `ApiError` with 403 if a page of another site asks. Another port of this machine is the same site."""
         origin = headers.get("origin")
         if origin is None:
             from_here = headers.get("sec-fetch-site", "").lower() != "cross-site"
@@ -59,7 +57,7 @@ class Access:
             raise ApiError(403, "Pages of other sites may search and send events here, and nothing else")
 
     def check_same_origin(self, headers: Mapping[str, str]) -> None:
-        """`ApiError` with 403 where a page asks that is not this server's own."""
+        """Raise `ApiError` with 403 if the request comes from a page that is not this server's own."""
         origin = headers.get("origin")
         own = origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
         if not own or headers.get("sec-fetch-site", "none").lower() not in ("none", "same-origin"):
@@ -95,5 +93,5 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 @functools.lru_cache(maxsize=256)  # every request names a host
 def _is_loopback(name: str) -> bool:
     address = _address(name)
-    # Some versions of Python take ::ffff:127.0.0.1 for loopback, too.
+    # Some versions of Python also count ::ffff:127.0.0.1 as a loopback address.
     return address is not None and address.is_loopback and getattr(address, "ipv4_mapped", None) is None

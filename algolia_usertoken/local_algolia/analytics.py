@@ -1,8 +1,7 @@
-"""
-The figures of Algolia's Analytics API, from what arrived: searches, users, clicks and conversions, in all and by day.
+"""The figures of Algolia's Analytics API for what arrived: searches, users, clicks, conversions; in total and by day.
 
-As Algolia does, it leaves out searches with `analytics: false`, and counts an event for the search whose queryID it
-names if it happened at most an hour later. https://www.algolia.com/doc/rest-api/analytics
+Like Algolia, it leaves out searches with `analytics: false`. It counts an event for the search whose queryID the event
+names, if the event happened at most an hour later. https://www.algolia.com/doc/rest-api/analytics
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Traffic:
         return [event for event in found if {event.event_type, event.subtype} & {*kinds}]
 
     def followed(self, *kinds: str) -> int:
-        """How many of the tracked searches have such an event."""
+        """How many of the tracked searches have an event of one of these types or subtypes."""
         return sum(bool(self.events_of(search, *kinds)) for search in self.tracked)
 
     def of(self, searches: Iterable[ReceivedSearch]) -> Traffic:
@@ -56,7 +55,7 @@ class Traffic:
         return Traffic(searches, self._events)
 
     def by_query(self) -> list[tuple[str, Traffic]]:
-        """The most frequent query first."""
+        """The traffic of each query, the most frequent query first."""
         found: defaultdict[str, list[ReceivedSearch]] = defaultdict(list)
         for search in self.searches:
             found[search.query].append(search)
@@ -67,7 +66,7 @@ class Traffic:
 def traffic_of(
     searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent], index: str, tags: str | None = None
 ) -> Traffic:
-    """What counts for an index, of all that arrived. `tags` are joined by AND or OR, as `a OR b`."""
+    """The part of what arrived that counts for an index. `tags` are joined by AND or OR, as in `a OR b`."""
     own = [
         search
         for search in searches
@@ -114,7 +113,7 @@ def searches_count(traffic: Traffic) -> Figures:
 
 
 def users_count(traffic: Traffic) -> Figures:
-    """By user token, and for searches without one by address."""
+    """The number of users: by user token, or by address for searches without a token."""
     return {"count": len({search.user for search in traffic.searches})}
 
 
@@ -167,7 +166,7 @@ def click_positions(traffic: Traffic) -> Figures:
 
 
 def revenue(traffic: Traffic) -> Figures:
-    """The sum of price times quantity of what was purchased, by currency."""
+    """The sum of price times quantity over all purchased objects, by currency."""
     totals: defaultdict[str, float] = defaultdict(float)
     for event in traffic.events("purchase"):
         fields = fields_of(event.event)
@@ -227,7 +226,7 @@ def _clicks(traffic: Traffic) -> Figures:
 
 
 def _event_rate(traffic: Traffic, count: str, kind: str) -> Figures:
-    # None where nothing was tracked, and 0 where nobody acted.
+    # None if no search was tracked, and 0 if no user clicked or converted.
     tracked = len(traffic.tracked)
     rate = traffic.followed(kind) / tracked if tracked else None
     return {"rate": rate, "trackedSearchCount": tracked, count: len(traffic.events(kind))}
@@ -275,7 +274,7 @@ def _days(start: str | None, end: str | None) -> list[str]:
 
 
 def _date(name: str, text: str) -> date:
-    # Not before 1970, where Unix time begins.
+    # No date before 1970, when Unix time begins.
     if _DATE.fullmatch(text) and text >= "1970":
         with contextlib.suppress(ValueError):
             return date.fromisoformat(text)

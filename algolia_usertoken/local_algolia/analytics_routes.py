@@ -1,4 +1,4 @@
-"""The requests for figures: https://www.algolia.com/doc/rest-api/analytics."""
+"""The requests for analytics: https://www.algolia.com/doc/rest-api/analytics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer to each call: its key, its place in the table of routes, and what went wrong."""
+"""Answers each call: checks its key, finds its route in the table, and turns errors into answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .calls import Call, Reply, as_error
 from .errors import ApiError
 from .routes import Route, find
 
-_OF_INSIGHTS = ("/1/event", "/1/usertoken")  # what begins so, if it was mistyped, too
+_OF_INSIGHTS = ("/1/event", "/1/usertoken")  # also paths that begin like this, but are mistyped
 _NO_COMMAND_OF_INSIGHTS = (
     "Path not supported by Insights REST API. Please have a look at [https://www.algolia.com/doc/rest-api/insights/]"
     "(https://www.algolia.com/doc/rest-api/insights) for the list of valid commands."
@@ -27,7 +27,7 @@ _NO_COMMAND_OF_INSIGHTS = (
 
 
 def answer(app: Application, call: Call) -> Reply:
-    """Answer one call. What it asked or reported is noted on it."""
+    """Answer one call. The searches and events in it are noted on the call."""
     try:
         _check_key(app, call)
         route, arguments = _route(call)

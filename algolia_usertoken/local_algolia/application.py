@@ -1,4 +1,4 @@
-"""What the stand-in has: one application of Algolia's, with its keys, its indices, and what arrived for it."""
+"""The data of the stand-in: one Algolia application, with its keys, its indices, and what arrived for it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .records import Records
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What those who answer a call may read and change. Any thread may, as its parts promise."""
+    """The data that the functions that answer a call may read and change. Its parts are thread-safe."""
 
     app_id: str
     keys: Keys
     records: Records
     received: Received
-    # By objectID, as they were saved.
+    # The compositions by objectID, as they were saved.
     compositions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # The strategy of Personalization, or nothing.
+    # The strategy of Personalization; empty if there is none.
     strategy: dict[str, Any] = field(default_factory=dict)

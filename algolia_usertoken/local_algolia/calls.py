@@ -21,9 +21,9 @@ from .received import ReceivedEvent, ReceivedRequest, ReceivedSearch
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=utf-8"
 
-# Far beyond what anybody sends; what is deeper than Python's stack would be an error in the middle of things.
+# The deepest nesting of a body. It is far deeper than real ones; deeper than Python's stack would raise RecursionError.
 _DEEPEST = 100
-# What stands between two of them takes 20 bytes in a batch of the smallest records; in memory each takes 100 and more.
+# The most objects and arrays in a body. In a batch of the smallest records each takes 20 bytes, in memory 100 or more.
 _MOST_VALUES = 3_000_000
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _without_strings = functools.partial(re.compile(rb'"[^"]*"').sub, b"")
@@ -31,12 +31,12 @@ _without_strings = functools.partial(re.compile(rb'"[^"]*"').sub, b"")
 
 @dataclass(slots=True)
 class Call:
-    """One request, and what it turned out to ask or report."""
+    """One request, and the searches and events that were found in it."""
 
     method: str
     path: str
     query_string: str
-    # Names in any case, as aiohttp's headers take them.
+    # Header names are found in any case, as in the headers of aiohttp.
     headers: Mapping[str, str]
     body: bytes
     client_ip: str
@@ -46,7 +46,7 @@ class Call:
     events: list[ReceivedEvent] = field(default_factory=list)
 
     def received(self, status: int | None) -> ReceivedRequest:
-        """The request as it is kept, with the status of its answer; None: a fault left the client without one."""
+        """The request as it is kept, with the status of its answer; None if a fault left the client without answer."""
         return ReceivedRequest(
             method=self.method,
             path=self.path,
@@ -59,7 +59,7 @@ class Call:
         )
 
     def in_query(self, name: str) -> str | None:
-        """A parameter of the query string, its name in any case: browsers send the key there."""
+        """A parameter of the query string, with its name in any case: browsers send the key there."""
         if not self.query_string:
             return None
         for key, value in parse_qsl(self.query_string, keep_blank_values=True):
@@ -68,28 +68,27 @@ class Call:
         return None
 
     def named(self, name: str) -> str | None:
-        """A header, or where browsers put it, the parameter of the query string of that name."""
+        """A header, or the parameter of that name in the query string, where browsers put it."""
         return self.headers.get(name) or self.in_query(name)
 
     def decoded(self) -> Any:
-        """
-        The body as JSON, an empty one as `{}`.
+        """The body as JSON, an empty one as `{}`.
 
         Raises:
-            ValueError: it is no JSON.
-            ApiError: it is nested too deeply, or has too many objects in it.
+            ValueError: the body is not JSON.
+            ApiError: the body is nested too deeply, or has too many objects in it.
         """
         if not self.body:
             return {}
         _check_nesting(self.body)
-        # Decoded here, because json would guess at UTF-16 too.
+        # The bytes are decoded here as UTF-8, because json would also try UTF-16.
         try:
             return _from_json(self.body.decode())
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
     def object(self) -> dict[str, Any]:
-        """The body as a JSON object, or `ApiError` with 400."""
+        """The body as a JSON object. Raises `ApiError` with 400 if it is not one."""
         try:
             body = self.decoded()
         except ValueError:
@@ -99,7 +98,7 @@ class Call:
         return body
 
     def array(self) -> list[dict[str, Any]]:
-        """The body as a JSON array of objects, or `ApiError` with 400."""
+        """The body as a JSON array of objects. Raises `ApiError` with 400 if it is not one."""
         try:
             body = self.decoded()
         except ValueError:
@@ -109,7 +108,7 @@ class Call:
         return body
 
     def requests(self) -> list[Mapping[str, Any]]:
-        """The `requests` of a body that holds several, or `ApiError` with 400."""
+        """The `requests` of a body that holds several. Raises `ApiError` with 400 if it has none."""
         requests = self.object().get("requests")
         if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
             raise ApiError(400, "requests: expected an array of objects")
@@ -126,10 +125,10 @@ class Reply:
 
 
 def decompressed(body: bytes, encoding: str, most: int) -> bytes:
-    """A body as it was before it was sent; `ApiError` if it has more than `most` bytes or is not what it says."""
+    """The decompressed body. Raises `ApiError` if it exceeds `most` bytes, or if `encoding` is not its encoding."""
     if encoding.lower() == "gzip":
         try:
-            # One byte more than allowed is enough to know, and no small body can grow beyond that.
+            # One byte more than allowed shows that the body is too large. No small body can expand beyond that.
             body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(most + 1)
         except (OSError, EOFError, zlib.error):
             raise ApiError(400, "Content-Encoding: the body is not gzip") from None
@@ -157,7 +156,7 @@ def deleted(task: int) -> Reply:
 
 
 def index_name(request: Mapping[str, Any]) -> str:
-    """The `indexName` of one of several requests, or `ApiError` with 400."""
+    """The `indexName` of one of several requests. Raises `ApiError` with 400 if there is none."""
     name = request.get("indexName")
     if not isinstance(name, str) or not name:
         raise ApiError(400, "indexName: expected the name of an index")
@@ -165,7 +164,7 @@ def index_name(request: Mapping[str, Any]) -> str:
 
 
 def whole(text: str | None) -> int | None:
-    """A number of at most 15 digits in a query string, or None where there is none."""
+    """A number of at most 15 digits in a query string, or None if the text is not one."""
     return int(text) if text is not None and text.isdecimal() and len(text) < 16 else None
 
 
@@ -174,12 +173,12 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# One for all: json.loads would make one for each body.
+# One decoder for all bodies: json.loads would make a new one for each.
 _from_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _check_nesting(body: bytes) -> None:
-    """`ApiError` where JSON is nested too deeply, or holds too many objects and arrays; in linear time."""
+    """Raise `ApiError` if JSON is nested too deeply or holds too many objects and arrays. Takes linear time."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
         return
     without_escapes = body.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -189,7 +188,7 @@ def _check_nesting(body: bytes) -> None:
     for _ in range(_DEEPEST):
         inside_out = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(inside_out) == len(brackets):
-            return  # nothing is left, or what is no JSON
+            return  # the rest is empty, or is not JSON
         brackets = inside_out
     if brackets:
         raise ApiError(400, "The request body is nested too deeply")

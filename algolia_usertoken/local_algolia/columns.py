@@ -1,7 +1,6 @@
-"""
-What the records of an index have in one attribute: read once, and kept until a record changes.
+"""The values that the records of an index have in one attribute: read once, and kept until a record changes.
 
-A search among 100,000 records has no time to look into each of them for every filter and facet.
+A search in 100,000 records would be too slow if it read each of them for every filter and facet.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from typing import Any
 
 from .index import Contents
 
-# An attribute that no record has may be asked for too, under any name.
+# There is a limit, as a request may also name any attribute that no record has.
 _MOST_COLUMNS = 100
 _PLAIN = (str, int, float)  # bool is an int
 
 
 class Column:
-    """
-    The values of one attribute, each with the positions of the records that have it.
+    """The values of one attribute, each with the positions of the records that have it.
 
     Args:
         contents: the records.
@@ -27,7 +25,7 @@ class Column:
     """
 
     def __init__(self, contents: Contents, attribute: str) -> None:
-        # By type too, for True == 1 == 1.0, and each is written in its own way.
+        # The key has the type too, as True == 1 == 1.0, and each is written in its own way.
         found: defaultdict[tuple[type, Any], set[int]] = defaultdict(set)
         for record in contents.records.values():
             plain = record.data.get(attribute)
@@ -35,7 +33,7 @@ class Column:
                 if isinstance(value, _PLAIN):
                     found[type(value), value].add(record.position)
         self.values: list[tuple[Any, set[int]]] = [(value, positions) for (_, value), positions in found.items()]
-        # As facet values, with their letters as they are, and in small ones.
+        # The values as facet values: in their own case, and in lower case.
         self.written: dict[str, set[int]] = {}
         self.folded: dict[str, set[int]] = {}
         for value, positions in self.values:
@@ -61,7 +59,7 @@ def column_of(contents: Contents, attribute: str) -> Column:
 
 
 def values_of(record: Mapping[str, Any], attribute: str) -> Iterator[Any]:
-    """The plain values of an attribute: of a list each one, and of `a.b` those of `b` in every `a`."""
+    """The plain values of an attribute: each element of a list; for `a.b`, those of `b` in every `a`."""
     if attribute in record:
         yield from _flat(record[attribute])
     elif "." in attribute:
@@ -72,14 +70,14 @@ def values_of(record: Mapping[str, Any], attribute: str) -> Iterator[Any]:
 
 
 def facet_value(value: Any) -> str | None:
-    """How a value is written as a facet value: `True` is `"true"`; `None` and objects are no facet values."""
+    """The facet value of a value, such as `"true"` of `True`; None if the value is None or an object."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, _PLAIN) else None
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; `True` is none."""
+    """Whether a value is a number; `True` and `False` are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -92,5 +90,5 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _add(found: dict[str, set[int]], value: str, positions: set[int]) -> None:
-    # Two values are seldom written alike; until then no set is copied.
+    # Two values are seldom written alike; only then a set is copied.
     found[value] = found[value] | positions if value in found else positions

@@ -1,8 +1,7 @@
-"""
-The requests of the Composition API: https://www.algolia.com/doc/rest-api/composition.
+"""The requests of the Composition API: https://www.algolia.com/doc/rest-api/composition.
 
-A composition is a search of the index that its main source names; one that was not saved is the search of the index of
-its own name. Items are not injected, and the rules of compositions do not exist here.
+A composition searches the index that its main source names; a composition that was not saved searches the index that
+has its own name. Items are not injected, and the rules of compositions do not exist here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .search_routes import facet_hits_of, search
 
 
 class _Source(NamedTuple):
-    """Where a composition, or one feed of it, searches."""
+    """The index and the parameters with which a composition, or one feed of it, searches."""
 
     feed: str | None
     index_name: str
@@ -127,7 +126,7 @@ def _sources(app: Application, composition: str, order: Any) -> list[_Source]:
 
 
 def _sources_in(saved: Mapping[str, Any], order: Any) -> Iterator[_Source]:
-    """The source of a composition, or of each of its feeds, in the order that is asked for or that it has itself."""
+    """The source of a composition, or of each of its feeds, in the requested order or else in its own order."""
     behavior = _object(saved, "behavior")
     if "multifeed" not in behavior:
         yield _source(None, behavior)
@@ -153,7 +152,7 @@ def _source(feed: str | None, behavior: Mapping[str, Any]) -> _Source:
 
 
 def _together(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a composition and of a request to it: those of the request win, and filters must all hold."""
+    """The parameters of a composition and of a request to it: the request's win, but the filters of both must hold."""
     filters = tuple(text for text in (own.get("filters"), asked.get("filters")) if text)
     return {**own, **asked, **({"filters": filters if len(filters) > 1 else filters[0]} if filters else {})}
 

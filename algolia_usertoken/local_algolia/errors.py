@@ -1,15 +1,14 @@
-"""The one error of the stand-in's wire."""
+"""The one error that the stand-in answers with."""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """
-    An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`.
+    """An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`.
 
     Args:
         status: the HTTP status.
-        message: what Algolia says in such a case.
+        message: the message that Algolia sends in such a case.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Facets: the values of an attribute, how many records have each, and the search among them."""
+"""Facets: the values of an attribute, how many records have each value, and the search for facet values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def facets_of(index: Index, matching: Iterable[Record], params: Mapping[str, Any
 
 
 def positions_of(matching: Iterable[Record]) -> set[int]:
-    """Where records are."""
+    """The positions of records."""
     return {record.position for record in matching}
 
 
@@ -62,7 +62,7 @@ def counted(index: Index, matching: set[int], facet: str) -> dict[str, int]:
 
 
 def _with_counts(values: Iterable[tuple[_V, set[int]]], matching: set[int]) -> Iterator[tuple[_V, int]]:
-    # A record counts once for a value, however often it has it.
+    # A record counts once for a value, even if it has the value several times.
     for value, positions in values:
         number = len(positions & matching)
         if number:

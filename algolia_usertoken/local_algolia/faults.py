@@ -1,4 +1,4 @@
-"""What can be made to go wrong: the next matching requests are answered badly, late, or not at all."""
+"""Faults that a test can ask for: the next matching requests get an error, a late answer, or no answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FaultKind = Literal["answer", "delay", "hang", "drop"]
 
 @dataclass(slots=True)
 class Fault:
-    """One thing to go wrong for `left` more requests, or for all until cleared where that is None."""
+    """One fault for `left` more requests; if `left` is None, for all requests until the faults are cleared."""
 
     kind: FaultKind
     left: int | None
@@ -27,7 +27,7 @@ class Fault:
     status: int = 503
     body: bytes = b""
     headers: Mapping[str, str] | None = None
-    # Whether a request whose connection is dropped is dealt with first.
+    # Whether a request is carried out before its connection is dropped.
     processed: bool = False
 
     def fits(self, method: str, path: str) -> bool:
@@ -39,7 +39,7 @@ class Fault:
 
 
 class Faults:
-    """The faults still to come, first added first served. Any thread may call any method."""
+    """The faults still to come, used in the order in which they were added. Any thread may call any method."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Faults:
             self._faults.clear()
 
     def next_for(self, method: str, path: str) -> Fault | None:
-        """The first fault that fits this request, used up by one."""
+        """The first fault that fits this request; it then has one request less left."""
         if not self._faults:
             return None
         with self._lock:
@@ -110,13 +110,13 @@ def checked_headers(headers: Any) -> dict[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str) or re.search(r"[\r\n\0]", name + value):
             raise ValueError(f"headers must be str to str, and one line each, not {name!r}: {value!r}")
-        if not _is_header_name(name):  # an answer with one is cut short, and its client waits for the rest
+        if not _is_header_name(name):  # the answer would be cut short, and its client would wait for the rest
             raise ValueError(f"headers must be named as in HTTP, with letters, digits and hyphens, not {name!r}")
     return dict(headers)
 
 
 def checked_body(body: Any, status: int) -> tuple[bytes, str]:
-    """The bytes and their content type. None makes Algolia's own form of an error."""
+    """The bytes of a body and their content type. For None, it is an error in Algolia's own form."""
     if body is None:
         body = {"message": f"LocalAlgolia was told to answer {status}", "status": status}
     if isinstance(body, bytes):

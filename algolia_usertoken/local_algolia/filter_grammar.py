@@ -1,9 +1,8 @@
-"""
-The grammar of the parameter `filters`: a text goes in, and what it asks for comes out, as ANDs of ORs.
+"""The grammar of the parameter `filters`: parses a text into its conditions, as ANDs of ORs.
 
-What Algolia refuses is refused, with its words and at the same column: an OR of ANDs, conditions of different types in
-one OR, NOT before a parenthesis, operators in small letters. The time that it takes grows with the length of the text
-only. https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/combining-boolean-operators
+It refuses what Algolia refuses, with the same message and column: an OR of ANDs, conditions of different types in one
+OR, NOT before a parenthesis, operators in lower case. The time it takes depends only on the length of the text.
+https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/combining-boolean-operators
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["facet", "tag", "numeric"]
 
-# Each alternative begins with a character of its own, so that none is tried twice on the same text.
+# The alternatives begin with different characters, all but `<=` and `>=`, so that no text is tried twice.
 _TOKEN = re.compile(
     r"""(?P<blank>[ \n\r\t\f]+)
       | (?P<operator>[<>!]=|=) | (?P<sign>[()<>:,])
@@ -26,7 +25,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d*)?", re.ASCII)
 _ESCAPED = re.compile(r"""\\(["'\\])""")
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
 _BIGGEST_SCORE = 65_535
-# Far beyond what anybody writes; a hostile text must not break the stack.
+# The deepest nesting. It is far deeper than real filters; a hostile text must not overflow the stack.
 _DEEPEST = 50
 # How much of a text an error repeats, in characters.
 SHOWN = 200
@@ -43,15 +42,14 @@ _FORMS: dict[Kind, str] = {
 
 
 class FilterError(ValueError):
-    """A filter that cannot be read. Its text is what Algolia answers."""
+    """A filter that cannot be read. The message of the error is that of Algolia."""
 
 
 class Term(NamedTuple):
-    """
-    One condition of a text.
+    """One condition of a text.
 
-    A facet or a tag has the value in `value`; a comparison has a `sign` and the number in `low`; a range has the sign
-    "TO", and both ends are part of it. `score` is the one written behind it, or 1.
+    A facet or a tag has its value in `value`. A comparison has a `sign` and the number in `low`. A range has the sign
+    "TO", and includes both ends. `score` is the score that is written after the condition, or 1.
     """
 
     kind: Kind
@@ -65,7 +63,7 @@ class Term(NamedTuple):
 
 
 class _Token(NamedTuple):
-    # What it is, in the words of Algolia's messages.
+    # The kind of token, in the words of Algolia's messages.
     what: str
     text: str
     column: int
@@ -80,7 +78,7 @@ class _Group(NamedTuple):
 
 
 def parsed(text: str) -> list[list[Term]]:
-    """The terms of a text: all the lists must hold, and a list holds if one of its terms does. Raises `FilterError`."""
+    """The terms of a text: all lists must hold, and a list holds if one of its terms holds. Raises `FilterError`."""
     return _Parser(text).parsed()
 
 
@@ -89,7 +87,7 @@ class _Parser:
         self._tokens = list(_tokens(text))
         self._at = 0
         self._depth = 0
-        # Once a parenthesis that holds an AND is closed, Algolia takes no OR any more.
+        # After a closed parenthesis that contains an AND, Algolia accepts no OR.
         self._and_was_closed = False
 
     def parsed(self) -> list[list[Term]]:
@@ -103,7 +101,7 @@ class _Parser:
         return self._tokens[self._at]
 
     def _ands(self) -> _Group:
-        """X AND Y AND …; an OR binds closer."""
+        """Parse X AND Y AND …; OR binds more strongly than AND."""
         first = self._ors()
         clauses, has_and, has_or = first.clauses, first.has_and, first.has_or
         while self._take("'AND'"):
@@ -207,7 +205,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         if match is None:
             if text[at] == "!":
                 raise FilterError(f"filters: Not allowed ! at col {at}")
-            # A quote that nothing closes takes all the rest.
+            # A quote that is never closed extends to the end of the text.
             yield _Token("incomplete string", text[at:], at)
             break
         if match.lastgroup != "blank":

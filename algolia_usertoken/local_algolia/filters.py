@@ -1,5 +1,4 @@
-"""
-Which records a search keeps, and how high they score.
+"""The filters of a search: which records match, and with which score.
 
 `filters` is a text with a grammar of its own (`filter_grammar`); `facetFilters`, `numericFilters`, `tagFilters` and
 `optionalFilters` are lists of conditions. All of them become ANDs of ORs.
@@ -42,11 +41,10 @@ _RANGE = re.compile(r"(-?\d+(?:\.\d+)?) +TO +(-?\d+(?:\.\d+)?)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """
-    That a record has a value in an attribute that passes a test, or with `negative` that it has none.
+    """A condition: a record must have a value in an attribute that passes a test; with `negative`, it must have none.
 
-    A comparison of numbers scores nothing; any other condition 1, unless it says otherwise. Where only one facet value
-    passes, `facet` is that value in small letters.
+    A comparison of numbers has the score 0; any other condition has 1, unless its text gives another. If only one facet
+    value passes, `facet` is that value in lower case.
     """
 
     attribute: str
@@ -56,11 +54,11 @@ class Condition:
     facet: str | None = None
 
     def holds(self, record: Record) -> bool:
-        """Whether it holds for one record."""
+        """Whether the condition holds for one record."""
         return any(map(self.passes, values_of(record, self.attribute))) is not self.negative
 
     def positions(self, contents: Contents) -> set[int]:
-        """Where the records are for which it holds."""
+        """The positions of the records for which the condition holds."""
         column = column_of(contents, self.attribute)
         if self.facet is not None:
             found = column.folded.get(self.facet, set())
@@ -79,7 +77,7 @@ class Filters:
         self._clauses = clauses
         self._scoring = [*clauses, *optional]
         self._sum_of_scores = sum_of_scores
-        # Where every record that matches scores the same, nothing needs to be put in order.
+        # If all records that match have the same score, they need not be sorted.
         self.ranks = bool(optional) or any(
             len({condition.score for condition in clause}) > 1 or (sum_of_scores and len(clause) > 1)
             for clause in clauses
@@ -87,14 +85,14 @@ class Filters:
 
     @property
     def predicate(self) -> Predicate | None:
-        """Whether a record matches, or None if all do."""
+        """A function that says whether a record matches, or None if all records match."""
         parts = [_any_of([condition.holds for condition in clause]) for clause in self._clauses]
         if not parts:
             return None
         return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
 
     def positions(self, contents: Contents) -> set[int] | None:
-        """Where the records are that match, or None if all do."""
+        """The positions of the records that match, or None if all records match."""
         found: set[int] | None = None
         for clause in self._clauses:
             first, *others = (condition.positions(contents) for condition in clause)
@@ -103,10 +101,9 @@ class Filters:
         return found
 
     def score(self, record: Record) -> int:
-        """
-        The score of a record that matches: the sum over all ANDs of the best in each OR.
+        """The score of a record that matches: the sum over all ANDs of the best score in each OR.
 
-        With `sumOrFiltersScores` the scores in an OR are summed, too.
+        With `sumOrFiltersScores`, the scores in an OR are summed too.
         https://www.algolia.com/doc/guides/managing-results/refine-results/filtering/in-depth/filter-scoring
         """
         return self._total(
@@ -114,7 +111,7 @@ class Filters:
         )
 
     def score_at(self, contents: Contents) -> Callable[[int], int]:
-        """The score of the record at each position, likewise."""
+        """As `score`: a function from a position to the score of the record there."""
         clauses = [
             [(condition.positions(contents), condition.score) for condition in clause] for clause in self._scoring
         ]
@@ -127,11 +124,10 @@ class Filters:
 
 
 def read(params: Mapping[str, Any]) -> Filters:
-    """
-    The filters of a search. Raises `FilterError`.
+    """The filters of a search. Raises `FilterError`.
 
-    Where several texts must all hold, because more than one party gave one, `filters` is a tuple of them: joined to one
-    text they could mean something else, and no request can bring a tuple.
+    If several texts must all hold, as the key and the request both have one, `filters` is a tuple of them: joined to
+    one text, they could mean something else. No request can contain a tuple.
     """
     if params.keys().isdisjoint(_PARAMETERS):
         return _NONE
@@ -156,7 +152,7 @@ _NONE = Filters([], [], False)
 
 
 def _listed(params: Mapping[str, Any], name: str, condition: Callable[[str, str], Condition]) -> Clauses:
-    """`["a:1", ["b:1", "b:2"]]`: the outer list is AND, a list in it is OR. In a `params` string it is JSON text."""
+    """Read `["a:1", ["b:1", "b:2"]]`: the outer list is AND, an inner list is OR. In a `params` string it is JSON."""
     value = params.get(name)
     if not value:
         return []
@@ -184,7 +180,7 @@ def _decoded(name: str, text: str) -> Any:
 
 
 def _with_commas(text: str) -> list[str | list[str]]:
-    """The older form of a list: `a:1,(b:1,b:2)`, in which parentheses are OR."""
+    """Read the older form of a list: `a:1,(b:1,b:2)`, in which parentheses mean OR."""
     found: list[str | list[str]] = []
     group: list[str] | None = None
     for part in text.split(","):
@@ -206,12 +202,12 @@ def _with_commas(text: str) -> list[str | list[str]]:
 
 
 def _facet(name: str, text: str) -> Condition:
-    """`attribute:value`; `-value` must not be there, and `\\-value` is a value that begins with a dash."""
+    """Read `attribute:value`; a record must not have `-value`, and `\\-value` is a value that begins with a dash."""
     text, score = _scored(name, text)
     negative = text[:4].upper() == "NOT "
     attribute, colon, value = (text[4:] if negative else text).strip().partition(":")
     if name == "facetFilters" and attribute.startswith('"') and not attribute.endswith('"') and '":' in value:
-        # The name itself has a colon in it.
+        # The name is in quotes, as it has a colon in it.
         rest, colon, value = value.partition('":')
         attribute = f'{attribute}:{rest}"'
     if not colon or not attribute:
@@ -230,7 +226,7 @@ def _tag(name: str, text: str) -> Condition:
 
 
 def _numeric(name: str, text: str) -> Condition:
-    """`price > 10`, or `price:10 TO 20` with both ends."""
+    """Read `price > 10`, or `price:10 TO 20`, which includes both ends."""
     wrong = FilterError(f"Invalid syntax for numeric condition:{text[:SHOWN]}")
     if sign := _SIGN.search(text):
         attribute, number = text[: sign.start()].strip(), text[sign.end() :].strip()
@@ -245,7 +241,7 @@ def _numeric(name: str, text: str) -> Condition:
 
 
 def _scored(name: str, text: str) -> tuple[str, int]:
-    """`color:red<score=2>` without its score, and the score."""
+    """Split `color:red<score=2>` into the text before the score, and the score."""
     if not text.endswith(">"):
         return text, 1
     plain, marker, score = text[:-1].rpartition("<score=")
@@ -281,8 +277,8 @@ def _any_of(parts: list[Predicate]) -> Predicate:
 
 
 def has_value(attribute: str, value: str, negative: bool = False, score: int = 1) -> Condition:
-    """That a record has this value of a facet, or with `negative` that it has not."""
-    # Letters' case does not matter in the value of a facet, but in a tag it does.
+    """The condition that a record has this value of a facet; with `negative`, that it does not have it."""
+    # Facet values are compared without regard to case, but tags are not.
     wanted = value.lower()
 
     def passes(each: Any) -> bool:
@@ -302,7 +298,7 @@ def _compares(attribute: str, sign: str, number: float) -> Condition:
 
 
 def _within(attribute: str, low: float, high: float, negative: bool = False) -> Condition:
-    # A record without the number is neither in the range nor outside of it.
+    # A record without this number is neither inside nor outside of the range.
     def passes(value: Any) -> bool:
         return is_number(value) and (low <= round(value, _DECIMALS) <= high) is not negative
 

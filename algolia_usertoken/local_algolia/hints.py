@@ -1,4 +1,4 @@
-"""What is legitimate, and worth knowing all the same. No assertion looks at it."""
+"""Hints: things that are allowed, but that may point to a mistake. No assertion checks them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ _LONGEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """
-    Something that is no mistake by itself, and is told once however often it is seen (`times`).
+    """Something that is not a mistake by itself. It is listed once; `times` says how often it was seen.
 
-    `search` or `event` is the first that it was seen in. `kind` is one of
+    `search` or `event` is the first one in which it was seen. `kind` is one of
 
     - `ab_test_without_user`: searches that carry neither a token nor a visitor's address take part in A/B tests, where
       they all count as one user;
-    - `purchase_without_search`: a purchase names no search, so that no search gets the credit;
-    - `token_from_many_addresses`: searches with one token came from three addresses or more, and no cookie says that it
-      is one visitor; or they brought three visitors' cookies or more.
+    - `purchase_without_search`: a purchase names no search, so that it is attributed to no search;
+    - `token_from_many_addresses`: searches with one token came from at least three addresses, and no cookie shows that
+      they are one visitor; or they carried the cookies of at least three visitors.
     """
 
     kind: HintKind
@@ -40,7 +39,7 @@ class Hint:
 
 
 def hints_of(searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent]) -> list[Hint]:
-    """All hints, those about searches first, each once."""
+    """All hints, each of them once, and those about searches first."""
     seen: dict[str, Hint] = {}
     by_token: dict[str, tuple[ReceivedSearch, Visitors]] = {}
     for search in searches:
@@ -58,7 +57,7 @@ def hints_of(searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent]
 
 
 def hint_of_search(search: ReceivedSearch) -> Hint | None:
-    """That a search which nobody is named in takes part in A/B tests."""
+    """The hint that a search that names no user takes part in A/B tests."""
     if search.user_token is not None or search.forwarded_for or search.operation not in ("search", "facets"):
         return None
     if _is_off(search.params, "enableABTest") or _is_off(search.params, "analytics"):
@@ -74,7 +73,7 @@ def hint_of_search(search: ReceivedSearch) -> Hint | None:
 
 
 def hint_of_event(event: ReceivedEvent) -> Hint | None:
-    """That a purchase names no search."""
+    """The hint that a purchase names no search."""
     if event.subtype != "purchase" or event.query_ids:
         return None
     return Hint(
@@ -88,11 +87,10 @@ def hint_of_event(event: ReceivedEvent) -> Hint | None:
 
 
 class Visitors:
-    """
-    Whose searches came with one token: the addresses, and what is in the visitors' cookies.
+    """The visitors whose searches carried one token: their addresses, and the tokens in their cookies.
 
     Args:
-        most: how many of each are kept at most; None for all.
+        most: how many addresses and how many cookies are kept at most; None for all.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -112,7 +110,7 @@ class Visitors:
             self._keep(self.cookies, cookie)
 
     def many(self) -> str | None:
-        """In words, how many visitors there seem to be, or None if it may well be one."""
+        """In words, how many visitors there seem to be; None if it may be only one."""
         if len(self.cookies) >= MANY_VISITORS:
             return f"{self._number(self.cookies)} cookies of visitors"
         is_one = len(self.cookies) == 1 and not self._without_cookie
@@ -129,7 +127,7 @@ class Visitors:
 
 
 def explain_many(token: str, many: str) -> str:
-    """In words, that one token came from so many visitors."""
+    """The explanation that one token came from so many visitors."""
     return (
         f"the user token {shown(token)} was seen with {many}. One visitor may move, and an account may be "
         "used on several devices; but if these are different visitors, Algolia takes them for one: look for a token "
@@ -138,12 +136,12 @@ def explain_many(token: str, many: str) -> str:
 
 
 def visitor_cookie(header: str | None) -> str | None:
-    """The visitor's token as search-insights keeps it, out of a Cookie header."""
+    """The visitor's token in a Cookie header, where search-insights stores it."""
     if header is None or COOKIE not in header:
         return None
     try:
         found = SimpleCookie(header).get(COOKIE)
-    except CookieError:  # pragma: no cover - of some versions of Python, for what others ignore
+    except CookieError:  # pragma: no cover - some versions of Python raise it, others ignore the error
         return None
     return found.value if found is not None and found.value else None
 

@@ -1,4 +1,4 @@
-"""How records are shown as hits: which attributes, and which words in them are marked."""
+"""How records are shown as hits: with which attributes, and with which words marked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SNIPPET_WORDS = 10
 
 
 class Marker:
-    """Marks the words of one query in text: whole words, and the last one where a word begins with it."""
+    """Marks the words of one query in text: whole words, and the last word also as the beginning of a word."""
 
     def __init__(self, words: tuple[str, ...], before: str, after: str) -> None:
         self.words = words
@@ -41,11 +41,11 @@ class Marker:
         return "".join(parts), matched
 
     def result(self, value: Any) -> Any:
-        """The `_highlightResult` of a value, of the same shape; None where there is nothing to show."""
+        """The `_highlightResult` of a value, in the same shape; None if there is nothing to show."""
         return _shaped(value, self._highlighted)
 
     def snippet(self, value: Any, length: int, ellipsis: str) -> Any:
-        """The `_snippetResult` of a value: at most so many words of it, around the first that was searched for."""
+        """The `_snippetResult` of a value: at most `length` words of it, around the first word of the query."""
         return _shaped(value, lambda text: self._snipped(text, length, ellipsis))
 
     def _highlighted(self, original: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Marker:
 
 
 def _shaped(value: Any, of_text: Callable[[str], dict[str, Any]]) -> Any:
-    """A result for each text and number in a value, in the value's own shape; None where there is none."""
+    """A result for each text and number in a value, in the shape of the value; None if it has no text and no number."""
     if isinstance(value, Mapping):
         inner = {name: _shaped(each, of_text) for name, each in value.items()}
         return {name: each for name, each in inner.items() if each is not None}
@@ -91,13 +91,13 @@ def _shaped(value: Any, of_text: Callable[[str], dict[str, Any]]) -> Any:
 
 @lru_cache(maxsize=256)
 def _finder(words: tuple[str, ...]) -> re.Pattern[str]:
-    # Words are made of letters, digits and underscores: nothing in them is special to a pattern, or to HTML.
+    # Words consist of letters, digits and underscores, none of which is special in a pattern or in HTML.
     whole = "|".join(dict.fromkeys(words))
     return re.compile(rf"(?<!\w)(?:(?:{whole})(?!\w)|{words[-1]})", re.IGNORECASE)
 
 
 class Look(NamedTuple):
-    """How hits are to be shown. None are all attributes, and `snippets` has lengths in words."""
+    """How hits are shown. None means all attributes, and `snippets` has lengths in words."""
 
     words: tuple[str, ...]
     before: str
@@ -110,7 +110,7 @@ class Look(NamedTuple):
 
     @classmethod
     def of(cls, words: tuple[str, ...], params: Mapping[str, Any]) -> Look:
-        """What a search says of it; its settings are among its parameters."""
+        """The look that the parameters of a search ask for; the settings of the index are among these parameters."""
         if params.keys().isdisjoint(_PARAMETERS):
             return _PLAIN._replace(words=words)
         return cls(
@@ -125,7 +125,7 @@ class Look(NamedTuple):
         )
 
     def plain(self, record: Record) -> str:
-        """The JSON text of a record with the attributes that are asked for."""
+        """The JSON text of a record with the requested attributes."""
         if self.retrieved is None and not self.never:
             return record.json
         return to_json(with_attributes(record.data, self.retrieved, self.never))
@@ -169,7 +169,7 @@ _PLAIN = Look((), "<em>", "</em>", None, None, (), "…", ())
 
 
 def _snippet_length(text: str) -> tuple[str, int]:
-    """`description:20` is 20 words of the description, and without a number they are 10."""
+    """The attribute and the number of words: `description:20` means 20 words; without a number, it is 10."""
     name, colon, number = text.rpartition(":")
     if not colon:
         return text, _SNIPPET_WORDS

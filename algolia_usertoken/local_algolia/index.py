@@ -1,4 +1,4 @@
-"""One index: its records, in the order in which they came, the words of each, and what is kept beside them."""
+"""One index: its records in the order in which they were saved, the words of each, its settings, rules and synonyms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WORD = re.compile(r"\w+")
 
 to_json = json.JSONEncoder(separators=(",", ":")).encode
 
-# What an index keeps beside its records, and gives back as it came.
+# What an index keeps in addition to its records, and returns unchanged.
 KeptKind = Literal["rules", "synonyms"]
 
 
 class Record:
-    """One record, with what a search needs of it prepared."""
+    """One record, prepared for searches."""
 
     __slots__ = ("data", "json", "object_id", "position", "words")
 
@@ -32,13 +32,13 @@ class Record:
 
 
 class Contents:
-    """The records of one index and of its replicas, in the order in which they came."""
+    """The records of one index and of its replicas, in the order in which they were saved."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.updated_at = now()
-        # Kept by searches, and emptied by every change: their answers, by what was asked, and by attribute what the
-        # records have in it, for filters and facets.
+        # Two caches that searches fill and every change empties: the answers by request, and, for filters and facets,
+        # the values of the records by attribute.
         self.answers: dict[Any, Any] = {}
         self.columns: dict[str, Any] = {}
         self._at: dict[int, Record] = {}
@@ -47,7 +47,7 @@ class Contents:
         self._positions = count()
 
     def copy(self) -> Contents:
-        """The same records, which may change on their own from now on."""
+        """A copy with the same records; a later change of one does not affect the other."""
         new = Contents()
         for record in self.records.values():
             new.save(record.object_id, record.data)
@@ -78,14 +78,13 @@ class Contents:
 
     @property
     def positions(self) -> set[int]:
-        """Where the records are."""
+        """The positions of the records."""
         return set(self._at)
 
     def having(self, words: Sequence[str], among: set[int] | None = None) -> list[Record]:
-        """
-        The records that have all the words, the last one also as the beginning of a word.
+        """The records that have all the words, the last one also as the beginning of a word.
 
-        `among` are the positions of those that may be found, None of all.
+        `among` are the positions of the records that may be found; None means all.
         """
         if not words:
             if among is None:
@@ -125,16 +124,16 @@ class Contents:
 
 
 class Index:
-    """
-    One index: its records, settings, rules and synonyms.
+    """One index: its records, settings, rules and synonyms.
 
-    A replica has the `contents` of its primary, whose name is in `primary`, and the rest for itself.
+    A replica shares the `contents` of its primary, whose name is in `primary`, and has its own settings, rules and
+    synonyms.
     """
 
     def __init__(self, contents: Contents | None = None, primary: str | None = None) -> None:
         self.contents = Contents() if contents is None else contents
         self.primary = primary
-        self.settings: Mapping[str, Any] = {}  # never changed, but replaced: what was made with others is old
+        self.settings: Mapping[str, Any] = {}  # replaced, never changed: cached answers compare them
         self.kept: dict[KeptKind, dict[str, dict[str, Any]]] = {"rules": {}, "synonyms": {}}
         self.created_at = now()
 
@@ -148,11 +147,11 @@ class Index:
         return [replica_name(each) for each in self.settings.get("replicas") or ()]
 
     def having(self, words: Sequence[str], among: set[int] | None = None) -> list[Record]:
-        """The records that have all the words, as of `Contents.having`."""
+        """The records that have all the words, as in `Contents.having`."""
         return self.contents.having(words, among)
 
     def copy_beside(self, other: Index, scope: Sequence[str]) -> None:
-        """Take over what another index has beside its records; replicas are never copied."""
+        """Take over what another index has in addition to its records; replicas are never copied."""
         if "settings" in scope:
             own = {"replicas": self.settings["replicas"]} if self.replicas else {}
             self.settings = {**{name: value for name, value in other.settings.items() if name != "replicas"}, **own}
@@ -169,8 +168,7 @@ def replica_name(text: str) -> str:
 def with_attributes(
     data: Mapping[str, Any], attributes: Iterable[str] | None, never: Collection[str] = ()
 ) -> dict[str, Any]:
-    """
-    The record with the attributes asked for, and its objectID always; `-name` leaves one out, and so does `never`.
+    """The record with the requested attributes, and always its objectID. `-name` and `never` leave attributes out.
 
     `maker.city` is an attribute inside another one.
     """
@@ -186,7 +184,7 @@ def with_attributes(
 
 
 def _part(path: str, value: Any, wanted: Collection[str]) -> Iterator[Any]:
-    """What of a value is asked for, if anything is."""
+    """The requested part of a value; nothing if no part is requested."""
     if path in wanted:
         yield value
     elif any(name.startswith(f"{path}.") for name in wanted):
@@ -199,7 +197,7 @@ def _part(path: str, value: Any, wanted: Collection[str]) -> Iterator[Any]:
 
 
 def _rest(path: str, value: Any, left_out: Collection[str]) -> Iterator[Any]:
-    """What of a value is not left out, if anything is not."""
+    """The part of a value that is not left out; nothing if all of it is."""
     if path in left_out and path != "objectID":
         return
     if isinstance(value, Mapping) and any(name.startswith(f"{path}.") for name in left_out):
@@ -211,7 +209,7 @@ def _rest(path: str, value: Any, left_out: Collection[str]) -> Iterator[Any]:
 
 
 def texts(data: Mapping[str, Any]) -> Iterator[str]:
-    """All text of a record, numbers written out; neither the objectID nor names that begin with `_`."""
+    """All text and all numbers of a record, except the objectID and attributes whose names begin with `_`."""
     for name, value in data.items():
         if name != "objectID" and not name.startswith("_"):
             yield from _texts(value)

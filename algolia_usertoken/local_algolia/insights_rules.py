@@ -1,12 +1,11 @@
-"""
-Whether Algolia's Insights API would take a batch of events.
+"""Whether Algolia's Insights API would accept a batch of events.
 
 The rules are those of the schemas and error texts in Algolia's published specification,
-https://github.com/algolia/api-clients-automation/tree/main/specs/insights. Where it has a text for what is wrong, the
-answer is that text; for the rest it has "Invalid payload", and the answer goes on to say where and why. A field that
-the schema of an event does not have is an unknown one and passes, whatever it holds, unless a text of the
-specification speaks of it. This module stands alone on purpose: the sender's own checks are tested against it, so
-neither may borrow from the other.
+https://github.com/algolia/api-clients-automation/tree/main/specs/insights. If the specification has a text for an
+error, the answer is that text; for all other errors it has "Invalid payload", after which the answer says where and
+why. A field that is not in the schema of an event is unknown and is accepted with any value, unless a text of the
+specification mentions it. This module shares no code with the sender on purpose, as the sender's own checks are tested
+against it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from urllib.parse import unquote
 MAX_EVENTS = 1000
 MAX_AGE_DAYS = 30
 
-# By their names in lower case: Algolia's own Python client of version 3 sends objectIds, and it is taken.
+# The fields by their names in lower case: Algolia's own Python client, version 3, sends objectIds, which is accepted.
 _FIELDS = {
     name.lower(): name
     for name in (
@@ -68,7 +67,7 @@ _POSITIONS_RULE = "Event of type click should have the same number of ObjectIDs 
 
 
 class _Invalid(Exception):
-    """A rule that is broken. With `where`, the specification has no text for it, and the message is only ours."""
+    """A broken rule. If it has a `where`, the specification has no text for it, and the message is our own."""
 
     def __init__(self, message: str, where: str | None = None) -> None:
         super().__init__(message)
@@ -77,12 +76,11 @@ class _Invalid(Exception):
 
 
 def refusal(body: Any, now: float) -> str | None:
-    """
-    What is wrong with a decoded body of `POST /1/events`, or None if all of it is right.
+    """The error in a decoded body of `POST /1/events`, or None if the body is valid.
 
-    `now` is in seconds since the epoch. The text is the message of the 422 answer: the specification's where it has
-    one, else "Invalid payload: ", the first wrong field as `events[2].currency`, and the reason. One wrong event
-    refuses all.
+    `now` is in seconds since the epoch. The text is the message of the 422 answer: that of the specification if it has
+    one, else "Invalid payload: ", the first wrong field, for example `events[2].currency`, and the reason. If one event
+    is wrong, all events are refused.
     """
     try:
         events = _events(body)
@@ -103,38 +101,37 @@ def _as_told(error: _Invalid, event: str) -> str:
 
 
 def events_of(body: Any) -> Any:
-    """What a body has as its events, under a name in letters of any case; None if it has none."""
+    """The value of `events` in a body, whatever the case of its name; None if there is none."""
     if not isinstance(body, Mapping):
         return None
     return next((value for name, value in body.items() if str(name).lower() == "events"), None)
 
 
 def fields_of(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an event by their right names, however their letters are written; no others."""
+    """The known fields of an event by their correct names, whatever the case in which the event writes them."""
     return {
         _FIELDS[name.lower()]: value
         for name, value in event.items()
-        if isinstance(name, str) and name.lower() in _FIELDS  # JSON has no other names, but a caller's dict may
+        if isinstance(name, str) and name.lower() in _FIELDS  # a caller's dict may have a name that is no string
     }
 
 
 def query_ids_of(event: Mapping[str, Any]) -> Iterable[str]:
-    """The queryIDs that an accepted event names, its own before those in its objectData."""
+    """The queryIDs that an accepted event names: its own queryID first, then those in its objectData."""
     fields = fields_of(event)
     items = fields.get("objectData")
     mappings = [fields, *(item for item in (items if isinstance(items, list) else ()) if isinstance(item, Mapping))]
     for mapping in mappings:
         for name, value in mapping.items():
-            # A conversion without a subtype may hold anything as objectData.
+            # The objectData of a conversion without a subtype may have any content.
             if name.lower() == "queryid" and isinstance(value, str) and _QUERY_ID.fullmatch(value):
                 yield value
 
 
 def is_usage_report(event: Any) -> bool:
-    """
-    Whether an event is of type instantsearch, which is about no object.
+    """Whether an event is of type instantsearch: it has no objects.
 
-    InstantSearch 4.118 sends one with each start, unasked: its version, its widgets. Chats send them too.
+    InstantSearch 4.118 sends one at each start, unasked, with its version and its widgets. Chats send them too.
     """
     return isinstance(event, Mapping) and fields_of(event).get("eventType") == "instantsearch"
 
@@ -171,7 +168,7 @@ def _check(event: Any, now: float) -> None:
         raise _Invalid("The index field is required")
     _targets(fields)
     _after_search(fields)
-    # On all other events these fields are unknown ones.
+    # On all other events, these fields are unknown.
     if fields["eventType"] == "conversion" and "objectIDs" in fields and "eventSubtype" in fields:
         _purchase(fields)
 
@@ -217,7 +214,7 @@ def _targets(fields: Mapping[str, Any]) -> None:
 def _filter(value: str, where: str) -> None:
     if _BAD_ESCAPE.search(value):
         raise _Invalid("must be URL-encoded, but has a % without two hexadecimal digits", where)
-    # Its parts are encoded each, or, as search-insights does it, the whole.
+    # Either each part of a filter is URL-encoded, or the whole filter, as search-insights does it.
     if not _FILTER.fullmatch(value) and not _FILTER.fullmatch(unquote(value)):
         raise _Invalid("expected facet:value", where)
 
@@ -274,8 +271,8 @@ def _object_data(item: Any, where: str) -> None:
         if field == "quantity":
             _integer(value, bits=32)
         elif field == "queryID":
-            # The specification has it for purchases and after a search. That add-to-carts without a queryID of their
-            # own have it as well, the inferQueryID of search-insights shows.
+            # The specification has this field for purchases and for events after a search. The inferQueryID of
+            # search-insights shows that add-to-cart events without a queryID of their own have it too.
             if not _SEARCH_ID.fullmatch(_string(item, name)):
                 raise _Invalid(_QUERY_ID_RULE)
         else:
@@ -293,7 +290,7 @@ def _amount(value: Any, where: str, longest: float = math.inf) -> None:
 
 
 def _no_field_twice(mapping: Mapping[str, Any], fields: Mapping[str, str], where: str) -> None:
-    """Names that differ in the case of their letters alone are one field, and which of two values counts is unknown."""
+    """Refuse names that differ only in case: they mean one field, and it is unknown which of the values counts."""
     seen = set()
     for name in mapping:
         lower = name.lower()

@@ -1,4 +1,4 @@
-"""What the inspector page shows: who searched and clicked, and what does not fit, kept up to date as things arrive."""
+"""The data of the inspector page: who searched and clicked, and which mismatches there are, updated as data arrives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_REFUSALS_SHOWN = 5
 MAX_QUERY_IDS = 100_000
 MAX_NAME = 160
 MAX_TEXT = 600
-# What one look takes in at most, so that a page opened late does not hold up those who search.
+# The most arrivals that are read at once, so that a page that is opened late does not delay the searches.
 MAX_ARRIVALS_PER_LOOK = 2_000
 
 
@@ -50,31 +50,30 @@ MAX_ARRIVALS_PER_LOOK = 2_000
 class _User:
     name: str
     has_token: bool
-    changed: int = 0  # the number of the newest arrival that was this user's
+    changed: int = 0  # the number of the newest arrival of this user
     searches: int = 0
     events: int = 0
     wrong: int = 0
     logins: dict[str, None] = field(default_factory=dict)
     visitors: Visitors = field(default_factory=lambda: Visitors(MAX_VISITORS_PER_USER))
-    hint: str | None = None  # that several visitors seem to have this token
+    hint: str | None = None  # says that several visitors seem to share this token
     entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_ENTRIES_PER_USER))
 
 
 class Inspector:
-    """
-    Looks at what arrived since it last looked, and tells each page what changed since it last asked.
+    """Reads the requests that arrived since it last read, and tells each page what changed since the page last asked.
 
-    What it keeps is bounded, however much arrives. Not thread-safe: the server's loop asks.
+    It keeps a bounded amount, however much arrives. It is not thread-safe: only the server's event loop calls it.
     """
 
     def __init__(self, received: Received) -> None:
         self._received = received
         self._number = 0
-        self._erased_at = -1  # the number of the request before the latest erasure that was carried out
+        self._erased_at = -1  # the number of the request before the latest erasure done
         self._begin()
 
     def forget(self) -> None:
-        """Begin anew, with what arrives from now on."""
+        """Forget everything, and start again with the next request that arrives."""
         self._number = self._erased_at = self._received.arrived()
         self._begin()
 
@@ -84,16 +83,16 @@ class Inspector:
         self._answered: OrderedDict[str, ReceivedSearch] = OrderedDict()
         self._mismatches: _Notes = OrderedDict()
         self._hints: _Notes = OrderedDict()
-        # Each with the segments of its path in which a user may be named.
+        # Each refusal with the segments of its path that may name a user.
         self._refusals: deque[tuple[dict[str, Any], list[str]]] = deque(maxlen=MAX_REFUSALS_SHOWN)
         self._searches = self._events = self._refused = self._wrong = self._hinted = 0
         self._user_count = self._entry_count = 0
 
     def state(self, epoch: str | None = None, number: int = 0) -> dict[str, Any]:
-        """
-        What the page shows, as JSON values; of the users only those that changed since it was told `epoch`, `number`.
+        """The data that the page shows, as JSON values, with only those users that changed since the given state.
 
-        `behind` is how many requests are left for the next look.
+        `epoch` and `number` are those of the last state that the page got. `behind` is how many requests are not yet
+        read.
         """
         for arrival in self._received.since(self._number, MAX_ARRIVALS_PER_LOOK):
             self._erase_before(arrival.number)
@@ -247,12 +246,12 @@ class Inspector:
         _add(self._hints, self._hinted, user, _short(text, MAX_TEXT))
 
     def _of_search(self, event: ReceivedEvent) -> str | None:
-        """In words, which search an event belongs to; None if it names none, or none that is known."""
+        """In words, which search an event belongs to; None if it names no search, or no known one."""
         search = next((self._answered[each] for each in event.query_ids if each in self._answered), None)
         return None if search is None else f"“{search.query}” in {search.index}"
 
     def _erase_before(self, number: int) -> None:
-        """Forget the users that were erased before the request of that number, and whatever else names them."""
+        """Forget the users that were erased before the request of that number, and all other data that names them."""
         for at, token in self._received.erased_since(self._erased_at):
             if at < number:
                 self._erased_at = at
@@ -278,7 +277,7 @@ class Inspector:
                 del notes[key]
         kept_refusals = [(refusal, users) for refusal, users in self._refusals if token not in users]
         self._refusals = deque(kept_refusals, MAX_REFUSALS_SHOWN)
-        self._epoch = secrets.token_hex(8)  # so that a page that shows the user begins anew
+        self._epoch = secrets.token_hex(8)  # so that a page that shows the user loads all again
 
 
 _Notes = OrderedDict[tuple[str, str], dict[str, Any]]
@@ -292,7 +291,7 @@ _NO_OBJECTS: dict[str, Any] = {
 
 
 def _sender(request: ReceivedRequest) -> str | None:
-    """The library that sent events: in a page search-insights, and through a relay, as from a server, Python's."""
+    """The library that sent events: search-insights from a page; a Python library from a server or through a relay."""
     query = {name.lower(): value for name, value in parse_qsl(request.query_string)}
     headers = request.headers
     said = query.get("x-algolia-agent") or headers.get("x-algolia-agent") or headers.get("user-agent")
@@ -300,7 +299,7 @@ def _sender(request: ReceivedRequest) -> str | None:
 
 
 def _add(notes: _Notes, number: int, user: _User, text: str) -> None:
-    """One more of what is listed by user and text, the newest last."""
+    """Add a note, or count it once more if it is listed for this user and text; the newest note is the last."""
     note = notes.setdefault((user.name, text), {"id": number, "text": text, "times": 0, "user": user.name})
     note["times"] += 1
     notes.move_to_end((user.name, text))
@@ -313,7 +312,7 @@ def _newest_first(notes: _Notes) -> list[dict[str, Any]]:
 
 
 def _objects(event: ReceivedEvent) -> dict[str, Any]:
-    """Which objects an event is about, and where on the page they were; no more than Algolia takes."""
+    """The objects of an event and their positions on the page; no more of them than Algolia accepts."""
     fields = insights_rules.fields_of(event.event)
     return {
         "object_ids": [_short(each, 60) for each in fields.get("objectIDs") or []],
@@ -328,7 +327,7 @@ def _names(entry: Mapping[str, Any], token: str) -> bool:
 
 
 def _mentions(text: str, token: str) -> bool:
-    """Whether an explanation quotes the token. Unquoted it may be a word as any other, such as "user"."""
+    """Whether an explanation quotes the token. Without quotes, it may be an ordinary word, such as "user"."""
     return shown(token) in text
 
 
@@ -348,7 +347,7 @@ def _as_json(user: _User) -> dict[str, Any]:
 
 
 def _name(user: str) -> str:
-    """The user, for one whose name is too long to be shown a shorter name that is no other's."""
+    """The name of a user; if it is too long to be shown, a shorter one that no other user has."""
     if len(user) <= MAX_NAME:
         return user
     digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
@@ -356,7 +355,7 @@ def _name(user: str) -> str:
 
 
 def _slim(search: ReceivedSearch) -> ReceivedSearch:
-    """All that the mismatch with an event depends on, and nothing large."""
+    """The search with only the data that a mismatch with an event depends on, none of which is large."""
     token = search.user_token and search.user_token[:MAX_NAME]
     return replace(
         search,

@@ -21,7 +21,7 @@ def add_key(app: Application, call: Call) -> Reply:
 
 @on("GET", "/1/keys/{key}", acl=None)
 def get_key(app: Application, call: Call, key: str) -> Reply:
-    if key != call.named("x-algolia-api-key"):  # every key may see itself
+    if key != call.named("x-algolia-api-key"):  # every key may read its own settings
         call.grant.check_acl(ADMIN)
     return as_json(app.keys.get(key))
 

@@ -1,4 +1,4 @@
-"""API keys: what each one allows, the application's own, those that are added to it, and secured ones made of them."""
+"""API keys and what they allow: the application's own key, the keys added to it, and secured keys made from these."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ ACL = (
     "usage",
 )
 ADMIN = "admin"
-# A secured key is never made from an Admin API key. Here one key is all that there is at first, so what is made from it
-# allows what is made from a search-only key, and exports.
+# With Algolia, a secured key is never made from an Admin API key. Here there is only one key at first, so a secured key
+# made from it allows as much as one made from a search-only key, and exports too.
 _OF_A_SECURED_KEY = frozenset({"search", "browse"})
-# What stands in a secured key and is no search parameter.
+# The parts of a secured key that are not search parameters.
 _NO_PARAMETERS = {"validUntil", "restrictIndices", "restrictSources", "userToken", "referers"}
-# Of these, a key's own and the caller's both hold. Of all other parameters, the key's win.
+# For these parameters, the filters of the key and those of the caller must both hold. For all others, the key's win.
 _FILTERS = ("facetFilters", "numericFilters", "tagFilters")
 
 _WRONG_KEY = "Invalid Application-ID or API key"
@@ -56,11 +56,10 @@ _NO_SUCH_KEY = "Key does not exist"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """
-    What a key allows.
+    """The rights that a key grants.
 
-    `indices` are lists of names with wildcards, of each of which one must fit. `params` are the search parameters that
-    hold for every search.
+    `indices` has lists of names with wildcards; in each list, at least one name must fit. `params` are the search
+    parameters that apply to every search.
     """
 
     acl: frozenset[str] = frozenset()
@@ -69,7 +68,7 @@ class Grant:
     user_token: str | None = None
 
     def check_acl(self, acl: str) -> None:
-        """`ApiError` with 403 unless the key has this permission."""
+        """Raise `ApiError` with 403 unless the key has this permission."""
         if acl not in self.acl and ADMIN not in self.acl:
             raise ApiError(403, _NOT_WITH_THIS_KEY)
 
@@ -78,7 +77,7 @@ class Grant:
         return all(any(_fits(name, pattern) for pattern in patterns) for patterns in self.indices)
 
     def check_index(self, name: str) -> None:
-        """`ApiError` with 403 unless the key may use this index."""
+        """Raise `ApiError` with 403 unless the key may use this index."""
         if not self.allows_index(name):
             raise ApiError(403, "Index not allowed with this API key")
 
@@ -87,7 +86,7 @@ class Grant:
 class _Key:
     value: str
     created_at: float
-    settings: dict[str, Any]  # as they were sent
+    settings: dict[str, Any]  # as the client sent them
 
     @property
     def grant(self) -> Grant:
@@ -115,11 +114,10 @@ _EVERYTHING = Grant(acl=frozenset({ADMIN}))
 
 
 class Keys:
-    """
-    The keys of one application.
+    """The keys of one application.
 
     Args:
-        api_key: its own key, which allows everything.
+        api_key: the application's own key, which allows everything.
     """
 
     def __init__(self, api_key: str) -> None:
@@ -129,7 +127,7 @@ class Keys:
         self._deleted: dict[str, _Key] = {}
 
     def grant(self, key: str, now: float) -> Grant:
-        """What a key allows at a time, in seconds since the epoch; `ApiError` with 403 if it is none."""
+        """The rights of a key at the time `now`, in seconds since the epoch. Raises `ApiError` with 403 if invalid."""
         if key == self._own:
             return _EVERYTHING
         known = self._keys.get(key)
@@ -180,14 +178,13 @@ class Keys:
 
 
 def signed_in(key: str) -> dict[str, str]:
-    """What a key restricts if it is a secured one, whichever it was made from; for other keys nothing."""
+    """The restrictions in a secured key, whichever key it was made from; empty for other keys."""
     signature, signed = _parts(key)
     return _parameters(signed) if re.fullmatch("[0-9a-f]{64}", signature) else {}
 
 
 def with_restrictions(params: Mapping[str, Any], restricted: Mapping[str, Any]) -> Mapping[str, Any]:
-    """
-    The parameters of a search as a key makes them: its own win, and of filters both hold.
+    """The parameters of a search under a key: the key's parameters win, but the filters of both must hold.
 
     Two texts of `filters` become a tuple of both: joined to one text, they could mean something else.
     """
@@ -234,7 +231,7 @@ def _parameters(text: str) -> dict[str, str]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list that may be written as JSON, or with commas."""
+    """A list that may be written as JSON, or as text with commas."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -246,7 +243,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether an index has this name, which may begin and end with `*`."""
+    """Whether the name of an index fits a pattern, which may begin and end with `*`."""
     inner = pattern.strip("*")
     if pattern.startswith("*") and (pattern.endswith("*") or not inner):
         return inner in name
@@ -273,8 +270,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parts(secured: str) -> tuple[str, str]:
-    """
-    The signature of a secured key, and what it signs; both empty if it is none.
+    """The signature of a secured key, and the text that it signs; both are empty if it is not a secured key.
 
     Such a key is the base64 of an HMAC-SHA256 in hexadecimal and the restrictions that it signs, URL-encoded
     (https://www.algolia.com/doc/guides/security/api-keys/how-to/user-restricted-access-to-data).

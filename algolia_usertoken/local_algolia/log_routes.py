@@ -13,7 +13,7 @@ from .routes import on
 
 @on("GET", "/1/logs", acl="logs")
 def logs(app: Application, call: Call) -> Reply:
-    """The newest requests of the Search API first, https://www.algolia.com/doc/rest-api/search/get-logs."""
+    """The requests to the Search API, newest first: https://www.algolia.com/doc/rest-api/search/get-logs."""
     offset, length = whole(call.in_query("offset")) or 0, whole(call.in_query("length")) or 10
     kept = [request for request in reversed(app.received.requests()) if request.path.startswith("/1/indexes")]
     return as_json({"logs": [_log_entry(request) for request in kept[offset : offset + length]]})

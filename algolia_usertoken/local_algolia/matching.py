@@ -1,4 +1,4 @@
-"""Which records a search finds: those that have all its words and pass its filters, those with the best score first."""
+"""Which records a search finds: those that have all its words and pass its filters, with the best score first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .index import Index, Record
 
 
 def filters_of(params: Mapping[str, Any]) -> Filters:
-    """The filters of a search, or `ApiError` with 400 and Algolia's words."""
+    """The filters of a search. Raises `ApiError` with 400 and Algolia's message if they are invalid."""
     try:
         return read(params)
     except FilterError as error:
@@ -24,7 +24,7 @@ def matching_records(index: Index, words: Sequence[str], filters: Filters) -> li
     found = index.having(words, filters.positions(index.contents))
     if filters.ranks:
         score = filters.score_at(index.contents)
-        # Records of the same score stay in their order.
+        # The sort is stable: records with the same score stay in their order.
         found.sort(key=lambda record: -score(record.position))
     return found
 

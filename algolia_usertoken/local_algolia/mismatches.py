@@ -1,4 +1,4 @@
-"""Where searches and events do not agree about who the user is, or about the time."""
+"""Mismatches: searches and events that disagree about who the user is, or about the time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MismatchKind = Literal[
     "unknown_query_id",
     "event_too_late",
 ]
-# What programs write where they have no token, in letters of any case; also behind a word that they put before each, as
-# f"user-{None}" does. As a token it makes one user of many visitors.
+# The text that programs write if they have no token, in any case, and also after a prefix, as in f"user-{None}". If it
+# is used as a token, many visitors count as one user.
 _is_placeholder = re.compile(
     r"(?:[a-z]+[-_/=+])?"
     r"(?:null|undefined|none|nil|nan|false|n/a|guest|anonymous|unknown|0{8}-0{4}-0{4}-0{4}-0{12})",
@@ -35,18 +35,17 @@ COUNTED_FOR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """
-    A disagreement between searches and events: about who the user is, or about the time.
+    """A disagreement between searches and events: about who the user is, or about the time.
 
     `kind` is one of
 
-    - `search_tokens_differ`: header, parameter and secured key of one search do not carry the same token;
+    - `search_tokens_differ`: the header, the parameter and the secured key of one search carry different tokens;
     - `placeholder_token`: a search or an event names a user such as `null`, `undefined`, `guest` or `user-None`, which
       many visitors share;
     - `invalid_token`: a search carries a token that Algolia's rule refuses (letters, digits and `_=/+-`, at most 128),
-      such as an e-mail address; events with it would be refused, so that they can never be the same user's;
-    - `event_token_differs`: an event names a search that had another token, to which Algolia attributes it
-      (https://support.algolia.com/hc/en-us/articles/9671338778385);
+      such as an e-mail address; events with it would be refused, so no event can belong to the same user;
+    - `event_token_differs`: an event names a search that had another token, and Algolia attributes the event to the
+      token of the search (https://support.algolia.com/hc/en-us/articles/9671338778385);
     - `search_without_token`: an event names a search that had no token;
     - `unknown_query_id`: an event names a search that this server never answered;
     - `event_too_late`: a click or a conversion happened more than one hour after the search that it names, so that
@@ -62,7 +61,7 @@ class Mismatch:
 def mismatches_of(
     searches: Iterable[ReceivedSearch], events: Iterable[ReceivedEvent], query_ids: QueryIDs
 ) -> list[Mismatch]:
-    """All that does not fit, that of the searches first; `query_ids` knows which were ever given."""
+    """All mismatches, those of searches first; `query_ids` knows which query ids were ever given."""
     searches = list(searches)
     answered = {search.query_id: search for search in searches if search.query_id is not None}
     found = [mismatch for search in searches for mismatch in mismatches_in_search(search)]
@@ -76,13 +75,16 @@ def mismatches_of(
 def mismatches_in_event(
     event: ReceivedEvent, query_id: str, search: ReceivedSearch | None, query_ids: QueryIDs
 ) -> list[Mismatch]:
-    """What does not fit between an event and the search with the queryID that it names, None being none known."""
+    """The mismatches between an event and the search whose queryID it names; None if no such search is known."""
     found = (_wrong_user(event, query_id, search, query_ids), _too_late(event, search))
     return [mismatch for mismatch in found if mismatch is not None]
 
 
 def _too_late(event: ReceivedEvent, search: ReceivedSearch | None) -> Mismatch | None:
-    """An event's own time counts, not that of its delivery, and views are not counted for a search at all."""
+    """The mismatch of an event that is too late for its search, by its own time and not by that of its delivery.
+
+    Views are not counted for a search, so they are never too late.
+    """
     if search is None or event.event_type == "view" or happened_at(event) - search.received_at <= COUNTED_FOR:
         return None
     return Mismatch(
@@ -102,7 +104,7 @@ def _wrong_user(
 ) -> Mismatch | None:
     about = f"the event {event.event_name!r} of user token {shown(event.user_token)}"
     if search is None:
-        # Of an answer since forgotten nothing can be said, nor of the id of an agent's message.
+        # The answer may have been forgotten since, or this is the id of an agent's message: no mismatch is certain.
         if query_id.startswith("message_") or query_ids.gave(query_id):
             return None
         return Mismatch(
@@ -135,7 +137,7 @@ def _wrong_user(
 
 
 def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
-    """What does not fit in one search by itself: several users, a placeholder, a token that is none."""
+    """The mismatches in one search by itself: several users, a placeholder, an invalid token."""
     tokens = {
         "the header X-Algolia-UserToken": search.user_token_header,
         "the parameter userToken": search.user_token_parameter,
@@ -164,7 +166,7 @@ def mismatches_in_search(search: ReceivedSearch) -> list[Mismatch]:
 
 
 def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
-    """What does not fit in one event, whatever it came of: a placeholder."""
+    """The mismatches in one event by itself, whichever search it names: a placeholder."""
     tokens = {"user token": event.user_token, "authenticated user token": event.authenticated_user_token}
     return [
         Mismatch(
@@ -178,7 +180,7 @@ def mismatches_in_event_alone(event: ReceivedEvent) -> list[Mismatch]:
     ]
 
 
-# What to do about a search that carries none.
+# The advice for a search that carries no token.
 SEND_A_TOKEN = (
     "Search inside identity_scope(…) or behind the middleware, so that the search carries its visitor's token; threads "
     "and executors need bind()"
@@ -194,7 +196,7 @@ _INVALID_MEANS = (
 
 
 def _wrong_with(token: str) -> str:
-    """What is wrong with a token, without quoting it: it may be somebody's address."""
+    """The error in a token, without a quote of the token, which may be an e-mail address."""
     wrong = _foreign(token)
     if wrong is None:
         return f"it has {len(token)} characters, and at most 128 are allowed"
@@ -207,6 +209,6 @@ def shown(text: str) -> str:
 
 
 def happened_at(event: ReceivedEvent) -> float:
-    """In seconds since the epoch: the time that the event gives, else when it was received."""
+    """When the event happened, in seconds since the epoch: its own timestamp, else the time when it was received."""
     timestamp = insights_rules.fields_of(event.event).get("timestamp")
     return event.received_at if timestamp is None else timestamp / 1000

@@ -32,10 +32,9 @@ _ALSO_SETTINGS = (
 
 
 def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    The parameters of one search, from both forms of a body.
+    """The parameters of one search, from both forms of a body.
 
-    A `params` string is taken apart, its values staying strings; fields beside it win.
+    A `params` string is parsed, and its values stay strings; the other fields of the body win over it.
     """
     params = body.get("params")
     if params is None:
@@ -48,13 +47,13 @@ def merged_params(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_settings(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a search; what it does not say, and its index has a setting for, is as in that setting."""
+    """The parameters of a search, with the settings of its index for those that the search does not have."""
     added = {name: settings[name] for name in _ALSO_SETTINGS if name in settings and params.get(name) is None}
     return {**params, **added} if added else params
 
 
 def is_true(value: Any) -> bool:
-    """Whether a parameter is on: `true` or 1, or as in a query string `"true"` or `"1"`, which some clients send."""
+    """Whether a parameter is on: `true` or 1, or, as some clients send from a query string, `"true"` or `"1"`."""
     return value is True or value == 1 or (isinstance(value, str) and value.lower() in ("true", "1"))
 
 
@@ -81,7 +80,7 @@ def integer_of(params: Mapping[str, Any], name: str, default: int, least: int, m
 
 
 def names_of(params: Mapping[str, Any], name: str) -> list[str] | None:
-    # A list of names: a JSON array, or in a `params` string its text, or names with commas between them.
+    # A list of names is a JSON array, the text of one (in a `params` string), or names with commas between them.
     value = params.get(name)
     if value is None:
         return None
@@ -111,7 +110,7 @@ def as_url(params: Mapping[str, Any]) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, tuple):  # filters of several parties
+    if isinstance(value, tuple):  # filters of both the key and the caller
         return " AND ".join(f"({text})" for text in value)
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -1,5 +1,4 @@
-"""
-The requests for profiles and the strategy of Personalization, which is kept and changes no search.
+"""The requests for profiles and the strategy of Personalization. The strategy is stored, but affects no search.
 
 https://www.algolia.com/doc/rest-api/personalization
 """
@@ -20,7 +19,7 @@ _NONE: dict[str, Any] = {"eventsScoring": [], "facetsScoring": [], "personalizat
 
 @on("GET", "/1/profiles/personalization/{token}", acl="recommendation")
 def get_profile(app: Application, call: Call, token: str) -> Reply:
-    """The profile of a user who sent events; it has no scores, for those are Algolia's to compute."""
+    """The profile of a user who sent events. It has no scores, as only Algolia can compute them."""
     last = max((event.received_at for event in app.received.events() if event.user_token == token), default=None)
     if last is None:
         raise ApiError(404, "userToken not found")

@@ -1,8 +1,7 @@
-"""
-What a search answers: words, filters, pages, facets, highlights.
+"""The response to a search: words, filters, pages, facets, highlights.
 
-Records match if they have all the words of the query; they come in the order in which they were saved. That is no
-relevance, and is not meant to be. Responses have the shape of https://www.algolia.com/doc/rest-api/search.
+Records match if they have all the words of the query. They are returned in the order in which they were saved, and on
+purpose not by relevance. Responses have the shape of https://www.algolia.com/doc/rest-api/search.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from .parameters import (
     words_of,
 )
 
-# `paginationLimitedTo`, of which 1000 is the default.
+# The default of `paginationLimitedTo`.
 _REACHABLE = 1000
 _FOR_EXPORTS = ("attributesToRetrieve", "unretrievableAttributes")
 # How many answers of an index are kept, and how long each may be at most, in characters.
@@ -51,7 +50,10 @@ class Answer(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What a search answers, whoever asks: all but `params` and the queryID. It holds as long as the settings do."""
+    """The part of a response that is the same for every caller: all but `params` and the queryID.
+
+    It is valid until the settings of the index change.
+    """
 
     settings: Mapping[str, Any]
     text: str  # without the braces
@@ -74,14 +76,14 @@ def search(name: str, index: Index, given: Mapping[str, Any], query_id: str | No
     said = [kept.text] if kept.text else []
     if kept.with_params:
         said.append(f'"params":{to_json(as_sent)}')
-    if query_id is not None:  # who asks for one gets it in any case
+    if query_id is not None:  # a caller who asks for a queryID always gets it
         said.append(f'"queryID":"{query_id}"')
     text = f"{{{','.join(said)}}}"
     return Answer(text, kept.nb_hits, kept.hits, kept.hits_per_page)
 
 
 def _key(name: str, given: Mapping[str, Any]) -> Any:
-    """What a search asks for, to be compared; who asks is left out. `True` is not `1`, and lists have no hash."""
+    """A hashable key for what a search asks for, without who asks. It keeps `True` apart from `1`."""
     return name, *(
         (key, value if isinstance(value, str) else (repr(value),))
         for key, value in given.items()
@@ -129,7 +131,7 @@ def _searched(name: str, index: Index, given: Mapping[str, Any]) -> _Kept:
 
 
 def not_processed(name: str, index: Index, given: Mapping[str, Any]) -> str:
-    """The response to a search that was not needed, because others before it found enough."""
+    """The response to a search that was skipped, because the searches before it found enough."""
     params = with_settings(given, index.settings)
     rest: dict[str, Any] = {
         **_paging(params, 0)[2],
@@ -147,14 +149,14 @@ def not_processed(name: str, index: Index, given: Mapping[str, Any]) -> str:
 def browse(
     name: str, index: Index, given: Mapping[str, Any], query_id: str | None, by_key: Mapping[str, Any]
 ) -> Answer:
-    """One page of a browse; a `cursor` in it leads to the next, and does not hold what the key restricts."""
+    """One page of a browse. Its `cursor` leads to the next page, and does not contain the restrictions of the key."""
     start = 0
     cursor = given.get("cursor")
     if cursor is not None:
         start, earlier = _opened(cursor)
         given = {**earlier, **{name: value for name, value in given.items() if name != "cursor"}}
     params = with_restrictions(given, by_key)
-    # Of the settings only what can be retrieved is looked at: a browse is an export.
+    # A browse is an export, so it reads only the settings about which attributes can be retrieved.
     params = with_settings(params, {name: index.settings[name] for name in _FOR_EXPORTS if name in index.settings})
     query = text_of(params, "query")
     matching = matching_records(index, words_of(query), filters_of(params))
@@ -179,7 +181,7 @@ def browse(
 
 
 def _ranked(hit: str, record: Record, filters: Filters) -> str:
-    """A hit with its `_rankingInfo`, of which only the score of the filters is more than a place holder."""
+    """A hit with its `_rankingInfo`, in which all values but the score of the filters are placeholders."""
     info = {
         "nbTypos": 0,
         "firstMatchedWord": 0,

@@ -1,7 +1,6 @@
-"""
-What arrived, and whose it was.
+"""The requests, searches and events that arrived, and their users.
 
-All entries are frozen, and every list handed out is a snapshot that the caller may keep.
+All entries are frozen, and every returned list is a snapshot that the caller may keep.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 from . import insights_rules
 
 Operation = Literal["search", "browse", "facets", "recommend"]
-# How many erased user tokens are remembered for who has not seen all that came before.
+# How many erased user tokens are remembered, for readers that have not yet read everything before the erasure.
 _MAX_ERASED = 10_000
 
 _E = TypeVar("_E")
@@ -25,11 +24,10 @@ _E = TypeVar("_E")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """
-    One HTTP request, whatever its answer.
+    """One HTTP request, whatever its answer.
 
-    `path` is as it was sent, without the query string. `body` is what arrived after decompression. `status` is that
-    of the answer, or None where a fault left the client without one. `received_at` is in seconds since the epoch.
+    `path` is as it was sent, without the query string. `body` is the decompressed body. `status` is that of the answer,
+    or None if a fault left the client without an answer. `received_at` is in seconds since the epoch.
     """
 
     method: str
@@ -50,16 +48,15 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSearch:
-    """
-    One query: a search, one of a multi-query, a browse page, a facet search, or one recommendation (`operation`).
+    """One query: a search, one of a multi-query, a browse page, a facet search, or one recommendation (`operation`).
 
-    `params` are its parameters, a `params` string taken apart. `user_token` is the one in effect: the parameter, else
-    the header, else the one in the secured API key, else None; an empty one counts as none, and an invalid one as it
-    is, for Algolia refuses none of a search. `user` is whom analytics would count: the token, else the first address
-    of X-Forwarded-For, else the peer's (https://www.algolia.com/doc/guides/sending-events/concepts/usertoken).
-    `query_id` is the one answered with, or None without `clickAnalytics`. `received_at` is in seconds since the epoch.
-    `nb_hits` is how many records were found, or None where that is not said: of facet values, and of a search that
-    was refused.
+    `params` are its parameters; a `params` string is parsed. `user_token` is the token in effect: the parameter, else
+    the header, else the one in the secured API key, else None. An empty token counts as none; an invalid one is kept as
+    it is, because Algolia accepts any token on a search. `user` is the user that analytics would count: the token, else
+    the first address of X-Forwarded-For, else the address of the client
+    (https://www.algolia.com/doc/guides/sending-events/concepts/usertoken). `query_id` is the one in the answer, or None
+    without `clickAnalytics`. `received_at` is in seconds since the epoch. `nb_hits` is how many records were found; it
+    is None for facet values, and for a search that was refused.
     """
 
     operation: Operation
@@ -84,8 +81,7 @@ class ReceivedSearch:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """
-    One event of an accepted batch. `event` is the whole of it, as it was sent.
+    """One event of an accepted batch. `event` is the whole event, as it was sent.
 
     `query_ids` are its `queryID` and those in its `objectData`, each once. `received_at` is in seconds since the epoch.
     """
@@ -110,7 +106,7 @@ class ReceivedEvent:
             index=fields.get("index", ""),
             event_name=fields["eventName"],
             event_type=fields["eventType"],
-            subtype=subtype if isinstance(subtype, str) else None,  # on a click it may be anything
+            subtype=subtype if isinstance(subtype, str) else None,  # a click may have any value here
             user_token=fields["userToken"],
             authenticated_user_token=fields.get("authenticatedUserToken"),
             query_ids=tuple(dict.fromkeys(insights_rules.query_ids_of(event))),
@@ -120,7 +116,7 @@ class ReceivedEvent:
 
 @dataclass(frozen=True, slots=True)
 class UserSummary:
-    """How much of what arrived was one user's: numbers of searches and events, and the logins seen, in order."""
+    """What arrived from one user: the numbers of searches and events, and the logins, in order of appearance."""
 
     searches: int
     events: int
@@ -128,7 +124,7 @@ class UserSummary:
 
 
 class QueryIDs:
-    """Query ids, 32 hexadecimal digits, that can be recognised later without being kept: the last half is ours."""
+    """Makes query ids, 32 hexadecimal digits, and recognises them later by their second half, without storing them."""
 
     def __init__(self) -> None:
         self._ours = secrets.token_hex(8)
@@ -153,7 +149,7 @@ class Arrival:
 
 
 class _Newest(Generic[_E]):
-    """The newest entries, each with the number of its request: at most so many, and of at most so many bytes."""
+    """The newest entries, each with the number of its request. Their number and their bytes in total are limited."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._kept: deque[tuple[int, int, _E]] = deque()
@@ -172,7 +168,7 @@ class _Newest(Generic[_E]):
         self._bytes = sum(size for _, size, _ in self._kept)
 
     def after(self, number: int) -> list[tuple[int, _E]]:
-        """The entries that requests after that one brought, each with the number of its own."""
+        """The entries of the requests after the one of that number, each with the number of its request."""
         newest_first = takewhile(lambda kept: kept[0] > number, reversed(self._kept))
         return [(its_number, entry) for its_number, _, entry in newest_first][::-1]
 
@@ -181,12 +177,11 @@ class _Newest(Generic[_E]):
 
 
 class Received:
-    """
-    Keeps what arrived, in the order of arrival, and forgets the oldest first. Any thread may call any method.
+    """Keeps what arrived, in the order of arrival, and forgets the oldest first. Any thread may call any method.
 
     Args:
-        max_entries: how many requests, searches and events are kept, of each.
-        max_bytes: what the entries of each kind may add up to, as they came over the wire.
+        max_entries: how many requests, how many searches and how many events are kept.
+        max_bytes: the most bytes, as received over the network, of all entries of each kind.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
@@ -204,7 +199,7 @@ class Received:
         searches: Sequence[ReceivedSearch] = (),
         events: Sequence[ReceivedEvent] = (),
     ) -> None:
-        """A request, with what it asked or reported, at once: whoever sees one of them sees them all."""
+        """Add a request with its searches and events in one step: any reader sees all of them, or none."""
         size = request._size
         share = size // (len(searches) or len(events) or 1)
         with self._lock:
@@ -230,15 +225,14 @@ class Received:
             return [(at, token) for token, at in self._erased.items() if at > number]
 
     def arrived(self) -> int:
-        """The number of the newest request: how many ever arrived."""
+        """The number of the newest request, which is how many requests have ever arrived."""
         with self._lock:
             return self._arrived
 
     def since(self, number: int, limit: int) -> list[Arrival]:
-        """
-        What came after the request of that number, in order, the oldest of what is still kept first.
+        """The requests after the one of that number that are still kept, with their searches and events, oldest first.
 
-        At most so many requests, and no more of them once they brought so many searches and events.
+        Returns at most `limit` requests, and stops early once their searches and events number `limit` or more.
         """
         with self._lock:
             found = {at: Arrival(at, request, [], []) for at, request in self._requests.after(number)[:limit]}
@@ -257,7 +251,7 @@ class Received:
         return arrivals
 
     def clear(self) -> None:
-        """Forget what arrived, but not how many requests that were."""
+        """Forget what arrived, but keep the number of requests."""
         with self._lock:
             for kept in (self._requests, self._searches, self._events):
                 kept.keep(lambda _: False)
@@ -276,7 +270,7 @@ class Received:
             return self._events.all()
 
     def both(self) -> tuple[list[ReceivedSearch], list[ReceivedEvent]]:
-        """Searches and events of one moment."""
+        """The searches and the events at the same moment."""
         with self._lock:
             return self._searches.all(), self._events.all()
 

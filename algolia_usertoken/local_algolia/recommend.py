@@ -14,8 +14,7 @@ from .parameters import MAX_HITS_PER_PAGE, integer_of, text_of, with_settings, w
 
 
 def recommend(name: str, index: Index, request: Mapping[str, Any], query_id: str | None) -> str:
-    """
-    The JSON text of one result of a recommendation: the other records that pass the filters, in their order.
+    """The JSON text of one result of a recommendation: the other records that pass the filters, in their order.
 
     `trending-facets` answers with the most frequent values of the facet instead.
     """

@@ -40,7 +40,7 @@ def get_objects(app: Application, call: Call) -> Reply:
 
 
 def _get(app: Application, call: Call, name: str, object_id: str, attributes: Iterable[str] | None) -> Any:
-    """The record, or None where there is none, or none that the key lets see."""
+    """The record, or None if there is none, or if the filters of the key hide it."""
     index = app.records.index(name)
     record = index.records.get(object_id)
     if record is None or not passes(record.data, call.grant.params):

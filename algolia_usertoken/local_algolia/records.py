@@ -1,7 +1,6 @@
-"""
-The indices of the stand-in, by name: their records, settings, replicas and tasks.
+"""The indices of the stand-in, by name: their records, settings, replicas and tasks.
 
-Everything is in memory and done at once, so that a task is published as soon as its number is known.
+Everything is in memory and is done at once, so a task is published as soon as its number is known.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from .index import Contents, Index, replica_name
 
 
 class Records:
-    """All indices, by name; with `any_index` the others are there too, and empty. Any thread may call any method."""
+    """All indices, by name; with `any_index`, any other name is an empty index. Any thread may call any method."""
 
     def __init__(self, *, any_index: bool = False) -> None:
         self._any_index = any_index
-        # A search holds it too: it is short, and a record must not change half-way through.
+        # A search holds the lock too: it is short, and no record may change during it.
         self.lock = threading.RLock()
         self._indices: dict[str, Index] = {}
         self._tasks = count(1)
 
     def index(self, name: str) -> Index:
-        """An index that exists, or `ApiError` with 404."""
+        """The index of this name. Raises `ApiError` with 404 if it does not exist."""
         try:
             return self._indices[name]
         except KeyError:
@@ -41,11 +40,10 @@ class Records:
             return sorted(self._indices)
 
     def add(self, name: str, records: Iterable[Mapping[str, Any]]) -> list[str]:
-        """
-        Save records of a caller who sends no request, as the JSON that a client would send; returns the objectIDs.
+        """Save records without a request, as the JSON that a client would send. Returns the objectIDs.
 
         Raises:
-            ValueError: `name` is none, a record is no mapping, or cannot be JSON.
+            ValueError: `name` is not a valid name, or a record is not a mapping or cannot be written as JSON.
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"index must be the name of an index, not {name!r}")
@@ -61,8 +59,7 @@ class Records:
             raise ValueError(f"records: {error}") from None
 
     def write(self, name: str, requests: Iterable[Mapping[str, Any]]) -> tuple[int, list[str]]:
-        """
-        Carry out batch operations, `{"action": …, "body": {…}}` each, all or none.
+        """Carry out all batch operations, each of them `{"action": …, "body": {…}}`, or none if one is invalid.
 
         Returns the number of the task and the objectIDs in order.
         """
@@ -78,7 +75,7 @@ class Records:
             return self.task()
 
     def settings(self, name: str) -> dict[str, Any]:
-        """The settings of an index, with Algolia's defaults, or `ApiError` with 404."""
+        """The settings of an index, with Algolia's defaults. Raises `ApiError` with 404 if there is no such index."""
         with self.lock:
             index = self._indices.get(name)
             if index is None and not self._any_index:
@@ -88,7 +85,7 @@ class Records:
             return {**_DEFAULT_SETTINGS, **own, **primary}
 
     def set_settings(self, name: str, changes: Mapping[str, Any], to_replicas: bool = False) -> int:
-        """Change settings; None is a setting's default again. This makes the index if there is none."""
+        """Change settings; None resets a setting to its default. Makes the index if it does not exist."""
         with self.lock:
             _check_settings(changes)
             index = self.made(name)
@@ -105,16 +102,15 @@ class Records:
             return self.task()
 
     def with_replicas(self, name: str, replicas: bool = True) -> list[Index]:
-        """An index, made if there is none, and where `replicas` is true its replicas."""
+        """An index, which is made if it does not exist, and, if `replicas` is true, its replicas."""
         index = self.made(name)
         return [index, *(self._indices[each] for each in index.replicas)] if replicas else [index]
 
     def copy(self, source: str, destination: str, scope: Sequence[str] | None, move: bool) -> int:
-        """
-        Copy or move, everything or only what a scope names.
+        """Copy or move an index, as a whole or only the parts that `scope` names.
 
-        A copy of an index that does not exist is an empty one, and to move it does nothing. The replicas of an index
-        that is moved onto have its new records.
+        A copy of an index that does not exist is an empty index; moving it does nothing. The replicas of the
+        destination get its new records.
         """
         with self.lock:
             old = self._indices.get(source, None if move else Index())
@@ -163,7 +159,7 @@ class Records:
         replica.contents, replica.primary = replica.contents.copy(), None
 
     def delete_index(self, name: str) -> int:
-        """Delete an index. What were its replicas are indices of their own from now on."""
+        """Delete an index. Its replicas become independent indices."""
         with self.lock:
             index = self._indices.pop(name, None)
             if index is not None:
@@ -179,7 +175,7 @@ class Records:
         return next(self._tasks)
 
     def made(self, name: str) -> Index:
-        """An index, which is made if there is none."""
+        """An index, which is made if it does not exist."""
         index = self._indices.get(name)
         if index is None:
             index = self._indices[name] = Index()
@@ -192,7 +188,7 @@ class Records:
         return index.contents
 
     def _step(self, request: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
-        # Checked now, done later, so that a bad operation leaves no half of a batch behind.
+        # Operations are checked before any is carried out, so that a bad one does not leave half of a batch done.
         action, body = request.get("action"), request.get("body", {})
         if not isinstance(body, Mapping):
             raise ApiError(400, "requests: expected an object for the body attribute")
@@ -265,7 +261,7 @@ _DEFAULT_SETTINGS: dict[str, Any] = {
 }
 
 
-# Those that a search reads.
+# The settings among them that a search reads.
 _LISTS = (
     "attributesForFaceting",
     "attributesToHighlight",
@@ -280,7 +276,7 @@ _NUMBERS = ("hitsPerPage", "maxValuesPerFacet")
 
 
 def _check_settings(changes: Mapping[str, Any]) -> None:
-    """`ApiError` with 400 where a setting is not of its type; None is for each of them."""
+    """Raise `ApiError` with 400 if a setting does not have its type; None is valid for each setting."""
     for name, value in changes.items():
         if value is None:
             continue
@@ -297,7 +293,7 @@ def _set(index: Index, changes: Mapping[str, Any]) -> None:
 
 
 def object_id_of(body: Mapping[str, Any]) -> str:
-    """The objectID of a record as a string (Algolia takes an integer too), or `ApiError` with 400."""
+    """The objectID of a record as a string (Algolia takes an integer too). Raises `ApiError` with 400 if invalid."""
     value = body.get("objectID")
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise ApiError(400, "objectID: expected a non-empty string")

@@ -1,7 +1,6 @@
-"""
-The one table of what the stand-in answers, over HTTP and in the mock: a function for each method and path.
+"""The table of all requests that the stand-in answers, over HTTP and in the mock: a function for each method and path.
 
-Modules whose names end in `_routes` write into it, a function for each operation of https://www.algolia.com/doc/rest-api.
+Modules whose names end in `_routes` add a function for each operation of https://www.algolia.com/doc/rest-api.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from urllib.parse import unquote
 
 from .calls import Reply
 
-Handler = Callable[..., Reply]  # of the application, the call, and what stands in the path where the table has braces
+Handler = Callable[..., Reply]  # takes the application, the call, and the segments that are in braces in the table
 
 _RECORDS_BYTES = 64_000_000
 _OTHER_BYTES = 2_000_000
@@ -21,11 +20,10 @@ _OTHER_BYTES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """
-    One line of the table.
+    """One line of the table.
 
-    `for_pages`: a page of another site may ask this, as it may ask Algolia. `max_bytes`: how large a body may be.
-    `acl`: the permission that the key must have, None for any key. `names_user`: the argument is a user token.
+    `for_pages`: a page of another site may send this request, as it may to Algolia. `max_bytes`: the largest body.
+    `acl`: the permission that the key must have; None means any key. `names_user`: the argument is a user token.
     """
 
     segments: tuple[str | None, ...]
@@ -47,16 +45,15 @@ _by_size: dict[tuple[str, int], list[Route]] = {}
 def on(
     method: str, path: str, *, for_pages: bool = False, records: bool = False, acl: str | None = ""
 ) -> Callable[[Handler], Handler]:
-    """
-    Write a function into the table.
+    """Add a function to the table.
 
     Args:
         method: the HTTP method.
-        path: a segment of it in braces is an argument of the function; the first path that fits is taken.
-        for_pages: whether pages of other sites may ask this, as what searches and what sends events.
-        records: whether the body brings records, and may be large.
-        acl: the permission that the key must have; None for any key. By default "search" for what pages may ask,
-            "settings" for what is read besides, and "editSettings" for what is changed.
+        path: a segment in braces is an argument of the function; the first path that fits is used.
+        for_pages: whether pages of other sites may send this request: true for searches and events.
+        records: whether the body contains records, and so may be large.
+        acl: the permission that the key must have; None for any key. By default it is "search" for requests that pages
+            may send, "settings" for other requests that read, and "editSettings" for requests that change something.
     """
     if acl == "":
         acl = "search" if for_pages else "settings" if method == "GET" else "editSettings"
@@ -73,7 +70,7 @@ def on(
 
 @lru_cache(maxsize=256)  # most requests are for few paths
 def find(method: str, path: str) -> tuple[Route, list[str]] | None:
-    """The line for a request, and the function's arguments; None if there is none."""
+    """The route of a request and the arguments of its function; None if there is no such route."""
     segments = path.split("/")
     for route in _by_size.get((method, len(segments)), ()):
         if all(want is None or want == got for want, got in zip(route.segments, segments, strict=True)):
@@ -82,9 +79,9 @@ def find(method: str, path: str) -> tuple[Route, list[str]] | None:
 
 
 def users_in(method: str, path: str) -> list[str]:
-    """
-    What in a path may be a user token: where the table has one, and of a path that it does not have whatever stands
-    behind the first two segments, for it may be mistyped.
+    """The parts of a path that may be a user token: the argument of a route that names a user.
+
+    For a path that is not in the table, which may be mistyped, they are all segments after the first two.
     """
     found = find(method, path)
     if found is None:

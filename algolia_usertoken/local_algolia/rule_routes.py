@@ -1,5 +1,4 @@
-"""
-The requests for rules and synonyms, which are kept and given back, and change no search.
+"""The requests for rules and synonyms, which are stored and returned, but affect no search.
 
 https://www.algolia.com/doc/rest-api/search/save-rules and https://www.algolia.com/doc/rest-api/search/save-synonyms
 """
@@ -24,10 +23,10 @@ _SYNONYM_TYPES = frozenset({"synonym", "onewaysynonym", "altcorrection1", "altco
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is different for rules and for synonyms."""
+    """The differences between rules and synonyms."""
 
     name: KeptKind
-    # The parameter of a batch that says to delete those that are there.
+    # The parameter of a batch that says to delete the existing ones first.
     replaces: str
     missing: str
     check: Callable[[Mapping[str, Any]], None]
@@ -91,7 +90,7 @@ def _clear(kind: _Kind, app: Application, call: Call, name: str) -> Reply:
 
 
 def _search(kind: _Kind, app: Application, call: Call, name: str) -> Reply:
-    """A page of those that have the words; of an index that does not exist, an empty one."""
+    """A page of the rules or synonyms that have the words; an empty page if the index does not exist."""
     body = call.object()
     kept = app.records.index(name).kept[kind.name] if name in app.records.names() else {}
     words, types = text_of(body, "query").lower(), {each.lower() for each in names_of(body, "type") or ()}

@@ -80,7 +80,7 @@ def facet_search(app: Application, call: Call, name: str, facet: str) -> Reply:
 
 
 def search(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> query.Answer:
-    """Carry out a search or a browse, and keep who asked for it."""
+    """Carry out a search or a browse, and record who asked for it."""
     asked = _asked(app, call, operation, name, params)
     nb_hits = None
     try:
@@ -96,13 +96,13 @@ def search(app: Application, call: Call, operation: Operation, name: str, params
 
 
 def facet_hits_of(app: Application, call: Call, name: str, facet: str, params: Mapping[str, Any]) -> str:
-    """The values of a facet; who asked for them is kept."""
+    """The values of a facet. Records who asked for them."""
     _note(app, call, "facets", name, params)
     return facet_hits(app.records.index(name), facet, with_restrictions(params, call.grant.params))
 
 
 def _note(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> str | None:
-    """Keep who asked. Returns the query id to answer with, if one was asked for."""
+    """Record who asked. Returns the query id for the answer, if the search asks for one."""
     asked = _asked(app, call, operation, name, params)
     call.searches.append(ReceivedSearch(**asked))
     query_id: str | None = asked["query_id"]
@@ -110,7 +110,7 @@ def _note(app: Application, call: Call, operation: Operation, name: str, params:
 
 
 def _asked(app: Application, call: Call, operation: Operation, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a search before it is carried out, as the fields of a `ReceivedSearch`."""
+    """The fields of a `ReceivedSearch` that are known before the search is carried out."""
     call.grant.check_index(name)
     get = call.headers.get
     in_header, in_parameter = get("x-algolia-usertoken"), params.get("userToken")

@@ -29,17 +29,17 @@ from .routes import find, max_bytes
 
 _GRACE_SECONDS = 0.05
 
-# A page of another origin may call Algolia; so may it call the stand-in.
+# A page of another origin may call Algolia, so it may call the stand-in too.
 _CORS = {"Access-Control-Allow-Origin": "*", "Timing-Allow-Origin": "*"}
 
-# The inspector shows what others sent: it may run its own script, and load nothing.
+# The inspector shows data that others sent, so its page may run its own script only, and load nothing.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
 
-# For who asks with curl whether anybody is there.
+# The answer to a person who checks with curl whether the server is running.
 _SENTENCE = """\
 This is LocalAlgolia, a stand-in for Algolia with the application id {app_id}.
 Open this address in a browser to see who searches and clicks; GET /inspector/state is the same as JSON.
@@ -75,7 +75,7 @@ class Server:
 
     def stop(self) -> None:
         if os.getpid() != self._pid:
-            # A forked child has no such thread, and the socket is the parent's to serve.
+            # A forked child has no such thread, and the socket belongs to the parent.
             self._listening.close()
             return
         assert self._loop is not None
@@ -84,7 +84,7 @@ class Server:
         self._thread.join()
 
     def _run(self) -> None:
-        # A loop of this kind on every platform: it is the one that add_reader works with.
+        # The same kind of loop on every platform: add_reader works with this kind only.
         loop = asyncio.SelectorEventLoop()
         try:
             loop.run_until_complete(self._serve(loop))
@@ -102,9 +102,9 @@ class Server:
         server = _Connections(
             self._handle,
             request_factory=self._request,
-            # A client that hangs up is waited for no longer.
+            # If a client closes its connection, the handler of its request is cancelled.
             handler_cancellation=True,
-            # aiohttp leaves a request hanging whose body turns out not to be what its encoding says.
+            # aiohttp would leave a request hanging if its body is not encoded as its header says.
             auto_decompress=False,
             access_log=None,
             logger=_log,
@@ -119,7 +119,7 @@ class Server:
     ) -> web.BaseRequest:
         assert self._loop is not None
         most = max_bytes(message.method, _target(message.path).partition("?")[0])
-        # Of one byte more aiohttp takes note; some of its versions refuse a body that has just as many as allowed.
+        # One byte more than allowed, as some versions of aiohttp refuse a body that has exactly the allowed size.
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=most + 1)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -139,7 +139,7 @@ class Server:
             if not path.startswith("/inspector/"):
                 self._note(call, error.status)
             return _response(as_error(error), headers={})  # the page that asked may not even read the refusal
-        # A browser that is led here sees the inspector; no client of Algolia asks for a page.
+        # A browser that opens this address gets the inspector. No client of Algolia asks for an HTML page.
         if path.startswith("/inspector/") or (path == "/" and "text/html" in request.headers.get("accept", "")):
             return self._inspect(call.method, path, query_string)
         refused = None
@@ -148,7 +148,7 @@ class Server:
         except ApiError as error:
             refused = error
         if call.method == "OPTIONS":
-            # No fault here: the one that was asked for is for the request that follows.
+            # No fault is applied to a preflight: it is meant for the request that follows.
             self._note(call, 200)
             return _preflight(request)
         fault = self._faults.next_for(call.method, path)
@@ -215,17 +215,16 @@ class Server:
             self._note(call, None)
         if fault.kind == "hang":
             await self._stopping.wait()
-        if request.transport is not None:  # pragma: no branch - the client may have gone
+        if request.transport is not None:  # pragma: no branch - the client may have disconnected
             request.transport.abort()
         return web.Response()
 
 
 class _Connections(web.Server):
-    """
-    Accepts connections, and knows each from its first moment to its very end.
+    """Accepts connections, and tracks each of them from the moment it is accepted until it is lost.
 
-    asyncio's own server loses sight of a connection that is just being accepted when it closes, and aiohttp's clean-up
-    does not wait until a closed one is gone. If the loop ended then, sockets would be left open.
+    If asyncio's own server closes, it does not track a connection that is just being accepted, and aiohttp's clean-up
+    does not wait until a closed connection is lost. If the loop ended then, sockets would be left open.
     """
 
     def __init__(self, handler: Any, **arguments: Any) -> None:
@@ -242,8 +241,8 @@ class _Connections(web.Server):
         self._loop.add_reader(listening, self._accept)
 
     async def close(self) -> None:
-        """Accept no more, end what is open, and return when all of it is gone."""
-        if self._listening is not None:  # pragma: no branch - it always is, but for a start that failed
+        """Accept no more connections, close the open ones, and return when all of them are lost."""
+        if self._listening is not None:  # pragma: no branch - None only if the start failed
             self._loop.remove_reader(self._listening)
             self._listening = None
         if self._beginning:
@@ -251,7 +250,7 @@ class _Connections(web.Server):
         self.pre_shutdown()
         await self.shutdown(_GRACE_SECONDS)
         await self._all_lost()
-        # Those left have an answer to send that nobody reads.
+        # The connections that are left have an answer to send that their client does not read.
         for transport in self._transports.values():
             transport.abort()
         await self._all_lost()
@@ -272,7 +271,8 @@ class _Connections(web.Server):
         try:
             connection, _ = self._listening.accept()
         except OSError:
-            # Most likely there are no more file descriptors. The connection waits; tried again at once, it would spin.
+            # Most likely there are no more file descriptors. The connection waits, as an immediate retry would be a
+            # busy loop.
             self._loop.remove_reader(self._listening)
             self._loop.call_later(_GRACE_SECONDS, self._accept_again)
             return
@@ -298,12 +298,12 @@ class _Connections(web.Server):
 
 
 async def _read(request: web.BaseRequest, most: int) -> bytes:
-    """The body, decompressed, of at most so many bytes before and after; `ApiError` if it is too large or broken."""
+    """The decompressed body. Raises `ApiError` if it is invalid, or larger than `most` bytes before or after that."""
     try:
         body: bytes = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "Request Entity Too Large") from None
-    except (web.RequestPayloadError, asyncio.IncompleteReadError):  # pragma: no cover - it has gone, nobody is told
+    except (web.RequestPayloadError, asyncio.IncompleteReadError):  # pragma: no cover - the client has disconnected
         raise ApiError(400, "The request body could not be read") from None
     return decompressed(body, request.headers.get("content-encoding", "identity"), most)
 
@@ -313,7 +313,7 @@ _whole_url = re.compile(r"http:/{2}([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).ful
 
 
 def _target(raw_path: str) -> str:
-    """The path and the query string of what a request asks for."""
+    """The path and the query string in the target of a request."""
     if raw_path.startswith("/"):  # as in nearly all requests
         return raw_path
     whole = _whole_url(raw_path)
@@ -323,7 +323,7 @@ def _target(raw_path: str) -> str:
 
 
 def _authority(raw_path: str) -> str | None:
-    """The host and port in what a request asks for, if they are named there."""
+    """The host and port in the target of a request, if it is a whole URL."""
     whole = _whole_url(raw_path)
     return None if whole is None else whole[1]
 

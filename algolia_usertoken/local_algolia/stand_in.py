@@ -32,13 +32,12 @@ from .server import Server
 
 _Config = TypeVar("_Config", bound=BaseConfig)
 
-# Beside the number of entries: what the requests behind the entries of each list may add up to.
+# The limit on the bytes of the requests behind the entries of each list, in addition to the limit on their number.
 _MAX_RECEIVED_BYTES = 256_000_000
 
 
 class LocalAlgolia:
-    """
-    A stand-in for Algolia that real clients talk to over HTTP, and that says who searched and clicked.
+    """A stand-in for Algolia that real clients talk to over HTTP, and that shows who searched and clicked.
 
         with LocalAlgolia() as algolia:
             algolia.save_objects("products", [{"objectID": "1", "name": "Blue shirt"}])
@@ -46,32 +45,34 @@ class LocalAlgolia:
             client.search_single_index("products", {"query": "shirt", "userToken": "user-1"})
             assert algolia.searches[0].user == "user-1"
 
-    It stands in for the wire, not for relevance: searches match plain words and filters over the records and answer in
-    the order in which those were saved, or in that of the filters' scores; there are no typos and no ranking besides.
-    Rules and synonyms are kept but change nothing, and only those settings are read that say what a response holds.
-    Recommendations are simply other records. Of `POST /1/events` it is as strict as Algolia's published specification:
-    the same fields, lengths, status codes and texts, and one bad event refuses its batch.
+    It imitates the HTTP API and not the relevance: searches match plain words and filters, and return the records in
+    the order in which they were saved, or in the order of the filters' scores. There is no typo tolerance and no other
+    ranking. Rules and synonyms are stored but affect nothing; only settings about the content of a response are read.
+    Recommendations are simply other records. For `POST /1/events` it is as strict as Algolia's published specification:
+    the same fields, lengths, status codes and texts, and one bad event makes it refuse the batch.
 
     It binds the loopback interface only, speaks plain HTTP, runs in one daemon thread and keeps everything in memory:
-    the records, and of what it receives the newest `max_received` requests, searches and events each (fewer if the
-    requests behind them exceed 256 MB). `start` and `stop` may be repeated; a later start keeps records and what
-    arrived, and listens on the same port again, where clients made before find it.
+    the records, and the newest `max_received` requests, as many searches and as many events (fewer if the requests
+    behind them exceed 256 MB). `start` and `stop` may be repeated. A later start keeps the records and what arrived,
+    and listens on the same port again, so that existing clients still reach it.
 
     Args:
         app_id: the application id that clients must send.
-        api_key: the API key that clients must send, which allows everything. Taken as well are keys that are added with
-            it (`client.add_api_key`), and secured API keys made from any of these, which restrict as Algolia's do:
-            `filters`, `restrictIndices`, `validUntil`, `userToken` and search parameters, but not `restrictSources`.
+        api_key: the API key that clients must send, which allows everything. Keys that are added with it
+            (`client.add_api_key`) are accepted too, and so are secured API keys made from any of these. Their
+            restrictions work as with Algolia: `filters`, `restrictIndices`, `validUntil`, `userToken` and search
+            parameters, but not `restrictSources`.
         host: a loopback address, or "localhost".
-        port: 0 for a free one, chosen by `start`.
-        max_received: at least 1.
-        allowed_hosts: names, as `"shop.test"`, under which it may be asked beside those of the loopback interface.
-            Requests with another Host are refused, for a page of another site could send them; so are requests of such
-            a page to the inspector, and whatever else a browser does not ask of Algolia.
+        port: the port; 0 for a free one, chosen by `start`.
+        max_received: how many requests, searches and events are kept of each; at least 1.
+        allowed_hosts: names, such as `"shop.test"`, that requests may have as Host, in addition to those of the
+            loopback interface. Requests with another Host are refused, because a page of another site could send them.
+            Requests of such a page to the inspector are refused too, and all requests that browsers do not send to
+            Algolia.
 
     Raises:
-        ValueError: for an argument that cannot be used, naming it.
-        OSError: from `start`, if the port is taken.
+        ValueError: an argument is invalid; the message names it.
+        OSError: the port is in use; raised by `start`.
 
     https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -108,7 +109,7 @@ class LocalAlgolia:
     # -- Lifecycle ----------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Listen, and return once requests are answered. Starting twice is as starting once. Raises OSError."""
+        """Start listening, and return once requests are answered. A second call does nothing. Raises OSError."""
         with self._lifecycle:
             if self._server is None:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -120,7 +121,7 @@ class LocalAlgolia:
         return self
 
     def stop(self) -> None:
-        """Stop listening, close all connections and end the thread. Stopping twice is as stopping once."""
+        """Stop listening, close all connections and end the thread. A second call does nothing."""
         with self._lifecycle:
             server, self._server = self._server, None
             if server is not None:
@@ -140,7 +141,7 @@ class LocalAlgolia:
 
     @property
     def port(self) -> int:
-        """The port, known once started. Raises RuntimeError before, unless one was given."""
+        """The port. Raises RuntimeError before the first start, unless one was given."""
         if not self._port:
             raise RuntimeError("LocalAlgolia has no port yet: start() it, or use it in a with block")
         return self._port
@@ -153,44 +154,42 @@ class LocalAlgolia:
     # -- For clients --------------------------------------------------------------------------------------------------
 
     def config_for(self, config_class: type[_Config]) -> _Config:
-        """
-        A new configuration for a client of algoliasearch, of any of its `…Config` classes, that leads here.
+        """A new configuration with which a client of algoliasearch uses this server, of any of its `…Config` classes.
 
             InsightsClientSync.create_with_config(algolia.config_for(InsightsConfig))
 
-        `connect_timeout` and `read_timeout` are 20,000 ms, more than algoliasearch's own 2,000 and 5,000: where tests
-        run, machines are busy. With `hang_next`, set a shorter one.
+        `connect_timeout` and `read_timeout` are 20,000 ms, more than algoliasearch's own 2,000 and 5,000, because
+        machines that run tests are often busy. With `hang_next`, set a shorter one.
         """
         region = inspect.signature(config_class).parameters.get("region")
-        # Some clients cannot be configured without a region; none matters here.
+        # Some clients cannot be configured without a region; its value does not matter here.
         extra = {"region": "us"} if region is not None and region.default is inspect.Parameter.empty else {}
         config = config_class(self.app_id, self.api_key, **extra)
         config.hosts = HostsCollection([Host(url=self._host_in_url, scheme="http", port=self.port)])
         config.connect_timeout = config.read_timeout = 20_000
         config.proxies = {}
         if "http" in getproxies() and not proxy_bypass(self.host):
-            # aiohttp would go through the proxy of the environment, unless there is another: the server itself.
+            # Without a proxy here, aiohttp would use the proxy of the environment. So the server itself is the proxy.
             config.proxies = {"http": self.url}
         return config
 
     def search_config(self) -> SearchConfig:
-        """A new `SearchConfig` that leads here."""
+        """A new `SearchConfig` for this server."""
         return self.config_for(SearchConfig)
 
     def insights_config(self) -> InsightsConfig:
-        """A new `InsightsConfig` that leads here."""
+        """A new `InsightsConfig` for this server."""
         return self.config_for(InsightsConfig)
 
     def recommend_config(self) -> RecommendConfig:
-        """A new `RecommendConfig` that leads here."""
+        """A new `RecommendConfig` for this server."""
         return self.config_for(RecommendConfig)
 
     def save_objects(self, index: str, records: Iterable[Mapping[str, Any]]) -> list[str]:
-        """
-        Save records without a request, started or not; each one without an `objectID` is given one.
+        """Save records without a request, before or after `start`. A record without an `objectID` is given one.
 
-        They are kept as the JSON that a client would send, so that a later change of the caller's own changes nothing.
-        Returns the objectIDs in order. Raises ValueError for a record that is no mapping, or that cannot be JSON.
+        They are kept as the JSON that a client would send, so a later change of the caller's objects has no effect.
+        Returns the objectIDs in order. Raises ValueError if a record is not a mapping, or cannot be written as JSON.
         """
         return self._records.add(index, records)
 
@@ -198,49 +197,45 @@ class LocalAlgolia:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every request, in order of arrival; a snapshot, as are the others."""
+        """Every request, in order of arrival. This list is a snapshot, as are `searches` and `events`."""
         return self._received.requests()
 
     @property
     def searches(self) -> list[ReceivedSearch]:
-        """
-        Every query that reached an index or asked for one, in order of arrival: one for each of a multi-query.
+        """Every query for an index, even one that does not exist, in order of arrival; a multi-query counts as several.
 
-        A request that a fault, a wrong key or a body that is no JSON kept from being a search is in `requests` only.
+        A request that did not become a search, because of a fault, a wrong key or invalid JSON, is in `requests` only.
         """
         return self._received.searches()
 
     @property
     def events(self) -> list[ReceivedEvent]:
-        """Every event of an accepted batch, in order of arrival, but for those of user tokens deleted since."""
+        """Every event of an accepted batch, in order of arrival, except events of user tokens deleted since then."""
         return self._received.events()
 
     def identities(self) -> dict[str, UserSummary]:
-        """
-        What each user did: by user token, or for searches without one by IP address, in order of appearance.
+        """What each user did, by user token, or by IP address for searches without a token; in order of appearance.
 
         This is how Algolia tells users apart: https://www.algolia.com/doc/guides/sending-events/concepts/usertoken.
         """
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """
-        Where searches and events disagree about who the user is, name none that can be, or an event came too late.
+        """Where searches and events disagree about who the user is, name an invalid user, or an event came too late.
 
-        See `Mismatch` for the kinds. Empty is right.
+        See `Mismatch` for the kinds. The list is empty if all is right.
         """
         return mismatches_of(*self._received.both(), self._received.query_ids)
 
     def hints(self) -> list[Hint]:
-        """
-        What is legitimate and worth knowing all the same, each once; no assertion looks at it.
+        """Things that are allowed, but that may point to a mistake, each of them once. No assertion checks them.
 
         See `Hint` for the kinds.
         """
         return hints_of(*self._received.both())
 
     def clear(self) -> None:
-        """Forget what arrived. Records, settings and faults still to come stay."""
+        """Forget what arrived. The records, the settings and the faults still to come stay."""
         self._received.clear()
 
     # -- What goes wrong ----------------------------------------------------------------------------------------------
@@ -256,21 +251,20 @@ class LocalAlgolia:
         headers: Mapping[str, str] | None = None,
         delay: float = 0.0,
     ) -> None:
-        """
-        Answer the next requests with an error, without looking at them.
+        """Answer the next requests with an error, without carrying them out.
 
         Args:
-            status: 200 to 599.
+            status: the HTTP status, 200 to 599.
             times: how many requests; None for all of them, until `clear_faults`.
-            path: which requests: a string is the beginning of the path, a compiled pattern is searched for in it.
-                Neither sees the query string.
-            method: which requests, as "POST".
-            body: bytes, text, or anything else as JSON. Default: `{"message": …, "status": status}`.
-            headers: added to the answer, as `{"Retry-After": "1"}`.
+            path: only requests with this path: a string is the beginning of the path, a compiled pattern is searched
+                for in it. Neither is compared with the query string.
+            method: only requests with this method, for example "POST".
+            body: bytes, text, or any other value as JSON. Default: `{"message": …, "status": status}`.
+            headers: added to the answer, for example `{"Retry-After": "1"}`.
             delay: seconds to wait before the answer.
 
         Raises:
-            ValueError: naming the argument that cannot be used.
+            ValueError: an argument is invalid; the message names it.
         """
         code = faults.checked_status(status)
         content, content_type = faults.checked_body(body, code)
@@ -298,7 +292,7 @@ class LocalAlgolia:
         path: str | re.Pattern[str] | None = None,
         method: str | None = None,
     ) -> None:
-        """Deal with the next requests at once, but answer them so much later. Other arguments as of `fail_next`."""
+        """Carry out the next requests at once, but delay their answers. Other arguments are those of `fail_next`."""
         delay = faults.checked_seconds("seconds", seconds)
         self._add(self._fault("delay", times, path, method, delay=delay))
 
@@ -310,10 +304,10 @@ class LocalAlgolia:
         method: str | None = None,
         processed: bool = False,
     ) -> None:
-        """
-        Never answer the next requests; the connection stays open until the client closes it, or `stop`.
+        """Never answer the next requests; the connection stays open until the client closes it, or `stop`.
 
-        `processed` deals with them first: an event is kept, though the sender cannot know. Others as of `fail_next`.
+        With `processed`, they are carried out first: an event is kept, but its sender cannot know. The other arguments
+        are those of `fail_next`.
         """
         self._add(self._fault("hang", times, path, method, processed=processed))
 
@@ -325,11 +319,11 @@ class LocalAlgolia:
         method: str | None = None,
         processed: bool = False,
     ) -> None:
-        """Drop the connection of the next requests, once they are read. Arguments as of `hang_next`."""
+        """Drop the connection of the next requests, once they are read. The arguments are those of `hang_next`."""
         self._add(self._fault("drop", times, path, method, processed=processed))
 
     def clear_faults(self) -> None:
-        """Nothing more goes wrong. What already hangs goes on hanging."""
+        """Remove all faults. Requests that already hang go on hanging."""
         self._faults.clear()
 
     def _fault(self, kind: faults.FaultKind, times: Any, path: Any, method: Any, **details: Any) -> Fault:

@@ -1,8 +1,7 @@
-"""
-What tests need: a stand-in for Algolia that real clients can talk to, a mock, and assertions about who the user is.
+"""Tools for tests: a stand-in for Algolia that real clients can talk to, a mock, and assertions about who the user is.
 
-Importing this package costs nothing. The heavy names are loaded when they are first used, because the pytest plugin
-lives here too, and a project that merely has it installed should not pay for aiohttp and algoliasearch.
+Importing this package costs nothing. The names that are slow to import are loaded when they are first used, because
+the pytest plugin is here too: a project that only has it installed should not have to import aiohttp and algoliasearch.
 """
 
 from __future__ import annotations

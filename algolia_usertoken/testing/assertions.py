@@ -1,4 +1,4 @@
-"""Whether requests and events agree about who the user is: for tests, with failures that say what to do."""
+"""Assertions that requests and events agree about who the user is. A failure says what to do."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _WIDTH = 60
 def assert_same_identity(
     *sources: Any, token: str | None = None, searches: int | None = None, events: int | None = None
 ) -> None:
-    """
-    Fail unless every search and every event in the sources carries one and the same user token.
+    """Fail unless every search and every event in the sources carries one and the same user token.
 
-    A search without a token is a disagreement, for Algolia counts it as the server's IP address; so are two tokens in
-    one search, and events under two logins. Other requests count where they carry a token. Events that are still queued
-    are waited for, up to two seconds.
+    A search without a token is a disagreement, because Algolia counts it for the server's IP address. Two tokens in one
+    search and events under two logins are disagreements too. Other requests count if they carry a token. The function
+    waits up to two seconds for events that are still queued.
 
     Args:
         sources: the router of `algolia_mock`, a route or a call of respx, an `httpx.Request`; a LocalAlgolia, or
             requests, searches or events that it received; a `MemoryDelivery`; an event; an iterable of any of those.
-        token: who it must be; by default whoever they agree about.
-        searches: how many searches there must be; by default any number. Each of a multi-query is one; exports, and
-            what was not answered with success, are none.
-        events: how many events there must be, likewise.
+        token: the user token that they must carry; by default, any one that they agree about.
+        searches: how many searches there must be; by default, any number. Each query of a multi-query counts as one.
+            Exports and requests without a successful answer do not count.
+        events: how many events there must be; by default, any number.
 
     Raises:
-        AssertionError: they disagree, nobody is named, there was nothing to look at, or there were more or fewer.
-        TypeError: a source is none of those, the token is none, or a number is none.
+        AssertionError: they disagree, no user is named, the sources are empty, or the number of searches or events is
+            another one.
+        TypeError: a source is none of those, the token is not a token, or a number is not a number.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -70,18 +70,17 @@ def assert_same_identity(
 
 
 def assert_anonymous(*sources: Any) -> None:
-    """
-    Fail if a request or an event in the sources names a user: no user token, no login, in no place.
+    """Fail if a request or an event in the sources names a user, by a user token or a login, in any place.
 
-    For visitors who opted out, and for searches as `Identity()`. An `anonymous-…` token of a visitor is a token, too.
-    Events that are still queued are waited for, up to two seconds.
+    Use it for visitors who opted out, and for searches as `Identity()`. An `anonymous-…` token of a visitor is a token
+    too. The function waits up to two seconds for events that are still queued.
 
     Args:
-        sources: as of `assert_same_identity`.
+        sources: the same as for `assert_same_identity`.
 
     Raises:
-        AssertionError: a user is named, or there was nothing to look at.
-        TypeError: a source is none that is known.
+        AssertionError: a user is named, or the sources are empty.
+        TypeError: a source is none of those.
     """
     __tracebackhide__ = True
     settle()
@@ -140,7 +139,7 @@ def _failure(title: str, seen: list[Seen], advice: str) -> str:
 
 
 def _table(seen: list[Seen]) -> Iterator[str]:
-    """One line per place, the first few of each user."""
+    """A line for each place that names a user, for the first few places of each user."""
     by_user: dict[str | None, int] = {}
     rows, left_out = [], 0
     for one in seen:
@@ -164,7 +163,7 @@ def _padded(row: Iterable[str], widths: list[int]) -> list[str]:
 
 
 def _shown(text: Any) -> str:
-    """On one line, and not too long, whatever it is."""
+    """Any value as text on one line that is not too long."""
     text = text if isinstance(text, str) else repr(text)
     text = text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

@@ -1,9 +1,8 @@
-"""
-respx for algoliasearch, which speaks requests and aiohttp instead of httpx: `respx.mock(using="algolia")`.
+"""respx for algoliasearch, which uses requests and aiohttp instead of httpx: `respx.mock(using="algolia")`.
 
-While a mock is on, what algoliasearch's transporters find in their `_session` is a stand-in that asks respx. So clients
-made before and after are mocked alike, retries, hosts and time-outs stay algoliasearch's own, and the HTTP of everybody
-else goes where it always went. This is the only module that imports httpx and respx.
+While a mock is active, the `_session` of algoliasearch's transporters is a stand-in that asks respx. So clients made
+before and after are both mocked; retries, hosts and time-outs stay algoliasearch's own; and the HTTP requests of other
+libraries are not affected. This is the only module that imports httpx and respx.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from ..local_algolia.routes import find, max_bytes
 _MOST_RECEIVED = 100_000
 _MOST_RECEIVED_BYTES = 256_000_000
 
-# What a route may raise, and what the real library raises instead: the first that fits.
+# The errors that a route may raise, and those that the real library raises instead. The first one that fits is used.
 _SYNC_ERRORS: dict[type[Exception], type[Exception]] = {
     httpx.ConnectTimeout: requests.ConnectTimeout,
     httpx.TimeoutException: requests.ReadTimeout,
@@ -67,21 +66,20 @@ _ASYNC_ERRORS: dict[type[Exception], type[Exception]] = {
 
 
 class AlgoliaMocker(Mocker):
-    """
-    The mocker behind `respx.mock(using="algolia")`; importing it is what makes that name known to respx.
+    """The mocker behind `respx.mock(using="algolia")`; the import of this class makes that name known to respx.
 
-    Each attempt of each algoliasearch client is a call that respx records, as an `httpx.Request` with the bytes that
-    would leave: the headers, the host, a body gzipped where the client does so. A route answers with an
-    `httpx.Response`, or raises what httpx would: an `httpx.ReadTimeout` counts as a time-out of that host, an
+    respx records each attempt of each algoliasearch client as a call, with an `httpx.Request` that has the bytes that
+    would be sent: the headers, the host, and a gzipped body if the client gzips it. A route answers with an
+    `httpx.Response`, or raises an error of httpx: an `httpx.ReadTimeout` counts as a time-out of that host, an
     `httpx.ConnectError` as a refused connection. In `request.extensions["timeout"]` are the client's time-outs.
 
     Raises:
-        RuntimeError: this algoliasearch keeps its connections elsewhere, so that requests would leave.
+        RuntimeError: this version of algoliasearch keeps its connections elsewhere, so requests would really be sent.
 
     https://lundberg.github.io/respx/
     """
 
-    __no_type_check__ = True  # respx's own annotations can't be evaluated, and a class has those of its bases
+    __no_type_check__ = True  # respx's annotations can't be evaluated, and this class inherits them
     name = "algolia"
     targets: ClassVar[list[str]] = []
     target_methods: ClassVar[list[str]] = []
@@ -95,11 +93,11 @@ class AlgoliaMocker(Mocker):
                     f"this algoliasearch keeps no _session in its {transporter.__name__}, where respx would stand in "
                     "for Algolia: upgrade algolia-usertoken, or test with LocalAlgolia"
                 )
-        cls.routers.insert(0, router)  # the innermost is asked first: an outer one may have an answer to everything
+        cls.routers.insert(0, router)  # the innermost router is asked first: an outer one may answer everything
 
     @classmethod
     def start(cls) -> None:
-        """Stand in for the connections of algoliasearch, unless it is done already; respx calls it."""
+        """Replace the connections of algoliasearch, unless they are replaced already; respx calls it."""
         if cls._patches:
             return
         for transporter, stand_in in ((Transporter, _AsyncSession), (TransporterSync, _SyncSession)):
@@ -109,20 +107,19 @@ class AlgoliaMocker(Mocker):
 
 
 class AlgoliaRouter(MockRouter):
-    """
-    The router of the fixture `algolia_mock`: what none of its routes answers, it answers as LocalAlgolia would.
+    """The router of the fixture `algolia_mock`: if none of its routes fits a request, it answers as LocalAlgolia would.
 
-    Then a search finds what is in `records`, events are checked as strictly as by Algolia, and writes are kept, all in
-    memory; keys are not looked at. Without `records` every index is there, and empty.
+    Such a search finds the objects in `records`, events are checked as strictly as by Algolia, and writes are stored,
+    all in memory; keys are not checked. Without `records`, every index exists and is empty.
 
     Args:
-        records: objects by the name of their index; one without an `objectID` is given one.
-        assert_all_mocked: True makes what no route answers an error, as everywhere in respx.
+        records: objects by the name of their index; an object without an `objectID` is given one.
+        assert_all_mocked: if True, a request that no route answers is an error, as everywhere in respx.
         using: the mocker; `"algolia"`.
-        options: `assert_all_called` and `base_url`, as of `respx.mock`.
+        options: `assert_all_called` and `base_url`, as in `respx.mock`.
 
     Raises:
-        ValueError: `records` are none.
+        ValueError: `records` are invalid.
 
     https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -144,38 +141,38 @@ class AlgoliaRouter(MockRouter):
             records_kept.add(index, objects)
         self._received = Received(_MOST_RECEIVED, _MOST_RECEIVED_BYTES)
         self._app = Application("algolia", Keys("mock"), records_kept, self._received)
-        # Reads what routes have answered, and never says no.
+        # This application only reads the requests that routes have answered, and refuses none of them.
         self._reader = Application("algolia", Keys("mock"), Records(any_index=True), self._received)
 
     @property
     def searches(self) -> list[ReceivedSearch]:
-        """Every query that was answered, by a route or by the router itself; as of `LocalAlgolia`."""
+        """Every query that was answered, by a route or by the router itself, as in `LocalAlgolia`."""
         return self._received.searches()
 
     @property
     def events(self) -> list[ReceivedEvent]:
-        """Every event of a batch that was answered with success; as of `LocalAlgolia`."""
+        """Every event of a batch that was answered with success, as in `LocalAlgolia`."""
         return self._received.events()
 
     def identities(self) -> dict[str, UserSummary]:
-        """What each user did, by user token or address; as of `LocalAlgolia`."""
+        """What each user did, by user token or address, as in `LocalAlgolia`."""
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """Where searches and events disagree about who the user is; as of `LocalAlgolia`."""
+        """Where searches and events disagree about who the user is, as in `LocalAlgolia`."""
         return mismatches_of(*self._received.both(), self._received.query_ids)
 
     def hints(self) -> list[Hint]:
-        """What is worth knowing all the same; as of `LocalAlgolia`."""
+        """Things that are allowed, but that may point to a mistake, as in `LocalAlgolia`."""
         return hints_of(*self._received.both())
 
     def reset(self) -> None:
-        """Forget the calls, and what arrived with them."""
+        """Forget the calls, and the searches and events in them."""
         super().reset()
         self._received.clear()
 
     def handler(self, request: httpx.Request) -> httpx.Response:
-        """The answer of the first route that fits, or its own."""
+        """The answer of the first route that fits, or the router's own answer."""
         try:
             response = super().handler(request)
         except AllMockedAssertionError:
@@ -186,7 +183,7 @@ class AlgoliaRouter(MockRouter):
         return response
 
     async def async_handler(self, request: httpx.Request) -> httpx.Response:
-        """The answer of the first route that fits, or its own."""
+        """The answer of the first route that fits, or the router's own answer."""
         try:
             response = await super().async_handler(request)
         except AllMockedAssertionError:
@@ -204,9 +201,9 @@ class AlgoliaRouter(MockRouter):
         return response
 
     def _read(self, request: httpx.Request, response: httpx.Response) -> None:
-        """Keep what a route has answered: searches and events, with the query ids that it gave."""
+        """Keep the searches and events that a route has answered, with the query ids in its answer."""
         found = find(request.method, request.url.raw_path.decode().partition("?")[0])
-        if not response.is_success or found is None or not found[0].for_pages:  # nothing else is written down
+        if not response.is_success or found is None or not found[0].for_pages:  # other requests are not kept
             return
         call, _ = self._asked_of(self._reader, request)
         given = _query_ids_in(response)
@@ -241,7 +238,7 @@ class AlgoliaRouter(MockRouter):
 
 
 def _query_ids_in(response: httpx.Response) -> list[str | None]:
-    """The query ids that an answer gives, in order: one, or one for each of several."""
+    """The query ids in an answer, in order: one, or one for each result of a multi-query."""
     try:
         body = response.json()
     except ValueError:
@@ -252,7 +249,7 @@ def _query_ids_in(response: httpx.Response) -> list[str | None]:
 
 
 class _SessionSlot:
-    """The attribute `_session` while a mock is on: writes reach the transporter, reads get a stand-in."""
+    """The attribute `_session` while a mock is active: writes reach the transporter, reads get a stand-in."""
 
     def __init__(self, stand_in: Callable[[Any], Any]) -> None:
         self._stand_in = stand_in
@@ -272,7 +269,7 @@ class _SessionSlot:
 
 
 class _SyncSession(requests.Session):
-    """Prepares requests as the real one, and sends them to respx."""
+    """Prepares requests as the real session does, and sends them to respx."""
 
     def __init__(self, transporter: Any) -> None:
         super().__init__()
@@ -283,7 +280,7 @@ class _SyncSession(requests.Session):
             self.mount(scheme, _Adapter(max_retries=Retry(connect=0)))
 
     def get_adapter(self, url: str | bytes, *args: Any) -> Any:
-        # requests-mock stands in for this method of all sessions, and would answer in our place.
+        # requests-mock patches this method of all sessions, and would answer instead of respx.
         return next(adapter for prefix, adapter in self.adapters.items() if str(url).lower().startswith(prefix))
 
     def close(self) -> None:
@@ -293,7 +290,7 @@ class _SyncSession(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Asks respx; a request that a route lets through goes out as ever."""
+    """Asks respx. A request that a route passes through is really sent."""
 
     def send(
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
@@ -310,7 +307,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _RawResponse:
-    """What requests reads a response from."""
+    """The raw response that `requests` reads."""
 
     def __init__(self, answer: httpx.Response, request: requests.PreparedRequest) -> None:
         self.status, self.reason, self.headers = answer.status_code, answer.reason_phrase, answer.headers
@@ -328,7 +325,7 @@ class _RawResponse:
 
 
 class _AsyncSession:
-    """As much of an `aiohttp.ClientSession` as algoliasearch uses."""
+    """The part of `aiohttp.ClientSession` that algoliasearch uses."""
 
     def __init__(self, transporter: Any) -> None:
         self.real: aiohttp.ClientSession | None = transporter.__dict__.get("_session")
@@ -348,7 +345,7 @@ class _AsyncSession:
         return _AsyncResponse(answer)
 
     def _real_session(self) -> aiohttp.ClientSession:
-        """The one that is the transporter's, now or from now on: it is closed with the client."""
+        """The transporter's own session, which is opened if it has none: it is closed with the client."""
         if self.real is None:
             connector = aiohttp.TCPConnector(use_dns_cache=False)
             self.real = aiohttp.ClientSession(connector=connector, trust_env=True)
@@ -361,7 +358,7 @@ class _AsyncSession:
 
 
 class _Asking:
-    """What `ClientSession.request` returns: it can be awaited, or entered with `async with`."""
+    """The result of `ClientSession.request`, which can be awaited, or entered with `async with`."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -378,7 +375,7 @@ class _Asking:
 
 
 class _AsyncResponse:
-    """As much of an `aiohttp.ClientResponse` as algoliasearch uses."""
+    """The part of `aiohttp.ClientResponse` that algoliasearch uses."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.status = answer.status_code
@@ -405,7 +402,7 @@ class _AsyncResponse:
 
 
 def _asked(method: Any, url: Any, headers: Mapping[str, Any], body: Any, connect: Any, read: Any) -> httpx.Request:
-    """What is about to leave, as respx takes it."""
+    """The request that is about to be sent, in the form that respx takes."""
     verb = getattr(method, "value", method)  # algoliasearch's are an enum
     timeouts = {"connect": connect, "read": read, "write": None, "pool": None}
     return httpx.Request(verb, url, headers=dict(headers), content=body or b"", extensions={"timeout": timeouts})
@@ -413,7 +410,7 @@ def _asked(method: Any, url: Any, headers: Mapping[str, Any], body: Any, connect
 
 @contextmanager
 def _raising(errors: Mapping[type[Exception], type[Exception]], **details: Any) -> Iterator[None]:
-    """What httpx raises, as what the real library would have raised."""
+    """Raise the error of the real library in the place of an error of httpx."""
     try:
         yield
     except httpx.RequestError as error:

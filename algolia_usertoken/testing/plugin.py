@@ -1,7 +1,6 @@
-"""
-The pytest plugin: fixtures and markers for tests of code that searches with Algolia.
+"""The pytest plugin: fixtures and markers for tests of code that searches with Algolia.
 
-Every project that has this package installed loads it, so nothing is imported here that a test does not use.
+Every project that has this package installed loads this plugin, so it imports only what a test uses.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .. import testing  # which loads what annotations name when somebody evaluates them
+from .. import testing  # loads the names in annotations when these are evaluated
 
 if TYPE_CHECKING:
     from ..identity import Identity
@@ -33,7 +32,7 @@ _MARKERS = {
 _CONTEXT = "algolia_usertoken.context"
 _BEFORE = pytest.StashKey[Any]()  # the identity before a test
 _REFUSALS = pytest.StashKey[list[str]]()  # why events of a test were refused or dropped
-# Which test a context is of.
+# The test that a context belongs to.
 _test: contextvars.ContextVar[object] = contextvars.ContextVar("algolia_usertoken_test", default=None)
 
 
@@ -51,7 +50,7 @@ class _AlgoliaOptions:
         if records is not None and not isinstance(records, Mapping):
             raise TypeError(f"records must be a dict of lists of objects, by index, not {type(records).__name__}")
         for index, objects in (records or {}).items():
-            # What can be read once only would be there for the first of several tests.
+            # An iterator can be read only once, so only the first of several tests would get its records.
             if not isinstance(objects, Iterable) or isinstance(objects, (str, bytes, Mapping, Iterator)):
                 raise TypeError(f"records[{index!r}] must be a list of objects, not {type(objects).__name__}")
         switches = {
@@ -69,7 +68,7 @@ class _AlgoliaOptions:
 
     @classmethod
     def of(cls, item: Any) -> _AlgoliaOptions:
-        """Those of a test; of several markers the closest wins, option by option."""
+        """The options of a test. If it has several markers, the closest one wins, for each option by itself."""
         markers = list(item.iter_markers("algolia"))
         if any(marker.args for marker in markers):
             raise TypeError("takes keywords only")
@@ -77,7 +76,7 @@ class _AlgoliaOptions:
 
 
 def _identity_of(item: pytest.Item) -> Identity | None:
-    """Whom `@pytest.mark.user_token` names."""
+    """The identity that `@pytest.mark.user_token` names."""
     marker = item.get_closest_marker("user_token")
     if marker is None:
         return None
@@ -104,15 +103,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Where tests use respx by themselves, respx.mock(using="algolia") is to be known to it. (pytest imports respx
-    # wherever it is installed; who has imported algoliasearch has use for this.)
+    # If tests use respx directly, it must know respx.mock(using="algolia"). (pytest imports respx wherever it is
+    # installed, but only a project that has imported algoliasearch needs this.)
     if sys.modules.get("respx") and "algoliasearch" in sys.modules:
         from . import mocker  # noqa: F401
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """No identity leaks from one test to the next, whatever the test set and did not take back."""
+    """Keep any identity that a test has set and not reset from leaking into the next test."""
     before = item.stash[_BEFORE] = _frame()
     try:
         return (yield)
@@ -130,9 +129,10 @@ def _set_frame(frame: Any) -> None:
 
 
 def _of_this_test(function: Any) -> Any:
-    """A function, mostly async, that finds the identity of the test it runs for.
+    """A function, usually async, that finds the identity of the test for which it runs.
 
-    Its loop may be older than the test, and so is that loop's context: there the identity is that of an earlier test.
+    Its event loop, and with it the context of that loop, may be older than the test: then the context has the identity
+    of an earlier test.
     """
     if isinstance(function, types.MethodType):
         return types.MethodType(_of_this_test(function.__func__), function.__self__)
@@ -182,7 +182,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     _test.set(object())
     item.stash[_REFUSALS] = []
-    _set_frame(item.stash[_BEFORE])  # which an earlier run of the same test, before a rerun, may have changed
+    _set_frame(item.stash[_BEFORE])  # an earlier run of this test may have changed it, if this is a rerun
     _checked(item, "algolia", _AlgoliaOptions.of)
     identity = _checked(item, "user_token", _identity_of)
     if identity is not None:
@@ -193,10 +193,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test whose events were refused fails, and an async one finds its own identity."""
+    """Fail a test whose events were refused, and let an async test find its own identity."""
     try:
         result = yield from _called_as_itself(item)
-    except BaseException:  # which is reason enough, but not all that there is to know
+    except BaseException:  # the test fails anyway, but its report should mention refusals too
         if refused := _refused(item):
             item.add_report_section("call", "algolia_usertoken", refused)
         raise
@@ -211,7 +211,7 @@ def _fail_for_refusals(item: pytest.Item) -> None:
 
 
 def _refused(item: pytest.Item) -> str | None:
-    """In words, and once, what senders refused or dropped, unless the test allows it; None for nothing."""
+    """The text about what senders refused or dropped, returned once. None if nothing was, or if the test allows it."""
     reasons = item.stash.get(_REFUSALS, [])
     if not reasons or _AlgoliaOptions.of(item).allow_refused:
         return None
@@ -228,16 +228,16 @@ def _refused(item: pytest.Item) -> str | None:
 
 
 def _called_as_itself(item: pytest.Item) -> Generator[None, Any, Any]:
-    """An async test finds its own identity, also in a loop, or in a context, that is older than it."""
+    """Let an async test find its own identity, even in an event loop or a context that is older than the test."""
     own: Any = item
     case: Any = sys.modules.get("unittest.async_case")
     if case is not None and isinstance(getattr(own, "instance", None), case.IsolatedAsyncioTestCase):
-        # Its context was made with it, which pytest does when it collects; setUp is the first that runs there.
+        # pytest makes the test case and its context when it collects tests. setUp is the first function to run there.
         own.instance.setUp = _of_this_test(own.instance.setUp)
         return (yield)
     holder, name = own, "obj"
     property_test = getattr(getattr(own, "obj", None), "hypothesis", None)
-    if hasattr(property_test, "inner_test"):  # which is the async one; what pytest calls is sync
+    if hasattr(property_test, "inner_test"):  # this is the async test; the function that pytest calls is sync
         holder, name = property_test, "inner_test"
     function: Any = getattr(holder, name, None)
     if not inspect.iscoroutinefunction(function):
@@ -251,21 +251,21 @@ def _called_as_itself(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @contextlib.contextmanager
 def _events_watched(item: pytest.Item, where: str) -> Iterator[None]:
-    """Events end with the test, and one that is refused or dropped fails it."""
+    """Let no event outlive the test, and fail the test if an event is refused or dropped."""
     from .seen import events_end_here, refusals_noted
 
     reasons = item.stash.setdefault(_REFUSALS, [])
     with refusals_noted(reasons), events_end_here(where):
         yield
-    _fail_for_refusals(item)  # for what came after the test: fixtures have an end, too
+    _fail_for_refusals(item)  # for events that were sent after the test, in the teardown of fixtures
 
 
 @pytest.fixture
 def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRouter]:
-    """
-    A respx router that stands in for Algolia: no HTTP of any algoliasearch client leaves.
+    """A respx router that stands in for Algolia: no algoliasearch client sends any HTTP request.
 
-    What no route answers gets the answer of an Algolia with empty indices, or the `records` of `@pytest.mark.algolia`.
+    If no route fits a request, the answer is that of an Algolia with empty indices, or with the `records` of
+    `@pytest.mark.algolia`.
     """
     from .mocker import AlgoliaRouter
 
@@ -275,14 +275,14 @@ def algolia_mock(request: pytest.FixtureRequest) -> Iterator[testing.AlgoliaRout
         assert_all_called=options.assert_all_called,
         assert_all_mocked=options.assert_all_mocked,
     )
-    # What this test has queued would leave for Algolia itself, or for the mock of the next one.
+    # Events that this test has queued would be sent to Algolia itself, or to the mock of the next test.
     with router, _events_watched(request.node, "algolia_mock"):
         yield router
 
 
 @pytest.fixture
 def local_algolia(request: pytest.FixtureRequest) -> Iterator[testing.LocalAlgolia]:
-    """A LocalAlgolia, running, that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
+    """A running LocalAlgolia that has received nothing yet. Its records are those of `@pytest.mark.algolia`."""
     from ..local_algolia import LocalAlgolia
 
     with LocalAlgolia() as algolia, _events_watched(request.node, "local_algolia"):

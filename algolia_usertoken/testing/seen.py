@@ -1,4 +1,4 @@
-"""Who is named where, in a request to Algolia, an event, or whatever else keeps those."""
+"""Finds the places that name a user, in requests to Algolia, in events, and in objects that keep those."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ..local_algolia.keys import signed_in
 from ..search_request import SearchParameters, search_kind
 from . import senders
 
-_PATIENCE = 2.0  # seconds that queued events are waited for
+_PATIENCE = 2.0  # how long to wait for queued events, in seconds
 _HEADER = "x-algolia-usertoken"
 _KEY = "x-algolia-api-key"
 _EVENTS = "/1/events"
 
 
 def settle() -> None:
-    """Wait until the events that are queued have left, but not for long."""
+    """Wait until the queued events are sent, but not for long."""
     senders.flush_all(_PATIENCE)
 
 
 @contextlib.contextmanager
 def events_end_here(where: str) -> Iterator[None]:
-    """Wait for the events that are queued inside, but not for long; what has not left at the end never does."""
+    """Wait for the events that are queued inside the block, but not for long; events not sent by then are given up."""
     before = senders.accepted()
     try:
         yield
@@ -42,8 +42,8 @@ def events_end_here(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def refusals_noted(reasons: list[str]) -> Iterator[None]:
-    """Add why events are refused or dropped inside, whichever sender does it."""
-    if reasons.append in reporting.watching:  # both fixtures in one test
+    """Add to `reasons` why events are refused or dropped inside the block, whichever sender does it."""
+    if reasons.append in reporting.watching:  # both fixtures are used in one test
         yield
         return
     reporting.watching.append(reasons.append)
@@ -54,10 +54,10 @@ def refusals_noted(reasons: list[str]) -> Iterator[None]:
 
 
 class Seen(NamedTuple):
-    """
-    One place that names a user, or where one should have been named (`user_token` is None).
+    """One place that names a user, or where one should have been named (`user_token` is None).
 
-    `searches` and `events` are how many of them it stands for: what has several places counts at the first.
+    `searches` and `events` are how many of them it stands for: a search or event with several places counts at the
+    first place.
     """
 
     user_token: str | None
@@ -70,12 +70,11 @@ class Seen(NamedTuple):
 
 
 def seen_in(source: Any) -> Iterator[Seen]:
-    """
-    What a source has seen, in its order: see `assert_same_identity` for what a source may be.
+    """The places in a source that name a user, in order. `assert_same_identity` says what a source may be.
 
-    They are known by what they have, not by their class, so that none of the libraries they are from is imported here.
+    Sources are recognised by their attributes, not by their class, so that their libraries need not be imported here.
     """
-    if isinstance(source, list):  # respx's list of calls, for one, which has any attribute
+    if isinstance(source, list):  # also respx's list of calls, which claims to have every attribute
         for one in source:
             yield from seen_in(one)
     elif hasattr(source, "searches") and hasattr(source, "requests"):  # a LocalAlgolia
@@ -114,8 +113,8 @@ def _in_request(method: str, path: str, query_string: str, headers: Mapping[str,
         try:
             body = gzip.decompress(body)
         except (EOFError, OSError, zlib.error):
-            body = b""  # not ours to judge: Algolia will
-    # Browsers send what is a header elsewhere in the URL.
+            body = b""  # an invalid body is no error here: Algolia refuses it
+    # Browsers send in the URL what other clients send as headers.
     in_url = {name.lower(): value for name, value in parse_qsl(query_string)}
     in_header = headers.get(_HEADER) or in_url.get(_HEADER)
     in_key = signed_in(headers.get(_KEY) or in_url.get(_KEY) or "").get("userToken")
@@ -135,7 +134,7 @@ def _in_request(method: str, path: str, query_string: str, headers: Mapping[str,
         if token is not None:
             where = "userToken" if len(tokens) == 1 else f"requests[{number}].userToken"
             seen.append(Seen(_text(token), None, method, path, where))
-    # An export is made for nobody, and analytics ignore it.
+    # An export is made for no user, and analytics ignore it.
     is_export = kind.endswith("browse")
     unnamed = not tokens or None in tokens
     if unnamed and not any(outer.values()) and not is_export:
@@ -155,7 +154,7 @@ def _queries_in(kind: str, body: bytes) -> int:
 
 
 def _uncounted(seen: Iterable[Seen]) -> Iterator[Seen]:
-    """What was asked in vain, as before a retry: whoever it names counts, but it is no search and no event."""
+    """The places in a request that failed, as before a retry. Their users count, but not their searches and events."""
     return (one._replace(searches=0, events=0) for one in seen)
 
 
@@ -182,7 +181,7 @@ def _in_event(event: Mapping[str, Any], where: str) -> Seen:
 
 
 def _text(token: Any) -> str | None:
-    """A token as it is to be compared: an empty one is none, and what is no string is equal to none that is."""
+    """A token in the form to compare: None if it is empty. A value that is not a string never equals a token."""
     if token is None or token == "":
         return None
     return token if isinstance(token, str) else f"{type(token).__name__} {token!r}"

@@ -1,4 +1,4 @@
-"""The event senders of this process, for tests: what they have queued leaves before a test ends, or never."""
+"""The event senders of this process, for tests: their queued events are sent before a test ends, or never."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def accepted() -> dict[Any, int]:
 
 
 def flush_all(timeout: float, since: Mapping[Any, int] | None = None) -> None:
-    """Deliver what is queued: all senders at once, within `timeout` seconds.
+    """Deliver the queued events of all senders at once, within `timeout` seconds.
 
-    With `since`, what `accepted` said a moment ago, only those senders that have accepted events meanwhile.
+    `since` is an earlier result of `accepted`. With it, only senders that have accepted events since then deliver.
     """
     threads = [
         threading.Thread(target=worker.flush, args=(timeout,), daemon=True) for worker in _unsettled(since or {})
@@ -30,7 +30,7 @@ def flush_all(timeout: float, since: Mapping[Any, int] | None = None) -> None:
 
 
 def give_up_all(error: DeliveryError, since: Mapping[Any, int]) -> None:
-    """Deliver no more of what is queued; which senders', see `flush_all`."""
+    """Give up the queued events of the senders that `flush_all` would choose."""
     for worker in _unsettled(since):
         worker.abandon(error)
 

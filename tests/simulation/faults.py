@@ -1,8 +1,7 @@
 """Faults that are put into the sender on purpose, each of which the worlds must find.
 
-Each is a change of the source of one function: what stands there, and what stands there instead. `python
-tests/simulation/faults.py` says for each how many worlds it took until it was found, the median of some runs from
-different seeds.
+Each fault is a change in the source of one function: the old text and the new text. `python tests/simulation/faults.py`
+says for each fault how many worlds it took to find it: the median of some runs from different seeds.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspe
 
 
 class Fault(NamedTuple):
-    """What is wrong, where, and how."""
+    """A fault: its name, the function it is in, and the change of its source."""
 
     name: str
     where: Any
     function: str
     old: str
     new: str
-    seed: int | None = None  # of a world that finds it, for the tests of each day
+    seed: int | None = None  # the seed of a world that finds it, for the everyday tests
 
 
 FAULTS = (
@@ -113,7 +112,7 @@ FAULTS = (
     ),
 )  # fmt: skip
 
-# What the worlds have found themselves, put in again.
+# Faults that the sender once had and the worlds have found, put in again.
 FOUND = (
     Fault(
         "who waits for a thread keeps the lock meanwhile",
@@ -160,7 +159,7 @@ FOUND = (
 
 @contextlib.contextmanager
 def put_in(fault: Fault) -> Iterator[None]:
-    """The fault is there as long as this lasts."""
+    """Keep the fault in the sender while the block runs."""
     original = fault.where.__dict__[fault.function]
     is_property = isinstance(original, property)
     function = original.fget if is_property else original
@@ -186,7 +185,7 @@ def put_in(fault: Fault) -> Iterator[None]:
 
 
 def worlds_until_found(fault: Fault, first_seed: int, most: float = math.inf) -> tuple[int, str]:
-    """How many worlds it takes from this seed on, and what the last one says; 0: it was not found in `most`."""
+    """How many worlds it takes from this seed on, and the failure of the last one; 0 if `most` worlds do not fail."""
     with put_in(fault):
         for number in itertools.count(1):
             if number > most:

@@ -1,4 +1,4 @@
-"""Plays worlds: `python tests/simulation/run.py FIRST NUMBER`, one after the other, and says which fail.
+"""Plays worlds one after the other, and says which fail: `python tests/simulation/run.py FIRST NUMBER`.
 
 `python tests/simulation/run.py SEED` replays one, with its traceback.
 """

@@ -1,7 +1,7 @@
-"""The sender in worlds that seeds draw: `world.py` says what happens in them, and what must be true.
+"""Runs the sender in worlds that are drawn from seeds: `world.py` defines what happens in them, and what must be true.
 
 A failure names its seed. `python tests/simulation/run.py SEED` replays it.
-`SIMULATED_WORLDS=200000` plays so many rather than 2,000.
+`SIMULATED_WORLDS=200000` plays 200,000 worlds instead of 2,000.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def test_a_seed_always_plays_the_same_world() -> None:
     assert first.delivered == second.delivered
 
 
-# Worlds that have shown what was wrong in the sender. Each still does where that is put in again: `FOUND` in faults.py.
+# Worlds that have shown a fault of the sender. Each still shows it if the fault is put in again: `FOUND` in faults.py.
 PINNED = {
     22398: "a flush told of what it left behind in its caller's thread, however long on_error took",
     24429: "a flush passed over events older than thirty days that had come before",
@@ -53,7 +53,7 @@ QUICKLY_FOUND = [fault for fault in FAULTS if fault.seed is not None]
 def test_a_fault_put_in_on_purpose_is_found(fault: Fault) -> None:
     assert fault.seed is not None
 
-    number, _ = worlds_until_found(fault, fault.seed, most=100)  # one, where nothing has changed what a seed draws
+    number, _ = worlds_until_found(fault, fault.seed, most=100)  # it is 1 unless seeds draw other worlds now
 
     assert number
 

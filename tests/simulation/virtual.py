@@ -1,9 +1,9 @@
-"""Virtual time and threads: what a simulated process has in place of `threading`, `time` and `random`.
+"""Virtual time and threads: they replace `threading`, `time` and `random` in a simulated process.
 
-A thread is a greenlet, so there is one thing that runs at a time, and the seed decides which. Time passes only when
-everything waits. At each "cut" (before a lock is taken, after it is released, where the time is asked for, around
-`append` and `len` of the queue, around each call of SQLite) the seed decides whether the thread goes on, another one
-runs, or something is run inside of it, as a signal handler or a `__del__` would be.
+A thread is a greenlet, so only one thread runs at a time, and the seed decides which. Time passes only when all threads
+wait. At each "cut" (before a lock is taken, after it is released, when the time is read, around `append` and `len` of
+the queue, around each call of SQLite) the seed decides whether the thread goes on, another thread runs, or other code
+interrupts the thread, as a signal handler or a `__del__` would.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any, ClassVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-A_MOMENT_S = 0.02  # in which some threads may poll a file each millisecond
-STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # after which something is said to be busy doing nothing
-MOST_CALM_CUTS = 5_000  # after which that is looked at
+A_MOMENT_S = 0.02  # a time in which some threads may poll a file each millisecond
+STEPS_IN_A_MOMENT, CUTS_IN_A_MOMENT = 25_000, 150_000  # the most in one moment: more is a busy loop
+MOST_CALM_CUTS = 5_000  # cuts after which the limit is checked at the latest
 
 
 class Failure(AssertionError):
-    """The world has seen something that must not be."""
+    """The world has seen a violation of its rules."""
 
-    seen: ClassVar[list[Failure]] = []  # in this world: the sender catches whatever a delivery or on_error raises
-    hub: ClassVar[Hub | None] = None  # of this world
+    seen: ClassVar[list[Failure]] = []  # in this world; kept, as the sender catches the errors of delivery and on_error
+    hub: ClassVar[Hub | None] = None  # the scheduler of this world
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
@@ -45,11 +45,11 @@ class Task:
     def __init__(self, hub: Hub, process: Any, run: Callable[[], object], name: str) -> None:
         self.hub, self.process, self.name = hub, process, name
         self.ident = next(hub.idents)
-        self.waits = 0  # changes whenever it begins to wait
+        self.waits = 0  # counts how often the task began to wait
         self.is_waiting = self.woken = self.ended = False
         self.started = False
-        self.depth = 0  # of what interrupts it
-        self.stolen = 0.0  # seconds that interruptions took
+        self.depth = 0  # how many interruptions are running inside the task
+        self.stolen = 0.0  # the seconds that interruptions took
         self.joiners: list[Task] = []
         self._run = run
         self.greenlet = greenlet(self._main, hub.main)
@@ -75,8 +75,8 @@ class Hub:
     """The scheduler.
 
     Args:
-        seed: All that is drawn comes from it.
-        interrupt: Runs something inside the task that it is given.
+        seed: The seed of all random choices.
+        interrupt: Runs an interruption inside the task that it is given.
         after_step: Called when a task has run, between two cuts.
     """
 
@@ -87,9 +87,9 @@ class Hub:
         self.now = 1_000.0 + self.random.random()
         self.wall_offset = 1_800_000_000.0
         self.current: Task | None = None
-        self.acting: Any = None  # the process for which the director acts, where no task runs
+        self.acting: Any = None  # the process for which the director acts while no task runs
         self.tasks: list[Task] = []
-        self.calm = 0  # how many cuts there are until something happens at one
+        self.calm = 0  # how many more cuts pass until one has an event
         self.ended = False
         self.errors: list[BaseException] = []
         self._interrupt = interrupt
@@ -98,13 +98,13 @@ class Hub:
         self._timers: list[tuple[float, int, Task, int]] = []
         self._sequence = itertools.count()
         self._steps = self._cuts = 0
-        self._moment = self.now  # since when they are counted
+        self._moment = self.now  # the time since which steps and cuts are counted
         self.p_switch = self.p_interrupt = self.p_at_door = 0.0
-        self._gap = 0  # what `calm` began with
-        self._next: str | None = None  # what happens then
+        self._gap = 0  # the value with which `calm` began
+        self._next: str | None = None  # the event that happens when `calm` is over
         Failure.hub = self
 
-    # What tasks call.
+    # Methods for tasks.
 
     @property
     def process(self) -> Any:
@@ -112,24 +112,24 @@ class Hub:
 
     @property
     def is_in_call(self) -> bool:
-        """Whether what runs is a call of the application's, rather than a thread of the sender's."""
+        """Whether the running task is a call by the application, and not a thread of the sender."""
         return self.current is not None and self.current.name.startswith("call")
 
     def cut(self) -> None:
-        """Another task may run here."""
+        """Let another task run here, or an interruption, if that is drawn."""
         self.calm -= 1
         self.now += 1e-6
         if self.calm <= 0:
             self.stir()
 
     def stir(self) -> None:
-        """What comes at this cut; how many cuts later the next thing comes is drawn, which costs less than each cut."""
+        """Carry out the event of this cut, and draw how many cuts later the next comes: cheaper than a draw at each."""
         task = self.current
         if task is None:
             return
         if task.process.dead or self.ended:
             raise GreenletExit
-        if Failure.seen:  # whoever has caught it
+        if Failure.seen:  # also if the sender has caught the failure
             self._switch(task)
         self._cuts += self._gap
         if self._cuts > CUTS_IN_A_MOMENT:
@@ -140,7 +140,7 @@ class Hub:
             if self._ready or (self._timers and self._timers[0][0] <= self.now):
                 self._ready.append(task)
                 self._switch(task)
-            else:  # it would go on at once
+            else:  # a switch would come back to this task at once
                 self.current = None
                 self.after_step(task)
                 self.current = task
@@ -148,14 +148,14 @@ class Hub:
             self.interrupt_now(task, functools.partial(self._interrupt, task))
 
     def door(self) -> None:
-        """A cut at which something comes in between more often than elsewhere."""
+        """Make a cut at which an interruption comes more often than at others."""
         self.cut()
         task = self.current
         if self.p_at_door and task is not None and self.random.random() < self.p_at_door:
             self.interrupt_now(task, functools.partial(self._interrupt, task))
 
     def interrupt_now(self, task: Task | None, run: Callable[[], object]) -> None:
-        """Run that inside of the task, unless something runs there already."""
+        """Run a function inside of the task, unless an interruption runs there already."""
         if task is not None and not task.depth:
             task.depth += 1
             try:
@@ -164,7 +164,7 @@ class Hub:
                 task.depth -= 1
 
     def let_others_run(self, tasks: list[Task]) -> None:
-        """Wake these, and have all that can run do so before the current one goes on."""
+        """Wake these tasks, and pause the current one, so that they may run before it goes on."""
         task = self.current
         if task is not None and not (task.process.dead or self.ended):
             for other in tasks:
@@ -174,19 +174,19 @@ class Hub:
             self._switch(task)
 
     def set_luck(self, p_switch: float, p_interrupt: float) -> None:
-        """How probable it is at a cut that another task runs, or that something comes in between."""
+        """Set how probable it is at a cut that another task runs, or that an interruption comes."""
         self.p_switch, self.p_interrupt = p_switch, p_interrupt
         p = p_switch + p_interrupt
         self._mean_gap, self._share_of_switch = (-1 / math.log(1 - p), p_switch / p) if p else (math.inf, 0.0)
         self._draw_next()
 
     def disturb(self) -> None:
-        """Have the next cut look at what has happened: a process has ended, something has failed."""
+        """Have the next cut check what has happened: a process has ended, or a rule is violated."""
         self.calm, self._next = 0, None
 
     def _draw_next(self) -> None:
         draw = self.random.random
-        gap = -self._mean_gap * math.log(1 - draw())  # a geometric distribution, as of a draw at each cut
+        gap = -self._mean_gap * math.log(1 - draw())  # the same geometric distribution as with a draw at each cut
         if gap < MOST_CALM_CUTS:
             self.calm = self._gap = 1 + int(gap)
             self._next = "switch" if draw() < self._share_of_switch else "interrupt"
@@ -195,7 +195,7 @@ class Hub:
             self._next = None
 
     def wait(self, until: float) -> bool:
-        """Wait to be woken; False: `until` came first."""
+        """Wait to be woken. Returns False if `until` came first."""
         task = self.current
         if task is None:
             raise Failure("the director would have to wait")
@@ -228,7 +228,7 @@ class Hub:
         if task.process.dead or self.ended:
             raise GreenletExit
 
-    # What the director calls.
+    # Methods for the director.
 
     def spawn(self, process: Any, run: Callable[[], object], name: str) -> Task:
         task = Task(self, process, run, name)
@@ -240,7 +240,7 @@ class Hub:
         self.errors.append(error)
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
-        """Let tasks run until then, or until `done()`, which is asked whenever all wait."""
+        """Let tasks run until the time `until`, or until `done()` is true, which is checked whenever all tasks wait."""
         while True:
             while self._timers and self._timers[0][0] <= self.now:
                 _, _, task, waits = heapq.heappop(self._timers)
@@ -301,7 +301,7 @@ class Hub:
 
 
 class _Owned:
-    """What belongs to the process that made it."""
+    """An object that belongs to the process that made it."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -327,7 +327,7 @@ class RLock(_Owned):
             me = hub
         elif me.process is not self._made_by:
             self._check()
-        hub.calm -= 1  # as `cut`, which is called here more often than anywhere else
+        hub.calm -= 1  # as in `cut`, inlined: this is the most frequent cut
         hub.now += 1e-6
         if hub.calm <= 0:
             hub.stir()
@@ -505,7 +505,7 @@ def _ident(hub: Hub) -> int:
 
 
 def modules(hub: Hub) -> dict[str, types.SimpleNamespace]:
-    """What stands in for the modules of these names."""
+    """The replacements for the modules of these names."""
 
     def condition(lock: RLock | None = None) -> Condition:
         return Condition(hub, lock or RLock(hub))

@@ -1,8 +1,8 @@
-"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks, and what must be true.
+"""A world drawn from a seed: processes that send events, a server with moods, a file, clocks, and rules to check.
 
-`run(seed)` plays one world, and raises a `Failure` that names the seed. In it the real worker, core and outbox run in
-virtual time (`virtual.py`). Everything that is asserted is known from outside: the world keeps its own books of which
-events `put` took, what the server accepted and answered, what was told to `on_error`, and who had what in hand.
+`run(seed)` plays one world, and raises a `Failure` that names the seed if a rule is violated. The real worker, core and
+outbox run in virtual time (`virtual.py`). All rules are checked from outside: the world keeps its own records of which
+events `put` took, what the server accepted and answered, what `on_error` was told, and which process held which events.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ from algolia_usertoken.events.engine import MemoryQueue
 from algolia_usertoken.events.in_flight import Done, InFlight
 
 NUMBER = re.compile(rb'"n": ?(\d+)')
-AFTERMATH_S = 70.0  # after trouble, in which pauses may still last
-BOUND_S = 0.5  # that flush, close and exit may take beyond their time
-PROMPT_S = 1.5  # beyond flush_interval, in which an event is delivered where nothing is wrong
+AFTERMATH_S = 70.0  # how long pauses may last after trouble
+BOUND_S = 0.5  # how much longer than their time-out flush, close and exit may take
+PROMPT_S = 1.5  # how long after flush_interval an event is delivered at the latest if nothing is wrong
 
 MOODS = (
     "accept", "refuse all", "5xx", "5xx after", "retry after", "late", "trickle", "hang", "hang on", "vanish",
@@ -65,10 +65,10 @@ MOODS = (
 
 
 class CutQueue(MemoryQueue):
-    """A queue at whose door anything may come in between."""
+    """A queue with cuts around each access, at which interruptions come more often than elsewhere."""
 
     hub: Hub
-    on_threshold: list[Task]  # who has found room, and has not come in yet
+    on_threshold: list[Task]  # tasks that found room, but have not appended yet
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class CutQueue(MemoryQueue):
         hub, task = self.hub, self.hub.current
         hub.door()
         if hub.p_at_door and task is not None and not task.depth and hub.random.random() < hub.p_at_door / 3:
-            self.on_threshold.append(task)  # until somebody closes, which it has missed, or for a while
+            self.on_threshold.append(task)  # until a close that this task has not noticed, or for a second
             hub.wait(hub.now + 1.0)
             if task in self.on_threshold:
                 self.on_threshold.remove(task)
@@ -103,40 +103,40 @@ class CutQueue(MemoryQueue):
 
 
 class Attempt:
-    """A request: which events, since when, whether the server took them."""
+    """A request: its events, when it started, and whether the server took them."""
 
     def __init__(self, numbers: list[int], start: float) -> None:
         self.numbers = numbers
         self.start = start
-        self.until = math.inf  # by when there should be an answer
+        self.until = math.inf  # the time by which there should be an answer
         self.accepted = False
 
 
 class Process:
-    """A process with one sender, and what the world knows of it."""
+    """A process with one sender, and the world's records about it."""
 
     def __init__(self, world: World, name: str, options: dict[str, Any], on_error: str) -> None:
         self.world, self.name, self.options, self.on_error_kind = world, name, options, on_error
         self.dead = self.stopped = self.starts_no_thread = False
         self.worker: worker.Worker | None = None
         self.outbox: outbox.SQLiteOutbox | None = None
-        self.is_busy = False  # an operation is running that others must not overlap: close, exit
+        self.is_busy = False  # a close or an exit is running, which no other operation may overlap
         self.closed = self.closing = self.exiting = self.is_exact = False
-        self.takes_last_look = False  # a close, which then sets that it is closed
-        self.closing_since = math.inf  # since when a close or an exit takes no more
-        self.close_at = math.inf  # when the time of its close or exit ends
+        self.takes_last_look = False  # a close checks whether the queue is empty, before it marks the sender closed
+        self.closing_since = math.inf  # when a close or an exit began
+        self.close_at = math.inf  # when the time-out of its close or exit ends
         self.exit_took = 0.0
-        self.putting: set[int] = set()  # events of calls that have not returned
+        self.putting: set[int] = set()  # events of `put` calls that have not returned
         self.accepted = 0
-        self.open: dict[int, float] = {}  # events that put took and that have no outcome, since when
-        self.in_hand: set[int] = set()  # events between the asking whether they are ours and their removal
-        self.attempts: list[Attempt] = []  # on their way
+        self.open: dict[int, float] = {}  # events that `put` took and that have no outcome, with the time since
+        self.in_hand: set[int] = set()  # events from the check that they are ours until their removal
+        self.attempts: list[Attempt] = []  # the requests that are running
         self.first_sent: dict[int, float] = {}
-        self.not_before: dict[int, tuple[float, float]] = {}  # of an event that failed: when it did, and the next time
-        self.back: set[int] = set()  # events that an exit had no time for, and that are in the file again
+        self.not_before: dict[int, tuple[float, float]] = {}  # when an event failed, and when it may be sent again
+        self.back: set[int] = set()  # events that an exit had no time for, and put back into the file
         self.suspect_since: dict[int, float] = {}
-        self.singles: Counter[str] = Counter()  # refused alone, in a row, by site
-        self.suspects_accepted: dict[str, float] = {}  # when, last
+        self.singles: Counter[str] = Counter()  # by site, how many events in a row were refused alone
+        self.suspects_accepted: dict[str, float] = {}  # by site, when a suspect was last accepted
         self.concluded: set[str] = set()
         self.last_start = self.hurried = -math.inf
         self.before: tuple[int, ...] = (0,) * 7
@@ -150,7 +150,7 @@ class Process:
         return not self.dead and self.worker is not None
 
     def boot(self) -> None:
-        """Make the sender."""
+        """Create the sender."""
         world = self.world
         if world.path is not None:
             try:
@@ -162,13 +162,13 @@ class Process:
         self.worker = worker.Worker(SimDelivery(self), reporter, self.outbox, **self.options)
 
     def fork(self, child: Process) -> None:
-        """Become another process too."""
+        """Fork: make `child` a copy of this process."""
         assert self.worker is not None
         mine = sqlite._holders
         sqlite._holders = weakref.WeakSet([self.outbox] if self.outbox is not None else [])
         try:
             sqlite._before_fork()
-            made = copy.copy(self.worker)  # the child's as soon as it has run what follows a fork
+            made = copy.copy(self.worker)  # belongs to the child once it has run its fork hooks
             made._reporter = copy.copy(self.worker._reporter)
             made._reporter.on_error = child.on_error
             made._delivery = SimDelivery(child)
@@ -180,7 +180,7 @@ class Process:
             sqlite._after_fork_in_parent()
         finally:
             sqlite._holders = mine
-        if inherited:  # a thread was in the middle of a call: the child can't use the file
+        if inherited:  # a thread was inside a call: the child can't use the file
             child.outbox._closed = child.dead = True  # type: ignore[union-attr]
             return
 
@@ -192,7 +192,7 @@ class Process:
 
         self.world.hub.spawn(child, start, "the fork")
 
-    # What calls come to.
+    # The calls of the application, and what they lead to.
 
     def put(self, events: int, *, together: bool = False) -> None:
         assert self.worker is not None
@@ -219,7 +219,7 @@ class Process:
         lone = not (self.exiting or self.starts_no_thread)
         result = self.worker.flush(timeout)
         took = hub.now - start - (world.stopped_for(self) - frozen)
-        # After the hook at exit whoever sends delivers in his own thread, and others wait for him.
+        # After the exit hook, a caller delivers in its own thread, and other callers wait for it.
         is_bounded = timeout is not None and not self.starts_no_thread and self.close_at > -math.inf
         if is_bounded and took > timeout + BOUND_S:  # type: ignore[operator]
             raise Failure(f"{self}: flush({timeout}) took {took:.3f} s")
@@ -228,7 +228,7 @@ class Process:
             raise Failure(f"{self}: flush has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
         asked = world.telling_depth(hub.current)
         if not result and lone and timeout is not None and timeout >= 0.5 and left and not asked:
-            is_slow = self.on_error_kind == "slow"  # who delivers may be inside of it
+            is_slow = self.on_error_kind == "slow"  # the delivering thread may be inside of on_error
             if world.file_trouble < start and took > 0.45 and not (on_its_way or is_slow or start <= self.last_start):
                 raise Failure(f"{self}: flush({timeout}) has ended no pause")
             needed = 2 + world.most_latency * (2 + len(before) / self.options["batch_size"])
@@ -249,7 +249,7 @@ class Process:
         took = hub.now - start - (world.stopped_for(self) - frozen)
         if not self.starts_no_thread and took > limit + BOUND_S:
             raise Failure(f"{self}: close({limit}) took {took:.3f} s")
-        if world.telling_depth(hub.current) and not self.worker._engine.closed:  # on_error has asked who delivers
+        if world.telling_depth(hub.current) and not self.worker._engine.closed:  # called inside of on_error
             return result
         left = before & self.open.keys()
         if result and left:
@@ -260,7 +260,7 @@ class Process:
         return result
 
     def exit(self, with_threads: bool) -> None:
-        """As the interpreter does."""
+        """Exit as the interpreter does."""
         assert self.worker is not None
         world, hub = self.world, self.world.hub
         self.exiting = True
@@ -284,7 +284,7 @@ class Process:
         self.world.ends(self)
 
     def signal(self) -> None:
-        """A signal that ends the process after what was queued is delivered."""
+        """Handle a signal that ends the process after the queued events are delivered."""
         assert self.worker is not None
         self.exiting = True
         self.close_at = self.world.hub.now
@@ -301,7 +301,8 @@ class Process:
         kind, luck = self.on_error_kind, hub.random.random()
         assert self.worker is not None
         if kind == "slow" and luck < 0.5:
-            # Told in a `__del__` that came while its thread held the lock, it keeps everybody waiting: not promised.
+            # on_error does not sleep in a `__del__` that interrupts a thread with the lock, as all others would have to
+            # wait. The sender promises nothing for this case.
             if hub.current is None or self.worker._crew.lock.lock.owner is not hub.current:
                 hub.sleep(luck * 4)
         elif kind == "raises" and luck < 0.5:
@@ -318,7 +319,7 @@ class Process:
 
 
 class SimDelivery:
-    """The way to the server."""
+    """The delivery to the simulated server."""
 
     def __init__(self, owner: Process) -> None:
         self.owner = owner
@@ -354,11 +355,11 @@ class SimDelivery:
 
 
 class World:
-    """See the module.
+    """A world, as the docstring of this module describes it.
 
     Args:
-        seed: All that happens comes from it.
-        directory: Where the file of the outbox is.
+        seed: The seed of everything that happens.
+        directory: The directory for the file of the outbox.
     """
 
     def __init__(self, seed: int, directory: pathlib.Path) -> None:
@@ -368,7 +369,7 @@ class World:
         self.hub.set_luck(draw.choice((0.0, 0.02, 0.1, 0.3)), draw.choice((0.0, 0.0, 0.003, 0.02, 0.08)))
         self.hub.p_at_door = draw.choice((0.0, 0.0, 0.05, 0.3))
         self.path: str | None = None
-        self.memory: sqlite3.Connection | None = None  # to the file, where it is none: SQLite's own calls cost half
+        self.memory: sqlite3.Connection | None = None  # to an outbox in memory, which halves the cost of SQLite
         if draw.random() < 0.4:
             self.path = str(directory / f"{seed}.db")
             if draw.random() < 0.85 and has_memory_files():
@@ -377,11 +378,11 @@ class World:
             else:
                 shutil.copyfile(template(directory), self.path)
                 os.chmod(self.path, 0o600)
-        self.lease = draw.choice((9.0, 30.0, 30.0))  # each third of it costs as much as some events
-        self.is_long = self.path is None and draw.random() < 0.015  # with few events, as it makes many requests
-        # Each event makes more cuts, and would make more of them without end.
+        self.lease = draw.choice((9.0, 30.0, 30.0))  # each third of a lease costs as much time as a few events
+        self.is_long = self.path is None and draw.random() < 0.015  # has few events, but many requests
+        # The event of an interruption makes more cuts, so without a limit there would be interruptions without end.
         self.interruptions_left = 5 if self.is_long else 100
-        self.next_interruption = 0.0  # where none are left
+        self.next_interruption = 0.0  # the earliest time of the next one if none are left
         self.is_healthy = not self.is_long and draw.random() < 0.3
         self.mood = "accept"
         self.locked_until = self.full_until = self.file_trouble = -math.inf
@@ -399,15 +400,15 @@ class World:
         self.owner_of: dict[int, Process] = {}
         self.site_of: dict[int, str] = {}
         self.is_bad: dict[int, bool] = {}
-        self.sure: set[int] = set()  # events that put took
-        self.refused: set[int] = set()  # events that put did not take
+        self.sure: set[int] = set()  # events that `put` took
+        self.refused: set[int] = set()  # events that `put` did not take
         self.delivered: Counter[int] = Counter()
-        self.conclusions: Counter[int] = Counter()  # told as rejected or failed
+        self.conclusions: Counter[int] = Counter()  # how often `on_error` was told that an event is rejected or failed
         self.refused_alone: set[int] = set()
         self.excused: set[int] = set()  # events that may arrive twice
-        self.moved: set[int] = set()  # events that were adopted, which may be before the call that put them returns
+        self.moved: set[int] = set()  # adopted events; `put` may return after the adoption
         self.lost: set[int] = set()  # events that were in the memory of a process that crashed
-        self.deadlines: list[tuple[float, float, int, Process]] = []  # nearly in order
+        self.deadlines: list[tuple[float, float, int, Process]] = []  # nearly sorted
         self.telling: Counter[int] = Counter()
         self.frozen: dict[Process, float] = defaultdict(float)
         self.stopped_at: dict[Process, float] = {}
@@ -415,7 +416,7 @@ class World:
         self.forking = False
         self.number_of_processes = itertools.count(1)
 
-    # Books.
+    # Records.
 
     def new_event(self, owner: Process) -> tuple[int, bytes]:
         number = next(self.numbers)
@@ -454,7 +455,7 @@ class World:
     def told(self, owner: Process, error: Exception, numbers: list[int]) -> None:
         if not numbers:
             return
-        if isinstance(error, OutboxError):  # not taken, or not removed
+        if isinstance(error, OutboxError):  # the events were not taken, or not removed from the file
             return
         what = str(error)
         now = self.hub.now
@@ -462,14 +463,14 @@ class World:
         for number in numbers:
             self.conclusions[number] += 1
             self.has_outcome(number)
-        if owner.outbox is not None:  # if the process ends before they are removed, the next one tells so again
+        if owner.outbox is not None:  # if it ends before their removal, the next process reports them again
             owner.in_hand.update(numbers)
         if "has not answered in time" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
         if "closed" in what or "exited" in what:
             self.excused.update(owner.in_hand.intersection(numbers))
             late = [number for number in numbers if number not in came_in_late]
-            # Who delivers in the thread that exits gives up where the next attempt would come too late.
+            # A delivery in the exiting thread gives up early if the next attempt would come too late.
             in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
             if late and not owner.closed and in_time:
                 raise Failure(f"{owner}: {late[:5]} of {len(late)} are given up ({what}), and there was time")
@@ -503,7 +504,7 @@ class World:
     def starts(self, owner: Process, attempt: Attempt, timeout: float) -> None:
         now = self.hub.now
         for other in owner.attempts:
-            if now > other.until:  # it is left behind, and what it has is sent once more
+            if now > other.until:  # it is left behind, and its events are sent once more
                 self.excused.update(other.numbers)
         attempt.until = now + timeout
         owner.attempts.append(attempt)
@@ -525,11 +526,11 @@ class World:
                 raise Failure(f"{owner}: {number} is sent {not_before - now:.3f} s too early")
 
     def left_behind(self, owner: Process) -> int:
-        """Requests that have not answered in time."""
+        """How many requests have had no answer in time."""
         return len(self.late_attempts[owner])
 
     def serve(self, owner: Process, attempt: Attempt, timeout: float) -> None:
-        """What becomes of a request."""
+        """Decide the outcome of a request, by the mood of the server."""
         hub, draw = self.hub, self.draw
         mood = self.mood
         if mood == "mixed":
@@ -574,7 +575,7 @@ class World:
             raise DeliveryError("fatal")
         if mood == "odd":
             raised = draw.choice((ValueError, SystemExit, RecursionError))
-            raise (ValueError if hub.is_in_call else raised)("odd")  # whose caller gets SystemExit, as he gets Ctrl-C
+            raise (ValueError if hub.is_in_call else raised)("odd")  # a caller would get SystemExit, as with Ctrl-C
         if mood == "vanish":
             raise ConnectionResetError("gone")
         if mood == "5xx":
@@ -595,7 +596,7 @@ class World:
     def answered(self, owner: Process, attempt: Attempt, error: BaseException | None) -> None:
         now = self.hub.now
         numbers = attempt.numbers
-        if now > attempt.until:  # the process was stopped, say: it may be left behind, and sent once more
+        if now > attempt.until:  # for example, the process was stopped: its events may be sent once more
             self.excused.update(numbers)
         kinds = {self.site_of[number] for number in numbers}
         if error is None:
@@ -675,7 +676,7 @@ class World:
         return made
 
     def ends(self, owner: Process) -> None:
-        """The process is gone, this moment."""
+        """End the process at this moment."""
         self.is_trouble()
         owner.dead = True
         self.hub.disturb()
@@ -702,7 +703,7 @@ class World:
             self.is_trouble()
 
     def stopped_for(self, owner: Process) -> float:
-        """Seconds for which a call could not go on, as its process was stopped or something else ran inside of it."""
+        """The seconds for which a call could not go on, as its process was stopped or an interruption ran inside it."""
         task = self.hub.current
         return self.frozen[owner] + (0.0 if task is None else task.stolen)
 
@@ -716,7 +717,7 @@ class World:
     # Interruptions.
 
     def interrupt(self, task: Task) -> None:
-        """A `__del__`, in any thread; a signal handler, in one that makes calls of its own."""
+        """Run a `__del__` inside a task, or, if the task is a call of the application, perhaps a signal handler."""
         owner = task.process
         if owner.worker is None:
             return
@@ -734,14 +735,14 @@ class World:
     def something_comes_in_between(self, task: Task, owner: Process) -> None:
         luck = self.draw.random()
         if luck < 0.75 or not task.name.startswith("call"):
-            with contextlib.suppress(SystemExit):  # which nobody hears of in a `__del__`
+            with contextlib.suppress(SystemExit):  # Python ignores the errors of a `__del__`
                 owner.put(1)
         elif luck < 0.9:
             owner.flush(self.draw.choice((0.0, 0.1)))
         elif not owner.closing and not owner.exiting:
             owner.close(self.draw.choice((0.0, 1.0)))
 
-    # What must be true after each step.
+    # The rules that are checked after each step.
 
     def after_step(self, task: Task) -> None:
         self.check_counts(task.process)
@@ -749,7 +750,7 @@ class World:
             self.check_deadlines()
 
     def check_deadlines(self) -> None:
-        """Events that nothing is wrong with do not wait for nothing."""
+        """Check that no event waits longer than necessary while nothing is wrong."""
         now = self.hub.now
         while self.deadlines and self.deadlines[0][0] < now:
             _, start, number, owner = self.deadlines.pop(0)
@@ -765,7 +766,7 @@ class World:
             return
         core, queue, box = made._engine.core, made._engine.queue, owner.outbox
         counts = core.counts
-        # As `counts()`, without the lock, which nobody has.
+        # The same as `counts()`, but without the lock, which no task holds now.
         waiting, adopted = (len(queue), 0) if box is None else (len(box._waiting) + box._read, box._adopted)
         queued = waiting + core.open
         delivered, rejected, failed, gone = counts.delivered, counts.rejected, counts.failed, counts.gone
@@ -789,7 +790,7 @@ class World:
             if (stats.oldest is None) != (not stats.queued) or (stats.oldest or 0.0) > self.hub.now - 999.0:
                 raise Failure(f"{owner}: {stats}")
 
-    # What happens.
+    # The course of the world.
 
     def play(self) -> None:
         draw = self.draw
@@ -846,7 +847,7 @@ class World:
                 self.mood = draw.choice((*MOODS, "accept", "accept", "accept", "accept"))
         elif luck < 0.875:
             if not owner.closing and not owner.exiting:
-                # What meets with a close is where most went wrong.
+                # Most faults were found in calls that overlap a close.
                 if draw.random() < 0.5:
                     call(functools.partial(owner.put, draw.choice((1, 3, 30))), "call of put")
                 if draw.random() < 0.3:
@@ -863,7 +864,7 @@ class World:
                 call(owner.signal, "call of a signal handler")
         elif luck < 0.89:
             if not owner.exiting and not owner.closing and owner.options["background"]:
-                owner.closing = True  # nobody can make calls any more
+                owner.closing = True  # the application can make no more calls
                 owner.hurried = hub.now
                 call(owner.worker.orphan, "orphan")  # type: ignore[union-attr]
         elif luck < 0.9:
@@ -909,12 +910,12 @@ class World:
     # The end.
 
     def calm_down(self) -> None:
-        """Everything works again, and nobody flushes: all that waits must be delivered."""
+        """Let everything work again without a flush, and check that all waiting events are delivered."""
         self.mood = "accept"
         self.locked_until = self.full_until = -math.inf
         for one in self.processes:
             self.go_on(one)
-        # Those that are on their way may take 130 s, a pause 60 s, the pause after a conclusion 64 s.
+        # Running requests may take 130 s, a pause 60 s, and the pause after a conclusion 64 s.
         self.let_run(600.0, self.nothing_open)
         for one in self.processes:
             if one.is_alive and one.open and one.options["background"] and not one.exiting and not one.closed:
@@ -937,7 +938,7 @@ class World:
         for one in closing:
             hub.spawn(one, functools.partial(close, one), "call of close")
         self.let_run(130.0, lambda: len(results) == len(closing))
-        self.let_run(5.0)  # for a slow on_error
+        self.let_run(5.0)  # time for a slow on_error
         for one in closing:
             if one.dead:
                 continue
@@ -954,7 +955,7 @@ class World:
             self.inherit()
 
     def inherit(self) -> None:
-        """Another process comes, and delivers what the others have left."""
+        """Start another process, which delivers the events that the others have left."""
         assert self.path is not None
         for _ in range(2):
             self.hub.set_luck(self.hub.p_switch, 0.0)
@@ -1012,7 +1013,7 @@ class World:
 
 @functools.cache
 def template(directory: pathlib.Path) -> pathlib.Path:
-    """An outbox that is empty, to be copied."""
+    """The file of an empty outbox, for copies."""
     path = directory / "template.db"
     made = outbox.SQLiteOutbox(path)
     made.close()
@@ -1021,7 +1022,7 @@ def template(directory: pathlib.Path) -> pathlib.Path:
 
 @functools.cache
 def template_in_memory(directory: pathlib.Path) -> sqlite3.Connection:
-    """The same, as SQLite copies it quickest."""
+    """The same outbox as `template`, in the form that SQLite copies fastest."""
     made = sqlite3.connect(":memory:")
     path = shutil.copyfile(template(directory), directory / "without a log.db")
     with contextlib.closing(sqlite3.connect(path)) as file:
@@ -1031,7 +1032,7 @@ def template_in_memory(directory: pathlib.Path) -> sqlite3.Connection:
 
 
 def address_in_memory(path: str) -> str:
-    return f"file:{path}?vfs=memdb"  # which connections of this process share, while one is open
+    return f"file:{path}?vfs=memdb"  # shared by the connections of this process while one is open
 
 
 def in_memory(path: str) -> sqlite3.Connection:
@@ -1040,13 +1041,13 @@ def in_memory(path: str) -> sqlite3.Connection:
 
 @functools.cache
 def has_memory_files() -> bool:
-    """Whether SQLite has them: https://www.sqlite.org/releaselog/3_36_0.html."""
+    """Whether SQLite has files in memory: https://www.sqlite.org/releaselog/3_36_0.html."""
     return sqlite3.sqlite_version_info >= (3, 36)
 
 
 @functools.cache
 def scratch() -> pathlib.Path:
-    """A directory in memory, where there is one."""
+    """A directory in memory, if the system has one."""
     shm = pathlib.Path("/dev/shm")
     directory = tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None, ignore_cleanup_errors=True)
     _kept.append(directory)
@@ -1058,7 +1059,7 @@ _kept: list[Any] = []
 
 @contextlib.contextmanager
 def patched(world: World) -> Iterator[None]:
-    """The package's modules, as long as this world lasts, with its time and threads."""
+    """Patch the modules of the package with the time and the threads of this world, while the block runs."""
     hub = world.hub
     fakes = modules(hub)
     queue_type = type("CutQueue", (CutQueue,), {"hub": hub})
@@ -1112,12 +1113,12 @@ def patched(world: World) -> Iterator[None]:
         owner: Process = hub.process
         in_hand = owner.in_hand
         if (owner.closing or owner.exiting) and hub.random.random() < hub.p_at_door and not hub.is_in_call:
-            hub.sleep(min(0.4, max(0.0, owner.close_at - hub.now) + 0.01))  # until the time of the close has run out
+            hub.sleep(min(0.4, max(0.0, owner.close_at - hub.now) + 0.01))  # until the time-out of the close has passed
         asked = numbers_in(group.events)
         in_hand.update(asked)
         start = hub.now
         result = confirm(self, group)
-        if start < world.locked_until:  # then nobody can tell whose they are, and they are sent
+        if start < world.locked_until:  # their owner can't be checked then, and they are sent
             world.excused.update(asked)
         in_hand.difference_update(asked.difference(numbers_in(group.events) if result else ()))
         return result
@@ -1128,7 +1129,7 @@ def patched(world: World) -> Iterator[None]:
         hub.process.in_hand.difference_update(numbers_in(done.group.events))
 
     def give_up_(self: engine.Engine) -> InFlight:
-        if not self.in_memory:  # what is on its way as the time of an exit ends, waits again, as if it were new
+        if not self.in_memory:  # when the time of an exit ends, events on their way wait again, like new ones
             world.excused |= hub.process.in_hand
             hub.process.back |= hub.process.in_hand | hub.process.not_before.keys()
             hub.process.not_before.clear()
@@ -1138,13 +1139,13 @@ def patched(world: World) -> Iterator[None]:
         deadline = hub.monotonic() + sqlite.SET_UP_TIMEOUT
         connection.run(lambda it: it.execute(sqlite.WHAT_FILE).fetchall(), deadline)
 
-    if world.memory is not None:  # where there is no log, and no file that could be missing
+    if world.memory is not None:  # a file in memory has no log, and can't be missing
         put(sqlite, "prepare", prepare_)
         put(sqlite, "address_of", address_in_memory)
 
     def flush_(self: engine.Engine, now: float) -> int | None:
         target = flush(self, now)
-        hub.process.hurried = hub.now  # which may be later than whoever flushes began to: something came in between
+        hub.process.hurried = hub.now  # maybe later than the call of `flush`, if it was interrupted
         return target
 
     length = outbox.SQLiteOutbox.__len__
@@ -1170,12 +1171,12 @@ def patched(world: World) -> Iterator[None]:
     def may_end_(self: crew.Crew, *args: Any) -> bool:
         result = may_end(self, *args)
         if result and hub.random.random() < hub.p_at_door:
-            hub.interrupt_now(hub.current, lambda: hub.process.put(1))  # as a `__del__` in this very moment
+            hub.interrupt_now(hub.current, lambda: hub.process.put(1))  # like a `__del__` at exactly this moment
         return result
 
     put(crew.Crew, "_may_end", may_end_)
     put(outbox.SQLiteOutbox, "__len__", len_)
-    put(sqlite, "register", lambda holder: None)  # `Process.fork` says whose connections there are
+    put(sqlite, "register", lambda holder: None)  # `Process.fork` sets the holders of connections itself
     put(engine.Engine, "flush", flush_)
     put(sqlite.Connection, "_attempt", attempt_)
     put(sqlite.Connection, "write", write_)
@@ -1198,7 +1199,7 @@ def numbers_in(events: Iterable[bytes]) -> set[int]:
 
 
 class SimHooks:
-    """What `process.py` is for the worker: the hooks of its own process."""
+    """The replacement of `process.py` for the worker: the hooks of its simulated process."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -1226,7 +1227,7 @@ def run(seed: int) -> World:
     """Play a world.
 
     Raises:
-        Failure: Something is not as it must be; the message names the seed.
+        Failure: A rule is violated; the message names the seed.
     """
     directory = scratch()
     template(directory)

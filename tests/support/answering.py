@@ -1,4 +1,4 @@
-"""Servers that answer as a test says, on loopback."""
+"""Servers on the loopback interface that give the answers that a test chooses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 @contextmanager
 def served_by(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
-    """A server on a free port, which it gives."""
+    """Run a server on a free port while the block runs; yields the port."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -27,7 +27,7 @@ def served_by(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int
 
 @contextmanager
 def answering(status: int, body: bytes, length: int | None = None) -> Iterator[int]:
-    """A server that has this one answer; where `length` promises more than there is, the rest never comes."""
+    """Run a server that always gives this answer. If `length` is more than the body has, the rest never comes."""
     gone = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A crowd of visitors, interleaved on keep-alive connections, and what Algolia must then have received from whom."""
+"""A crowd of visitors, interleaved on keep-alive connections, and a check of what Algolia received from each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ SOME = "a token that nobody else has"
 
 @dataclass(frozen=True)
 class Visitor:
-    """Of ten, one has no cookie yet, one refused, one is an app with a header; every second is logged in."""
+    """A visitor. Of ten, one has no cookie yet, one refused consent, one is an app with a header.
+
+    Every second visitor is logged in.
+    """
 
     number: int
     token: str = field(default_factory=anonymous_user_token)
@@ -52,7 +55,7 @@ class Visitor:
 class Crowd:
     """Sends requests for `/{visitor}/{kind}/{act}-{number}`.
 
-    `kinds` says how many searches each kind makes; `acts` what a request may set: "login", "logout" or "token".
+    `kinds` says how many searches each kind makes; `acts` are what requests may set: "login", "logout" or "token".
     """
 
     port: int
@@ -108,7 +111,7 @@ class Crowd:
                 response.read()
                 break
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-                # The server closed an idle connection, or one that had an error, as it may.
+                # The server closed an idle connection or one that had an error, which is allowed.
                 connection.close()
                 if attempt == 2:
                     raise
@@ -117,7 +120,7 @@ class Crowd:
             self.problems.append(f"{path}: status {response.status}")
         set_cookie = response.getheader("Set-Cookie")
         if response.status == 500 and set_cookie is None:
-            # What answered was outside the middleware, where no cookie can be set.
+            # The answer came from outside the middleware, where no cookie can be set.
             token = None if visitor.role == "refused" else SOME if visitor.role == "new" else visitor.token
             self.sent[path] = *self._after_act(path, visitor, token), self.kinds[kind]
         else:
@@ -132,7 +135,7 @@ class Crowd:
             self._note(path, visitor, socket.response.headers.get("Set-Cookie"))
 
     def _hang_up(self, path: str, visitor: Visitor) -> None:
-        """Leave when the answer has begun."""
+        """Send a request, and close the connection when the answer has begun."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             headers = "".join(f"{name}: {value}\r\n" for name, value in visitor.headers.items())
             connection.sendall(f"GET /{path}?pause=0.02 HTTP/1.1\r\nHost: shop\r\n{headers}\r\n".encode())
@@ -156,7 +159,7 @@ class Crowd:
 
     @staticmethod
     def _after_act(path: str, visitor: Visitor, token: str | None) -> tuple[str | None, str | None]:
-        """The pair of tokens of a request that has set something."""
+        """The user token and the login of a request after its act."""
         act, _, number = path.rpartition("/")[2].partition("-")
         if visitor.role == "refused":
             return None, None
@@ -165,7 +168,7 @@ class Crowd:
         return token, {"login": f"logged-in-{number}", "logout": None}.get(act, visitor.login)
 
     def check(self, algolia: LocalAlgolia) -> None:
-        """Each search and event carries its own visitor's tokens, and none is missing."""
+        """Check that each search and event carries the tokens of its own visitor, and that none is missing."""
         assert self.problems[:10] == []
         searches = Counter(search.query for search in algolia.searches)
         missing = [path for path, (_, _, expected) in self.sent.items() if searches[path] < expected]
@@ -183,7 +186,7 @@ class Crowd:
         assert mixed_up[:10] == []
         wanted = Counter(search.query for search in algolia.searches if self.sent[search.query][0] is not None)
         clicked = Counter(event.event["objectIDs"][0] for event in algolia.events)
-        # Who leaves half-way may have searched, and be gone before the click.
+        # A visitor who leaves half-way may have searched, and may have left before the click.
         assert {path: number for path, number in (wanted - clicked).items() if path not in self.left} == {}
         assert clicked - wanted == Counter()
         mixed_up_events = [

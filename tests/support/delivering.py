@@ -17,7 +17,7 @@ config.proxies = {}
 
 app = Celery("delivering", broker=os.environ.get("BROKER"), set_as_current=False)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
-if "LIMITS" in os.environ:  # of the application, for all of its tasks
+if "LIMITS" in os.environ:  # limits of the application for all of its tasks
     app.conf.task_time_limit = app.conf.task_soft_time_limit = int(os.environ["LIMITS"])
 delivery = CeleryDelivery(app, config=None if "WITHOUT_CONFIG" in os.environ else config)
 

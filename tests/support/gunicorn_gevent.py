@@ -1,4 +1,4 @@
-"""A configuration of gunicorn, which reads it before it loads the application."""
+"""A configuration for gunicorn, which reads it before it loads the application."""
 
 from __future__ import annotations
 

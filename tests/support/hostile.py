@@ -1,4 +1,4 @@
-"""What a visitor may send who means no good."""
+"""Values that a hostile visitor may send."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""
-Searches from many event loops, in a process of its own: `python -X dev -W error in_loops.py`.
+"""Searches from many event loops, in a process of its own: `python -X dev -W error in_loops.py`.
 
-Prints what became of each scenario, as JSON: its traceback and what was written to stderr, a ResourceWarning
-for one; "" if it went well.
+Prints the outcome of each scenario as JSON: its traceback and its output on stderr, for example a ResourceWarning, or
+"" if it succeeded.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ async def search(client: TokenAwareClient, number: int = 0) -> None:
     with identity_scope(f"u-{number}"):
         response = await client.search_single_index("products", {"query": f"{number}"})
     assert response.query == f"{number}"
-    # The session that sent it belongs to the loop that runs, and to no other.
+    # The session that sent the search belongs to the running loop.
     assert client._transporter._session.connector._loop is asyncio.get_running_loop()
 
 
@@ -57,7 +56,7 @@ def open_sockets(algolia: LocalAlgolia) -> int:
 
 
 def run_bare(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run it in a loop that is closed without `shutdown_asyncgens`."""
+    """Run a coroutine in a loop that is closed without `shutdown_asyncgens`."""
     loop = asyncio.new_event_loop()
     loop.run_until_complete(coroutine)
     loop.close()
@@ -65,7 +64,7 @@ def run_bare(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 @contextlib.contextmanager
 def threads(*works: Callable[[], Any]) -> Iterator[None]:
-    """Run functions in threads beside the block; what one raises is raised at the end."""
+    """Run functions in threads while the block runs. An error in a thread is raised at the end."""
     errors = []
 
     def run(work: Callable[[], Any]) -> None:
@@ -128,7 +127,7 @@ def threads_that_open_and_close_the_client_for_themselves(algolia: LocalAlgolia,
 def loops_closed_without_notice(algolia: LocalAlgolia, client: TokenAwareClient) -> None:
     for turn in range(3):
         run_bare(search(client, turn))
-        assert open_sockets(algolia) == 1  # its own; that of the loop before was closed
+        assert open_sockets(algolia) == 1  # the one of this loop; that of the previous loop was closed
     asyncio.run(search(client))
 
     assert open_sockets(algolia) == 0
@@ -244,7 +243,7 @@ class Quiet(wsgiref.simple_server.WSGIRequestHandler):
 
 
 def ask(application: Any, algolia: LocalAlgolia) -> None:
-    """Serve an application, not on the main thread, as workers with threads do, and ask it for 20 pages."""
+    """Serve an application on a thread that is not the main thread, as threaded workers do, and request 20 pages."""
     server = wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=Quiet)
     with server, threads(lambda: server.serve_forever(poll_interval=0.01)):
         try:
@@ -300,7 +299,7 @@ def async_views_of_django_under_wsgi(algolia: LocalAlgolia, client: TokenAwareCl
 
 
 def forked(algolia: LocalAlgolia, client: TokenAwareClient, before: Coroutine[Any, Any, None]) -> None:
-    """Children of a parent with a loop that is not closed search in loops of their own, and so does the parent."""
+    """Fork children from a parent whose loop is open. The children search in new loops, and so does the parent."""
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(before)
@@ -311,7 +310,7 @@ def forked(algolia: LocalAlgolia, client: TokenAwareClient, before: Coroutine[An
             if not child:
                 status = 1
                 try:
-                    loop.run_until_complete(loop.shutdown_asyncgens())  # which closes nothing of the parent's
+                    loop.run_until_complete(loop.shutdown_asyncgens())  # closes no connection of the parent
                     for _ in range(3):
                         asyncio.run(search(client, number))
                     run_bare(search(client, number))
@@ -347,7 +346,7 @@ if hasattr(os, "fork"):
 
 
 def outcome(run: Scenario) -> str:
-    """What a scenario wrote to stderr, and its traceback."""
+    """The output of a scenario on stderr, and its traceback."""
     written = io.StringIO()
     with contextlib.redirect_stderr(written):
         try:
@@ -361,5 +360,5 @@ def outcome(run: Scenario) -> str:
 
 
 if __name__ == "__main__":
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in this mode it also says what took long
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in development mode, asyncio also logs slow callbacks
     json.dump({name: outcome(run) for name, run in SCENARIOS.items()}, sys.stdout)

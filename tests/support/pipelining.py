@@ -1,4 +1,4 @@
-"""Many searches at once, faster than any client sends them."""
+"""Sends many searches at once, faster than any client does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BODY = b'{"query": "hat", "hitsPerPage": 1}'
 
 
 class Pipeline:
-    """A connection on which one request is sent before the answer to another has come."""
+    """A connection that sends requests before the answers to earlier ones have arrived."""
 
     def __init__(self, algolia: LocalAlgolia, connection: socket.socket) -> None:
         self.algolia = algolia
         self.connection = connection
 
     def search_as(self, user_tokens: Iterable[str]) -> None:
-        """A search of each of them; all are answered when this returns."""
+        """Search once with each of these user tokens. All searches are answered when this returns."""
         requests = [self._request(user_token) for user_token in user_tokens]
         self.connection.sendall(b"".join(requests))
         answers = b""

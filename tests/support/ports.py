@@ -1,4 +1,4 @@
-"""Free ports, for servers that have to be told one."""
+"""Free ports, for servers that can't choose one themselves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import socket
 
 
 def free_port() -> int:
-    """A port that nobody listens on.
+    """A port on which no server listens.
 
-    It is below those that a system hands out (from 32768 on Linux, from 49152 elsewhere), so that until it is used no
-    other server and no outgoing connection gets it. A connection to a port of those may even be answered by itself.
+    It is below the ports that a system assigns (from 32768 on Linux, from 49152 elsewhere), so no other server and no
+    outgoing connection gets it before it is used. A connection to an assigned port may even connect to itself.
     """
     while True:
         port = 15_000 + secrets.randbelow(15_000)

@@ -1,4 +1,4 @@
-"""Runs the programs of tests, each in a fresh interpreter. One of more than five lines is a file of `programs`."""
+"""Runs the programs of tests, each in a new interpreter. A program of more than five lines is a file in `programs`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TESTS = pathlib.Path(__file__).parents[1]
 
 
 def command_of(program: str, *arguments: object) -> list[str]:
-    """The command for a file, named from the folder of the tests as "programs/one.py", or for the text of a program."""
+    """The command for the text of a program, or for its file, such as "programs/one.py" in the folder of the tests."""
     found = [str(TESTS / program)] if program.endswith(".py") else ["-c", program]
     return [sys.executable, *found, *map(str, arguments)]
 
@@ -21,7 +21,7 @@ def command_of(program: str, *arguments: object) -> list[str]:
 def run_program(
     program: str, *arguments: object, code: int | None = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, which must have this code; None is for any."""
+    """Run a program to its end. Its exit code must be `code`; None means any."""
     done = subprocess.run(
         command_of(program, *arguments),
         env={**os.environ, **environment},

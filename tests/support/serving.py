@@ -1,4 +1,4 @@
-"""Starts what a test needs on free loopback ports, and stops it."""
+"""Starts the servers that a test needs on free loopback ports, and stops them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HERE = pathlib.Path(__file__).parent
 def running(
     command: Sequence[str], port: int | None, log: pathlib.Path, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of `command`, from when it listens on `port` until the block ends; it then ends in order.
+    """Run `command`: the block begins when the process listens on `port`, and the process is terminated when it ends.
 
     Raises:
-        RuntimeError: It did not start, or had to be killed at the end; the text has its output.
+        RuntimeError: The process did not start, or had to be killed at the end; the message has its output.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -45,7 +45,7 @@ def running(
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own group: it and its workers
+            os.killpg(process.pid, signal.SIGKILL)  # the process has a group of its own, with its workers
             process.wait()
             raise RuntimeError(f"{command[:4]} did not end: {log.read_text(errors='replace')[-2000:]}") from None
 
@@ -67,7 +67,7 @@ def uvicorn(application: str, port: int, *options: str) -> list[str]:
 
 
 def hypercorn(application: str, port: int, *options: str) -> list[str]:
-    # Of its log, the errors that applications raise.
+    # The log has only warnings and errors, such as the errors that applications raise.
     bind = ["--bind", f"127.0.0.1:{port}", "--log-level", "warning"]
     return [sys.executable, "-m", "hypercorn", application, *bind, *options]
 
@@ -100,7 +100,7 @@ def waitress(application: str, port: int, *options: str) -> list[str]:
 
 
 def uwsgi(application: str, port: int, *options: str) -> list[str]:
-    # With the package of this Python, wherever the server itself looks for one.
+    # Run inside this Python, so that the server finds its packages, wherever it would look for them by itself.
     program = "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])"
     address = ["--http-socket", f"127.0.0.1:{port}", "--wsgi", application, "--disable-logging"]
     return [sys.executable, "-c", program, *address, *options]

@@ -1,7 +1,7 @@
-"""What every application under test does: it searches as its visitor and sends a click, and watches its context.
+"""The common part of all applications under test: they search as their visitor, send a click, and watch the context.
 
-`what` says which request it is, as in "17/stream/login-123": the visitor's number, the kind of view, what the request
-sets, if anything, and its number.
+`what` identifies a request, for example "17/stream/login-123": the number of the visitor, the kind of view, what the
+request sets (if anything), and the number of the request.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
-# In which the shop's own app sends its token; None where the shop has none.
+# The header in which the shop's own app sends its token; None if the shop has no app.
 HEADER = os.environ.get("APP_HEADER", "X-Algolia-UserToken") or None
 
-# Not started: the test's own process has it, and this one only its address.
+# This LocalAlgolia is not started: it runs in the process of the test, and this process only needs its address.
 algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
 client = TokenAwareClientSync.create_with_config(algolia.search_config(), insights_config=algolia.insights_config())
 _async_clients: list[TokenAwareClient] = []
 
 
 def act(what: str) -> None:
-    """Set for the rest of the request what nobody else sets."""
+    """Log in, log out or set a token for the rest of the request. No other request sets the same login or token."""
     verb, _, number = what.rpartition("/")[2].partition("-")
     if verb == "login":
         set_authenticated_user_token(f"logged-in-{number}")
@@ -55,7 +55,7 @@ def search(what: str) -> dict[str, Any]:
 
 
 async def search_async(what: str, shared: bool = True) -> dict[str, Any]:
-    """As `search`; `shared` is for servers where all requests run in one event loop, and can share connections."""
+    """As `search`, but async. `shared` is for servers where all requests share one event loop, and so connections."""
     if not shared:
         async with new_async_client() as own:
             return await _search_with(own, what)
@@ -80,7 +80,7 @@ async def close_async() -> None:
 
 
 def seen() -> dict[str, Any]:
-    """Who the application thinks the visitor is."""
+    """The identity that the application sees."""
     identity = current_identity()
     if identity is None:
         return {"identity": None}
@@ -97,14 +97,14 @@ def refused(cookies: str | None) -> bool:
 
 
 def watch(when: str) -> None:
-    """Note, for the test, that an identity is where none should be: outside a request."""
+    """Note for the test if there is an identity outside of a request, where there should be none."""
     if current_identity() is not None and "LEAKS" in os.environ:
         with open(os.environ["LEAKS"], "a", encoding="utf-8") as leaks:
             leaks.write(f"{when}: {current_identity()}\n")
 
 
 def watched_wsgi(application: Any) -> Any:
-    """`application`, with a look at the context before and after each request."""
+    """`application`, with a check of the context before and after each request."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         watch(f"before {environ['PATH_INFO']}")
@@ -117,7 +117,7 @@ def watched_wsgi(application: Any) -> Any:
 
 
 def watched_asgi(application: Any) -> Any:
-    """The twin of `watched_wsgi`."""
+    """The same as `watched_wsgi`, for ASGI."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         watch(f"before {scope.get('path')}")

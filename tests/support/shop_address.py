@@ -1,4 +1,4 @@
-"""Applications that answer with the visitor's address, as their middleware has noted it."""
+"""Applications that answer with the visitor's address that their middleware has found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that search and click as whoever they were sent for."""
+"""Tasks that search and click as the visitor for whom they were sent."""
 
 from __future__ import annotations
 

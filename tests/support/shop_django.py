@@ -142,12 +142,12 @@ urlpatterns = [
 ]
 
 django.setup(set_prefix=False)
-# uvicorn ends by the signal that ended it, without what Python does at its exit, and Django hears of no shutdown.
+# uvicorn ends itself with the signal that it got. So Python runs no exit hooks, and Django is not told of a shutdown.
 if "LOCAL_ALGOLIA_PORT" in os.environ:
     shop.client.events.close_on_signal(signal.SIGTERM)
 wsgi, watched_asgi = shop.watched_wsgi(WSGIHandler()), shop.watched_asgi(ASGIHandler())
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "http":  # Django knows no other
+    if scope["type"] == "http":  # Django supports no other type
         await watched_asgi(scope, receive, send)

@@ -137,7 +137,7 @@ def before_a_crash_in_a_thread(request: Request) -> Any:
 
 @shopping.exception_handler(Exception)
 async def on_crash(request: Request, error: Exception) -> Any:
-    # Starlette runs this one outside all middleware.
+    # Starlette runs this handler outside of all middleware.
     with identity_scope(request.state.algolia_identity):
         return JSONResponse(await shop.search_async(request.url.path[1:]), status_code=500)
 

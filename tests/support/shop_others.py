@@ -1,4 +1,4 @@
-"""Sanic and Tornado, with what docs/other-frameworks.md tells to write: `python shop_others.py sanic|tornado PORT`."""
+"""Sanic and Tornado with the code in docs/other-frameworks.md: `python shop_others.py sanic|tornado PORT`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests of one connection, of which a server may begin the next in the context of the one before.
+"""Applications for requests on one connection: a server may begin a request in the context of the previous one.
 
 `/guarded/…` is under the ASGI middleware, `/wsgi…` under the WSGI middleware alone, `/outside` under none.
 """
@@ -22,7 +22,7 @@ from algolia_usertoken import set_authenticated_user_token
 from algolia_usertoken.integrations import asgi, wsgi
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it is deprecated, and used
+    warnings.simplefilter("ignore")  # it is deprecated, but still in use
     from starlette.middleware.wsgi import WSGIMiddleware
 
 released = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Starlette: `app`; `behind`, where BaseHTTPMiddleware stands between; and `inside`, where it stands outside."""
+"""Starlette: `app`; `behind`, with a BaseHTTPMiddleware inside ours; and `inside`, with one outside of ours."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def before_a_sync_crash(request: Request) -> Response:
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
-    # Starlette runs this one outside all middleware.
+    # Starlette runs this handler outside of all middleware.
     with identity_scope(request.state.algolia_identity):
         return JSONResponse(await shop.search_async(what(request)), status_code=500)
 
 
 class Between(BaseHTTPMiddleware):
-    """It runs the application in a task of its own."""
+    """A middleware that runs the application in a task of its own."""
 
     async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         return await call_next(request)

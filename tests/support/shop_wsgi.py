@@ -1,4 +1,4 @@
-"""A bare WSGI application: in the view, in each step of the body, in its close, and an error."""
+"""A bare WSGI application that searches in the view, in each step of the body and in its close, and raises an error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shopping(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 def generator(what: str, start_response: Any) -> Iterator[bytes]:
-    # Nothing of this runs before the body is iterated.
+    # This code runs only when the server iterates over the body.
     start_response("200 OK", [("Content-Type", "text/plain")])
     shop.act_and_search(what)
     yield b"."

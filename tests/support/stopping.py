@@ -1,6 +1,6 @@
-"""Applications that queue an event per request, which nobody delivers before the process ends.
+"""Applications that queue an event per request. The events are delivered only when the process ends.
 
-The path is the id of the event, and the answer is that of the process.
+The path is the id of the event, and the answer is the id of the process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from algolia_usertoken import EventSender
 from algolia_usertoken.integrations.asgi import IdentityMiddleware
 from algolia_usertoken.testing import LocalAlgolia
 
-# Not started: the test's own process has it, and this one only its address.
+# This LocalAlgolia is not started: it runs in the process of the test, and this process only needs its address.
 algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
 events = EventSender(
     config=algolia.insights_config(),
@@ -28,7 +28,7 @@ if os.environ.get("CLOSE_ON_SIGNAL"):
 
 def send(path: str) -> bytes:
     assert events.viewed_object_ids("Seen", "products", [path[1:]], identity="visitor")
-    time.sleep(0.01)  # or a single process would answer all requests
+    time.sleep(0.01)  # without it, a single process would answer all requests
     return str(os.getpid()).encode()
 
 

@@ -1,4 +1,4 @@
-"""Django, as in `stopping`."""
+"""The application of `stopping` in Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FastAPI with a lifespan of its own, as in `stopping`."""
+"""The application of `stopping` in FastAPI, with a lifespan of its own."""
 
 from __future__ import annotations
 

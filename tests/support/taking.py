@@ -1,4 +1,4 @@
-"""Whether what a client of Algolia's has posted as events is taken by all that takes events here."""
+"""Checks that all code here that accepts events accepts the events that an Algolia client has posted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from algolia_usertoken.testing import LocalAlgolia
 
 
 def taken_events(algolia: LocalAlgolia) -> list[Any]:
-    """The events that have been posted, in order, after a look that all takes them: nothing is left out or changed.
+    """Return the posted events in order, after a check that all code accepts them, and leaves out or changes nothing.
 
-    Each body has been taken by LocalAlgolia; each event of it is, by a strict `EventSender`; and so is the body itself,
-    by `push_events`.
+    LocalAlgolia has accepted each body; a strict `EventSender` accepts each event of it; and `push_events` accepts the
+    body itself.
     """
     assert [(seen.method, seen.path, seen.status, seen.body) for seen in algolia.requests if seen.status != 200] == []
     bodies = [json.loads(seen.body) for seen in algolia.requests if (seen.method, seen.path) == ("POST", "/1/events")]

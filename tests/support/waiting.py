@@ -1,11 +1,11 @@
-"""How long a test waits for what must come."""
+"""How long a test waits for something that must happen."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-PATIENCE = 120.0  # seconds: what takes longer hangs, on a busy machine too
+PATIENCE = 120.0  # seconds: anything that takes longer hangs, even on a busy machine
 
 
 def wait_until(true: Callable[[], object]) -> None:
