@@ -1,6 +1,6 @@
-"""Whether some days' traffic was right: what its figures say about user tokens, tracked searches and events.
+"""Judges some days' traffic: what its figures say about user tokens, tracked searches and events.
 
-Decides, and asks nobody: `traffic` asks Algolia for the figures. Each finding says in plain words what is fine, or what
+This module only judges; `traffic` asks Algolia for the figures. Each finding says in plain words what is fine, or what
 is wrong and what to do about it.
 """
 
@@ -19,17 +19,18 @@ STEPS = ("searches", "users", "results", "tracking", "clicks", "query ids", "pos
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What Algolia counted, on one day or in all.
+    """What Algolia counted, on one day or on all days.
 
     Attributes:
-        searches: All searches, but those with `analytics: false`; what is typed within 30 seconds is one.
-        users: Different user tokens, and for searches without one different addresses.
+        searches: All searches except those with `analytics: false`; the queries typed within 30 seconds count as one.
+        users: The number of different user tokens, and of different IP addresses for searches without a token.
         without_results: Searches that found nothing.
         tracked: Searches with `clickAnalytics`, which have a queryID.
-        click_rate: The share of tracked searches with a click, from 0 to 1; None where none was tracked.
-        conversion_rate: The same with a conversion of any kind.
+        click_rate: The share of tracked searches with a click, from 0 to 1; None if no search was tracked.
+        conversion_rate: The share of tracked searches with a conversion of any kind; None if no search was tracked.
         clicks: Click events that name a tracked search.
-        conversions, added_to_cart, purchases: The same of conversions of any kind, and of these two kinds.
+        conversions, added_to_cart, purchases: The same for conversions of any kind, for additions to a cart and for
+            purchases.
 
     https://www.algolia.com/doc/guides/search-analytics/concepts/metrics
     """
@@ -48,7 +49,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day, `date` as 2026-01-31, in UTC. `is_over`: it was when its figures were asked for."""
+    """One day in UTC, with `date` such as 2026-01-31. `is_over`: the day was over when Algolia was asked."""
 
     date: str
     is_over: bool
@@ -57,7 +58,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How many clicks were on hits from the position `first` to `last`; -1 is the end of the list."""
+    """The number of clicks on hits from position `first` to `last`; -1 means the end of the list."""
 
     first: int
     last: int
@@ -66,7 +67,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The figures of some days: in all, of each day in order, and where the clicks were."""
+    """The figures of some days: of all days together, of each day in order, and the positions of the clicks."""
 
     total: Figures
     days: Sequence[Day]
@@ -74,7 +75,7 @@ class Traffic:
 
 
 class Threshold(NamedTuple):
-    """A number from which on something is judged, and why that one."""
+    """The number at which a verdict changes, and the reason for this number."""
 
     value: float
     reason: str
@@ -105,7 +106,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
 
 
 def judge(traffic: Traffic) -> list[Finding]:
-    """What the figures say: a finding for each step, or one alone where there are too few searches to tell.
+    """Judge the figures: one finding for each step, or a single finding if there are too few searches to tell.
 
         wrong = [finding for finding in judge(traffic) if finding.state == "wrong"]
 
@@ -140,7 +141,7 @@ def _at(name: str) -> float:
 
 
 def _why_no_events(total: Figures) -> str | None:
-    """The step that makes it useless to judge events, if there is one."""
+    """The step whose finding makes it useless to judge events; None if there is no such step."""
     if not total.tracked:
         return "tracking"
     if total.tracked < _at("searches") or not (total.clicks or total.conversions):
@@ -167,7 +168,7 @@ def _too_few(total: Figures) -> Finding:
 
 def _users(traffic: Traffic) -> Finding:
     total = traffic.total
-    # Algolia counts the users of a day when it is over: today may have searches and no users yet.
+    # Algolia counts the users of a day when the day is over, so today may have searches but no users yet.
     known = [day.figures for day in traffic.days if day.figures.users]
     if not total.users or not known:
         return Finding(
@@ -269,7 +270,7 @@ def _clicks(total: Figures) -> Finding:
 
 
 def _query_ids(total: Figures) -> Finding:
-    """One queryID for many searches: of a page that was cached, of a session, or made up."""
+    """Judge whether many searches share one query ID: that of a cached page or of a session, or an invented one."""
     many = [
         _count(number, one, f"{one}s")
         for number, rate, one in (
@@ -359,7 +360,7 @@ def _days(traffic: Traffic) -> Finding:
 
 
 def _stopped(days: Sequence[Day]) -> Iterator[str]:
-    """What there was none of on a day, though there is on a usual one. Before its first day, nothing had begun."""
+    """Say which figures were 0 on a day but not on a usual day. Days before the first non-zero figure do not count."""
     told: set[str] = set()
     for name, number_of in _OF_A_DAY.items():
         numbers = [number_of(day.figures) for day in days]
@@ -367,7 +368,7 @@ def _stopped(days: Sequence[Day]) -> Iterator[str]:
         later = numbers[begun:]
         usual = statistics.median(number for number in later if number) if later else 0
         empty = [day.date for day, number in zip(days[begun:], later, strict=True) if not number]
-        empty = [date for date in empty if date not in told]  # without searches there are no clicks
+        empty = [date for date in empty if date not in told]  # a day without searches has no clicks either
         told.update(empty)
         if empty and usual >= _at("a usual day"):
             more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""

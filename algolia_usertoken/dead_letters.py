@@ -1,13 +1,14 @@
-"""What could not be sent, kept in a file: an `on_error` that writes one JSON line per event.
+"""Keeps events that could not be sent in a file: an `on_error` that writes one JSON line per event.
 
 How the file stays in order although several threads and processes write to it:
 
 - Each call opens the file, locks it (flock), writes whole lines at its end, and closes it. So nothing is open across a
-  fork, and a file that was moved away is noticed: a lock counts only if the path still leads to the locked file.
-- Who finds half a line at the end, as a kill or a full disk leaves it, begins a new one; who can't write a line to its
-  end, takes back what he has written of it.
-- Nobody waits long for the lock. Who does not get it in time, or holds it already (a signal handler has interrupted
-  him), writes at the end all the same, which the operating system does in one piece, and leaves the rotation to others.
+  fork, and a call notices that the file was moved away: a lock counts only if the path still leads to the locked file.
+- If the file ends with half a line, as a kill or a full disk leaves it, a call begins a new line. If a call can't
+  write a line to its end, it removes the part that it has written.
+- No call waits long for the lock. A call that does not get the lock in time, or whose thread holds it already (the call
+  comes from a signal handler), still appends its lines, which the operating system does in one piece. It leaves the
+  rotation to other calls.
 """
 
 from __future__ import annotations
@@ -31,40 +32,41 @@ from .events.rules import Event
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - on Windows, where processes take no notice of one another here
+except ImportError:  # pragma: no cover - on Windows, where the file is not locked
     fcntl = None  # type: ignore[assignment]
 
-PATIENCE_S = 0.25  # that a call waits for the lock
+PATIENCE_S = 0.25  # how long a call waits for the lock
 _ERASING_PATIENCE_S = 10.0
 _POLL_S = 0.002
-_MOST_TRIES = 100  # to open a file that others move away again and again
+_MOST_TRIES = 100  # attempts to open a file that others move away again and again
 _LONGEST_REASON = 1_000  # characters
 _LEAST_BYTES = 10_000
-_DEEPEST = 20  # levels, of what JSON does not say as it is
-_MOST_VALUES = 10_000  # likewise
+_DEEPEST = 20  # levels of a value that JSON can't encode as it is
+_MOST_VALUES = 10_000  # values in a value that JSON can't encode as it is
 _OPEN = os.O_RDWR | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _logger = logging.getLogger("algolia_usertoken.dead_letters")
 
 
 class DeadLetters:
-    """An `on_error` that keeps the events it gets in a file, to look at, to mend and to send again.
+    """An `on_error` that keeps the events it gets in a file, where you can look at them, correct them and resend them.
 
-    There is one JSON line per event, `{"time": …, "reason": …, "event": {…}}`: when it was written (ISO 8601), what the
-    error said, and the event as `on_error` gets it. `algolia-usertoken send` reads such a file. It holds whatever was
-    refused, an e-mail address that was used as a token, say; one that is made is for its owner alone (mode 0600), and
-    one that is there keeps its mode.
+    There is one JSON line per event, `{"time": …, "reason": …, "event": {…}}`: when it was written (ISO 8601), the
+    error's text, and the event as `on_error` gets it. `algolia-usertoken send` reads such a file. The file holds
+    whatever was refused, for example an e-mail address used as a token. So a new file can be read by its owner only
+    (mode 0600); an existing file keeps its mode.
 
-    Any number of senders, threads and processes may write to the same file, also across a fork. A call never raises:
-    what keeps it from writing (a full disk, a missing directory) is logged, each kind once.
+    Any number of senders, threads and processes may write to the same file, also across a fork. A call never raises an
+    error: if it can't write (a full disk, a missing directory), it logs the problem, each kind once.
 
     Args:
-        path: The file; made where there is none, in a directory that is there.
-        max_bytes: What the file and its predecessor may take on disk together, at least 10,000. At half of it the file
-            becomes `PATH.1`, in place of the one before, and a new one is begun: the oldest letters go first.
+        path: The file; it is created if it does not exist, in a directory that must exist.
+        max_bytes: The most bytes that the file and its predecessor take together, at least 10,000. When the file has
+            half of that, it is renamed to `PATH.1`, which replaces its predecessor, and a new file is begun: so the
+            oldest letters are lost first.
 
     Raises:
-        TypeError, ValueError: An argument is not what it must be.
+        TypeError, ValueError: An argument has a wrong type or a wrong value.
 
     Example::
 
@@ -77,17 +79,19 @@ class DeadLetters:
         self.max_bytes = max_bytes
         self._said: set[str] = set()
         self._writing: set[tuple[int, int]] = set()  # threads, each with its process
-        self._in_vain = False  # somebody has waited for the lock, and nobody has got it since
+        self._in_vain = False  # a call has waited for the lock in vain, and no call has got it since
 
     def __repr__(self) -> str:
         return f"DeadLetters({self.path!r}, max_bytes={self.max_bytes})"
 
     def __call__(self, error: Exception, events: Sequence[Event]) -> None:
-        """Write one line per event. Where an outbox says that it could not remove what was delivered, there is none.
+        """Write one line per event.
+
+        Nothing is written if an outbox reports that it could not remove settled events from its file.
 
         Args:
-            error: Why they were refused, rejected or given up.
-            events: The events, whatever they are.
+            error: Why the events were refused, rejected or given up.
+            events: The events; they may be of any type.
         """
         try:
             if not (isinstance(error, OutboxError) and error.settled):
@@ -100,7 +104,7 @@ class DeadLetters:
     def _say(self, kind: str, what: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            with contextlib.suppress(Exception):  # a handler's fault is not ours
+            with contextlib.suppress(Exception):  # raised by a logging handler of the application
                 _logger.warning("dead letters %s: %s", self.path, what)
 
     def _write(self, lines: list[bytes]) -> None:
@@ -109,7 +113,7 @@ class DeadLetters:
         self._writing.add(me)
         try:
             left = [line for line in lines if self._may_be_kept(line)]
-            mode: int | None = None  # of a file that was moved away
+            mode: int | None = None  # of the file that was renamed
             while left:
                 with _opened(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
                     if not outer:
@@ -128,12 +132,12 @@ class DeadLetters:
     def _write_some(
         self, file: int, lines: list[bytes], locked: bool, mode: int | None
     ) -> tuple[list[bytes], int | None]:
-        """Write as many of the lines as there is room for; what is left, and the mode that the next file is to have."""
+        """Write as many lines as there is room for; return the other lines, and the mode for the next file."""
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no file")
         if mode is not None and hasattr(os, "fchmod"):
-            with contextlib.suppress(OSError):  # somebody else has made it
+            with contextlib.suppress(OSError):  # another user has created the file
                 os.fchmod(file, mode)
         elif stat.S_IMODE(status.st_mode) & 0o077:
             self._say("mode", f"others may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, better 600")
@@ -159,8 +163,8 @@ class Erased(NamedTuple):
     """What became of a file of dead letters.
 
     Attributes:
-        removed: Lines that named one of the users, and are gone.
-        unreadable: Lines that are no JSON, and stay.
+        removed: How many lines were removed because they named one of the users.
+        unreadable: How many lines are not JSON, and stay.
     """
 
     removed: int
@@ -168,17 +172,17 @@ class Erased(NamedTuple):
 
 
 def erase(path: str | os.PathLike[str], tokens: Collection[str]) -> Erased:
-    """Remove from a file of dead letters, and from its predecessor, each line that names one of the users.
+    """Remove each line that names one of the users from a file of dead letters and from its predecessor.
 
-    A line names a user where one of its texts, at whatever place, is the token. The file is replaced in one step, while
-    nobody else writes to it, and keeps its mode.
+    A line names a user if one of its strings, at any place, equals a token. The file is replaced in one step, under its
+    lock, and keeps its mode.
 
     Args:
-        path: The path that `DeadLetters` has.
-        tokens: User tokens, those of logins too, and whatever else was used as one.
+        path: The path given to `DeadLetters`.
+        tokens: User tokens, including those of logins and other values that were used as tokens.
 
     Raises:
-        OSError: There is neither file, or they can't be read or replaced; or somebody else keeps them locked.
+        OSError: Neither file exists, or a file can't be read or replaced, or another process keeps it locked.
     """
     there = os.path.realpath(path)
     before = f"{there}.1"
@@ -187,7 +191,7 @@ def erase(path: str | os.PathLike[str], tokens: Collection[str]) -> Erased:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     wanted = frozenset(tokens)
     removed = unreadable = 0
-    # The lock of the present file guards its predecessor, too: only who has it moves one to the place of the other.
+    # The lock of the current file guards its predecessor, too: only the holder of the lock renames the file.
     with _opened(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
         if not locked:
             raise OSError(errno.EBUSY, "another process keeps it locked")
@@ -202,7 +206,7 @@ def _erased(path: str, tokens: frozenset[str]) -> Erased:
     new = f"{path}.erasing"
     with open(path, "rb") as old:
         mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode)
-        with contextlib.suppress(FileNotFoundError):  # of one who was killed amid this
+        with contextlib.suppress(FileNotFoundError):  # the file exists if an earlier run was killed here
             os.unlink(new)
         made = os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -214,7 +218,7 @@ def _erased(path: str, tokens: frozenset[str]) -> Erased:
                 os.fsync(made)
                 if removed:
                     os.replace(new, path)
-                    # Who did not get the lock in time has written all the same.
+                    # Calls that did not get the lock in time have appended their lines to the old file.
                     more = _copy(old, kept, tokens)
                     removed, unreadable = removed + more[0], unreadable + more[1]
         finally:
@@ -250,10 +254,10 @@ def _has_text(value: Any, texts: frozenset[str]) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
-    """The file that is at the path, open for writing at its end, and whether it is locked.
+    """Open the file at the path for appending; yield it, and whether it is locked.
 
     Raises:
-        OSError: It can't be opened.
+        OSError: The file can't be opened.
     """
     deadline = time.monotonic() + patience_s
     for _ in range(_MOST_TRIES):
@@ -261,11 +265,11 @@ def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tupl
         try:
             locked = _lock(file, deadline)
             if locked and not _is_at(path, file):
-                continue  # it was moved away
+                continue  # the file was moved away
             yield file, locked
             return
         finally:
-            # Not only closed: a child of a fork in between would keep the lock.
+            # To close the file is not enough: a child that was forked in between would keep the lock.
             if fcntl is not None:
                 with contextlib.suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_UN)
@@ -282,7 +286,7 @@ def _open(path: str, make: bool) -> int:
         file = os.open(os.path.realpath(path), _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(path, _OPEN)
-    if hasattr(os, "fchmod"):  # whatever the umask takes away
+    if hasattr(os, "fchmod"):  # sets the mode whatever the umask is
         os.fchmod(file, 0o600)
     return file
 
@@ -295,7 +299,7 @@ def _lock(file: int, deadline: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_S)
-        except OSError:  # of a file system without locks
+        except OSError:  # the file system has no locks
             return True
         else:
             return True
@@ -315,13 +319,13 @@ def _ends_with_a_line(file: int, size: int) -> bool:
 
 
 def _append(file: int, data: bytes, size: int | None) -> None:
-    """Write all of `data`, or nothing; `size` is that of the file before, None: others may write meanwhile."""
+    """Write all of `data` or nothing; `size` is the file's size before, None if other calls may write meanwhile."""
     written = 0
     try:
         while written < len(data):
             written += os.write(file, data[written:] if written else data)
     except OSError:
-        # What a signal handler wrote behind it stays.
+        # Lines that a signal handler has written behind the data stay.
         if size is not None and written and os.fstat(file).st_size == size + written:
             os.ftruncate(file, size)
         raise
@@ -336,7 +340,7 @@ def _line(error: BaseException, event: object) -> bytes:
     letter = {"time": time_of_it, "reason": reason[:_LONGEST_REASON], "event": event}
     try:
         text = json.dumps(letter, allow_nan=False, default=_for_json)
-    except Exception:  # of what is no JSON, or of what an object of somebody else's raises
+    except Exception:  # the event has no JSON form, or an object in it raised an error
         letter["event"] = _Plain().of(event)
         text = json.dumps(letter)
     return f"{text}\n".encode("ascii")
@@ -351,7 +355,7 @@ def _shown(value: object) -> str:
 
 
 def _for_json(value: Any) -> Any:
-    """What `json` knows no form of: as the sender has it, or else as text."""
+    """Convert a value that `json` can't encode: as the sender does, or else to text."""
     try:
         return plain.json_form(value)
     except Exception:
@@ -359,7 +363,7 @@ def _for_json(value: Any) -> Any:
 
 
 class _Plain:
-    """Makes JSON of what has none: texts instead of what it does not know, and an end where there is none."""
+    """Makes JSON of values without a JSON form: texts replace unknown objects, and endless values are cut off."""
 
     def __init__(self) -> None:
         self._left = _MOST_VALUES

@@ -1,4 +1,4 @@
-"""The figures of some days' traffic: asks Algolia's Analytics API, with the client that algoliasearch ships."""
+"""Gets the figures of some days' traffic from Algolia's Analytics API, with algoliasearch's own client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from algoliasearch.search.config import SearchConfig
 from .audit import Day, Figures, Position, Traffic
 from .check import INFRASTRUCTURE, KEYS, UNREACHABLE, key_in_short, lead, why, words
 
-_ALL_SECONDS = 40.0  # as in `check`: a time-out of a connection starts anew with each byte
+_ALL_SECONDS = 40.0  # for all requests, as in `check`, because the connection's time-out starts again with each byte
 _PLANS = "The Analytics API is part of Algolia's Premium and Elevate plans"
 
 
@@ -31,13 +31,13 @@ class CannotAskError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Whose traffic it is.
+    """The application whose traffic is audited.
 
     Attributes:
-        app_id, api_key: Of the application; the key needs the ACL `analytics`.
+        app_id, api_key: The application's id and a key with the ACL `analytics`.
         index: The name of an index.
-        region: Where its analytics are kept, "us" or "de"; None is "us".
-        host: (scheme, name, port) of a stand-in.
+        region: The region that keeps its analytics, "us" or "de"; None is "us".
+        host: (scheme, name, port) of a stand-in to ask instead of Algolia.
     """
 
     app_id: str
@@ -48,19 +48,19 @@ class Application:
 
 
 def traffic_of(application: Application, days: int) -> Traffic:
-    """The figures of the last days, today's so far included. Takes no longer than about 40 seconds.
+    """The figures of the last days, including today's so far. This takes at most about 40 seconds.
 
         traffic = traffic_of(Application("APP", "a-key-with-analytics", "products"), days=7)
 
     Args:
-        application: Whose figures.
+        application: The application whose figures to get.
         days: How many days, from 1 to 365, in UTC, as Algolia counts them.
 
     Returns:
         The figures.
 
     Raises:
-        CannotAskError: They are not to be had.
+        CannotAskError: Algolia could not be asked, or did not give the figures.
 
     https://www.algolia.com/doc/rest-api/analytics
     """
@@ -149,7 +149,7 @@ class _Asking:
         return dict(json.loads(answer.raw_data or ""))
 
     def _check_index(self) -> None:
-        """Analytics knows no indices: one that does not exist has no searches. Where the key may search, ask."""
+        """Check by a search, if the key may search, that the index exists: analytics report 0 searches for any name."""
         config = SearchConfig(self._app.app_id, self._app.api_key)
         lead(config, self._app.host)
         with SearchClientSync.create_with_config(config) as client:
@@ -161,7 +161,7 @@ class _Asking:
                         f"The index {self._app.index} is not there: {self._said(error)}. Names of indices are "
                         "case-sensitive, and often have a prefix such as dev_ or prod_."
                     ) from None
-            except Exception:  # the figures are known, and there are none: why, is more than could be told
+            except Exception:  # the figures (all zero) are known; why there are no searches can't be found out
                 return
 
     # -- What went wrong ----------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class _Asking:
         key = f"The key {key_in_short(self._app.api_key)} of application {self._app.app_id}"
         if status in (401, 402, 403, 404):
             lower = message.lower()
-            if message == HTTPStatus(status).phrase:  # Algolia sends a message of its own
+            if message == HTTPStatus(status).phrase:  # so it is not Algolia, which sends messages of its own
                 return (
                     f"What answers at {self._host()} is not Algolia: {status}, {message}, without a reason. Look at "
                     "what is behind the host, or the proxy in between."
@@ -226,7 +226,7 @@ _NOTHING: dict[str, Any] = {}
 
 
 def _count(answer: dict[str, Any], name: str) -> int:
-    """A number of an answer; 0 on a day that it does not have."""
+    """A count in an answer; 0 for a day that the answer lacks."""
     if answer is _NOTHING:
         return 0
     value = answer[name]

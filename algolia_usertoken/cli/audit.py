@@ -151,7 +151,7 @@ _ROWS: Sequence[tuple[str, str, Callable[[Figures], float | None]]] = (
 
 
 def _table(traffic: Traffic) -> list[str]:
-    """A row for each figure: in all, a bar for each day, and where the terminal is wide enough each day's number."""
+    """A row for each figure: the total, a bar for each day, and each day's number if the terminal is wide enough."""
     width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     days = [day.figures for day in traffic.days]
     rows = [[_shown(number_of(figures), form) for figures in (traffic.total, *days)] for _, form, number_of in _ROWS]
@@ -175,7 +175,7 @@ def _shown(number: float | None, form: str) -> str:
 
 
 def _sparkline(numbers: Sequence[float | None], per_bar: int) -> str:
-    """A bar for each so many days, the mean of those that have a number; no bar where none has, or where it is 0."""
+    """One bar for every `per_bar` days, the mean of the days with a number; a space if no day has one, or for 0."""
     groups = [numbers[at : at + per_bar] for at in range(0, len(numbers), per_bar)]
     known = [[number for number in group if number is not None] for group in groups]
     means = [sum(group) / len(group) if group else 0.0 for group in known]

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Functions that the commands share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ environment:
   ALGOLIA_API_KEY     the key, where --api-key is not given; better there than
                       on a command line, which all users of the machine see
 """
-# What `serve` serves, and what is meant with --host where neither an option nor the environment says something else.
+# What `serve` serves. With --host these are the defaults, if neither an option nor the environment says otherwise.
 _LOCAL = {"app_id": "LOCALALGOLIA", "api_key": "local-api-key", "index": "products"}
 _VARIABLES = {"app_id": "ALGOLIA_APP_ID", "api_key": "ALGOLIA_API_KEY", "index": "ALGOLIA_INDEX_NAME"}
 
@@ -47,18 +47,18 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
         description=textwrap.fill(description, WIDTH - 1),
         epilog=f"{more}{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # what a script abbreviates means something else once there is another option
+        allow_abbrev=False,  # a new option could change what an abbreviation in a script means
     )
     return parser
 
 
 def add_application(parser: argparse.ArgumentParser, *, key: str, host_is: str) -> None:
-    """The options that `application` and `insights_config` read.
+    """Add the options that `application` and `insights_config` read.
 
     Args:
-        parser: The command.
-        key: What the key must be.
-        host_is: What the stand-in is for.
+        parser: The parser of the command.
+        key: The help text of --api-key: which key the command needs.
+        host_is: The help text of --host: what the stand-in is for.
     """
     parser.add_argument("--app-id", metavar="ID", help="the application's id")
     parser.add_argument("--api-key", metavar="KEY", help=key)
@@ -70,7 +70,7 @@ def add_application(parser: argparse.ArgumentParser, *, key: str, host_is: str) 
 
 def refuse(error: Exception | str) -> int:
     """Say on stderr why the command cannot do its work, in one line, and return its exit code."""
-    with suppress(OSError):  # nobody can be told
+    with suppress(OSError):  # stderr can't be written
         print(f"algolia-usertoken: {error}", file=sys.stderr)
     return 2
 
@@ -88,16 +88,16 @@ def host(text: str) -> tuple[str, str, int | None]:
 
 
 def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | None]:
-    """What a command needs to know of the application that is meant, and its region.
+    """The values that a command needs about the application, and the application's region.
 
-    Each comes from its option, or else from the environment, or else, with --host, it is that of what `serve` serves.
+    A value comes from its option, or else from the environment, or else, with --host, from the defaults of `serve`.
 
     Args:
-        arguments: The options of the command: those that are named, `host` and `region`.
-        names: What the command needs: "app_id", "api_key", "index".
+        arguments: The options of the command: `names`, `host` and `region`.
+        names: The values that the command needs: "app_id", "api_key", "index".
 
     Raises:
-        ValueError: Something is missing, or cannot be what it is given as.
+        ValueError: A value is missing or cannot be valid.
     """
     given: dict[str, str | None] = {}
     for name in names:
@@ -119,10 +119,10 @@ def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | N
 
 
 def check_index(source: str, value: str) -> None:
-    """Check that an index can have this name; the error says where it was given, as in "--index".
+    """Check that an index can have this name; the error names its source, such as "--index".
 
     Raises:
-        ValueError: It cannot.
+        ValueError: No index can have this name.
     """
     if not value:
         raise ValueError(f"{source} is empty: it must be the name of an index")
@@ -140,7 +140,7 @@ def _check_api_key(source: str, value: str, what: str = "an API key") -> None:
 def _check_app_id(source: str, value: str) -> None:
     what = "the id of an application"
     _check_api_key(source, value, what)
-    if not re.fullmatch(r"[\w-]+", value):  # the hosts are named after it
+    if not re.fullmatch(r"[\w-]+", value):  # the id is a part of the host names
         raise ValueError(f"{source} cannot be {what}: it has characters that none has")
     if re.fullmatch("[0-9a-f]{32}", value):
         raise ValueError(f"{source} cannot be {what}: it looks like an API key")
@@ -154,14 +154,14 @@ _CHECKS: dict[str, Callable[[str, str], None]] = {
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """Text in lines that fit a terminal, all but the first of them indented; words are not broken."""
+    """Wrap text to lines that fit a terminal; all lines but the first are indented, and no word is broken."""
     return printable(
         textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     )
 
 
 def insights_config(arguments: argparse.Namespace, given: dict[str, str | None]) -> InsightsConfig:
-    """How to reach the Insights API of the application, or the stand-in."""
+    """The config to reach the Insights API of the application, or the stand-in."""
     from algoliasearch.insights.config import InsightsConfig
 
     config = InsightsConfig(given["app_id"], given["api_key"], given["region"])
@@ -170,7 +170,7 @@ def insights_config(arguments: argparse.Namespace, given: dict[str, str | None])
 
 
 def lead(config: Any, arguments: argparse.Namespace) -> None:
-    """Have a config of algoliasearch's lead to the stand-in, where one is given."""
+    """Make a config of algoliasearch use the stand-in, if one is given."""
     from algoliasearch.http.hosts import Host, HostsCollection
 
     if arguments.host is not None:
@@ -180,7 +180,7 @@ def lead(config: Any, arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """Writes over one line of the terminal, where there is one."""
+    """Yield a function that shows progress on one line of the terminal, and does nothing without a terminal."""
     shown = False
 
     def say(text: str) -> None:
@@ -197,7 +197,7 @@ def progress() -> Iterator[Any]:
 
 
 def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) -> str:
-    """What a step of a check found, in lines that fit a terminal, and in colour where the output is one."""
+    """What a step of a check found, in lines that fit a terminal, and in colour if the output is a terminal."""
     indent = " " * 22
     lines = textwrap.wrap(said, WIDTH, initial_indent=f"{state:8}  {step:10}  ", subsequent_indent=indent)
     lines += textwrap.wrap(remedy, WIDTH, initial_indent=f"{indent}→ ", subsequent_indent=f"{indent}  ")
@@ -213,7 +213,7 @@ def is_coloured() -> bool:
 
 
 def printable(text: str) -> str:
-    """Text in which the characters are escaped that the output cannot encode or that would steer the terminal."""
+    """The text, with those characters escaped that the output cannot encode or that would control the terminal."""
     text = "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""How much of a file is sent: a count beside the file, so that it is known after Ctrl-C and after a kill."""
+"""Records beside a file how many of its events are sent, so that this is known after Ctrl-C or a kill."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-_LOOKED_AT = 1 << 16  # bytes at the start of the file, by which it is known again
+_LOOKED_AT = 1 << 16  # bytes at the start of the file, whose hash identifies the file
 
 
 class NotResumableError(Exception):
-    """A part of the file was sent already, or it is not known how much."""
+    """A part of the file was sent already, or it is not known how much was sent."""
 
 
 class Done:
-    """The numbers of the events of a file that are settled: all up to a count, and some beyond it.
+    """The numbers of the settled events of a file: all up to a count, and some beyond it.
 
-    They are in the file `path` with `.progress` behind its name, which is replaced as a whole, each time.
+    They are kept in a second file, whose name is `path` with `.progress` appended. Each write replaces this file.
 
     Args:
         path: The file with the events.
 
     Attributes:
-        count: All up to this one are settled.
-        last: None beyond this one was settled by an earlier run.
+        count: All events up to this number are settled.
+        last: The highest number that an earlier run settled.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,10 +39,11 @@ class Done:
         self._start: dict[str, Any] = {}
 
     def begin(self, *, resume: bool) -> None:
-        """Look what an earlier run has left.
+        """Read the progress file of an earlier run, if there is one.
 
         Raises:
-            NotResumableError: There is something, and it is not to be resumed, or it is of another file.
+            NotResumableError: There is a progress file, but `resume` is False, or it can't be read, or it is about
+                another file.
         """
         try:
             with open(self.path, encoding="utf-8") as file:
@@ -75,14 +76,14 @@ class Done:
         return {"bytes": len(start), "sha256": hashlib.sha256(start).hexdigest()}
 
     def has(self, number: int) -> bool:
-        """Whether this one was settled."""
+        """Whether the event with this number was settled."""
         return number <= self.count or number in self._beyond
 
     def add(self, numbers: Sequence[int]) -> None:
-        """These are settled; none of them was before."""
+        """Note that the events with these numbers are settled; none of them may be noted already."""
         with self._lock:
             if not self._beyond and min(numbers) == self.count + 1 and max(numbers) == self.count + len(numbers):
-                self.count += len(numbers)  # as nearly always
+                self.count += len(numbers)  # the usual case
                 return
             self._beyond.update(numbers)
             while self.count + 1 in self._beyond:
@@ -90,10 +91,10 @@ class Done:
                 self._beyond.discard(self.count)
 
     def write(self) -> None:
-        """Have the file say so.
+        """Write the progress file.
 
         Raises:
-            OSError: It can't.
+            OSError: The file can't be written.
         """
         with self._lock:
             told = {"sent": self.count, "also": _runs(self._beyond), **self._start}
@@ -103,13 +104,13 @@ class Done:
         os.replace(new, self.path)
 
     def remove(self) -> None:
-        """All is sent."""
+        """Remove the progress file, because all events are sent."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 
 
 def _runs(numbers: set[int]) -> list[tuple[int, int]]:
-    """The first and the last of those that follow one another."""
+    """The first and the last number of each run of consecutive numbers."""
     runs: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if runs and runs[-1][1] == number - 1:

@@ -23,7 +23,7 @@ from .common import (
 )
 
 _COLOURS = {"done": "32", "failed": "31", "yours": "33"}
-_PROFILES = {"us": "us", "de": "eu"}  # the regions of Personalization, by those of Insights
+_PROFILES = {"us": "us", "de": "eu"}  # for each region of Insights the region of Personalization
 _MORE = f"""\
 {APPLICATION}\
   ALGOLIA_REGION      the region, where --region is not given
@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
 
 
 class _Step(NamedTuple):
-    """What became of one place: "done", "failed", or "yours", which is what this command can't do."""
+    """The result for one place. Its state is "done", "failed", or "yours": the command can't do it, the user must."""
 
     state: str
     place: str
@@ -98,7 +98,7 @@ def _tokens(given: list[str]) -> Iterator[str]:
     """The tokens, each once.
 
     Raises:
-        ValueError: One is empty, or there is none.
+        ValueError: A token is empty, or there are no tokens.
     """
     tokens: dict[str, None] = {}
     for number, one in enumerate(given, start=1):
@@ -121,7 +121,7 @@ def _tokens(given: list[str]) -> Iterator[str]:
 
 
 def _steps(arguments: argparse.Namespace, given: dict[str, str | None], tokens: list[str], say: Any) -> Iterator[_Step]:
-    # First what has not left yet: it would arrive after the rest is erased.
+    # Events on disk are erased first; otherwise they could arrive at Algolia after the rest is erased.
     for path in arguments.outbox:
         yield _outbox(path, tokens)
     for path in arguments.dead_letters:
@@ -206,7 +206,7 @@ def _at_algolia(
     try:
         from algoliasearch.agent_studio.client import AgentStudioClientSync
         from algoliasearch.agent_studio.config import AgentStudioConfig
-    except ImportError:  # of a version that has none
+    except ImportError:  # this version of algoliasearch has no Agent Studio client
         yield _Step(
             "yours",
             "agents",
@@ -228,7 +228,7 @@ def _at_algolia(
 
 
 def _of_one_region(steps: list[_Step]) -> list[_Step]:
-    """An application is in one region: where that is not known and one has answered, the other need not."""
+    """Forgive the failure of one region if the other has answered: an application is in one region only."""
     if not any(step.state == "done" for step in steps):
         return steps
     remedy = "That is right where the application is in the other region; --region leaves this one out."
@@ -236,7 +236,7 @@ def _of_one_region(steps: list[_Step]) -> list[_Step]:
 
 
 def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: str, acl: str, say: Any) -> _Step:
-    """Delete something of each of the users, until that fails."""
+    """Delete what one place keeps of each user; stop at the first failure."""
     from algoliasearch.http.exceptions import RequestException
 
     known = 0
@@ -249,9 +249,9 @@ def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: 
         except RequestException as error:
             status = error.status_code
             answer = f"Algolia has answered {status}"
-        except Exception as error:  # of requests, of urllib3
+        except Exception as error:  # raised by requests or urllib3
             status, answer = None, f"Algolia can't be reached ({kind_of(error)})"
-        if status == 404:  # nothing is known of this user, or the application does not have it
+        if status == 404:  # Algolia knows nothing of this user, or the application does not use this feature
             continue
         done = f" {_users(number)} were done." if number else ""
         what = f"Not erased: {answer}.{done}"

@@ -26,7 +26,7 @@ from .common import (
 if TYPE_CHECKING:
     from ..events.inspection import Status
 
-_PATIENCE = 60.0  # seconds without one event delivered after which `drain` leaves the rest in the file
+_PATIENCE = 60.0  # after so many seconds without a settled event `drain` leaves the rest in the file
 _LOOK = 0.5  # seconds between two looks at the file
 _EXAMPLES = """\
 examples:
@@ -141,7 +141,7 @@ def _drain(arguments: argparse.Namespace) -> int:
 
     try:
         given = application(arguments, "app_id", "api_key")
-        before = status_of(arguments.file)  # so that no file is made
+        before = status_of(arguments.file)  # raises an error if there is no file; `_Drained` would create one
         with progress() as say:
             drained = _Drained(arguments, given)
             try:
@@ -164,18 +164,18 @@ def _drain(arguments: argparse.Namespace) -> int:
 
 
 class _Drained:
-    """A sender that delivers what nobody has any more, and what came of it."""
+    """Delivers the events of processes that have ended, with a sender, and keeps the result."""
 
     def __init__(self, arguments: argparse.Namespace, given: dict[str, str | None]) -> None:
         import math
 
         from .. import EventSender, SQLiteOutbox
 
-        self.refused: dict[str, int] = {}  # by Algolia
-        self.said: set[str] = set()  # by the file
+        self.refused: dict[str, int] = {}  # for each reason of Algolia the number of events
+        self.said: set[str] = set()  # errors of the outbox
         self.delivered = 0
         self._file = arguments.file
-        # Nothing is given up: what can't be delivered stays where it is.
+        # No event is given up: what can't be delivered stays in the file.
         self._outbox = SQLiteOutbox(arguments.file)
         self._sender = EventSender(
             config=insights_config(arguments, given),
@@ -197,12 +197,12 @@ class _Drained:
         settled, since = -1, time.monotonic()
         while True:
             self._sender.flush(_LOOK)
-            # The file tells what is left, of others first: what the sender takes over in between counts twice. The
-            # sender's own count comes later than the file, and would leave out what it is just taking over.
+            # Count the others' events in the file first, then our own: an event adopted in between counts twice. The
+            # sender's own count lags behind the file, and would leave out events that are just being adopted.
             of_the_dead = status_of(self._file).of_the_dead
             left = of_the_dead + len(self._outbox)
             if not left:
-                self._sender.flush(_LOOK)  # until what has left the file is counted
+                self._sender.flush(_LOOK)  # so that `stats` counts all events that have left the file
             stats = self._sender.stats
             say(f"{stats.delivered:,} delivered, {left:,} left")
             if not left:

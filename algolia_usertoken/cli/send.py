@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from ..events.backfill import Backfill, Text
     from .done import Done
 
-_PATIENCE = 60.0  # seconds without an answer, after which nothing more is sent
-_PATIENCE_AT_END = 5.0  # seconds that Ctrl-C waits for the request that is under way
-_BATCH = 1_000  # events of one request
-_LOOK_EVERY = 256  # events
-_REDRAW = 0.1  # seconds
+_PATIENCE = 60.0  # after so many seconds without an answer nothing more is sent
+_PATIENCE_AT_END = 5.0  # seconds that Ctrl-C waits for the current request
+_BATCH = 1_000  # events in one request
+_LOOK_EVERY = 256  # events read between two calls of `_look`
+_REDRAW = 0.1  # seconds between two updates of the progress bar
 _BAR = 20  # characters
 _MORE = f"""\
 {APPLICATION}\
@@ -83,13 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Source:
-    """A file to read from, and how much of it is sent."""
+    """A file to read events from, and how many of its events are settled."""
 
     def __init__(self, path: str, done: Done | None, size: int | None) -> None:
         self.path = path
         self.name = printable(path)
-        self.done = done  # None: it can't be read twice
-        self.size = size  # likewise
+        self.done = done  # None for a source that can't be read twice, and in a dry run
+        self.size = size  # None for a source that can't be read twice
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -107,11 +107,11 @@ class _Source:
 
 
 def _sources(arguments: argparse.Namespace) -> list[_Source]:
-    """What to read; nothing is sent before it is known that all of it is there.
+    """The sources to read. This checks all of them before anything is sent.
 
     Raises:
-        ValueError: It is not.
-        NotResumableError: Something of a file was sent already, or it is not known how much.
+        ValueError: A source can't be read, or is given twice.
+        NotResumableError: A part of a file was sent already, or it is not known how much was sent.
     """
     from .done import Done
 
@@ -143,7 +143,7 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
 
 
 def _is_pipe(path: str) -> bool:
-    return stat.S_ISFIFO(os.stat(path).st_mode)  # which to open would be to wait for
+    return stat.S_ISFIFO(os.stat(path).st_mode)  # to open a pipe would wait for its writer
 
 
 class _Sending:
@@ -155,13 +155,13 @@ class _Sending:
         self._say = say
         self._bar = _Bar(sources)
         self._read = self._refused = self._untimed = self._resumed = 0
-        self._unreadable = False  # the rest of a file
-        self._trouble: str | None = None  # with writing down how much is sent; told once
+        self._unreadable = False  # whether the rest of a file could not be read
+        self._trouble: str | None = None  # why FILE.progress can't be written; told once
         self._told = False
         self._backfill: Backfill | None = None
 
     def check(self) -> int:
-        """Only tell what would be refused."""
+        """Send nothing; only tell what would be refused."""
         for _ in self._texts():
             pass
         self._say("")
@@ -169,7 +169,7 @@ class _Sending:
         return self._code()
 
     def send(self, given: dict[str, str | None]) -> int:
-        """Send what is not refused."""
+        """Send the events that are not refused."""
         from ..events.backfill import Backfill
         from ..events.delivery import InsightsDelivery
 
@@ -221,7 +221,7 @@ class _Sending:
         return f"{_events(self._backfill.accepted)} accepted, {self._refused:,} refused so far.{hint}"
 
     def _texts(self) -> Generator[Text, None, None]:
-        """The events to send, as their texts."""
+        """Yield the texts of the events to send; report refused events and unreadable files."""
         from ..errors import UserTokenError
         from ..events.backfill import Text
         from ..events.door import text_of
@@ -282,7 +282,7 @@ class _Sending:
                     self._trouble = f"{done.path}: {error.strerror}"
 
     def _look(self) -> None:
-        """Tell what is new."""
+        """Report new refusals and troubles, and update the progress bar."""
         backfill = self._backfill
         while backfill is not None and backfill.rejected:
             text, reason = backfill.rejected.popleft()
@@ -302,13 +302,13 @@ class _Sending:
 
 
 class _Bar:
-    """How far it is, on a terminal."""
+    """The progress bar on a terminal."""
 
     def __init__(self, sources: Sequence[_Source]) -> None:
         sizes = [source.size for source in sources if source.size is not None]
-        self._total = sum(sizes) if len(sizes) == len(sources) else 0  # 0: it is not known
-        self._before = 0  # bytes of the files that were read
-        self._size = 0  # bytes of the one that is being read
+        self._total = sum(sizes) if len(sizes) == len(sources) else 0  # 0: not known
+        self._before = 0  # bytes of the files read completely
+        self._size = 0  # bytes of the current file
         self._file: IO[bytes] | None = None
         self._start = self._next = time.monotonic()
 
@@ -347,7 +347,7 @@ def _events(count: int) -> str:
 
 @contextmanager
 def _as_ctrl_c(signum: int) -> Iterator[None]:
-    """Have this signal end the command as Ctrl-C does."""
+    """Make this signal end the command as Ctrl-C does."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

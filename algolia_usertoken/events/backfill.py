@@ -1,8 +1,8 @@
-"""Delivers many events that are at hand, as the sender would, and says of each what became of it.
+"""Delivers many existing events as the sender would, and reports for each event what became of it.
 
-Whoever has the events puts one after the other, and waits where many are queued; a thread delivers them. The queue, the
-requests, the retries and the search for what Algolia refuses are the sender's own. Different is when it ends: where the
-key is not accepted, or nothing was answered for too long, all that is not settled is left to whoever has the events.
+The caller puts one event after the other and waits while many are queued; a thread delivers them. The queue, the
+requests, the retries and the search for refused events are the sender's own. Only the end differs: if the key is not
+accepted, or if no answer has come for too long, the delivery stops, and all unsettled events are left to the caller.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from .reporting import Reporter
 from .retries import Answer
 from .sending import Sending, final, said
 
-_MOST_BATCHES = 4  # that wait
-_MOST_BYTES = 16_000_000  # likewise
+_MOST_BATCHES = 4  # batches that may wait in the queue
+_MOST_BYTES = 16_000_000  # bytes that may wait in the queue
 _FLUSH_INTERVAL_S = 1.0
 _LOOK_S = 0.1  # seconds between two looks while waiting
 
 
 class Text(bytes):
-    """An event as JSON text, and where it comes from.
+    """An event as JSON text, with a note of where it comes from.
 
     Attributes:
-        place: Whatever the caller wants to have with it.
+        place: Any value that the caller wants to attach to the event.
     """
 
     place: Any
 
 
 class Backfill:
-    """See the module.
+    """Delivers the events that the caller puts, as the module describes.
 
     Args:
-        delivery: Where to deliver to; closing it is left to the caller.
-        settled: Called after each request that was answered, with the events that are settled by it.
+        delivery: Where to deliver to; the caller closes it.
+        settled: Called after each answered request with the events that it settled.
         look: Called now and then while `put` and `finish` wait.
-        patience_s: Seconds without an answer, after which to stop.
+        patience_s: After how many seconds without an answer to stop.
         batch_size: Events per request.
 
     Attributes:
-        accepted: Events that were delivered.
-        rejected: Events that the receiver refused, each with the reason; taken out by whoever tells of them.
-        stopped: Why nothing more is sent; None: all is well.
-        unauthorized: Whether the key is what is wrong.
+        accepted: How many events were delivered.
+        rejected: Events that the receiver refused, each with the reason; the caller removes those that it has reported.
+        stopped: Why nothing more is sent; None while all is well.
+        unauthorized: Whether it stopped because the key is not accepted.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class Backfill:
         self._crew = Crew(self._engine, self._sending, batch_size=batch_size, concurrency=1, background=True)
 
     def put(self, text: Text) -> bool:
-        """Queue an event, and wait until there is room for it; False: nothing more is sent."""
+        """Wait until there is room for an event, and queue it; False if nothing more is sent."""
         if self.stopped is None and self._engine.put(text):
             return True
         while self._goes_on():
-            with self._engine.lock:  # room is made under it
+            with self._engine.lock:  # the delivering thread holds this lock when it makes room
                 if self._engine.put(text):
                     return True
                 self._engine.lock.wait(_LOOK_S)
         return False
 
     def finish(self) -> bool:
-        """Deliver what is queued; False: it could not be."""
+        """Deliver the queued events; False if the delivery had to stop."""
         target = self._engine.flush(time.monotonic())
         self._crew.wake_or_start()
         while target is not None and not self._is_settled(target):
@@ -116,11 +116,11 @@ class Backfill:
             self._engine.lock.wait_for(lambda: self._crew.is_empty, timeout_s)
 
     def answered(self) -> None:
-        """The receiver has said something."""
+        """Note that the receiver has answered."""
         self._answered_at = time.monotonic()
 
     def concluded(self, done: Done) -> None:
-        """These events are delivered or rejected."""
+        """Note that these events are delivered or rejected."""
         texts: Sequence[Any] = done.group.events
         if done.error is None:
             self.accepted += len(texts)
@@ -138,7 +138,7 @@ class Backfill:
     def _notify(self) -> None:
         now = time.monotonic()
         if not self._engine.core.open:
-            self._answered_at = now  # nothing was asked before
+            self._answered_at = now  # no request was pending, so the time without an answer starts now
         self._engine.mark(now)
         self._crew.wake_or_start()
 

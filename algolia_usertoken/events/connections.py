@@ -1,9 +1,9 @@
-"""HTTP requests that end in time, whatever the peer does, and whose answers have a bound.
+"""HTTP requests that end in time, whatever the peer does, and whose answers are bounded in size.
 
-The time-outs of requests and urllib3 are those of single operations: a peer that sends a byte per second, or a name
-that resolves to many addresses, takes as long as it likes. Here all operations of a request share one deadline. Each
-gets what is left of it; a look-up of a name, which knows no time-out, is made in a thread that may be left behind. A
-request over a connection that is open starts no thread and takes no lock.
+The time-outs of requests and urllib3 apply to single operations: a peer that sends one byte per second, or a name that
+resolves to many addresses, can take any amount of time. Here all operations of a request share one deadline, and each
+gets the time that is left. A name look-up has no time-out, so it runs in a thread that may be left behind. A request
+over an open connection starts no thread and takes no lock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
-import netrc  # noqa: F401 - requests imports it at a first request, which is made in a thread
+import netrc  # noqa: F401 - else requests would import it during the first request, which runs in a thread
 import os
 import queue
 import socket
@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-MAX_ANSWER_BYTES = 1_000_000  # with its head
+MAX_ANSWER_BYTES = 1_000_000  # including the headers
 MAX_BODY_BYTES = 900_000
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 else:
 
     def _as_urllib3_has_it(name: str) -> type:
-        """What is recorded of an application's requests is not to include ours, which are made at any time.
+        """Return urllib3's own class, so that tools that record an application's requests do not record ours.
 
-        Where this is imported while a patcher, as vcrpy is, puts a class of its own into the place of urllib3's, that
-        class is a subclass of the real one.
+        Our requests are made at any time. If a patcher such as vcrpy has replaced urllib3's class while this module is
+        imported, its replacement is a subclass of the real class.
         """
         found = getattr(urllib3.connection, name)
         return next((base for base in found.__mro__ if base.__module__ == "urllib3.connection"), found)
@@ -49,13 +49,13 @@ else:
 
 
 class Deadline:
-    """When the request that is being made must have ended."""
+    """The time by which the current request must have ended."""
 
     def __init__(self) -> None:
         self._until = -math.inf
 
     def set(self, seconds: float) -> None:
-        """It must end in so many seconds."""
+        """Set the deadline to this many seconds from now."""
         self._until = time.monotonic() + seconds
 
     @property
@@ -63,10 +63,10 @@ class Deadline:
         return time.monotonic() >= self._until
 
     def left(self) -> float:
-        """Seconds, more than 0.
+        """The seconds that are left, more than 0.
 
         Raises:
-            TimeoutError: There are none.
+            TimeoutError: No time is left.
         """
         left = self._until - time.monotonic()
         if left <= 0:
@@ -77,9 +77,9 @@ class Deadline:
 class Session(requests.Session):
     """A session for one thread at a time, whose requests keep to `deadline`.
 
-    A request is made once, and a redirect is not followed: where it leads, no event is taken. Of an answer at most
-    1,000,000 bytes are read, and unpacked to at most as many; of what it says in an error, nothing need be readable.
-    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` count.
+    A request is made once, and redirects are not followed, because their targets accept no events. At most 1,000,000
+    bytes of an answer are read, and they are decompressed to at most as many. The body of an error answer may be
+    unreadable. `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` are respected.
     """
 
     def __init__(self, deadline: Deadline) -> None:
@@ -87,8 +87,8 @@ class Session(requests.Session):
         adapter = _Adapter(deadline)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
-        self.headers["accept-encoding"] = "gzip"  # what `_unpacked` knows
-        # requests.Session.request would look for them, which algoliasearch does not call.
+        self.headers["accept-encoding"] = "gzip"  # `_unpacked` can decompress it
+        # Only requests.Session.request reads these variables, and algoliasearch does not call it.
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -96,7 +96,7 @@ class Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Keeps connections without a lock: a fork could come while a thread holds it, and the child needs it to exit.
+    """Keeps connections without a lock: a fork could come while a thread holds the lock, and the child's exit needs it.
 
     https://urllib3.readthedocs.io/en/stable/reference/urllib3.connectionpool.html#urllib3.connectionpool.ConnectionPool
     """
@@ -123,7 +123,7 @@ class _Adapter(HTTPAdapter):
     def _equipped(self, pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
         attributes: dict[str, Any] = {"QueueCls": _Connections}
         connection = _CONNECTIONS.get(pool)
-        if connection is not None:  # those to a SOCKS proxy have their own
+        if connection is not None:  # pools for a SOCKS proxy have connection classes of their own
             bound = type(connection.__name__, (connection,), {"deadline": self._deadline})
             attributes["ConnectionCls"] = bound
         return type(pool.__name__, (pool,), attributes)
@@ -137,10 +137,10 @@ class _Adapter(HTTPAdapter):
                 raise
             body = b""  # the status says enough
         finally:
-            response.raw.close()  # if it was read to its end, the connection is kept
+            response.raw.close()  # keeps the connection if the answer was read to its end
         coding = response.headers.get("content-encoding", "").strip().lower()
         response.raw = io.BytesIO(_unpacked(body, coding))
-        response.encoding = "utf-8"  # or requests would guess, which takes long
+        response.encoding = "utf-8"  # otherwise requests would guess the encoding, which is slow
         return response
 
 
@@ -154,7 +154,7 @@ def _read(raw: Any) -> bytes:
 
 
 def _unpacked(body: bytes, coding: str) -> bytes:
-    """At most 1,000,000 bytes, whatever comes out of the body; what cannot be unpacked, as it is."""
+    """Decompress the body to at most 1,000,000 bytes; a body that cannot be decompressed is returned as it is."""
     if coding not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
@@ -164,7 +164,7 @@ def _unpacked(body: bytes, coding: str) -> bytes:
 
 
 class _Connections:
-    """What urllib3, and those who patch it, need of a queue.LifoQueue, for one thread at a time."""
+    """The part of queue.LifoQueue that urllib3 and libraries that patch it need, for one thread at a time."""
 
     def __init__(self, maxsize: int) -> None:
         self._connections: list[Any] = []
@@ -183,7 +183,7 @@ class _Connections:
 
 
 class _HTTPConnection(HTTPConnection):
-    deadline: Deadline  # of the request that is being made
+    deadline: Deadline  # of the current request
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -201,7 +201,7 @@ class _HTTPConnection(HTTPConnection):
                 except (NewConnectionError, ConnectTimeoutError) as error:
                     failure = error
                 else:
-                    found.settimeout(self.deadline.left())  # of a handshake as a whole
+                    found.settimeout(self.deadline.left())  # for the whole handshake
                     return found
         finally:
             self.host, self.timeout = host, timeout
@@ -215,7 +215,7 @@ class _HTTPConnection(HTTPConnection):
             super().send(data)
             return
         rest = memoryview(data)
-        while rest:  # the time-out of SSLSocket.sendall is that of each part
+        while rest:  # SSLSocket.sendall would apply its time-out to each part
             self.sock.settimeout(self.deadline.left())
             rest = rest[self.sock.send(rest) :]
 
@@ -237,19 +237,19 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        if self.status < 200:  # what comes after it would be taken for the answer to the next request
+        if self.status < 200:  # else the bytes that follow would be read as the answer to the next request
             self.will_close = True
 
 
 class _Reader(io.RawIOBase):
-    """Reads one answer from a socket, while there is time and while it is not too long."""
+    """Reads one answer from a socket, until the deadline and up to the largest size."""
 
     def __init__(self, raw: Any, sock: Any, deadline: Deadline) -> None:
         self._raw = raw
         self._sock = sock
-        self._timeout: float | None = sock.gettimeout()  # of each operation, as the config has it
+        self._timeout: float | None = sock.gettimeout()  # of each operation, from the config
         self._deadline = deadline
-        self._most = MAX_ANSWER_BYTES  # bytes that may still come
+        self._most = MAX_ANSWER_BYTES  # bytes that may still be read
 
     def readable(self) -> bool:
         return True
@@ -270,12 +270,12 @@ class _Reader(io.RawIOBase):
             super().close()
 
 
-# Look-ups that go on, by name. One that hangs is shared by those who ask for the name next, so there is one thread.
+# Unfinished look-ups, by name. Later requests for the same name share a look-up that hangs, so it has only one thread.
 _lookups: dict[str, _Lookup] = {}
 
 
 class _Lookup:
-    """The addresses of a name."""
+    """A look-up of the addresses of a name."""
 
     def __init__(self, host: str) -> None:
         self.pid = os.getpid()
@@ -301,14 +301,14 @@ def _addresses(host: str, deadline: Deadline) -> list[str]:
     """The addresses of a name, within the deadline.
 
     Raises:
-        OSError: It has none, or they are not known in time.
+        OSError: The name has no address, or its addresses are not known in time.
     """
     lookup = _lookups.get(host)
     if lookup is None or lookup.pid != os.getpid():
         lookup = _lookups[host] = _Lookup(host)
         try:
             threading.Thread(target=lookup.run, name="algolia-usertoken-name", daemon=True).start()
-        except RuntimeError:  # the interpreter exits
+        except RuntimeError:  # no thread can start, as the interpreter is exiting
             lookup.run()
     if not lookup.done.wait(deadline.left()):
         raise TimeoutError("timed out")

@@ -1,4 +1,4 @@
-"""Deliveries, which take a batch of events to Algolia, or to another place."""
+"""Deliveries, which take a batch of events to Algolia or to another place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Batch:
     """The events of one request. It must not be changed.
 
     Args:
-        events: 1 to 1000 events as dicts. None: they are read from `body` when somebody asks for them.
+        events: 1 to 1000 events as dicts. None: they are decoded from `body` on first access.
         body: The JSON text `{"events":[…]}` in UTF-8, less than 2,000,000 bytes.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def body(self) -> bytes:
-        """Their JSON text."""
+        """The JSON text of the events."""
         return self._body
 
     def __eq__(self, other: object) -> bool:
@@ -86,14 +86,14 @@ class Delivery(Protocol):
 
         Args:
             batch: The events.
-            timeout: How many seconds this may take, at most 30.
+            timeout: How many seconds the delivery may take, at most 30.
 
         Raises:
             BatchRejectedError: An event in the batch is bad: the sender finds it and leaves it out.
             RetryableDeliveryError: The sender tries again, after the error's `delay` or with exponential back-off. An
                 `OSError`, as of a connection or a time-out, means the same.
             UnauthorizedDeliveryError: The key is not accepted: the sender tries again, slowly.
-            DeliveryError: The sender gives the batch up. Any other exception means the same.
+            DeliveryError: The sender gives up the batch. Any other exception means the same.
         """
 
     def close(self) -> None:
@@ -103,13 +103,13 @@ class Delivery(Protocol):
 class InsightsDelivery:
     """Delivers to the Insights API, with algoliasearch's own sync transporter.
 
-    Hosts, proxies, user agent, time-outs and gzip are those of the config. Two things that a sender does better itself
-    are switched off: that a host is not used for 300 seconds after one error, and that the call sleeps after a 429.
+    Hosts, proxies, user agent, time-outs and gzip are those of the config. Two features of the transporter are switched
+    off, as the sender does the same better: avoiding a host for 300 seconds after one error, and sleeping after a 429.
 
-    A request ends within `timeout` seconds, at most 30, whatever happens: the look-up of the host's name counts, the
-    handshake, and an answer that comes byte by byte. Only the statuses 400, 413 and 422 are about the events, and 401
-    and 403 about the key. A 2xx is an answer of Algolia's if its body is empty or JSON. Any other answer is about the
-    connection, and the batch may be accepted later.
+    A request ends within `timeout` seconds, at most 30, whatever happens: this includes the look-up of the host's name,
+    the handshake, and an answer that comes byte by byte. Only the statuses 400, 413 and 422 are about the events, and
+    only 401 and 403 are about the key. A 2xx counts as Algolia's answer if its body is empty or JSON. Any other answer
+    is about the connection, and Algolia may accept the batch later.
 
     Args:
         config: The application, the key, the region, and how to connect.
@@ -119,12 +119,12 @@ class InsightsDelivery:
 
     def __init__(self, config: InsightsConfig) -> None:
         config.set_default_hosts()  # type: ignore[no-untyped-call]
-        self._config = copy(config)  # the headers are shared, so that a key that is set later is used
+        self._config = copy(config)  # shares the headers with `config`, so that a key set there later is used
         self._config.hosts = deepcopy(config.hosts)
         self._config.max_rate_limit_retries = 0
         self._request_options = RequestOptions(self._config)
         self._pid = os.getpid()
-        self._idle: list[_InsightsTransporter] = []  # with their connections
+        self._idle: list[_InsightsTransporter] = []  # each with its open connections
         self._closed = False
 
     def deliver(self, batch: Batch, timeout: float | None) -> None:
@@ -132,7 +132,7 @@ class InsightsDelivery:
 
         Args:
             batch: The events.
-            timeout: How many seconds this may take. None: 30.
+            timeout: How many seconds the request may take. None: 30.
 
         Raises:
             BatchRejectedError, RetryableDeliveryError, UnauthorizedDeliveryError, DeliveryError: As in `Delivery`.
@@ -157,17 +157,17 @@ class InsightsDelivery:
             failure = RetryableDeliveryError("timed out" if over else f"no connection: {kind_of(error)}")
         finally:
             self._give_back(transporter)
-        raise failure  # not chained: those errors keep the request, and may quote its headers
+        raise failure  # not chained: the original errors hold the request and may quote its headers
 
     def close(self) -> None:
-        """Close the connections. Those of requests that are being made are closed when these end."""
+        """Close the connections. A connection that a request is using is closed when the request ends."""
         self._closed = True
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().close()
 
     def _take(self) -> _InsightsTransporter:
-        # A transporter has the state of its request, and a forked process must not use the connections of its parent.
+        # One transporter per request, as it holds the request's state; a forked child must not use its parent's.
         pid = os.getpid()
         if self._pid != pid:
             self._pid, self._idle = pid, []
@@ -212,7 +212,7 @@ class _ErrorPerResponse(RetryStrategy):
             if said is _NO_JSON:  # the page of a captive portal, for example
                 raise RetryableDeliveryError(f"{status}: the answer is no JSON, so it is not Algolia's")
             return RetryOutcome.SUCCESS
-        # What Algolia says, where it answers in JSON; else the reason phrase.
+        # The message is Algolia's own if the answer is JSON; else it is the reason phrase.
         message = said.get("message") if isinstance(said, dict) else None
         message = f"{status}: {message if isinstance(message, str) else response.error_message}"[:2000]
         if status in (400, 413, 422):
@@ -226,7 +226,7 @@ _NO_JSON = object()
 
 
 def _json_of(response: ApiResponse[Any]) -> Any:
-    """The value that an answer holds in JSON; None where it is empty."""
+    """The decoded JSON of an answer; None if the answer is empty, `_NO_JSON` if it is not JSON."""
     text = (response.data or "").strip("\ufeff \t\r\n")
     try:
         return json.loads(text) if text else None
@@ -234,7 +234,7 @@ def _json_of(response: ApiResponse[Any]) -> Any:
         return _NO_JSON
 
 
-# To the end, where it is cut off.
+# A quoted part of a message; if the closing quote was cut off, the part goes to the end.
 _IN_QUOTES = re.compile(r"""(?<!\w)(["'`])(?P<inside>.*?)(?:\1(?!\w)|$)""", re.DOTALL)
 # The name of a field, or one of the values that a rule allows.
 _is_word = re.compile(r"(?:events\[\d+\]\.)?[A-Za-z]{1,40}(?:\[\d+\])?").fullmatch
@@ -242,11 +242,11 @@ _NOT_PERSONAL = frozenset({"eventName", "eventType", "eventSubtype", "index", "c
 
 
 def without_values(text: str, events: Iterable[Event]) -> str:
-    """What a receiver says of events, without what it quotes of them, so that it is safe to log.
+    """A receiver's message about events, without the values that it quotes from them, so that it is safe to log.
 
-    Left out are the values of the events, apart from names and types; what stands in quotes, unless it is one word, as
-    the name of a field is, or one of those names; and whatever has an `@`. A value of up to three characters is left
-    out in quotes only: it may be part of any word or number.
+    Three things are replaced by "…": the values of the events, apart from names and types; text in quotes, unless it is
+    a single word such as the name of a field, or one of those names; and each word with an `@`. A value of up to three
+    characters is replaced only in quotes, because it may be part of any word or number.
     """
     kept: set[Any] = set()
     values: set[str] = set()
@@ -255,7 +255,7 @@ def without_values(text: str, events: Iterable[Event]) -> str:
         kept.update(event[field] for field in _NOT_PERSONAL.intersection(event) if isinstance(event[field], str))
         for value in _strings([value for field, value in event.items() if field not in _NOT_PERSONAL]):
             values.update(form for form in _forms(value) if len(form) > 3 and form.lower() in lowered)
-    for value in sorted(values, key=len, reverse=True):  # the longest first, as one may be part of another
+    for value in sorted(values, key=len, reverse=True):  # the longest first, as a value may be part of another one
         pattern = rf"(?<!\d){value}(?!\d)" if value.isdecimal() else re.escape(value)
         text = re.sub(pattern, "…", text, flags=re.IGNORECASE)
 
@@ -268,7 +268,7 @@ def without_values(text: str, events: Iterable[Event]) -> str:
 
 
 def _strings(values: list[Any]) -> Iterator[str]:
-    """The texts in JSON values, however deep; they may lead back to themselves."""
+    """The strings in JSON values, at any depth; the values may contain themselves."""
     seen: set[int] = set()
     while values:
         value = values.pop()
@@ -280,14 +280,14 @@ def _strings(values: list[Any]) -> Iterator[str]:
 
 
 def _forms(value: str) -> set[str]:
-    """How a value may be written in an answer."""
+    """The forms in which a value may be written in an answer."""
     if value.isascii() and value.isalnum():
         return {value}
     return {value, unquote(value), quote(value, safe="", errors="replace"), json.dumps(value)[1:-1]}
 
 
 def _retry_after(response: ApiResponse[Any]) -> float | None:
-    """Seconds, given as such or as a date (RFC 9110, 10.2.3)."""
+    """The seconds of Retry-After, which holds seconds or a date (RFC 9110, 10.2.3); None if it holds neither."""
     value = (response.headers or {}).get("retry-after") or ""
     if value.isascii() and value.isdigit():
         return float(value)
@@ -343,7 +343,7 @@ class MemoryDelivery:
             timeout: For how many seconds to hang at most.
 
         Raises:
-            RetryableDeliveryError: `hang` was called, and `release` was not within that time.
+            RetryableDeliveryError: `hang` was called, and `release` was not called within the timeout.
             Exception: The error that `fail_next` was given.
         """
         if not self._released.wait(timeout):

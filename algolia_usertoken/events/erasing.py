@@ -1,4 +1,4 @@
-"""Removes what an outbox holds of users who are to be forgotten, without taking events from a process that runs."""
+"""Removes the events of users who are to be forgotten from an outbox, except those that a running process holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .inspection import opened
 
 _AT_ONCE = 500  # rows that one statement removes, so that others can write in between
 
-# The rows of an owner that is not alive, which may have become one's that is.
+# Removes an event only if its owner is dead now; a live process may have adopted the event since it was found.
 _REMOVE = f"DELETE FROM events WHERE owner = ? AND number = ? AND owner NOT IN ({sqlite.ALIVE})"
 
 
@@ -23,8 +23,8 @@ class Erased(NamedTuple):
     """What became of the events of these users.
 
     Attributes:
-        removed: Events that waited, or were set aside as damaged, and are gone.
-        of_the_living: Events that stay: a process that runs has them, and delivers them.
+        removed: How many waiting or damaged events were removed.
+        of_the_living: How many events stay, because a running process holds and delivers them.
     """
 
     removed: int
@@ -32,17 +32,17 @@ class Erased(NamedTuple):
 
 
 def erase(path: str, tokens: Collection[str]) -> Erased:
-    """Remove the events of users from the file of an outbox, but for those that a running process delivers.
+    """Remove the events of users from the file of an outbox, except those that a running process delivers.
 
-    An event is of a user whose token is its `userToken` or its `authenticatedUserToken`. What is removed is overwritten
-    on the disk, and leaves the log beside the file where nobody else reads at this moment.
+    An event belongs to a user if its `userToken` or its `authenticatedUserToken` is a token of the user. Removed events
+    are overwritten on the disk; they also leave the log beside the file, unless somebody else reads it at this moment.
 
     Args:
-        path: The path that `SQLiteOutbox` has.
-        tokens: User tokens, those of logins too.
+        path: The path given to `SQLiteOutbox`.
+        tokens: User tokens, including those of logins.
 
     Raises:
-        OutboxError: There is no such file, it is no outbox, one of an older version, or can't be written.
+        OutboxError: There is no such file, it is not an outbox, it is of an older version, or it can't be written.
     """
     wanted = frozenset(tokens)
     with opened(path) as (connection, version):
@@ -53,13 +53,13 @@ def erase(path: str, tokens: Collection[str]) -> Erased:
         removed = _remove(connection, _events_of(connection, "events", wanted), _REMOVE, of_the_dead=True)
         damaged = _events_of(connection, "damaged", wanted)
         removed += _remove(connection, damaged, "DELETE FROM damaged WHERE owner = ? AND number = ?")
-        with contextlib.suppress(sqlite3.OperationalError):  # somebody reads it
+        with contextlib.suppress(sqlite3.OperationalError):  # somebody else reads the log
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return Erased(removed, len(_events_of(connection, "events", wanted)))
 
 
 def _events_of(connection: sqlite3.Connection, table: str, tokens: frozenset[str]) -> list[tuple[int, int]]:
-    """Owner and number of each event of these users."""
+    """The owner and the number of each event of these users."""
     found: list[tuple[int, int]] = []
     for owner, number, text in connection.execute(f"SELECT owner, number, CAST(body AS BLOB) FROM {table}"):
         if _is_of(text or b"", tokens):

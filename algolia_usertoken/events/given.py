@@ -1,4 +1,4 @@
-"""Events as they are given, made into what the rules are for: names put right, values plain, lists of their own."""
+"""Turns given events into events that the rules can check: field names corrected, values plain, lists copied."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ _ANY_FIELD = frozenset(field.lower() for fields in FIELDS.values() for field in 
 
 
 def own_copy(event: Mapping[str, Any]) -> Event:
-    """A copy with lists of its own: what the caller does to the event later changes nothing.
+    """A copy with lists of its own, so that later changes to the caller's event do not matter.
 
-    What is no field of such an event is in it as JSON has it. A name of a field whose letters are in another case is
-    put right.
+    Fields that such an event does not have are copied in their JSON form. If the name of a field differs only in the
+    case of its letters, it is corrected.
 
     Raises:
-        InvalidEventError: It is no mapping, or has the name of a field nearly, or twice; or it can't be read.
+        InvalidEventError: The event is not a mapping or can't be read, or it has a name that is nearly the name of a
+            field, or the same field twice.
     """
     own = event.copy() if type(event) is dict else _as_dict(event)
     event_type, sources = own.get("eventType"), own.get("algoliaSource")
@@ -52,12 +53,12 @@ def own_copy(event: Mapping[str, Any]) -> Event:
 
 
 def batch_copy(body: Any) -> Event:
-    """A copy of the body of a request with its `events`; what stands beside them is in it as JSON has it.
+    """A copy of the body of a request with its `events`; all other fields are copied in their JSON form.
 
-    What is no mapping has none.
+    For a body that is not a mapping, the copy is empty.
 
     Raises:
-        InvalidEventError: What stands beside its `events` has no JSON form, or nearly their name.
+        InvalidEventError: Another field has no JSON form, or a name that is nearly `events`.
     """
     if not isinstance(body, Mapping):
         return {}
@@ -78,8 +79,8 @@ def _as_dict(event: Any) -> dict[Any, Any]:
 
 
 def _put_right(event: dict[Any, Any]) -> Event:
-    """With the names of its fields put right, and unknown ones as JSON has them."""
-    own = _renamed(_with_texts_as_keys(event), frozenset({"eventType"}))  # which says what fields there are
+    """The event with corrected field names, and with unknown fields in their JSON form."""
+    own = _renamed(_with_texts_as_keys(event), frozenset({"eventType"}))  # first, as it decides which fields exist
     fields = FIELDS.get(_plain_type(own), OF_CONVERSIONS)
     own = _renamed(own, fields, fields | OF_CONVERSIONS if fields is not FIELDS["instantsearch"] else fields)
     checked = _checked(own)
@@ -101,10 +102,11 @@ def _with_texts_as_keys(event: dict[Any, Any]) -> Event:
 
 
 def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | None = None, prefix: str = "") -> Event:
-    """With the names that differ from one of `spelled` (by default `fields`) by the case of letters put right.
+    """The event, with the names corrected that differ from one of `spelled` (default: `fields`) in the letters' case.
 
     Raises:
-        InvalidEventError: One differs from one of `fields` by more, as snake case does, or two are the same field.
+        InvalidEventError: A name resembles one of `fields` but differs in more than case, as snake case does, or two
+            names mean the same field.
     """
     spelled = fields if spelled is None else spelled
     right = {field.lower(): field for field in spelled}
@@ -115,7 +117,7 @@ def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | Non
         if field in renamed:
             raise invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
         meant = None if field in spelled else near.get(_bare(key))
-        if meant is not None:  # so its name is no more than this and separators
+        if meant is not None:  # so the name has only the letters of a field and separators, and can be quoted
             name = key if len(key) <= LONGEST_NAME else meant
             raise invalid(event, f"{prefix}{name}", f"is no field of an event: {meant} is meant")
         renamed[field] = value
@@ -127,7 +129,7 @@ def _bare(name: str) -> str:
 
 
 def may_mean_a_field(name: str) -> bool:
-    """Whether a name is nearly that of a field, of an event of whichever type, or is one."""
+    """Whether a name is the name of a field, or nearly one, of an event of any type."""
     return _bare(name) in _ANY_FIELD
 
 
@@ -137,7 +139,7 @@ def _plain_type(event: Event) -> str:
 
 
 def _checked(event: Event) -> frozenset[str]:
-    """The fields of an event that have rules, and `algoliaSource`, which was looked at."""
+    """The fields of an event that have rules, and `algoliaSource`, which is checked separately."""
     event_type = _plain_type(event)
     if event_type != "conversion":
         return CHECKED.get(event_type, CHECKED_OF_PURCHASES)
@@ -157,7 +159,7 @@ def _json_form(event: Event, field: str, value: Any) -> Any:
 
 
 def made_plain(event: Event) -> Event:
-    """With its values as exact types, as far as there is no doubt what they mean."""
+    """A copy of the event with values of exact types, as far as their meaning is clear."""
     made = event.copy()
     for field in _checked(event).intersection(event) - {"algoliaSource"}:
         made[field] = _PLAIN.get(field, plain.text)(event[field])
@@ -175,7 +177,7 @@ def _plain_items(each: Any) -> Any:
 
 
 def plain_data(item: Any) -> Any:
-    """Object data as a dict, its names put right."""
+    """Object data as a dict with corrected field names."""
     data = plain.mapping(item)
     if type(data) is not dict:
         return item
@@ -200,7 +202,7 @@ _PLAIN = {
 
 
 def as_list(field: str, items: Any) -> list[Any]:
-    """A list of its own of what is in one, a tuple, a generator or another iterable, but for texts and mappings."""
+    """A new list of the items of a list, a tuple, a generator or another iterable; texts and mappings are refused."""
     if not plain.may_be_list(items):
         raise InvalidEventError(f"{field} must be a list, not {described(items)}", field)
     try:

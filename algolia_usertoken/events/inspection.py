@@ -1,4 +1,4 @@
-"""What the file of an outbox holds, for the person on call. Nothing is changed, and no event is taken from anybody."""
+"""Shows what the file of an outbox holds, for the person on call. It changes nothing and takes no events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import OutboxError
 from . import sqlite
 from .rows import Rows, timestamp_of
 
-_BUSY_TIMEOUT = 5.0  # seconds; whoever looks may wait
+_BUSY_TIMEOUT = 5.0  # seconds; somebody who inspects the file can wait
 _SAVE = (
     "End the processes that use it. `algolia-usertoken outbox drain` delivers what can be read. Then put the file "
     "aside, with those beside it that end in -wal and -shm: the application makes a new one."
@@ -27,9 +27,9 @@ class Owner:
     """A process that has events in the file.
 
     Attributes:
-        pid: Its number, as the system counts; None: not known.
-        alive: Whether it has kept its lease. What it has waits for it; the events of others are anybody's.
-        events: How many wait.
+        pid: Its process id; None if it is not known.
+        alive: Whether its lease has not expired. Then only this process delivers its events; otherwise any process may.
+        events: How many of its events wait.
     """
 
     pid: int | None
@@ -39,17 +39,17 @@ class Owner:
 
 @dataclass(frozen=True)
 class Status:
-    """What waits in a file.
+    """The state of an outbox's file.
 
     Attributes:
-        waiting: Events that wait.
-        of_the_living: Those of them whose process is running and delivers them.
-        of_the_dead: Those whose process has ended: the next start delivers them.
-        oldest: Seconds since the oldest was stored, by the time of day; None: nothing waits.
-        damaged: Events that were set aside, as they were damaged.
-        file_bytes, log_bytes: What the file and the log beside it take on disk.
-        is_whole: False: the file is damaged, and there may be more events.
-        owners: Whose events they are.
+        waiting: How many events wait.
+        of_the_living: How many of them belong to running processes, which deliver them.
+        of_the_dead: How many belong to processes that have ended: the next start delivers them.
+        oldest: Seconds since the oldest event was stored, by the time of day; None if no event waits.
+        damaged: How many damaged events were set aside.
+        file_bytes, log_bytes: The size on disk of the file and of the log beside it.
+        is_whole: False if the file is damaged; it may then hold more events.
+        owners: The processes that the events belong to.
     """
 
     waiting: int
@@ -65,7 +65,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one step of a check found, in words, and what to do where something is wrong."""
+    """What one step of a check found, in words, and what to do if something is wrong."""
 
     step: str
     wrong: bool
@@ -74,10 +74,10 @@ class Finding:
 
 
 def status_of(path: str) -> Status:
-    """What waits in an outbox's file.
+    """The state of an outbox's file.
 
     Raises:
-        OutboxError: There is no such file, it is no outbox, or can't be read.
+        OutboxError: There is no such file, or it is not an outbox, or it can't be read.
     """
     with opened(path) as (connection, version):
         if version == 1:
@@ -110,7 +110,7 @@ def status_of(path: str) -> Status:
 
 
 def _counted(connection: sqlite3.Connection, path: str) -> tuple[list[tuple[int, int, int | None]], bool]:
-    """Of each owner its number, how many events it has, and when the first was stored; and whether these are all."""
+    """For each owner its id, its number of events, and when the first was stored; and whether all events were found."""
     try:
         return list(connection.execute("SELECT owner, count(*), min(created_at) FROM events GROUP BY owner")), True
     except sqlite3.DatabaseError as error:
@@ -124,14 +124,14 @@ def _counted(connection: sqlite3.Connection, path: str) -> tuple[list[tuple[int,
 
 
 def check(path: str, progress: Callable[[int, int], None] = lambda done, of: None) -> Iterator[Finding]:
-    """What is right and what is wrong with an outbox's file, each as soon as it is known.
+    """Check an outbox's file; yield each finding, good or bad, as soon as it is known.
 
     Args:
         path: The file.
-        progress: Called now and then with how many events were read, and how many there are.
+        progress: Called now and then with the number of events read so far and the number of all events.
 
     Raises:
-        OutboxError: There is no such file, or it is no outbox.
+        OutboxError: There is no such file, or it is not an outbox.
     """
     with opened(path) as (connection, version):
         yield Finding("schema", False, f"The file is an outbox, of schema {version}.")
@@ -199,7 +199,7 @@ def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
-    """A connection that reads, and the version of the schema."""
+    """Open the file; yield a connection that only reads (`query_only`), and the version of the schema."""
     if not os.path.isfile(path):
         raise OutboxError(f"outbox {path}: there is no such file")
     try:

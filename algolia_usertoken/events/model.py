@@ -1,6 +1,6 @@
-"""Events, from what was given to what is sent: built, split where they are long, and attributed to somebody.
+"""Turns what the caller gives into the events to send: builds them, splits long ones, attributes them to a user.
 
-The rules are for exact types. What breaks one is made plain once, and checked again.
+The rules are for exact types. An event that breaks a rule is converted to plain types once, and checked again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Amount: TypeAlias = float | str | Decimal
 
 
 class Model(Protocol):
-    """A model of pydantic, as algoliasearch's own."""
+    """A pydantic model, such as those of algoliasearch."""
 
     def model_dump(self, *, by_alias: bool) -> dict[str, Any]:
-        """What it holds, by the names of the API."""
+        """The fields of the model, under the names of the API."""
 
 
 ObjectData: TypeAlias = Mapping[str, Any] | Model
@@ -59,9 +59,9 @@ def new_event(
     currency: Any,
     after_search: bool,
 ) -> Event:
-    """An event with the fields of the API, as one of the twelve methods was called; they are those of `text.written`.
+    """Build an event with the fields of the API from a call of one of the twelve methods; arguments as `text.written`.
 
-    What an event after a search must have is there, even if it is None, and what is None otherwise is not.
+    The fields that an event after a search must have are present even if they are None; other None fields are left out.
     """
     event: Event = {"eventType": event_type, "eventName": name, "index": index, field: items}
     if after_search and subtype == "purchase":
@@ -75,10 +75,11 @@ def new_event(
 
 
 def split(event: Event) -> list[Event]:
-    """`event` as events of at most 20 objects or filters each, in lists of their own, with their shares of `value`.
+    """Split `event` into events of at most 20 objects or filters, each with lists of its own and its share of `value`.
 
     Raises:
-        InvalidEventError: What must be a list is none, or `positions` or `objectData` are not as many as the objects.
+        InvalidEventError: A field that must be a list is not one, or the number of `positions` or `objectData` differs
+            from the number of objects.
     """
     for field in _LISTS:
         if field in event:
@@ -99,10 +100,10 @@ def split(event: Event) -> list[Event]:
 
 
 def share(value: Any, parts: list[Event]) -> None:
-    """Write into the events that one purchase has become what of its `value` belongs to each.
+    """Divide the `value` of one purchase among the events into which it was split.
 
-    Where each item has a price and a quantity, that is the sum of the event's own, and the first also gets what `value`
-    has beyond them all; else the first gets all of it.
+    If each item has a price and a quantity, each event gets the sum of its own items, and the first event also gets the
+    part of `value` beyond all these sums. Otherwise the first event gets the whole value.
     """
     if value is None:
         return
@@ -112,12 +113,12 @@ def share(value: Any, parts: list[Event]) -> None:
             part["objectData"] = [plain_data(item) for item in part["objectData"]]
     value = plain.amount(value)
     shares = plain.shares(value, [part.get("objectData") for part in parts]) or [value]
-    for part, its_own in zip(parts, shares):  # noqa: B905 - the first alone may have one
+    for part, its_own in zip(parts, shares):  # noqa: B905 - there may be one share only, for the first part
         part["value"] = its_own
 
 
 def names_search(object_data: Any) -> bool:
-    """Whether ordinary object data names a search for one object at least, as `check_after_search` wants it."""
+    """Whether ordinary object data has a query ID for at least one object, as `check_after_search` requires."""
     return type(object_data) is list and any(
         type(item) is dict and item.get("queryID") is not None for item in object_data
     )
@@ -127,7 +128,7 @@ def check_after_search(event: Event) -> None:
     """Check that an event after a search names the search.
 
     Raises:
-        InvalidEventError: It does not; `field` is `queryID`, or `objectData.queryID` for a purchase.
+        InvalidEventError: It does not; the error's `field` is `queryID`, or `objectData.queryID` for a purchase.
     """
     if "objectData" not in event or "queryID" in event:
         if event.get("queryID") is None:
@@ -144,15 +145,15 @@ def check_after_search(event: Event) -> None:
 
 
 def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: int | None = None) -> Event | None:
-    """A checked copy of `event` that says whose it is, or None where that visitor opted out.
+    """A checked copy of `event` with its user token, or None if that visitor opted out.
 
-    `userToken` and `authenticatedUserToken` are filled in from `identity` where the event has none, and `timestamp`
-    (milliseconds since the epoch) likewise. An event with a user token of its own is somebody else's, and gets no login
-    from here.
+    If the event lacks `userToken` or `authenticatedUserToken`, they are filled in from `identity`; a missing timestamp
+    is filled in from `timestamp` (milliseconds since the epoch). An event with a user token of its own may belong to
+    somebody else, so it does not get the login of `identity`.
 
     Raises:
-        InvalidEventError: Algolia would refuse it; `field` says why.
-        MissingUserTokenError: Neither the event nor `identity` says whose it is.
+        InvalidEventError: Algolia would refuse the event; `field` names the field that is wrong.
+        MissingUserTokenError: Neither the event nor `identity` has a user token or a login.
     """
     made = attribute(own_copy(event), identity, timestamp)
     if made is not None and type(made.get("objectData")) in (list, tuple):
@@ -161,12 +162,12 @@ def attributed(event: Mapping[str, Any], identity: Identity | None, timestamp: i
 
 
 def attribute(event: Event, identity: Identity | None, timestamp: int | None) -> Event | None:
-    """As `attributed`, of a copy that was made by `own_copy`, or of an event that has no unknown fields."""
+    """Do what `attributed` does, but in place: on a copy that `own_copy` made, or an event without unknown fields."""
     try:
         return _attribute(event, identity, timestamp)
     except MissingUserTokenError:
         raise
-    except Exception:  # of a rule, or of whatever an object of somebody else's raises
+    except Exception:  # raised by a rule, or by an object in the event whose class is not ours
         pass
     try:
         return _attribute(made_plain(event), identity, timestamp)
@@ -192,7 +193,7 @@ def _attribute(event: Event, identity: Identity | None, timestamp: int | None) -
             login = event["authenticatedUserToken"] = identity.authenticated_user_token
         event["userToken"] = identity.user_token if identity.user_token is not None else login
     if event["userToken"] is None:
-        check_content(event)  # what is wrong with the event itself, is said first
+        check_content(event)  # first, so that an error in the event itself is reported before the missing token
         raise MissingUserTokenError(
             f"nobody to attribute the event{quoted(event.get('eventName'), ' ')} to: no user token is known"
         )
@@ -205,10 +206,10 @@ def _attribute(event: Event, identity: Identity | None, timestamp: int | None) -
 
 
 def milliseconds(timestamp: datetime | int) -> int:
-    """A time as Algolia takes it: milliseconds since the epoch.
+    """A time in the form that Algolia accepts: milliseconds since the epoch.
 
     Raises:
-        InvalidEventError: It is neither an int nor a datetime with a time zone.
+        InvalidEventError: `timestamp` is neither an int nor a datetime with a time zone.
     """
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
@@ -228,7 +229,7 @@ def event_time(timestamp: datetime | int | None) -> int:
     """When an event happened, in milliseconds since the epoch; None is now.
 
     Raises:
-        InvalidEventError: As `milliseconds`, and for a time more than 30 days ago.
+        InvalidEventError: As for `milliseconds`, or the time is more than 30 days ago.
     """
     if timestamp is None:
         return int(time.time() * 1000)

@@ -2,12 +2,13 @@
 
 How it keeps its promises:
 
-- An event belongs to one owner, which is one life of one process, and has a number there. The owner's lease is a row
-  that says until when it is alive. Events of an owner that is not, are adopted: they get a new owner and a new number.
-- A process knows the numbers of its own events that wait, in memory, and reads an event when it is about to deliver it.
-  One that is no longer there under its number was adopted by somebody else, and is left to them.
-- What is counted is guarded by a mutex that nobody holds while he uses the file. How the file is used without waiting
-  for others, see `sqlite.py`; how rows are read that are damaged, `rows.py`.
+- An event belongs to one owner, which is one life of one process, and has a number unique within that owner. The
+  owner's lease is a row that says until when the owner is alive. Another process adopts the events of a dead owner:
+  they get a new owner and a new number.
+- A process keeps in memory the numbers of its own waiting events, and reads an event only when it is about to deliver
+  it. An event that is no longer in the file under its number was adopted by another process, which delivers it.
+- A mutex guards the counts, and no thread holds it while it uses the file. `sqlite.py` says how the file is used
+  without waiting for others; `rows.py` says how damaged rows are read.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from . import sqlite
 from .rows import MOST_NUMBERS, MOST_OF_ONE_CALL, Rows, StoredEvent, Troubles, numbers_of, timestamp_of
 from .rules import MAX_AGE_MS
 
-ADOPTED_AT_ONCE = 5_000  # events; the rest is left to others until these are nearly delivered
-_ADOPTED_FROM = 1 << 40  # the first number of what is adopted, far above one's own
+ADOPTED_AT_ONCE = 5_000  # events; other processes may adopt the rest until these are nearly delivered
+_ADOPTED_FROM = 1 << 40  # the first number of adopted events, far above the numbers of a process's own events
 _UNREADABLE = "can't be read, as the file is damaged there, and are left in it"
 _NO_JSON = "were no JSON any more, and are set aside in its table `damaged`"
 _UNREMOVABLE = (
@@ -41,22 +42,22 @@ class SQLiteOutbox:
     """Keeps accepted events in an SQLite file until they are settled, for one `EventSender`.
 
     An event is in the file before `send` returns True, and stays until it is delivered, rejected or given up. Any
-    number of processes of one machine may use the file; what one leaves behind, by dying or at `close`, is taken over
-    by the others, or by the next to start. A forked child starts empty, with a lease of its own.
+    number of processes of one machine may use the file. When a process dies or calls `close`, the other processes, or
+    the next one to start, take over its remaining events. A forked child starts empty, with a lease of its own.
 
-    A file that another process keeps locked costs a `send` at most 0.25 seconds, and further ones next to nothing: the
-    event is dropped, counted and reported. A file that is made is for its owner alone (mode 0600).
+    If another process keeps the file locked, a `send` waits at most 0.25 seconds, and later ones wait hardly at all:
+    the event is dropped, counted and reported. A new file can be read by its owner only (mode 0600).
 
     Args:
-        path: The file, on a local disk; made where there is none. Beside it SQLite keeps `…-wal` and `…-shm`.
-        max_events: Events that the file may hold, those of all processes together; a further one is dropped.
-        lease: Seconds within which the events of a process that died are taken over, at least 1. A process that does
-            not run for so long (stopped, suspended) counts as dead, and leaves what waits to the others.
+        path: The file, on a local disk; it is created if it does not exist. SQLite keeps `…-wal` and `…-shm` beside it.
+        max_events: How many events the file may hold, for all processes together; further events are dropped.
+        lease: Seconds within which other processes take over the events of a dead process, at least 1. A process that
+            does not run for that long (stopped, suspended) counts as dead, and others deliver its waiting events.
 
     Raises:
-        TypeError, ValueError: An argument is not what it must be.
-        OutboxError: The file can't be made or written, is damaged, is no outbox, or one of a newer version of this
-            package.
+        TypeError, ValueError: An argument has a wrong type or a wrong value.
+        OutboxError: The file can't be created or written, is damaged, is not an outbox, or was made by a newer version
+            of this package.
 
     https://www.sqlite.org/wal.html
     """
@@ -67,7 +68,7 @@ class SQLiteOutbox:
         check_number("lease", lease, 1, sqlite.LARGEST, unit="seconds")
         self.max_events = max_events
         self.lease = lease
-        # What a simulation replaces: seconds of the machine, by which leases are measured, and the time of day.
+        # A simulation replaces both: the machine's seconds, which measure the leases, and the time of day.
         self.clock: Callable[[], float] = sqlite.clock
         self.wall_clock: Callable[[], float] = time.time
         self._attached = self._closed = False
@@ -82,9 +83,9 @@ class SQLiteOutbox:
         sqlite.register(self)
 
     def _start_empty(self) -> None:
-        """As new: an owner to be, without events, whose connections are not open yet."""
+        """Set the state of a new outbox: no owner registered yet, no events, and no open connections."""
         self.rows = Rows(self.path)
-        # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
+        # Re-entrant, because a signal handler or a __del__ may run while this thread holds it.
         self._mutex: threading.Condition | threading.RLock = threading.RLock()
         self._adopting = threading.Lock()
         self._owner: int | None = None
@@ -93,7 +94,7 @@ class SQLiteOutbox:
         self._numbers = itertools.count()
         self._adopted_numbers = itertools.count(_ADOPTED_FROM, MOST_NUMBERS)
         self._waiting: deque[int] = deque()  # numbers
-        self._reading: dict[int, list[int]] = {}  # how many each `take` took, of which `took` has not told, by thread
+        self._reading: dict[int, list[int]] = {}  # by thread: how many events each `take` took, until `took` is called
         self._read = 0  # events that left `_waiting` and still count as waiting
         self._adopted = self._gone = 0
         self._settled: list[int] = []  # numbers of events that are still to be removed
@@ -108,20 +109,20 @@ class SQLiteOutbox:
         return self.rows.connections
 
     def start_again(self, inherited: Sequence[sqlite.Connection] = ()) -> None:
-        """In a forked child; `inherited` are the parent's connections that are open."""
+        """Start empty in a forked child; `inherited` are the parent's open connections."""
         self._start_empty()
         if inherited:
             self.rows.become_unusable()
 
     def share_lock(self, lock: threading.Condition) -> None:
-        """Guard what is counted with the sender's lock: of two, a `__del__` that sends might take one too many."""
+        """Guard the counts with the sender's lock: with two locks, a `__del__` that sends could deadlock."""
         self._mutex = lock
 
     def attach(self) -> None:
         """Make this the outbox of a sender.
 
         Raises:
-            ValueError: It is another's already, or closed.
+            ValueError: The outbox has a sender already, or is closed.
         """
         if self._closed or self._attached:
             what = "is closed" if self._closed else "has a sender already"
@@ -129,28 +130,29 @@ class SQLiteOutbox:
         self._attached = True
 
     def __len__(self) -> int:
-        """Events of this process that wait, those included that `take` reads or has returned, until `took`."""
+        """The waiting events of this process. Events that `take` reads or has returned count until `took` is called."""
         with self._mutex:
             return len(self._waiting) + self._read
 
     def counts(self) -> tuple[int, int, int]:
-        """Of one moment: the events that wait (`len`), those adopted so far, and those that are gone.
+        """Three counts of the same moment: waiting events (`len`), events adopted so far, and events that are gone.
 
-        Gone are those that `take` did not find, as others adopted them, or as they are damaged; they leave `len` with
-        what it returned. What `confirm` leaves out is not among them: who asks knows.
+        An event is gone if `take` did not find it, because another process adopted it or because it is damaged. It
+        leaves `len` together with the events that `take` returned. Events that `confirm` leaves out are not counted
+        here: the caller of `confirm` knows of them.
         """
         with self._mutex:
             return len(self), self._adopted, self._gone
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the file although it works, for a log; None: nothing is."""
+        """What is wrong with a file that still works, as a text for a log; None if nothing is wrong."""
         return str(self._troubles) or None
 
     # In.
 
     def append(self, event: bytes, /) -> None:
-        """Store an event, given as JSON text in UTF-8; the operating system has it when this returns.
+        """Store an event, given as JSON text in UTF-8. When this returns, the operating system has the event.
 
         Raises:
             OutboxError: The outbox is full or closed, or the file can't be written, is damaged, or locked.
@@ -165,7 +167,8 @@ class SQLiteOutbox:
         """Store the events of one call, all or none of them.
 
         Raises:
-            OutboxError: As of `append`; they are too many for the room there is, or for one call.
+            OutboxError: As for `append`; or there are more events than the file has room for, or than one call may
+                store.
         """
         if len(events) > MOST_OF_ONE_CALL:
             raise self._error(f"one call makes {len(events)} events, and {MOST_OF_ONE_CALL} are stored at once at most")
@@ -178,41 +181,43 @@ class SQLiteOutbox:
         self._waiting.extend(numbers)
 
     def _door(self) -> tuple[int, float | None]:
-        """Who we are, and until when to wait for the file, where that is not all that it is needed for."""
+        """Our owner id and a deadline; the deadline is None if there was no need to register an owner first."""
         if self._closed:
             raise self._error("it is closed")
         if self._owner is not None:
             return self._owner, None
         deadline = time.monotonic() + sqlite.BUSY_TIMEOUT
-        # Who dies right after this has its events adopted by one who comes every third of the lease: within the lease.
+        # Every process looks for dead owners once every third of the lease. So if this process dies right after this
+        # line, another process adopts its events within the lease.
         alive_until = self.clock() + self.lease * 2 / 3
         owner = self.rows.register(alive_until, self.lease, deadline)
         with self._mutex:
-            if self._owner is None:  # else another thread was faster, and the lease of this owner will end
+            if self._owner is None:  # else another thread registered first, and the lease of this owner will expire
                 self._alive_until, self._owner = alive_until, owner
             return self._owner, deadline
 
     # Out.
 
     def take(self, limit: int) -> list[bytes]:
-        """The first events that wait, to be delivered; after each call the same thread calls `took`.
+        """Take the first waiting events, to deliver them; after each call the same thread calls `took`.
 
-        Events that Algolia takes no more, being older than 30 days by the time of day, come among themselves, for
-        Algolia to judge: the clock may be wrong. So where they meet with others, fewer come than could, in their order.
+        Events older than 30 days by the time of day are returned without newer ones, as Algolia no longer accepts them.
+        Algolia decides about them, because the clock may be wrong. So a call that meets both kinds returns fewer events
+        than `limit`, in their order.
 
         Args:
-            limit: How many at most.
+            limit: How many events to take at most.
 
         Raises:
-            OutboxError: The file can't be read; they still wait.
+            OutboxError: The file can't be read; the events still wait.
         """
         events: list[bytes] = []
-        left = 0  # events that leave `len` with `took`: those returned, and those that are gone
+        left = 0  # events that leave `len` when `took` is called: those returned, and those that are gone
         try:
             while not events:
                 with self._mutex:
                     count = 0 if self._closed else min(limit, len(self._waiting))
-                    self._read += count  # first: who looks in between finds too many rather than too few
+                    self._read += count  # first, so that a reader in between counts too many rather than too few
                     numbers = [self._waiting.popleft() for _ in range(count)]
                     life = self._life
                 if not numbers:
@@ -230,12 +235,12 @@ class SQLiteOutbox:
         finally:
             self._reading.setdefault(threading.get_ident(), []).append(left)
         if self._more_to_adopt and len(self._waiting) < limit:
-            with contextlib.suppress(OutboxError):  # `keep` will try, and tell
+            with contextlib.suppress(OutboxError):  # `keep` will try again, and report the error
                 self._adopt()
         return events
 
     def took(self) -> None:
-        """What this thread's last `take` returned is in the worker's books now."""
+        """Note that the worker now counts the events that this thread's last `take` returned."""
         ident = threading.get_ident()
         with self._mutex:
             reading = self._reading.get(ident, [0])
@@ -244,7 +249,7 @@ class SQLiteOutbox:
                 self._reading.pop(ident, None)
 
     def _sorted_out(self, numbers: list[int], life: int) -> tuple[list[bytes], list[int]]:
-        """Of the events with these numbers, those that share a request, and the numbers of those that wait again."""
+        """Read these events; return those that can share a request, and the numbers of those that wait again."""
         texts, unreadable = self.rows.read(self._owner, numbers)
         oldest = self.wall_clock() * 1000 - MAX_AGE_MS
         chosen: list[bytes] = []
@@ -253,7 +258,7 @@ class SQLiteOutbox:
         kind: bool | None = None
         for place, number in enumerate(filter(texts.__contains__, numbers), start=1):
             if not place % 100:
-                time.sleep(0)  # lets go of the interpreter, for which a `send` would wait milliseconds
+                time.sleep(0)  # releases the interpreter lock, for which a `send` would otherwise wait milliseconds
             if others:
                 others.append(number)
                 continue
@@ -273,27 +278,27 @@ class SQLiteOutbox:
         self._troubles.say_of(unreadable, _UNREADABLE)
         self._troubles.say_of(damaged, _NO_JSON)
         if damaged:
-            with contextlib.suppress(OutboxError):  # `keep` will try, and tell
+            with contextlib.suppress(OutboxError):  # `keep` will try again, and report the error
                 self._set_aside()
         return chosen, others
 
     def put_back(self, events: Sequence[bytes]) -> None:
-        """Have events that were taken wait again, before all others."""
+        """Make events that were taken wait again, ahead of all others."""
         with self._mutex:
             self._waiting.extendleft(reversed(numbers_of(events)))
 
     def confirm(self, events: Sequence[bytes]) -> list[bytes]:
-        """Those events that are still this process's to deliver: asked before each attempt.
+        """Return the events that this process still owns; the sender calls this before each attempt to deliver.
 
-        The file is asked only where the lease has ended since they were read, this process having been stopped, say.
-        Where it can't tell, they are ours: an event arrives at least once.
+        The file is read only if the lease has expired since the events were read, for example because this process was
+        stopped. If the file can't be read, all of the events count as owned: each event arrives at least once.
         """
         with self._mutex:
             life, alive = self._life, self.clock() < self._alive_until
         if alive and all(event.life == life for event in events if isinstance(event, StoredEvent)):
             return list(events)
         try:
-            with contextlib.suppress(OutboxError):  # locked, say, where nobody else can adopt them either
+            with contextlib.suppress(OutboxError):  # a locked file, say: then no other process can adopt them either
                 self._renew(time.monotonic())
             with self._mutex:
                 life = self._life
@@ -313,20 +318,21 @@ class SQLiteOutbox:
         """Remove events that were taken.
 
         Raises:
-            OutboxError: The file can't be written, so they are still there. Removing them will be tried again; if the
-                process ends before that succeeds, they are delivered again.
+            OutboxError: The file can't be written, so the events are still in it. The outbox will try again to remove
+                them; if the process ends before that succeeds, they are delivered again.
         """
         self._remove_settled(numbers_of(events))
         if not self._waiting:
             self._troubles.say("log", self.rows.cut_log(sqlite.LOG_LIMIT))
 
-    # The lease, the log, and what others have left.
+    # The lease, the log, and the events of dead processes.
 
     def keep(self) -> None:
-        """Stay alive for the others, and adopt events whose owner is not; to be called every third of the lease.
+        """Renew the lease, and adopt events whose owner is dead; the sender calls this every third of the lease.
 
         Raises:
-            OutboxError: The file can't be used, and it will be tried again; or, once, what `trouble` says.
+            OutboxError: The file can't be used now; the next call tries again. Or the error tells, once, what `trouble`
+                says.
         """
         if self._closed:
             return
@@ -344,13 +350,13 @@ class SQLiteOutbox:
             raise self._error(news)
 
     def close(self) -> None:
-        """Leave what waits to others, at once, and let go of the file. `len` still tells how many were left."""
+        """Leave the waiting events to other processes at once, and close the file. `len` still counts them."""
         if self._closed:
             return
         self._closed = True
         if self._owner is not None:
             deadline = time.monotonic() + sqlite.CLOSE_TIMEOUT
-            with contextlib.suppress(OutboxError):  # the lease will end
+            with contextlib.suppress(OutboxError):  # then the lease will expire by itself
                 self._remove_settled(deadline=deadline)
                 self.rows.end(self._owner, deadline)
         self.rows.close()
@@ -365,12 +371,12 @@ class SQLiteOutbox:
         alive_until = self.clock() + self.lease * 2 / 3
         self.rows.renew(self._owner, alive_until, self.lease, deadline)
         with self._mutex:
-            # Late: from the old end until now others may have adopted what we have in hand.
+            # If the renewal is late, others may have adopted our events between the old end of the lease and now.
             self._life += self.clock() >= self._alive_until
             self._alive_until = alive_until
 
     def _remove_settled(self, more: Sequence[int] = (), deadline: float | None = None) -> None:
-        with self._mutex:  # `more` at once: of two threads that settle, each is told what becomes of its own
+        with self._mutex:  # takes `more` in the same step, so that two settling threads each get their own result
             numbers, self._settled = [*self._settled, *more], []
         if not numbers:
             return
@@ -396,7 +402,7 @@ class SQLiteOutbox:
                 self._damaged += numbers
 
     def _adopt(self) -> None:
-        """Make events of dead owners ours, as long as not too many wait, behind all that do."""
+        """Adopt events of dead owners, behind all waiting events, as long as not too many wait."""
         if not self._adopting.acquire(blocking=False):
             return
         try:
@@ -414,7 +420,7 @@ class SQLiteOutbox:
             self._adopting.release()
 
     def _adopt_from(self, dead: int, numbers: list[int]) -> int:
-        """How many of them can't be adopted."""
+        """Adopt these events of a dead owner; return how many can't be adopted."""
         moved: list[int] = []
         try:
             first = next(self._adopted_numbers)
@@ -433,7 +439,7 @@ class SQLiteOutbox:
         with self._mutex:
             self._settled, self._damaged = [], []
             self._owner, self._file, self._more_to_adopt = None, self.rows.identity(), False
-            lost = len(self)  # `take` will find that they are gone
+            lost = len(self)  # `take` will not find them, and will count them as gone
         raise self._error(f"the file was removed or replaced while in use; {lost} events that waited in it are lost")
 
     def _error(self, what: str) -> OutboxError:

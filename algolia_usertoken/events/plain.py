@@ -1,7 +1,8 @@
-"""What Python code holds, as JSON has it: decimals, lazy texts, ids of databases, scalars of numpy, models of pydantic.
+"""Converts Python values to JSON types: decimals, lazy texts, database ids, numpy scalars, pydantic models.
 
-Each function returns what it has no form for as it is, for the rules of events to refuse. Nothing is guessed from what
-`str` makes of an object. Django, numpy and pydantic are not imported: who has one of their objects has imported them.
+Each function returns a value that it can't convert as it is, and the rules of events refuse it. No function guesses a
+value from `str` of an object. Django, numpy and pydantic are not imported here: if a caller passes one of their
+objects, the package is imported already.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any
 from uuid import UUID
 
 MAX_AMOUNT = 16  # characters of an amount that is a text
-MAX_FIELDS = 1_000  # of a mapping that is no dict, and may have no end
-MAX_ITEMS = 1_000_000  # of an iterator, likewise
+MAX_FIELDS = 1_000  # of a mapping that is not a dict, which may be endless
+MAX_ITEMS = 1_000_000  # of an iterator, which may be endless
 
-_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow])  # a sum is exact, or none is made
+_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow])  # raises an error if a sum is not exact
 _is_number = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?").fullmatch
 
 
 def text(value: Any) -> Any:
-    """A string of any class, or one of Django's lazy ones, as a str."""
+    """A string of any class, or a lazy string of Django, as a str."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, _class("django.utils.functional", "Promise")):
@@ -35,7 +36,7 @@ def text(value: Any) -> Any:
 
 
 def object_id(value: Any) -> Any:
-    """A string, an int (a bool is none) or a UUID as a str."""
+    """A string, an int (but not a bool) or a UUID as a str."""
     number = integer(value)
     if type(number) is int:
         return int.__repr__(number)
@@ -43,7 +44,7 @@ def object_id(value: Any) -> Any:
 
 
 def integer(value: Any) -> Any:
-    """An int of any class, or one of numpy's, as an int; a bool is none."""
+    """An int of any class (but not a bool), or an integer of numpy, as an int."""
     if isinstance(value, int):
         return value if isinstance(value, bool) else int.__int__(value)
     return int(value) if isinstance(value, _class("numpy", "integer")) else value
@@ -52,7 +53,8 @@ def integer(value: Any) -> Any:
 def amount(value: Any) -> Any:
     """A number or a text, also of numpy's and algoliasearch's classes, as an int, float or str.
 
-    A `Decimal` becomes a float where that is the same number, and else a text, if that is not too long.
+    A `Decimal` becomes a float if the float is exactly the same number; otherwise it becomes a text, if that is not too
+    long.
     """
     if isinstance(value, Decimal):
         return _amount_of_decimal(value)
@@ -68,7 +70,7 @@ def amount(value: Any) -> Any:
 
 
 def mapping(value: Any) -> Any:
-    """A mapping or a model of pydantic as a dict of its own."""
+    """A mapping or a pydantic model as a new dict."""
     if type(value) is dict:
         return value.copy()
     if isinstance(value, dict):
@@ -77,20 +79,20 @@ def mapping(value: Any) -> Any:
         keys = list(islice(iter(value), MAX_FIELDS + 1))
         return {key: value[key] for key in keys} if len(keys) <= MAX_FIELDS else value
     if isinstance(value, _class("pydantic", "BaseModel")):
-        dump = getattr(value, "to_dict", None)  # of algoliasearch's, which leaves out what was not set
+        dump = getattr(value, "to_dict", None)  # algoliasearch's models have it; it leaves out fields that were not set
         return mapping(dump() if callable(dump) else value.model_dump(by_alias=True))
     return value
 
 
 def may_be_list(value: Any) -> bool:
-    """Whether a value can be gone through, but is no text, in whatever form, and no mapping."""
+    """Whether a value is iterable, but neither a text (str, bytes or lazy string) nor a mapping."""
     if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
         return False
     return isinstance(value, Iterable) and not isinstance(value, _class("django.utils.functional", "Promise"))
 
 
 def items(value: Iterable[Any]) -> list[Any] | None:
-    """A list of its own, or None: more than a million, which may have no end."""
+    """The items in a new list; None if there are more than a million, as the iterator may be endless."""
     if type(value) is list or type(value) is tuple:
         return list(value)
     found = list(islice(iter(value), MAX_ITEMS + 1))
@@ -98,10 +100,10 @@ def items(value: Iterable[Any]) -> list[Any] | None:
 
 
 def json_form(value: Any) -> Any:
-    """What a reader of JSON gets of a value; nothing that its owner changes later changes it.
+    """A value as a reader of its JSON gets it; later changes to the value do not change the result.
 
     Raises:
-        Exception: It has no JSON form, or what it is made of raises this.
+        Exception: The value has no JSON form, or an object in it raises this.
     """
     kind = type(value)
     if kind is bool or value is None or (kind is str and str.isascii(value)):
@@ -109,7 +111,7 @@ def json_form(value: Any) -> Any:
     if kind is list and are_texts(value):
         return value.copy()
     encoded = json_text(value)
-    encoded.encode()  # a lone surrogate has no UTF-8
+    encoded.encode()  # raises an error for a lone surrogate, which has no UTF-8 form
     return json.loads(encoded)
 
 
@@ -117,21 +119,21 @@ def json_text(value: Any) -> str:
     """The JSON of a value.
 
     Raises:
-        Exception: As `json_form`, but for a lone surrogate.
+        Exception: As for `json_form`, except that a lone surrogate is not an error here.
     """
     return _encode(value)
 
 
 def are_texts(values: list[Any]) -> bool:
     """Whether each of the values is an ASCII string, so that nothing needs to be done for JSON."""
-    for value in values:  # noqa: SIM110 - quicker than all(), and on the way of each event of InstantSearch
+    for value in values:  # noqa: SIM110 - faster than all(), and used for each event of InstantSearch
         if type(value) is not str or not value.isascii():
             return False
     return True
 
 
 def decimal(value: Any) -> Decimal | None:
-    """An amount as the decimal number that is written there; None where it is none."""
+    """An amount as a `Decimal` with exactly the digits written; None if it is not a finite number."""
     kind = type(value)
     if kind is int or (kind is str and _is_number(value)):
         return Decimal(value)
@@ -141,11 +143,11 @@ def decimal(value: Any) -> Decimal | None:
 
 
 def shares(value: Any, parts: Sequence[Any]) -> list[Any] | None:
-    """What of a total belongs to each of its parts, by their lists of items with `price` and `quantity`.
+    """The share of a total for each of its parts, which are lists of items with `price` and `quantity`.
 
-    Each part has the sum of its own, price times quantity (a price has its discount taken off already), and the first
-    also what the total has beyond all of them. They add up to the total, exactly. None where an item lacks one of the
-    two, or an amount is no number.
+    The share of a part is the sum of its items, price times quantity (the discount is already taken off a price). The
+    first part also gets the difference between the total and all these sums, so the shares add up to the total exactly.
+    Returns None if an item lacks a price or a quantity, or if an amount is not a number.
     """
     total = decimal(value)
     if total is None:
@@ -178,7 +180,7 @@ def _sum(part: Any) -> Decimal | None:
 
 
 def _as_given(share: Decimal, value: Any) -> Any:
-    """A share as an amount of the kind that the total was; None where it has too many digits."""
+    """A share as an amount of the same type as the total `value`; None if it has too many digits."""
     if type(value) is str:
         written = _written(share)
         return written if written is not None and len(written) <= MAX_AMOUNT else None
@@ -199,13 +201,13 @@ def _amount_of_decimal(value: Decimal) -> Any:
 
 
 def _written(value: Decimal) -> str | None:
-    """With all its digits and no exponent; None where that would be long."""
+    """The number written with all its digits and without an exponent; None if that would be too long."""
     exponent = value.as_tuple().exponent
     return f"{value:f}" if isinstance(exponent, int) and exponent > -40 and value.adjusted() < 40 else None
 
 
 def _for_json(value: Any) -> Any:
-    """What `json` knows no form of."""
+    """Convert a value that `json` can't encode."""
     for form in (amount, text, mapping):
         made = form(value)
         if made is not value:
@@ -221,6 +223,6 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=
 
 
 def _class(module: str, name: str) -> Any:
-    """A class of a package that nobody need have, for `isinstance`."""
+    """A class of an optional package, for `isinstance`; an empty tuple if the package is not imported."""
     found = getattr(sys.modules.get(module), name, ())
     return found if isinstance(found, type) else ()

@@ -1,6 +1,6 @@
-"""Reads events from files, one after the other: NDJSON, a JSON array, or dead letters; gzip too.
+"""Reads events from files, one after the other: NDJSON, a JSON array, or dead letters, also compressed with gzip.
 
-However long a file is, only a part of it is in memory.
+Only a part of the file is in memory at any time, however long the file is.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import IO, Any, NamedTuple
 
-MOST_BYTES = 16_000_000  # of one event: more than a request may have, each of its letters escaped
+MOST_BYTES = 16_000_000  # of one event: more than a whole request may have even if each character is escaped
 _CHUNK = 1 << 18
-_CUT_OFF = 16  # characters before the end, in which a mistake may be none, as the rest is not there yet
+_CUT_OFF = 16  # characters: an error this close to the end of the buffer may only mean that the rest is not read yet
 _WHITESPACE = " \t\r\n"
 
 _LINE_ENDS = ("\n", "\r\n", "")
 
 _decoder = json.JSONDecoder()
-_new = tuple.__new__  # as Item(…) does, in half of the time
+_new = tuple.__new__  # does the same as Item(…) in half the time
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 
 class Item(NamedTuple):
-    """What should be an event.
+    """An item of a file, which should be an event.
 
     Attributes:
-        number: Its place among those of the file, from 1.
-        line: The line that it begins on, from 1.
-        value: What it is in JSON.
-        wrong: Why it can't be read; None: it can.
+        number: Its place among the items of the file, from 1.
+        line: The line on which it begins, from 1.
+        value: Its decoded JSON value.
+        wrong: Why the item can't be read; None if it can.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Item(NamedTuple):
 
 
 class UnreadableError(Exception):
-    """The rest of a file can't be read; `line` is where."""
+    """The file can't be read from the line `line` on."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(why)
@@ -51,13 +51,13 @@ class UnreadableError(Exception):
 
 
 def items_of(file: IO[bytes]) -> Iterator[Item]:
-    """The items of a file, as they are read.
+    """Yield the items of a file while the file is read.
 
     Args:
-        file: A file, a pipe or anything else that gives bytes.
+        file: A file, a pipe or any other source of bytes.
 
     Raises:
-        UnreadableError: What comes next can't be read, and the rest neither.
+        UnreadableError: The rest of the file can't be read.
     """
     line = 0
     try:
@@ -66,7 +66,7 @@ def items_of(file: IO[bytes]) -> Iterator[Item]:
         number = 0
         while text := reader.readline(MOST_BYTES + 1):
             line += 1
-            try:  # what nearly all are, without the function calls of the longer way
+            try:  # the fast path for nearly all lines: it saves the function calls of `_of_line`
                 string = text.decode()
                 value, end = _scan(string, 0)
             except (StopIteration, ValueError, RecursionError):
@@ -94,7 +94,7 @@ def items_of(file: IO[bytes]) -> Iterator[Item]:
 
 
 def _unpacked(file: IO[bytes]) -> io.BufferedReader:
-    """The file without what gzip and a byte order mark add to it."""
+    """The content of the file, decompressed if it is gzip, and without a byte order mark."""
     reader, start = _looked_at(file)
     if start.startswith(b"\x1f\x8b"):
         reader, start = _looked_at(gzip.GzipFile(fileobj=reader))
@@ -111,7 +111,7 @@ def _looked_at(file: Any) -> tuple[io.BufferedReader, bytes]:
 
 
 class _Rejoined(io.RawIOBase):
-    """A file whose start was read already."""
+    """A file whose first bytes were read already; it gives them again."""
 
     def __init__(self, start: bytes, file: Any) -> None:
         self._start = start
@@ -124,7 +124,7 @@ class _Rejoined(io.RawIOBase):
         if self._start:
             part, self._start = self._start[: len(buffer)], self._start[len(buffer) :]
         else:
-            # What a pipe has now, so that events are sent as they come.
+            # Read only what a pipe has now, so that events are sent as they arrive.
             part = self._file.read1(len(buffer)) if hasattr(self._file, "read1") else self._file.read(len(buffer))
         buffer[: len(part)] = part
         return len(part)
@@ -153,10 +153,10 @@ def _of_line(text: bytes, reader: io.BufferedReader, number: int, line: int, fir
 
 
 class _Buffer:
-    """Text of which the beginning was read, and the rest may be still to come."""
+    """The part of a text that is read so far, and a position in it; more may follow."""
 
     def __init__(self, start: bytes, reader: io.BufferedReader, line: int) -> None:
-        # What is no UTF-8 concerns the event that it is in, and is refused with it.
+        # Bytes that are not UTF-8 are kept as surrogates, so that only the event that contains them is refused.
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._reader = reader
         self.text = self._decode(start)
@@ -165,7 +165,7 @@ class _Buffer:
         self.ended = False
 
     def more(self, size: int) -> bool:
-        """Get some more; False: that was all."""
+        """Read more of the file; False if its end was reached before."""
         if self.ended:
             return False
         data = self._reader.read(size)
@@ -179,7 +179,7 @@ class _Buffer:
         self.at = at
 
     def next_letter(self) -> str:
-        """The first letter that is no white space, which is then `at`; none at the end."""
+        """Move to the next character that is not white space, and return it; an empty string at the end."""
         while True:
             at = self.at
             while at < len(self.text) and self.text[at] in _WHITESPACE:
@@ -213,7 +213,7 @@ def _of_array(start: bytes, reader: io.BufferedReader, line: int) -> Iterator[It
 
 
 def _value(buffer: _Buffer) -> Any:
-    """The value that begins at this place."""
+    """Decode the value that begins at the buffer's position, and move behind it."""
     size = _CHUNK
     while True:
         try:
@@ -224,7 +224,7 @@ def _value(buffer: _Buffer) -> Any:
         except (ValueError, RecursionError) as error:
             failure = "the event is nested too deeply" if isinstance(error, RecursionError) else "the event is no JSON"
         else:
-            if end < len(buffer.text) or buffer.ended:  # else a number may go on
+            if end < len(buffer.text) or buffer.ended:  # else the value may be a number whose digits go on
                 buffer.move_to(end)
                 return value
             failure = None
@@ -233,7 +233,7 @@ def _value(buffer: _Buffer) -> Any:
         if failure is not None:
             raise UnreadableError(buffer.line, f"{failure}, so the rest of the array can't be read")
         buffer.more(size)
-        size *= 2  # so that a long one is not read again and again
+        size *= 2  # so that a long value is not decoded again too often
 
 
 def _end_or(what: str, letter: str) -> str:
@@ -244,7 +244,10 @@ def _end_or(what: str, letter: str) -> str:
 
 
 def event_of(value: Any) -> Any:
-    """The event in a dead letter, dated when that was written if it has no time of its own; or the value itself."""
+    """The event in a dead letter; any other value as it is.
+
+    If the event has no timestamp, it gets the time at which the dead letter was written.
+    """
     if type(value) is not dict or "event" not in value or "reason" not in value or "eventType" in value:
         return value
     event = value["event"]

@@ -1,8 +1,8 @@
-"""The rows of an outbox's file: its statements, and the way around rows that are damaged.
+"""The SQL statements on the rows of an outbox's file, and how they work around damaged rows.
 
-Statements that move or remove many rows do so some at a time, as others can't write meanwhile. Where SQLite says that
-the file is damaged, a statement is tried with ever fewer rows, until those are known that it can't be done with: one
-damaged page never keeps other events from being delivered.
+Many rows are moved or removed in small steps, because other processes can't write during a step. If SQLite reports
+that the file is damaged, a statement is repeated with fewer and fewer rows until the rows that can't be used are known.
+So one damaged page never keeps other events from being delivered.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from . import sqlite
 from .sqlite import Connection
 
 STEP = 200  # rows that one statement moves or removes, which takes a few milliseconds
-REST = 0.0015  # seconds between two such statements, so that those who wait to add an event find a gap
-MOST_NUMBERS = 1 << 20  # between the first and the last of what is moved at once
-LOG_PATIENCE = 5.0  # seconds that somebody may read the same state of the file before that is said
-# Rows that are added at once: how many parameters a statement may have.
+REST = 0.0015  # seconds between two such statements, a gap in which waiting processes can add an event
+MOST_NUMBERS = 1 << 20  # largest difference between the first and the last number of the rows moved at once
+LOG_PATIENCE = 5.0  # seconds that another process may read the same state of the file before this is reported
+# The most rows added at once, which is how many parameters a statement may have.
 MOST_OF_ONE_CALL = 32_000 if sqlite3.sqlite_version_info >= (3, 32) else 900  # https://www.sqlite.org/limits.html
 
-# Where the file is full there is no text, which is left out as it must not be null. `INSERT … SELECT … WHERE` would say
-# the same and take a third longer, as SQLite keeps what was selected in a table of its own where there is a trigger.
+# If the file is full, the body is NULL, which the column forbids, so OR IGNORE skips the row. `INSERT … SELECT … WHERE`
+# would do the same but take a third longer: because of the trigger, SQLite copies the selected rows to another table.
 _ADD = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, CASE WHEN (SELECT events FROM total) < ? THEN ? END)"
 _RENEW = "INSERT OR REPLACE INTO owners (id, alive_until, boot, lease, pid) VALUES (?, ?, ?, ?, ?)"
 _NEXT_OWNER = "SELECT owner FROM events WHERE owner > ? ORDER BY owner LIMIT ?"
@@ -40,8 +40,8 @@ class StoredEvent(bytes):
     """An event from the file, as JSON text in UTF-8.
 
     Attributes:
-        number: Its place in the file, among its owner's.
-        life: In which life of the owner's lease it was last seen there.
+        number: Its number in the file, unique among the events of its owner.
+        life: How often the owner's lease had ended when the event was last seen in the file.
     """
 
     number: int
@@ -55,7 +55,7 @@ class StoredEvent(bytes):
 
 
 def numbers_of(events: Sequence[bytes]) -> list[int]:
-    """The numbers of those events that come from the file."""
+    """The numbers of the events that come from the file; the other events are skipped."""
     return [event.number for event in events if isinstance(event, StoredEvent)]
 
 
@@ -67,14 +67,14 @@ _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def timestamp_of(text: bytes) -> float:
-    """When an event happened, in milliseconds since the epoch; infinity where it does not say.
+    """When an event happened, in milliseconds since the epoch; infinity if the event has no timestamp.
 
     Raises:
-        ValueError: The text is none of an event.
+        ValueError: The text is not the JSON text of an event.
     """
     try:
         event = _decode(text.decode())
-    except RecursionError:  # nested as deeply as whoever wrote it could
+    except RecursionError:  # deeply nested, but the process that wrote the event could encode it
         return math.inf
     if not isinstance(event, dict):
         raise ValueError("no object")
@@ -83,17 +83,17 @@ def timestamp_of(text: bytes) -> float:
 
 
 class Rows:
-    """The statements of one process, on two connections: one adds events, the other does all else.
+    """The statements of one process, on two connections: one adds events, the other does everything else.
 
-    Each method raises an `OutboxError` where the file can't be used.
+    Each method raises an `OutboxError` if the file can't be used.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # Adding leaves checkpoints, which may take a while, to those who deliver, unless there are none.
+        # A checkpoint may take a while: the delivering connection makes it, unless nothing is delivered for long.
         self.adder = Connection(path, checkpoint_every=10_000)
         self.keeper = Connection(path, checkpoint_every=1_000)
-        self._log_stands_at: tuple[int, float] | None = None  # the page behind which nothing can be moved, since when
+        self._log_stands_at: tuple[int, float] | None = None  # the page where checkpoints get stuck, and since when
 
     @property
     def connections(self) -> Sequence[Connection]:
@@ -101,27 +101,27 @@ class Rows:
         return self.adder, self.keeper
 
     def become_unusable(self) -> None:
-        """In a child that has inherited connections which are open."""
+        """Refuse all use of the file, in a forked child that has inherited open connections."""
         self.adder = self.keeper = sqlite.Unusable(self.path, 0)
 
     # Owners, and how long they are alive.
 
     def register(self, alive_until: float, lease: float, deadline: float) -> int:
-        """A new owner."""
+        """Register a new owner, and return its id."""
         owner = self.adder.write(_RENEW, (None, alive_until, sqlite.BOOT, lease, os.getpid()), deadline).lastrowid
         assert owner is not None
         return owner
 
     def renew(self, owner: int, alive_until: float, lease: float, deadline: float | None = None) -> None:
-        """Have `owner` be alive until then."""
+        """Renew the lease of `owner`: it counts as alive until `alive_until`."""
         self.keeper.write(_RENEW, (owner, alive_until, sqlite.BOOT, lease, os.getpid()), deadline)
 
     def forget_dead_owners(self, now: float) -> None:
-        """Remove the leases that have ended."""
+        """Remove the leases that have expired."""
         self.keeper.write(f"DELETE FROM owners WHERE id NOT IN ({sqlite.ALIVE})", (sqlite.BOOT, now, now))
 
     def end(self, owner: int, deadline: float) -> None:
-        """Have `owner` be dead."""
+        """End the lease of `owner`, so that it counts as dead."""
         self.keeper.write("DELETE FROM owners WHERE id = ?", (owner,), deadline)
 
     # Events of one owner, by their numbers.
@@ -129,14 +129,14 @@ class Rows:
     def add(
         self, owner: int, number: int, created_at: int, text: bytes, max_events: int, deadline: float | None
     ) -> bool:
-        """Add an event; False where the file has its `max_events`."""
+        """Add an event; return False if the file holds `max_events` already."""
         return self.adder.write(_ADD, (owner, number, created_at, max_events, text.decode()), deadline).rowcount > 0
 
     def add_all(
         self, owner: int, numbers: Sequence[int], created_at: int, texts: Sequence[bytes], max_events: int,
         deadline: float | None,
     ) -> bool:  # fmt: skip
-        """Add events, all or none; False where there is no room for all. At most `MOST_OF_ONE_CALL`."""
+        """Add at most `MOST_OF_ONE_CALL` events, all or none; return False if there is no room for all of them."""
         values = ",".join(f"({number:d},?)" for number in numbers)
         sql = (
             f"INSERT INTO events SELECT {owner:d}, column1, {created_at:d}, CAST(column2 AS TEXT) "
@@ -145,12 +145,12 @@ class Rows:
         return self.adder.write(sql, texts, deadline).rowcount > 0
 
     def read(self, owner: int | None, numbers: Sequence[int]) -> tuple[dict[int, bytes], list[int]]:
-        """The texts that are there, by number; and the numbers that can't be read."""
+        """Return the texts found in the file, by number, and the numbers of the events that can't be read."""
         found: dict[int, bytes] = {}
         return found, self._piecemeal(lambda some: found.update(self._texts(owner, some)), numbers)
 
     def remove(self, owner: int | None, numbers: list[int], deadline: float | None = None) -> list[int]:
-        """Remove events, and take their numbers from `numbers` as they are; those that can't be removed."""
+        """Remove events, and their numbers from `numbers` step by step; return the numbers that can't be removed."""
         left: list[int] = []
         while numbers:
             some = numbers[:STEP]
@@ -161,7 +161,7 @@ class Rows:
         return left
 
     def set_aside(self, owner: int | None, numbers: list[int]) -> None:
-        """Move events to the table of damaged ones, and take their numbers from `numbers` as they are."""
+        """Move events to the table of damaged events, and remove their numbers from `numbers` step by step."""
         while numbers:
             some = numbers[:STEP]
             self.keeper.write(
@@ -180,10 +180,10 @@ class Rows:
     def _delete(self, owner: int | None, numbers: Sequence[int], deadline: float | None) -> None:
         self.keeper.write(f"DELETE FROM events WHERE owner = ? AND number {_among(numbers)}", (owner,), deadline)
 
-    # Events of the dead.
+    # Events of dead owners.
 
     def of_the_dead(self, now: float) -> Iterator[tuple[int, list[int]]]:
-        """Each owner that is not alive and has events, with the numbers of as many as are moved at once."""
+        """Yield each dead owner that has events, with the numbers of the events to move in one step."""
         alive = {owner for (owner,) in self.keeper.read(sqlite.ALIVE, (sqlite.BOOT, now, now))}
         for owner in self._owners():
             numbers: list[int] = []
@@ -197,15 +197,16 @@ class Rows:
                 yield owner, numbers
 
     def counted(self) -> list[tuple[int, int]]:
-        """Who has events, and how many of them can be found, around what is damaged."""
+        """Each owner that has events, and how many of its events can be found outside the damaged parts of the file."""
         return [(owner, count) for owner in self._owners() if (count := sum(1 for _ in self._numbers(owner)))]
 
     def move(
         self, dead: int, numbers: list[int], owner: int | None, first: int, now: float, moved: list[int]
     ) -> list[int]:
-        """Make events of `dead` those of `owner`, with numbers from `first`, and add these to `moved`.
+        """Move events from the owner `dead` to `owner`, with new numbers from `first`; add these numbers to `moved`.
 
-        Of two that try, one finds nothing to move any more; nor does who comes as the owner is alive again.
+        If two processes try this at once, the second finds nothing to move. A process also moves nothing if the old
+        owner has renewed its lease in the meantime.
 
         Returns:
             The numbers that can't be moved.
@@ -223,10 +224,10 @@ class Rows:
 
         return self._piecemeal(update, numbers)
 
-    # Around what is damaged.
+    # How to work around damage.
 
     def _piecemeal(self, action: Callable[[Sequence[int]], object], numbers: Sequence[int]) -> list[int]:
-        """Do `action` with the numbers; where the file is damaged, with ever fewer. Those it can't be done with.
+        """Run `action` on the numbers, or on ever smaller parts if the file is damaged; return those that fail.
 
         Raises:
             OutboxError: Something else is wrong with the file, or all of it is damaged.
@@ -246,7 +247,7 @@ class Rows:
         return self._piecemeal(action, numbers[:middle]) + self._piecemeal(action, numbers[middle:])
 
     def _owners(self) -> Iterator[int]:
-        """Who has events; where the file is damaged, who may have some."""
+        """Yield the owners that have events; where the file is damaged, also the owners that may have some."""
         after = 0
         while True:
             try:
@@ -266,7 +267,7 @@ class Rows:
                 after = beyond
 
     def _numbers(self, owner: int) -> Iterator[int]:
-        """The numbers of an owner's events; where the file is damaged, of those that can be found."""
+        """Yield the numbers of an owner's events; where the file is damaged, only those that can be found."""
         after, most = -1, STEP
         while True:
             try:
@@ -288,7 +289,7 @@ class Rows:
             after = found[-1]
 
     def _beyond_damage(self, sql: str, parameters: Sequence[int], after: int) -> int | None:
-        """The first key, or one a little later, beyond which `sql` can be run again; None: there is none.
+        """The first key, or one a little later, beyond which `sql` works again; None if there is no such key.
 
         The last two parameters of `sql` are a key and a limit.
         """
@@ -313,18 +314,18 @@ class Rows:
     # The file, and the log beside it.
 
     def cut_log(self, above: int) -> str | None:
-        """Move what the log has into the file, where it has more bytes than `above`, so that it begins anew.
+        """If the log has more bytes than `above`, move its content into the file, so that the log starts again.
 
-        Where the file has no events, it is cut at once; to do so may take a while, in which nobody can write. Else who
-        writes next cuts it to `LOG_LIMIT`.
+        If the file holds no events, the log is truncated at once; nobody can write during that time. Otherwise the next
+        write cuts the log to `LOG_LIMIT`.
 
         Returns:
-            What keeps it from being cut, where that has not moved for a while.
+            A text that says what keeps the log from being cut, if that has lasted `LOG_PATIENCE` seconds; else None.
         """
         log = f"{self.path}-wal"
         try:
             if os.stat(log).st_size > above:
-                # At first without keeping others from writing.
+                # The first checkpoint is a passive one, which does not keep others from writing.
                 ((_, pages, moved),) = self.keeper.read("PRAGMA wal_checkpoint(PASSIVE)")
                 if pages == moved and self.keeper.read("SELECT 0 FROM total WHERE events = 0"):
                     self.keeper.read("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -344,7 +345,7 @@ class Rows:
         return None
 
     def identity(self) -> tuple[int, int] | None:
-        """Which file it is that has the path now; None: there is none."""
+        """The device and inode of the file now at the path; None if there is no file."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -352,21 +353,21 @@ class Rows:
         return found.st_dev, found.st_ino
 
     def close(self) -> None:
-        """Let go of the file for good, within `CLOSE_TIMEOUT`."""
+        """Close the connections for good, within `CLOSE_TIMEOUT`."""
         deadline = time.monotonic() + sqlite.CLOSE_TIMEOUT
         for connection in self.connections:
             connection.close(deadline, for_good=True)
 
 
 def _among(numbers: Sequence[int]) -> str:
-    """What SQL says of a number that is one of these; as text, for parameters may be too few."""
+    """The SQL condition for a number to be one of these; the numbers are in the text, as SQLite limits parameters."""
     if numbers[-1] - numbers[0] == len(numbers) - 1 and all(map(operator.lt, numbers, numbers[1:])):
         return f"BETWEEN {numbers[0]:d} AND {numbers[-1]:d}"
     return f"IN ({','.join(map(str, numbers))})"
 
 
 class Troubles:
-    """What is wrong with a file although it works: each kind of it is told once, and again when it has become more."""
+    """What is wrong with a file that still works. Each kind of trouble is told once, and again if it gets worse."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -376,7 +377,7 @@ class Troubles:
         return "; ".join(self._said.values())
 
     def say(self, kind: str, text: str | None) -> None:
-        """From now on this is wrong; None: no more."""
+        """Note what is wrong, under a kind of trouble; with None, note that this kind is over."""
         if text is not None:
             self._said[kind] = text
         else:
@@ -384,14 +385,14 @@ class Troubles:
             self._told.discard(kind)
 
     def say_of(self, numbers: Sequence[int], what: str) -> None:
-        """This is true of so many events more."""
+        """Add the number of these events to the count of the events that `what` is true of."""
         if numbers:
             before = int(self._said.get(what, "0 ").partition(" ")[0])
             self._said[what] = f"{before + len(numbers)} events {what}"
             self._told.discard(what)
 
     def untold(self) -> str:
-        """What this has not returned before."""
+        """The troubles that this method has not returned before."""
         news = "; ".join(text for kind, text in self._said.items() if kind not in self._told)
         self._told.update(self._said)
         return news

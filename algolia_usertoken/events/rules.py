@@ -1,8 +1,8 @@
-"""What Algolia accepts as an Insights event, and what is said of one that it does not.
+"""The rules for what Algolia accepts as an Insights event, and the messages for events that break them.
 
 The events and their fields: https://www.algolia.com/doc/rest-api/insights/push-events. One invalid event makes Algolia
-refuse its whole batch (422), so each is checked before it gets near one. What Algolia leaves open is let through: a
-field that an event of its type does not have, whatever it holds.
+refuse its whole batch (422), so each event is checked before it can enter a batch. What Algolia leaves open is
+accepted: a field that an event of its type does not have may hold anything.
 
 The rules are for exact types: str, int, float, list, dict.
 """
@@ -25,13 +25,14 @@ from . import plain
 Event: TypeAlias = dict[str, Any]
 """An event as the Insights API takes it: camelCase keys, JSON values."""
 
-MAX_EVENTS = 1000  # of one request
+MAX_EVENTS = 1000  # in one request
 MAX_OBJECTS = 20
 MAX_AGE_MS = 30 * 24 * 60 * 60 * 1000
 _LIST_TYPES = (list, tuple)
 
-# The fields that an event of a type has, or that are refused on it: a name that is nearly one of them is a mistake. A
-# name whose letters are in another case is put right, as it may be read as the field, also if that is another type's.
+# The fields that an event of a type has, or that are refused on it. A name that is nearly one of them is a mistake. A
+# name that differs only in the case of its letters is corrected, even if the field belongs to another type, because a
+# reader may take it for the field.
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
 _OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
 OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}
@@ -41,7 +42,7 @@ FIELDS = {
     "conversion": OF_CONVERSIONS,
     "instantsearch": _OF_ALL | {"agentID"},
 }
-# The fields that are checked, on an event of a type; any other may hold any JSON.
+# The fields that are checked on an event of each type; any other field may hold any JSON.
 CHECKED_OF_ANY = _OF_CLICKS | {"algoliaSource"}
 CHECKED = {
     "click": CHECKED_OF_ANY,
@@ -57,7 +58,7 @@ SUBTYPES = ("addToCart", "purchase")  # of a conversion on objects
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
 _is_search = re.compile(r"[0-9a-f]{32}").fullmatch
-# A facet, what stands between (a colon, or the comparison of a rating menu), and a value: as they are, or encoded.
+# A facet, a separator (a colon, or the comparison of a rating menu), and a value; as they are, or URL-encoded.
 _is_filter = re.compile(
     r"""[^:<>%]+:[^%]+ | (?!.*%(?![0-9a-fA-F]{2}))(?:
         [^:<>]+(?: : | [<>](?!=?\Z) ).+
@@ -75,17 +76,17 @@ _is_field_name = re.compile(rf"[A-Za-z_]{{1,{LONGEST_NAME}}}").fullmatch
 
 
 def check_content(event: Event) -> None:
-    """Check all but who and when.
+    """Check an event except for its user tokens and its timestamp.
 
     Raises:
-        InvalidEventError: It breaks a rule; `field` names the field as the API does.
+        InvalidEventError: The event breaks a rule; `field` names the field as the API does.
     """
     get = event.get
     name, event_type = get("eventName"), get("eventType")
     if not is_event_name(name):
         rule = "must be a string of 1 to 64 printable ASCII characters"
         raise invalid(event, "eventName", rule + _wrong_in_name(name))
-    if type(event_type) is str and event_type == "instantsearch":  # which says no more than that somebody uses it
+    if type(event_type) is str and event_type == "instantsearch":  # it only says that somebody uses InstantSearch
         if get("agentID") is not None and not is_text(get("agentID")):
             raise invalid(event, "agentID", "must be a string that is not empty")
         return
@@ -135,7 +136,7 @@ def _check_positions(event: Event, positions: Any, object_ids: Any) -> None:
 
 
 def _check_purchase(event: Event, object_ids: Any) -> None:
-    """Check what only purchases and additions to a cart have."""
+    """Check the fields that only purchases and additions to a cart have."""
     subtype, value, currency = event["eventSubtype"], event.get("value"), event.get("currency")
     if not (type(subtype) is str and subtype in SUBTYPES):
         raise invalid(event, "eventSubtype", "must be 'addToCart' or 'purchase'")
@@ -169,12 +170,12 @@ def check_same_length(field: str, items: Any, object_ids: Any) -> None:
         raise InvalidEventError(f"{field} has {len(items)} items for {len(object_ids)} objects", field)
 
 
-# What each field may hold. None is no value, and not asked about. A function named `…_text` gives the JSON of what is
-# right, as whoever writes an event wants to know both at once.
+# What each field may hold. These functions are not called for None, which means that there is no value. A function
+# named `…_text` checks a value and returns its JSON in one step, because the code that writes an event needs both.
 
 
 def is_text(value: Any) -> bool:
-    """The name of an index, the ID of an object or of an agent."""
+    """Whether a value is a non-empty string: the name of an index, or the ID of an object or of an agent."""
     return type(value) is str and value != ""
 
 
@@ -183,7 +184,7 @@ def is_event_name(value: Any) -> bool:
 
 
 def object_ids_text(values: Any) -> str | None:
-    """Their JSON, without the brackets; None where they are no list of 1 to 20 object IDs."""
+    """The JSON of object IDs, without the brackets; None if they are not a list of 1 to 20 object IDs."""
     if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
     if len(values) > 1:
@@ -193,11 +194,11 @@ def object_ids_text(values: Any) -> str | None:
 
 
 def filters_text(values: Any) -> str | None:
-    """Their JSON, without the brackets; None where they are no list of 1 to 20 filters."""
+    """The JSON of filters, without the brackets; None if they are not a list of 1 to 20 filters."""
     if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
     for value in values:
-        if type(value) is not str or not _is_filter(value):  # is_filter, but for the call
+        if type(value) is not str or not _is_filter(value):  # as is_filter, without the function call
             return None
     return texts_text(values)
 
@@ -207,7 +208,7 @@ def is_filter(value: Any) -> bool:
 
 
 def positions_text(values: Any, number: int) -> str | None:
-    """Their JSON, without the brackets; None where they are not those of so many objects."""
+    """The JSON of positions, without the brackets; None if they are not valid positions of `number` objects."""
     if not (type(values) is list or type(values) is tuple) or len(values) != number:
         return None
     text = ""
@@ -216,7 +217,7 @@ def positions_text(values: Any, number: int) -> str | None:
             if type(value) is not int or value < 1:
                 return None
             text = f"{text},{value}" if text else f"{value}"
-    except ValueError:  # Python writes no number of thousands of digits
+    except ValueError:  # Python refuses to write a number with thousands of digits
         return None
     return text
 
@@ -244,11 +245,12 @@ def is_currency(value: Any) -> bool:
 
 
 def object_data_text(data: Any) -> str | None:
-    """Its JSON; None where it is no dict, or holds anything that an object of a purchase may not have."""
+    """The JSON of object data; None if it is not a dict, or has a field or a value that it may not have."""
     if type(data) is not dict:
         return None
     price, quantity, search = data.get("price"), data.get("quantity"), data.get("queryID")
-    # Nearly all objects have these, and there may be twenty: at once, what is done below field by field.
+    # A fast path, as nearly all objects have these fields, and there may be twenty objects. The loop below does the
+    # same field by field.
     if type(quantity) is int and -(2**31) <= quantity < 2**31 and (amount := _price_text(price)) is not None:
         count = len(data)
         if count == 2:
@@ -272,12 +274,12 @@ def object_data_text(data: Any) -> str | None:
 
 
 def texts_text(values: Sequence[Any]) -> str | None:
-    """The JSON of strings, without the brackets; None where one is empty or no string."""
+    """The JSON of strings, without the brackets; None if one of them is empty or not a string."""
     try:
         text = f'"{_BETWEEN.join(values)}"'
     except TypeError:
         return None
-    # Nothing is to be escaped, and none is empty.
+    # If nothing needs to be escaped and no string is empty, the text is right already.
     if text.isprintable() and "\\" not in text and text.count('"') == 2 * len(values) and '""' not in text:
         return text
     return ",".join(map(_json_string, values)) if all(map(is_text, values)) else None
@@ -300,7 +302,7 @@ def _quantity_text(value: Any) -> str | None:
 
 
 def _search_text(value: Any) -> str | None:
-    """A query ID of a search: the items of a purchase name no message of an agent."""
+    """The JSON of the query ID of a search; the items of a purchase must not have the ID of an agent's message."""
     return f'"{value}"' if type(value) is str and _is_search(value) else None
 
 
@@ -319,14 +321,14 @@ _SAID_OF_OBJECT_DATA = {
 }
 
 
-# What is said of what is wrong: first that, then what to do about it.
+# The messages: first what is wrong, then what to do about it.
 
 _NEEDED = ("eventName", "index", "eventType")
 _SIZED = (str, list, tuple)
 
 
 def _if_decimal(amount: Any) -> str:
-    """What to do with an amount that fits neither a number nor a short text."""
+    """The advice for a Decimal that fits neither into a float nor into a short text; empty for any other amount."""
     if not (isinstance(amount, Decimal) and amount.is_finite()):
         return ""
     return ": this Decimal has more digits than fit, so round it first, as in round(amount, 2)"
@@ -366,15 +368,15 @@ def _wrong_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
 
 
 def unreadable(error: Exception) -> InvalidEventError:
-    """What to raise for an event that can't be read, as one of its objects raises an error."""
+    """The error to raise for an event that can't be read, because one of its objects raises `error`."""
     return InvalidEventError(f"the event can't be read: {raised(error)}")
 
 
-# What a message shows of a value. It may end in a log, and the value may be anything: somebody's e-mail address, too.
+# What a message shows of a value. The message may get into a log, and the value may be private: an e-mail address, say.
 
 
 def described(value: Any) -> str:
-    """The type of a value, and how long a string is."""
+    """The type of a value; for a string, also its length."""
     return f"a string of {len(str.__str__(value))} characters" if isinstance(value, str) else type_name(value)
 
 
@@ -384,13 +386,13 @@ def _at(items: Any, item: Any) -> str:
 
 
 def quoted(name: Any, before: str = "", after: str = "") -> str:
-    """The name of an event or an index; nothing where it can't be an event's, or may be an e-mail address."""
+    """The quoted name of an event or an index; empty if it is no valid event name, or may be an e-mail address."""
     name = str.__str__(name) if isinstance(name, str) else ""
     return f"{before}{name!a}{after}" if _is_event_name(name) and "@" not in name else ""
 
 
 def of_event(event: Mapping[str, Any]) -> str:
-    """Which event a message is about: " (event 'Product Viewed')"."""
+    """The part of a message that names the event, as " (event 'Product Viewed')"."""
     return quoted(event.get("eventName"), " (event ", ")")
 
 
@@ -404,5 +406,5 @@ def _wrong_in_name(name: Any) -> str:
 
 
 def field_name(key: Any) -> str | None:
-    """The key of a mapping, where it reads like the name of a field; else it is a value in the wrong place."""
+    """The key of a mapping if it looks like a field name; else None, as the key may be a value in the wrong place."""
     return str.__str__(key) if isinstance(key, str) and _is_field_name(key) else None

@@ -1,15 +1,15 @@
-"""The file of an outbox: connections that wait only for a moment, what their errors mean, the schema, and forks.
+"""The file of an outbox: connections that wait only briefly, what their errors mean, the schema, and forks.
 
 How it keeps its promises:
 
-- Each call of SQLite is one attempt that does not wait. Where the file is locked, the thread lets go of its connection
-  before it waits for the next attempt. So nobody who needs the connection waits for another process.
-- One call is one transaction and one call into C. So no signal handler and no `__del__`, which may well send or flush,
-  finds its own thread in the middle of a transaction.
-- Nothing is open across a fork. SQLite's locks are those of the process, kept per file in its memory: a child that
-  inherits them believes to have them, and the file can be taken away from under it.
-- A lease says until when its owner is alive, in seconds since the machine was started, and in which life of it.
-  The time of day, which may jump, plays no part.
+- Each call of SQLite is one attempt that does not wait. If the file is locked, the thread releases its connection
+  before it waits for the next attempt. So no thread that needs the connection waits for another process.
+- One call is one transaction and one call into C. So a signal handler or a `__del__`, which may well send or flush,
+  never runs in the middle of a transaction of its own thread.
+- No connection stays open across a fork. SQLite's locks belong to the process, which keeps them in memory for each
+  file. A child that inherits this memory believes that it holds the locks, but other processes can take them.
+- A lease says until when its owner is alive, in seconds since the machine was started, and during which run of the
+  machine (its boot id). The time of day, which may jump, plays no part.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from urllib.parse import quote
 from ..errors import OutboxError
 
 BUSY_TIMEOUT = 0.25  # seconds that a call waits at most while another process writes
-BUSY_AGAIN = 0.025  # the same, after one has waited in vain
-SET_UP_TIMEOUT = 5.0  # the same, where the file is made or changed to this schema
+BUSY_AGAIN = 0.025  # the same, after a call has waited in vain
+SET_UP_TIMEOUT = 5.0  # the same, when the file is created or changed to this schema
 CLOSE_TIMEOUT = 0.25  # seconds that a close waits for a thread that is in the middle of a call
-LOG_LIMIT = 8 * 1024 * 1024  # bytes that the log (…-wal) keeps after a rush
-LARGEST = 2**63 - 1  # number that it stores
+LOG_LIMIT = 8 * 1024 * 1024  # bytes to which the log (…-wal) is cut after a rush
+LARGEST = 2**63 - 1  # the largest number that SQLite stores
 APPLICATION_ID = 0x416C6755  # marks the file as ours: "AlgU"
 SCHEMA_VERSION = 2
 
@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS owners (
     id INTEGER PRIMARY KEY AUTOINCREMENT, alive_until REAL NOT NULL, boot TEXT, lease REAL, pid INTEGER
 );
 """
-# Of an owner of schema 1, whose lease was by the time of day: `alive_until` is at first what it had left.
+# In schema 1 a lease ended at a time of day. `_set_up` keeps the seconds that are left of it, by the machine's clock.
 _OWNERS_FROM_V1 = """
 ALTER TABLE owners ADD COLUMN boot TEXT;
 ALTER TABLE owners ADD COLUMN lease REAL;
@@ -67,20 +67,20 @@ CREATE TABLE IF NOT EXISTS damaged (
     PRIMARY KEY (owner, number)
 );
 """
-# One statement, so that what it says is of one moment.
+# One statement, so that all its values are from the same moment.
 WHAT_FILE = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
        (SELECT count(*) FROM sqlite_master)
 """
-# The owners that are alive; parameters: the life of the machine, now, now. One that seems to have renewed its lease in
-# the future did so before a clock without a name for its lives began anew.
+# The owners that are alive; parameters: the boot id of the machine, now, now. Where the system has no boot id, a lease
+# that seems to have been renewed in the future is from before the machine restarted, so its owner is dead.
 ALIVE = "SELECT id FROM owners WHERE boot = ? AND alive_until > ? AND alive_until <= ? + lease"
 
 _T = TypeVar("_T")
 
 
 def clock() -> float:
-    """Seconds since the machine was started, those included that it slept where the system counts them (Linux)."""
+    """Seconds since the machine was started; on Linux this includes the time during which the machine slept."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()  # pragma: no cover - not on Linux
@@ -93,26 +93,26 @@ def _boot() -> str:
         return ""
 
 
-BOOT = _boot()  # which life of the machine this is, where the system has a name for it
+BOOT = _boot()  # the boot id of the machine; empty if the system has none
 
 
 class Connection:
-    """A connection to SQLite for one thread at a time, opened when it is used first.
+    """A connection to SQLite for one thread at a time, opened on first use.
 
     Args:
         path: The file.
-        checkpoint_every: Pages in the log after which a write of this connection moves them into the file.
+        checkpoint_every: When the log has this many pages, a write of this connection moves them into the file.
     """
 
     def __init__(self, path: str, checkpoint_every: int) -> None:
         self.path = path
-        # Called before each attempt; what it raises counts as SQLite's own, without the waiting. For simulations.
+        # For simulations: called before each attempt. An error that it raises counts as SQLite's, and nothing waits.
         self.fault: Callable[[], None] | None = None
-        # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
+        # Re-entrant, because a signal handler or a __del__ may run while this thread holds it.
         self.lock = threading.RLock()
         self._checkpoint_every = checkpoint_every
         self._connection: sqlite3.Connection | None = None
-        self._in_vain = False  # the last one that waited for the file did so in vain, and nobody wrote meanwhile
+        self._in_vain = False  # the last thread that waited for the file did so in vain, and no process wrote meanwhile
         self._closed = False
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -124,11 +124,11 @@ class Connection:
         return self.run(lambda connection: connection.execute(sql, parameters).fetchall())
 
     def write(self, sql: str, parameters: Sequence[Any] = (), deadline: float | None = None) -> sqlite3.Cursor:
-        """Run a statement; `rowcount` of what this returns says how many rows it has changed.
+        """Run a statement; `rowcount` of the returned cursor says how many rows the statement has changed.
 
         Args:
             sql, parameters: The statement.
-            deadline: Until when to wait for the file, by `time.monotonic`; by default `BUSY_TIMEOUT` seconds.
+            deadline: Until when to wait for the file, by `time.monotonic`; by default for `BUSY_TIMEOUT` seconds.
 
         Raises:
             OutboxError: The file can't be written.
@@ -136,7 +136,7 @@ class Connection:
         return self.run(lambda connection: connection.execute(sql, parameters), deadline)
 
     def run(self, action: Callable[[sqlite3.Connection], _T], deadline: float | None = None) -> _T:
-        """Attempt `action`, again and again while the file is locked, until the deadline."""
+        """Attempt `action`; repeat it while the file is locked, until the deadline."""
         if self.lock.acquire(blocking=False):
             done, result = self._attempt(action)
             if done:
@@ -154,7 +154,7 @@ class Connection:
                     return result  # type: ignore[return-value]
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(pause * 2, _POLL[1])
-        # Others that go on writing are not stuck: it is worth while to wait for them once more.
+        # If other processes go on writing, they are not stuck, so the next call may wait for them again.
         self._in_vain = written == self._last_written()
         raise OutboxError(f"outbox {self.path}: {_LOCKED}")
 
@@ -165,7 +165,7 @@ class Connection:
             return 0
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _T]) -> tuple[bool, _T | None]:
-        """Attempt `action` with the lock held, and let go of it; False where the file is locked."""
+        """Attempt `action` while this thread holds the lock, then release the lock; False if the file is locked."""
         try:
             if self._closed:
                 raise OutboxError(f"outbox {self.path}: it is closed")
@@ -187,12 +187,12 @@ class Connection:
                 return False, None
             raise explained(self.path, error) from error
         finally:
-            if self._closed:  # meanwhile, by one who did not wait
+            if self._closed:  # closed meanwhile, by a caller that did not wait for the lock
                 self._let_go()
             self.lock.release()
 
     def close(self, deadline: float | None = None, *, for_good: bool = False) -> bool:
-        """Let go of the file; False where a thread is in the middle of a call until the deadline."""
+        """Close the connection; False if another thread is still in the middle of a call at the deadline."""
         if deadline is None:
             deadline = time.monotonic() + CLOSE_TIMEOUT
         self._closed |= for_good
@@ -224,7 +224,7 @@ class Connection:
             cached_statements=32,
         )
         try:
-            # Without an fsync per event: whatever happens to the process, the operating system has it.
+            # No fsync per event: the operating system has the event, whatever happens to the process.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_every}").fetchall()
             connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}").fetchall()
@@ -236,7 +236,7 @@ class Connection:
 
 
 class Unusable(Connection):
-    """In a child of a fork that Python was not told about: what SQLite has in memory is the parent's."""
+    """The connection of a child whose fork Python did not know of: SQLite's memory there belongs to the parent."""
 
     def _open(self) -> sqlite3.Connection:
         raise OutboxError(
@@ -246,14 +246,14 @@ class Unusable(Connection):
 
 
 def address_of(path: str) -> str:
-    """What SQLite opens. A file that is gone must not be made anew, without a schema and for everybody to read."""
-    # Not pathlib's `as_uri`, which imports what it needs when it is called, where a fork may come.
+    """The URI for SQLite. Its mode keeps SQLite from recreating a missing file without a schema and readable by all."""
+    # Not pathlib's `as_uri`: it imports modules when it is called, and a fork may happen during an import.
     text = quote(os.fsencode(path.replace(os.sep, "/")))
     return f"file:{'' if text.startswith('/') else '/'}{text}?mode=rw"
 
 
 def explained(path: str, error: sqlite3.Error) -> OutboxError:
-    """What an error of SQLite means."""
+    """The `OutboxError` that says what an error of SQLite means."""
     what = str(error)
     if _is_locked(error):
         what = _LOCKED
@@ -272,7 +272,7 @@ def _is_locked(error: sqlite3.Error) -> bool:
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite says, in an error or in that which is behind ours, that the file is damaged."""
+    """Whether an error of SQLite, or the cause of an `OutboxError`, says that the file is damaged."""
     if isinstance(error, OutboxError):
         error = error.__cause__
     return isinstance(error, sqlite3.DatabaseError) and ("malformed" in str(error) or "not a database" in str(error))
@@ -285,10 +285,10 @@ _making = threading.Lock()
 
 
 def prepare(connection: Connection) -> None:
-    """See to it that the file is an outbox of this schema; one that is made is for its owner alone (0600).
+    """Make the file an outbox of this schema; a new file can be read by its owner only (mode 0600).
 
     Raises:
-        OutboxError: It is something else, or can't be made one.
+        OutboxError: The file is something else, or can't be made an outbox.
     """
     deadline = time.monotonic() + SET_UP_TIMEOUT
     _make(connection.path)
@@ -304,12 +304,12 @@ def prepare(connection: Connection) -> None:
         raise OutboxError(f"outbox {connection.path}: the file system has no shared memory, which SQLite needs (WAL)")
     if version < SCHEMA_VERSION:
         connection.run(_set_up, deadline)
-    else:  # whether it can be written is better known now; where it is locked, sending will tell
+    else:  # learn now whether the file can be written; if it is locked, sending will report that
         connection.run(_see_whether_it_can_be_written)
 
 
 def _make(path: str) -> None:
-    # Only a file that is new is opened here: closing one would end the locks that SQLite has on it in this process.
+    # Opens a new file only: to close an existing one would release the locks that SQLite has on it in this process.
     with _making:
         try:
             made = os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -318,7 +318,7 @@ def _make(path: str) -> None:
         except OSError as error:
             raise OutboxError(f"outbox {path}: the file can't be made: {error.strerror}") from error
         try:
-            if hasattr(os, "fchmod"):  # whatever the umask takes away
+            if hasattr(os, "fchmod"):  # sets the mode whatever the umask is
                 os.fchmod(made, 0o600)
         finally:
             os.close(made)
@@ -336,7 +336,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-        if version != SCHEMA_VERSION:  # not by another meanwhile
+        if version != SCHEMA_VERSION:  # no other process has done it meanwhile
             for statement in _statements(_EVENTS + (_OWNERS_FROM_V1 if version == 1 else _OWNERS) + _DAMAGED):
                 connection.execute(statement)
             if version == 1:
@@ -362,33 +362,33 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-# What happens at a fork.
+# Forks.
 
 
 class Holder(Protocol):
-    """What has connections."""
+    """An object that has connections."""
 
     @property
     def connections(self) -> Sequence[Connection]: ...
 
     def start_again(self, inherited: Sequence[Connection], /) -> None:
-        """In a forked child; `inherited` are connections that the fork could not close."""
+        """Start anew in a forked child; `inherited` are the connections that could not be closed before the fork."""
 
 
 _holders: weakref.WeakSet[Holder] = weakref.WeakSet()
 _forking = threading.RLock()
 _paused: list[Connection] = []
 _not_paused: list[Connection] = []
-leaked: list[Connection] = []  # of the parent, in a child: not even closing them would be right
+leaked: list[Connection] = []  # in a child: the parent's open connections, which the child must not even close
 
 
 def register(holder: Holder) -> None:
-    """See to it that nothing of `holder` is open across a fork."""
+    """Close the connections of `holder` before each fork."""
     _holders.add(holder)
 
 
 def _before_fork() -> None:
-    """Close, where a moment is enough for those who use SQLite right now."""
+    """Close all connections, except those that other threads still use after a short wait."""
     _forking.acquire()
     deadline = time.monotonic() + CLOSE_TIMEOUT
     for holder in list(_holders):

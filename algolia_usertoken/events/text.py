@@ -1,9 +1,9 @@
-"""The JSON text of an event: what waits until it is delivered, in UTF-8, without nulls.
+"""The JSON text of an event, in UTF-8 and without nulls: in this form an event waits until it is delivered.
 
-An ordinary event, of exact types, is written here, field by field, each after its rule was asked. A field that it does
-not have by these rules is written as JSON has it, unless its name is nearly that of one it has. A text is a copy
-already, so nothing else is copied. Whatever is out of the ordinary goes the longer way: it is made plain and checked as
-a dict (`model`), and then encoded.
+This module writes an ordinary event, of exact types, field by field, and checks each field by its rule first. An
+unknown field is written in its JSON form, unless its name is nearly that of a known field. The text is a copy already,
+so nothing else needs to be copied. Any other event takes the slow path: it is converted to plain types and checked as a
+dict (`model`), and then encoded.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _MET_BY_JSON = re.compile(r"Object of type \w+ is not JSON serializable|keys mus
 
 
 def encoded(event: Event) -> bytes:
-    """The text of an event that was checked and attributed.
+    """The JSON text of an event that was checked and attributed.
 
     Raises:
-        InvalidEventError: It has none: one of its strings is no Unicode, say.
+        InvalidEventError: The event has no JSON text, because one of its strings is not valid Unicode, for example.
     """
     try:
         return _encode(without_nones(event)).encode()
     except Exception as error:
         failure = _without_json_form(event, error)
-    raise failure  # not chained: the error keeps the text
+    raise failure  # not chained: the original error holds the text
 
 
 def without_nones(event: Event) -> Event:
-    """The event as it is sent: what is None was meant to be left out."""
+    """The event as it is sent: without the fields that are None."""
     event = {key: value for key, value in event.items() if value is not None}
     data = event.get("objectData")
     if isinstance(data, list | tuple):
@@ -71,9 +71,9 @@ def without_nones(event: Event) -> Event:
 
 
 def unknown_fields(event: object) -> Collection[str] | None:
-    """The names of the fields without a rule, for `written_event`; None where the event is for the longer way.
+    """The names of the fields without a rule, for `written_event`; None if the event must take the slow path.
 
-    That is what is no dict, and what has a name that is nearly that of a field.
+    An event takes the slow path if it is not a dict, or if a name in it is nearly the name of a known field.
     """
     if type(event) is not dict:
         return None
@@ -89,7 +89,7 @@ def unknown_fields(event: object) -> Collection[str] | None:
 def written_event(
     event: Mapping[str, Any], identity: Identity | None, timestamp: int, unknown: Collection[str] = ()
 ) -> bytes | None:
-    """As `written`, of an event that has `unknown_fields`; its own user token and timestamp win."""
+    """Do what `written` does, for an event with the fields `unknown`; its own user token and timestamp come first."""
     get = event.get
     event_type, subtype = get("eventType"), get("eventSubtype")
     if type(event_type) is not str or not (subtype is None or type(subtype) is str):
@@ -114,7 +114,7 @@ def written_event(
             for name in unknown:
                 if (value := event[name]) is not None:
                     more = f"{more}{_unknown.get(name) or _start_of_unknown(name)}{_text_of_unknown(value)}"
-        except Exception:  # of whatever an object of somebody else's raises
+        except Exception:  # raised by an object in the event whose class is not ours
             return None
     if event_type == "instantsearch":
         return _written_usage(event, unknown, more, user_token, login, happened)
@@ -150,7 +150,7 @@ def _written_usage(
     login: str | None,
     timestamp: int,
 ) -> bytes | None:
-    """As `written`, of an event that says no more than that somebody uses InstantSearch."""
+    """Do what `written` does, for an event that only says that somebody uses InstantSearch."""
     name: Any = event.get("eventName")
     agent = event.get("agentID")
     known = event.keys() - unknown
@@ -176,15 +176,15 @@ def written(
     timestamp: int,
     unknown: str = "",
 ) -> bytes | None:
-    """The text of an ordinary event; None for any other, be it right or wrong.
+    """The text of an ordinary event; None for any other event, whether it is valid or not.
 
     Args:
         event_type, subtype: `eventType` and `eventSubtype`.
         name, index: `eventName` and `index`.
-        field: "objectIDs" or "filters", which `items` are.
-        items, positions, query_id, object_data, value, currency: What the other fields hold; None is left out.
-        user_token, login, timestamp: `userToken`, `authenticatedUserToken` and `timestamp`, which were checked.
-        unknown: The text of further fields, each after a comma.
+        field: The name of the field that holds `items`: "objectIDs" or "filters".
+        items, positions, query_id, object_data, value, currency: The values of the other fields; None is left out.
+        user_token, login, timestamp: `userToken`, `authenticatedUserToken` and `timestamp`, checked already.
+        unknown: The text of further fields, each preceded by a comma.
     """
     if type(name) is not str or type(index) is not str:
         return None
@@ -205,7 +205,7 @@ def written(
         more, positions = f',"queryID":{query},"positions":[{places}]', None
     else:
         more = f',"queryID":{query}'
-    if positions is not None:  # of an event that has none
+    if positions is not None:  # an event of this kind must have no positions
         return None
     if object_data is not None or value is not None or currency is not None:
         of_purchase = None if subtype is None else _of_purchase(object_data, value, currency, len(items))
@@ -224,13 +224,13 @@ def _ended(text: str, user_token: str, login: str | None, timestamp: int) -> byt
         return None
 
 
-# What is written again and again: an application has a handful of events, indices and unknown fields.
+# Caches of texts that are written again and again: an application has few kinds of events, indices and unknown fields.
 _starts: dict[tuple[str, str | None, str, str, str], str] = {}
 _unknown: dict[str, str] = {}
 
 
 def _remember(texts: dict[Any, str], key: Any, text: str) -> str:
-    if len(text) <= 500:  # of strangers, say
+    if len(text) <= 500:  # longer texts may come from outside and would fill the memory
         if len(texts) >= 1_000:
             texts.clear()
         texts[key] = text
@@ -250,7 +250,7 @@ def _start(event_type: str, subtype: str | None, name: str, index: str, field: s
 
 
 def _start_of_unknown(name: str) -> str | None:
-    """The comma, the name of a field that is unknown to `unknown_fields`, and the colon; None where it may be known."""
+    """A comma, the name of an unknown field, and a colon; None if the name may mean a known field."""
     if name != "agentID" and may_mean_a_field(name):
         return None
     return _remember(_unknown, name, f",{scalar_text(name)}:")
@@ -287,9 +287,10 @@ def _of_purchase(object_data: Any, value: Any, currency: Any, number: int) -> st
 
 
 def _without_json_form(event: Event, error: Exception) -> InvalidEventError:
-    """What to raise for an event that could not be encoded.
+    """The error to raise for an event that could not be encoded.
 
-    The type of `error` is said, and for the usual one which type it met; of other texts none, as they quote the value.
+    Its message names the type of `error`, and for the usual `TypeError` the type of the value. The texts of other
+    errors are left out, because they may quote the value.
     """
     met = _MET_BY_JSON.fullmatch(str(error)) if type(error) is TypeError else None
     why = met[0] if met else type(error).__name__

@@ -1,4 +1,4 @@
-"""The methods that make references to hits, and those that send the events about them."""
+"""The methods that make references to hits, and the methods that send events about them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ReferenceMethods(Door):
     `clicked`, `converted` and `added_to_cart` send one event for each index and query, and `purchased` sends one for
     each index. They return True if all of these were accepted, and False if one was refused or dropped.
 
-    An event has the query id of its search only if the search was made for the same user. Where a link was shared, the
-    event of whoever follows it has none. Algolia's click analytics count an event within one hour after its search. A
-    later event is sent all the same, and the first of them is logged.
+    An event has the query id of its search only if the search was made for the same user. If a user shares a link, the
+    events of others who follow the link have no query id. Algolia's click analytics count an event within one hour
+    after its search. A later event is still sent; the first one is logged.
     """
 
     def references(
@@ -38,18 +38,18 @@ class ReferenceMethods(Door):
         `queryID`: without it the references have none either, which is logged, or raised with `strict`.
 
         Args:
-            results: What a search or a recommendation returned: algoliasearch's models, a multi-query with the hits of
-                all its results, several in a list, or their JSON.
-            index_name: The index that the events are to name. By default, each result names its own.
-            identity: Whose search it was. By default, whom `token_provider` names now. If the result repeats the
-                `userToken` among its `params`, that counts.
+            results: What a search or a recommendation returned: algoliasearch's models, those of a multi-query, a list
+                of them, or their JSON.
+            index_name: The index that the events will name. By default, the one that each result names.
+            identity: Whose search it was. By default, the identity that `token_provider` gives now. If a result repeats
+                the `userToken` in its `params`, that token takes priority.
 
         Returns:
             References that you can send now, keep in a session, or `sign` for a link or a form.
 
         Raises:
-            ValueError: Neither the results nor `index_name` name an index; or the results are the values of a facet, or
-                have a hit without objectID.
+            ValueError: Neither the results nor `index_name` name an index, or the results are facet values, or a hit
+                has no objectID.
             TypeError: `results` is not what a search returns.
             InvalidEventError: With `strict`, if there is no `queryID`.
 
@@ -58,7 +58,8 @@ class ReferenceMethods(Door):
         who = self.token_provider.identity() if identity is None else as_identity(identity)
         found = references_in(results, index_name, token_of(who))
         for reference in found:
-            if reference.query_id is None and not reference.made_for(None):  # of nobody's, there is nothing to tell
+            # If the search has no user token, no event could be attributed to it anyway.
+            if reference.query_id is None and not reference.made_for(None):
                 message = (
                     f"queryID is missing in the results of the index{quoted(reference.index_name, ' ')}: "
                     "search with clickAnalytics to get one, or no click can be attributed to the search"
@@ -76,20 +77,20 @@ class ReferenceMethods(Door):
     ) -> bool:
         """Somebody clicked hits.
 
-        A click is attributed to its search only if the reference has a position, which those of search results have.
+        A click is attributed to its search only if the reference has a position, as those from search results have.
 
         Args:
             event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
-            identity: Whose event it is. By default, whom `token_provider` names now.
+            *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
+            identity: Whose event it is. By default, the identity that `token_provider` gives now.
             timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
                 the epoch. By default, now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -103,20 +104,20 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody converted hits: subscribed to them, or shared them, for example.
+        """Somebody converted hits, for example subscribed to them or shared them.
 
         Args:
             event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
-            identity: Whose event it is. By default, whom `token_provider` names now.
+            *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
+            identity: Whose event it is. By default, the identity that `token_provider` gives now.
             timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
                 the epoch. By default, now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -137,21 +138,21 @@ class ReferenceMethods(Door):
 
         Args:
             event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
-            object_data: For each reference `price` (what is paid for one, the discount taken off), `discount` (per
-                object) and `quantity`. Which search it was, the reference says.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
+            object_data: For each reference `price` (what is paid for one object, after the discount), `discount` (per
+                object) and `quantity`. The query id comes from the reference.
+            value: The amount for all references together. If they become several events, each gets the sum of its own
+                objects, and the first also gets the rest, such as shipping; without prices the first gets all of it.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
+            identity: Whose event it is. By default, the identity that `token_provider` gives now.
             timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
                 the epoch. By default, now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -170,25 +171,25 @@ class ReferenceMethods(Door):
     ) -> bool:
         """Somebody bought hits.
 
-        All that is bought of one index is one event, and one transaction, whether a search led to it or not.
+        All purchased objects of one index are one event and one transaction, whether a search led to them or not.
 
         Args:
             event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            *references: What `references`, `HitReference.verify` or `QueryMemory.recall` gave, one after the other.
-            object_data: For each reference `price` (what is paid for one, the discount taken off), `discount` (per
-                object) and `quantity`. Which search it was, the reference says.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
+            *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
+            object_data: For each reference `price` (what is paid for one object, after the discount), `discount` (per
+                object) and `quantity`. The query id comes from the reference.
+            value: The amount for all references together. If they become several events, each gets the sum of its own
+                objects, and the first also gets the rest, such as shipping; without prices the first gets all of it.
             currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
+            identity: Whose event it is. By default, the identity that `token_provider` gives now.
             timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
                 the epoch. By default, now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -241,13 +242,13 @@ def events_after(
     identity: Identity | None,
     object_data: Iterable[ObjectData] | None,
 ) -> list[Event]:
-    """The events that become of `event` for these references: one for each index and query.
+    """Make the events about these references from `event`: one for each index and query.
 
-    A purchase names the query of each of its objects, so it is one event for each index.
+    The event of a purchase names a query for each object, so there is one event for each index.
 
     Raises:
-        InvalidEventError: There are no references, or something else is among them; or `object_data` is no list, or has
-            not as many items.
+        InvalidEventError: There are no references, or one of them is no `HitReference`; or `object_data` is no list, or
+            has another number of items.
     """
     _check_references(event, references)
     data = None if object_data is None else as_list("objectData", object_data)
@@ -278,11 +279,11 @@ def events_after(
 
 
 def come_late(event: Event, references: Sequence[HitReference], identity: Identity | None, now: int) -> str | None:
-    """What to log where an event comes too late after its search for click analytics; None where it does not.
+    """The text to log if an event comes too late after its search to count in click analytics; None if it does not.
 
     Args:
         event: What happened.
-        references: The hits that it is about.
+        references: The hits that the event is about.
         identity: Whose event it is.
         now: When it happened, in milliseconds since the epoch.
     """
@@ -299,8 +300,8 @@ def _query_id(event: Event, reference: HitReference, identity: Identity | None) 
     """The query id that an event about a hit can have.
 
     Algolia attributes an event with a query id to the user token of the search, whatever token the event has. So an
-    event gets a query id only where both tokens are the same. A click after a search needs a position, too, and the
-    items of a purchase cannot name the message of an agent.
+    event gets a query id only if both tokens are the same. A click after a search also needs a position, and the items
+    of a purchase cannot name the message of an agent.
     """
     if reference.query_id is None or not reference.made_for(identity):
         return None
@@ -323,7 +324,7 @@ def _check_references(event: Event, references: Sequence[Any]) -> None:
 
 
 def _with_query_id(item: Any, query_id: str | None) -> Any:
-    """Object data with this query id and no other. What is no object stays, for the check of the event to refuse."""
+    """Object data with this query id and no other. Data that is no object stays, and the event's check refuses it."""
     data = mapping(item)
     if type(data) is not dict:
         return item

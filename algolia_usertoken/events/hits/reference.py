@@ -1,4 +1,4 @@
-"""HitReference: it says which hit of which search somebody saw, for an event about it in a later request.
+"""HitReference: says which hit of which search somebody saw, for an event about this hit in a later request.
 
 Nothing here does I/O. A signed reference is a version, "1", and base64 without padding of:
 
@@ -6,10 +6,10 @@ Nothing here does I/O. A signed reference is a version, "1", and base64 without 
     1 byte    1: the search carried a user token, and 8 bytes of its digest follow;
               + 2: it was signed a minute or more after the search, and the seconds between follow
     the hit   kind of query id (none, 16 bytes, text), the query id, index, position (0: none), object id
-    16 bytes  HMAC-SHA256 of all before, the version included
+    16 bytes  HMAC-SHA256 of everything before, including the version
 
-Numbers without a size are varints (seven bits a byte, the lowest first), and texts are UTF-8 behind their length; the
-object id takes what is left.
+Numbers without a size are varints (seven bits per byte, lowest bits first). Texts are UTF-8, preceded by their length;
+the object id has no length and takes the remaining bytes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from ...errors import InvalidReferenceError
 from ...identity import Identity, as_identity, checked_user_token, key_of
 
 MAX_AGE = 30 * 24 * 60 * 60  # seconds
-COUNTED_FOR = 60 * 60 * 1000  # milliseconds after a search in which an event counts in click analytics
-_AT_ONCE = 60  # seconds after a search in which its references are signed, usually
+COUNTED_FOR = 60 * 60 * 1000  # milliseconds after a search during which an event counts in click analytics
+_AT_ONCE = 60  # seconds after a search within which its references are usually signed
 _CLOCKS_DIFFER = 60  # seconds by which a signer's clock may be ahead of ours
 
 _VERSION = "1"
 _MAC = 16  # bytes
 _DIGEST = 8  # bytes
-# A pseudonymous token is HMAC too, of a user's id, perhaps with the same secret. So that nobody can choose an id whose
-# token is one of these keys, they are made of what is no UTF-8.
+# A pseudonymous token is also an HMAC, of a user's id, perhaps with the same secret. The labels of these keys are not
+# valid UTF-8, so that nobody can choose an id whose token is one of these keys.
 _SIGNING_KEY = b"\xffalgolia-usertoken HitReference signature"
 _DIGEST_KEY = b"\xffalgolia-usertoken HitReference user token"
-# Of a memory of queries, which has no secret: it is the visitor's own, and tells whether they are somebody else now.
+# The key of a memory of queries. It is not secret: the memory belongs to the visitor, and the digest only tells whether
+# the visitor is somebody else now.
 _MEMORY_KEY = b"\xffalgolia-usertoken QueryMemory user token"
 _NO_QUERY_ID, _HEX_QUERY_ID, _OTHER_QUERY_ID = range(3)
 _is_text = re.compile(r"[0-9][A-Za-z0-9_-]{32,}").fullmatch
@@ -52,19 +53,19 @@ class HitReference:
     and `purchased` send events about them. Until then a reference can be kept as it is, or go through a page as the
     text that `sign` makes. It can be pickled; after `verify` it contains a key that is made from the secret.
 
-    A reference knows whose search it is from, and when that was: when the reference was made, not when it was signed.
-    References are compared without these two, and `repr`, which is safe to log, does not show them.
+    A reference knows whose search it is from, and the time of the search: when the reference was made, not when it was
+    signed. Comparisons ignore both, and `repr`, which is safe to log, does not show them.
 
     Args:
         query_id: The `queryID` of the search, from its response. None: no search led to the object.
         index_name: The index that the object is in.
         object_id: The `objectID` of the hit.
-        position: Where it stood in the results, from 1, over all pages. None: nobody knows.
-        user_token: The user token of the search. None: it was nobody's.
+        position: The position of the hit in the results, from 1, counted over all pages. None: not known.
+        user_token: The user token of the search. None: the search had no user token.
 
     Raises:
-        TypeError, ValueError: An argument is not of its type, or is empty.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        TypeError, ValueError: An argument has a wrong type or a wrong value, or is empty.
+        InvalidUserTokenError: Algolia does not accept `user_token`.
 
     https://support.algolia.com/hc/en-us/articles/9671338778385
     """
@@ -73,9 +74,9 @@ class HitReference:
     index_name: str
     object_id: str
     position: int | None
-    # Whose search it was: a user token; of a verified reference the key and the digest; None for nobody.
+    # Whose search it was: a user token, or for a verified reference a key and a digest of the token; None for nobody.
     _owner: str | tuple[bytes, bytes] | None = field(init=False, repr=False, compare=False)
-    _searched_at: int = field(init=False, repr=False, compare=False)  # seconds since the epoch, or later
+    _searched_at: int = field(init=False, repr=False, compare=False)  # seconds since the epoch; at the search or later
 
     def __init__(
         self,
@@ -101,13 +102,13 @@ class HitReference:
             object.__setattr__(self, name, value)
 
     def made_for(self, identity: Identity | str | None) -> bool:
-        """Tell whether the search was made for somebody.
+        """Tell whether the search was made for this identity.
 
         Args:
-            identity: Who that is: a string is a user token. None: nobody.
+            identity: The identity; a string is a user token. None: nobody.
 
         Returns:
-            True if the search had the user token of `identity`, or none, if `identity` has none either.
+            True if the search had the same user token as `identity`, or if both have none.
 
         Raises:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -122,21 +123,21 @@ class HitReference:
         return hmac.compare_digest(digest, _digest(key, token, self._packed()))
 
     def sign(self, secret: str | bytes) -> str:
-        """Make a text of the reference, for a link, a form or a session. Only who has the secret can make it.
+        """Make a signed text of the reference, for a link, a form or a session. Nobody can forge it without the secret.
 
-        It consists of letters, digits, `-` and `_`: 81 of them for the object "1234" of the index "products". Anybody
+        The text has letters, digits, `-` and `_`: 81 characters for the object "1234" of the index "products". Anybody
         can decode all fields and the time, but nobody without the secret can tell whose search it was.
 
         Args:
-            secret: A key of your own that stays on the server, at least one character.
+            secret: A key of your own that stays on the server, of at least one character.
 
         Returns:
             The text, which `verify` takes.
 
         Raises:
             TypeError: `secret` is neither a string nor bytes.
-            ValueError: `secret` is empty, or this reference was verified with another one and can be signed with that
-                one only.
+            ValueError: `secret` is empty, or this reference was verified with another secret, and can be signed with
+                that secret only.
 
         https://www.rfc-editor.org/rfc/rfc2104
         """
@@ -163,17 +164,17 @@ class HitReference:
         """Make the reference from the text that `sign` made.
 
         Args:
-            text: The text that came back. None, where a form or a link does not have it, is no reference.
-            secret: The secret that it was signed with.
-            max_age: How many seconds ago it may have been signed. None: any number. By default 30 days, as Algolia
-                accepts no older event.
+            text: The text that came back. None, if a form or a link lacks it, raises an `InvalidReferenceError`.
+            secret: The secret that the text was signed with.
+            max_age: How many seconds ago the text may have been signed. None: any number. By default 30 days, because
+                Algolia does not accept older events.
 
         Returns:
             The reference.
 
         Raises:
-            InvalidReferenceError: The text is no reference, its signature does not match (it was changed, or signed
-                with another secret), or it is too old, from the future, or of another version.
+            InvalidReferenceError: The text is not a reference, its signature does not match (the text was changed, or
+                signed with another secret), or it is too old, from the future, or of another version.
             TypeError: `secret` is neither a string nor bytes, or `max_age` is no number.
             ValueError: `secret` is empty, or `max_age` is below 0.
 
@@ -222,19 +223,19 @@ class HitReference:
 
 
 def _set_state(reference: HitReference, state: Sequence[object]) -> None:
-    # An earlier version pickled no time: the search was before now, at any rate.
+    # An earlier version pickled no time, so the search gets the present time; it was certainly not later.
     for name, value in zip(HitReference.__slots__, [*state, int(time.time())], strict=False):
         object.__setattr__(reference, name, value)
 
 
-HitReference.__setstate__ = _set_state  # type: ignore[attr-defined]  # here, as Python 3.10 puts its own into the class
+HitReference.__setstate__ = _set_state  # type: ignore[attr-defined]  # set here, as Python 3.10 would replace it
 
 
 def to_keep(reference: HitReference, identity: Identity | None) -> tuple[int, bytes] | None:
-    """When the search was, in seconds since the epoch, and a digest of whose it was, for a memory of queries.
+    """The time of the search, in seconds since the epoch, and a digest of its user token, for a memory of queries.
 
-    None of what no search led to, of nobody's search, and of one of which the memory could not tell whose it is: a
-    reference that was verified says only whether it was made for `identity`.
+    None if no search led to the object, if the search had no user token, or if the token is not known: a verified
+    reference only tells whether it was made for `identity`.
     """
     if reference.query_id is None:
         return None
@@ -252,14 +253,14 @@ def to_keep(reference: HitReference, identity: Identity | None) -> tuple[int, by
 def from_kept(
     query_id: str, index_name: str, object_id: str, position: int | None, searched_at: int, digest: bytes
 ) -> HitReference:
-    """The reference of which `to_keep` gave the last two."""
+    """The reference for which `to_keep` returned `searched_at` and `digest`."""
     reference = object.__new__(HitReference)
     reference._set(query_id, index_name, object_id, position, (_MEMORY_KEY, digest), searched_at)
     return reference
 
 
 def is_old(reference: HitReference, now: int) -> bool:
-    """Whether at `now` (milliseconds since the epoch) the search is more than one hour ago."""
+    """Whether the search was more than one hour before `now` (milliseconds since the epoch)."""
     return now - reference._searched_at * 1000 > COUNTED_FOR
 
 
@@ -304,7 +305,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
 
 
 def _digest(key: bytes, user_token: str, packed: bytes) -> bytes:
-    # Over the hit too, so that two links don't tell whether they are one user's.
+    # The digest includes the hit, so that nobody can tell whether two links belong to the same user.
     return hmac.digest(key, user_token.encode() + b"\0" + packed, "sha256")[:_DIGEST]
 
 
@@ -317,7 +318,7 @@ def _from_base64(text: str) -> bytes:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         data = b""
-    # Of some lengths, the last character has bits that say nothing; as another text it must not pass.
+    # For some lengths, the last character has unused bits. A text that differs only in these must not be accepted.
     if _to_base64(data) != text:
         raise InvalidReferenceError(_not_signed(text))
     return data
@@ -345,7 +346,7 @@ def _varint(number: int) -> bytes:
 
 
 def _number_at(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at a place, and the place after it."""
+    """The varint at this offset, and the offset after it."""
     number = shift = 0
     while True:
         byte = data[at]

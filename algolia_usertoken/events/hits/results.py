@@ -1,4 +1,4 @@
-"""Makes references to the hits in the results of searches: algoliasearch's models, or their JSON."""
+"""Makes references to the hits in search results, which are algoliasearch's models or their JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
 
     Args:
         results: What a search returned, or a list of such results.
-        index_name: The index of all hits. By default, each result names its own.
+        index_name: The index of all hits. By default, the one that each result names.
         user_token: The user token of the search, for results that do not name it.
 
     Raises:
-        ValueError: There is no index name, or the results are the values of a facet.
-        TypeError: `results` is something else, or `index_name` is no string.
+        ValueError: There is no index name, or the results are facet values.
+        TypeError: `results` is not what a search returns, or `index_name` is not a string.
     """
     if index_name is not None:
         check_type("index_name", index_name, str, "a string")
@@ -33,14 +33,14 @@ def references_in(results: Any, index_name: str | None, user_token: str | None) 
         if any(map(_has_facet_values, found)):
             raise ValueError("results are the values of a facet: there are no hits to refer to")
         raise wrong_type("results", "what a search returned, with its hits", found[0])
-    # If one of several results names a token and another does not, that other query was sent without any.
+    # If some results name a token and others do not, the queries of the others were sent without a token.
     if any("userToken" in _params(result) for result in found):
         user_token = None
     return [reference for result in with_hits for reference in _references_in_one(result, index_name, user_token)]
 
 
 def _has_facet_values(result: Any) -> bool:
-    """Whether a result is that of a search for facet values, or of Recommend's trending facets: no hit is an object."""
+    """Whether a result has facet values (of a facet search, or Recommend's trending facets), so no hit is an object."""
     if _get(result, "facetHits", "facet_hits") is not None:
         return True
     first = _unwrapped(next(iter(_get(result, "hits") or ()), None))
@@ -66,8 +66,8 @@ def _references_in_one(result: Any, index_name: str | None, user_token: str | No
 
 
 def _single_results(results: Any) -> list[Any]:
-    """The results of a multi-query or in a list, one by one; for a single query, the one result."""
-    body = getattr(results, "raw_data", None)  # an answer with its HTTP info has it
+    """The single results in a list or in a multi-query; for a single query, a list of one result."""
+    body = getattr(results, "raw_data", None)  # a response of a `…_with_http_info` method has it
     text = body if isinstance(body, str) else results
     if isinstance(text, str | bytes):
         results = _decoded(text)
@@ -86,13 +86,13 @@ def _decoded(text: str | bytes) -> Any:
 
 
 def _unwrapped(thing: Any) -> Any:
-    """The model inside one of algoliasearch's models for "one of these"; anything else as it is."""
+    """The model inside one of algoliasearch's wrappers for "one of several models"; anything else as it is."""
     inside = None if isinstance(thing, Mapping) else getattr(thing, "actual_instance", None)
     return thing if inside is None else inside
 
 
 def _params(result: Any) -> dict[str, str]:
-    """The parameters of the search that the result repeats."""
+    """The search parameters that the result repeats."""
     params = _get(result, "params")
     if not isinstance(params, str):
         return {}
@@ -100,7 +100,7 @@ def _params(result: Any) -> dict[str, str]:
 
 
 def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
-    """How many hits come before those of this page; None if the result does not tell."""
+    """The number of hits before this page; None if the result does not say."""
     offset, page = _number(_get(result, "offset")), _number(_get(result, "page"))
     if offset is None and page is None:
         offset, page = _number(params.get("offset")), _number(params.get("page"))
@@ -115,7 +115,7 @@ def _hits_before(result: Any, params: Mapping[str, str]) -> int | None:
 
 
 def _is_recommended(result: Any) -> bool:
-    """Whether a result is one of Recommend, which has one page: its models tell, or the score of each hit in JSON."""
+    """Whether a result, then of one page only, is of Recommend: its models, or the hits' scores in JSON, tell."""
     first = _unwrapped(next(iter(_get(result, "hits")), None))
     if isinstance(first, Mapping):
         return "_score" in first
@@ -136,7 +136,7 @@ def _object_id(hit: Any) -> str:
 
 
 def _get(thing: Any, *names: str) -> Any:
-    """The value of a field of a model, or of JSON, under the first of these names that it has."""
+    """The value of a field of a model or of JSON, under the first of these names that has a value."""
     for name in names:
         value = thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
         if value is not None:
