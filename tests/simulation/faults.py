@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         "no pause where Retry-After is 0",
         retries, "pause_s",
-        "if asked is not None and asked > pause:  # which nan is not\n        pause = min(asked, LONGEST_PAUSE_S)",
+        "if asked is not None and asked > pause:  # False for nan\n        pause = min(asked, LONGEST_PAUSE_S)",
         "if asked is not None and asked <= LONGEST_PAUSE_S:\n        pause = asked",
         2000003,
     ),
@@ -68,7 +68,7 @@ FAULTS = (
     Fault(
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
-        "notify_every, self.notify_every = self.notify_every, 1  # whatever becomes of `idle`\n"
+        "notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is\n"
         "            self.closed = self.idle = True  # before the last look\n"
         "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
         "notify_every, self.notify_every = self.notify_every, 1\n"
@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Fault(
         "what was given up is sent all the same",
-        engine.Engine, "confirm", "return not group.abandoned  # while it was on its way here", "return True",
+        engine.Engine, "confirm", "return not group.abandoned", "return True",
     ),
     Fault(
         "with background=False a thread whose flush is over goes on looking",
