@@ -42,23 +42,23 @@ def settings(
     Under a web integration, this makes the response private. Call it before the response begins.
 
     Args:
-        identity: For whom the page is: an Identity, a user token, or the `token_provider` of a client, which also asks
-            its `resolve`. By default, whom the context names.
-        use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default, only a token that the
-            visitor has already. If the visitor has consented and has no token yet, give True.
-        host: Where search-insights sends events instead of Algolia: your own server, where an `EventsRelay` takes them
-            at `host` + "/1/events". This is an address, as "https://shop.example", or a path of the page's own site,
-            as "/collect".
+        identity: The visitor for whom the page is: an `Identity`, a user token, or the `token_provider` of a client,
+            which also asks its `resolve`. By default, the identity that the context names.
+        use_cookie: Whether search-insights may keep an anonymous token in its cookie. By default, True only if the
+            visitor has an anonymous token already. If the visitor has consented and has no token yet, give True.
+        host: The place to which search-insights sends events instead of Algolia: your own server, where an
+            `EventsRelay` receives them at `host` + "/1/events". Give an address, for example "https://shop.example", or
+            a path of the page's own site, for example "/collect".
 
     Returns:
-        A dict of `useCookie`; `userToken` and `authenticatedUserToken`, if they are known; and `host`, if it was given.
-        If only the login is known, it is the user token too, as for the searches of the server. For a visitor who opted
-        out, `useCookie` is False and `userHasOptedOut` True, so that search-insights sends and keeps nothing.
+        A dict with `useCookie`; `userToken` and `authenticatedUserToken`, if they are known; and `host`, if it was
+        given. If only the login is known, it is also the user token, as in the searches of the server. For a visitor
+        who opted out, `useCookie` is False and `userHasOptedOut` True, so that search-insights sends and keeps nothing.
 
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         ValueError: `host` is neither such an address nor such a path.
-        TypeError: `host` is no string.
+        TypeError: `host` is not a string.
 
     https://github.com/algolia/search-insights.js
     """
@@ -83,19 +83,19 @@ def _settings(identity: Identity, use_cookie: bool | None = None) -> dict[str, A
 def script(
     identity: Identity | str | TokenProvider | None = None, *, nonce: str | None = None, host: str | None = None
 ) -> str:
-    """Make a `<script>` that tells search-insights who the visitor is; that may be loaded before or after it.
+    """Make a `<script>` that tells search-insights who the visitor is. It may come before or after search-insights.
 
-    If the page calls `aa("init", …)` itself, put the script after that call. The script also tells that nobody is
-    logged in, so that a page that is replaced in parts notices a logout. Under a web integration, this makes the
-    response private. Call it before the response begins.
+    If the page calls `aa("init", …)` itself, put the script after that call. If nobody is logged in, the script tells
+    search-insights so, so that a page that is replaced in parts notices a logout. Under a web integration, this makes
+    the response private. Call it before the response begins.
 
     Args:
-        identity: For whom the page is: an Identity, a user token, or the `token_provider` of a client, which also asks
-            its `resolve`. By default, whom the context names.
+        identity: The visitor for whom the page is: an `Identity`, a user token, or the `token_provider` of a client,
+            which also asks its `resolve`. By default, the identity that the context names.
         nonce: The nonce of the page's Content-Security-Policy.
-        host: Where search-insights sends events instead of Algolia: your own server, where an `EventsRelay` takes them
-            at `host` + "/1/events". This is an address, as "https://shop.example", or a path of the page's own site,
-            as "/collect".
+        host: The place to which search-insights sends events instead of Algolia: your own server, where an
+            `EventsRelay` receives them at `host` + "/1/events". Give an address, for example "https://shop.example", or
+            a path of the page's own site, for example "/collect".
 
     Returns:
         HTML, which the templates of Django and Jinja do not escape.
@@ -103,7 +103,7 @@ def script(
     Raises:
         InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         ValueError: `host` is neither such an address nor such a path.
-        TypeError: `host` is no string.
+        TypeError: `host` is not a string.
 
     https://github.com/algolia/search-insights.js
     """
@@ -140,7 +140,7 @@ def _identity(identity: Identity | str | TokenProvider | None) -> Identity:
 
 
 def _named_in_page(identity: Identity) -> Identity:
-    """The identity, if the current response may name it, which makes the response private; else nobody."""
+    """Return the identity if the current response may name it, which makes the response private; else nobody."""
     request = current_request()
     if request is None or request.show():
         return identity

@@ -55,7 +55,7 @@ class EventOptions(TypedDict, total=False):
 
         TokenAwareClientSync(events={"strict": True, "flush_interval": 0.2})
 
-    Whose the events are, and to which application they go, the client itself knows.
+    The client itself knows the user of the events and the application to which they go.
     """
 
     delivery: algolia_usertoken.Delivery | None
@@ -142,7 +142,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
     @property
     def token_provider(self) -> TokenProvider:
-        """The provider that decides whose each call is. `events` and `insights` share it."""
+        """The provider that decides who the user of each call is. `events` and `insights` share it."""
         return self._provider
 
     @classmethod
@@ -152,11 +152,11 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         transporter: AnyTransporter | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """A client with a `SearchConfig` of your own.
+        """Make a client with a `SearchConfig` of your own.
 
         Args:
             config: The config.
-            transporter: What sends the requests. By default, algoliasearch's own.
+            transporter: The object that sends the requests. By default, algoliasearch's own transporter.
             options: Keywords of the constructor. The constructor of a subclass gets only those that are given here, and
                 `app_id`, `api_key`, `transporter` and `config`, as algoliasearch calls its own.
 
@@ -164,7 +164,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             A client of this class.
 
         Raises:
-            ValueError, TypeError, InvalidUserTokenError: As the constructor.
+            ValueError, TypeError, InvalidUserTokenError: For the same reasons as in the constructor.
 
         https://www.algolia.com/old-docs/libraries/python/v4/customize/
         """
@@ -173,13 +173,13 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         return cls(app_id=config.app_id, api_key=config.api_key, transporter=transporter, config=config, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view of this client, all of whose calls and events are those of `identity`.
+        """Return a view of this client, which makes all its calls, and sends all its events, for `identity`.
 
-        It shares the connections and the queue of events, and closing it closes nothing.
+        The view uses the connections and the event queue of this client. Closing the view closes nothing.
 
         Args:
-            identity: For whom it calls: a string is a user token. None leaves the answer to this client's provider, and
-                `Identity()` means nobody.
+            identity: The user for whom the view makes calls: an `Identity`, or a string, which is a user token.
+                `Identity()` means nobody. With None, this client's token provider decides.
 
         Returns:
             A client of the same class.
@@ -245,7 +245,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         return self._made("insights", self._new_insights)
 
     def _made(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` makes when it is first used; it is kept under this name.
+        """Return what `make` made at the first use, which is kept under this name.
 
         There is no lock: a signal handler or a `__del__` that comes here too may interrupt the thread that holds it,
         and after a fork that thread may not exist any more. Where two threads come at once, both make one, and the
@@ -306,39 +306,41 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
 
 class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
-    """algoliasearch's async `SearchClient`, which puts on each request the user that the call is for.
+    """algoliasearch's async `SearchClient`, which names in each request the user for whom the call is made.
 
         async with TokenAwareClient("APP_ID", "API_KEY") as client:
             with identity_scope("user-1"):
                 await client.search_single_index("products", {"query": "shoes"})
 
     Args:
-        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
-        api_key: An API key. By default, the environment's `ALGOLIA_API_KEY`.
-        transporter: What sends the requests. By default, algoliasearch's own.
-        config: A `SearchConfig` of algoliasearch, instead of `app_id` and `api_key`.
-        user_token: Whose a call is where nobody else says, for example the name of a background job.
-        token_provider: Decides whose each call is. Not together with `user_token`. By default, a new one, which asks
-            the context.
-        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
-            the parameters of searches, which Personalization and Recommend need) or `"both"`.
-        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
-            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
-            and country analytics. By default, it is sent only where there is no token.
-        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
-            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"`; or out of analytics too,
-            `"no_analytics"`. What the query itself says about these counts more.
-        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with this application and key.
-        insights_region: Where Algolia keeps the application's events, `"us"` or `"de"`. Not together with
-            `insights_config`.
-        events: An `EventSender` to use, whose provider the client uses too; or options for the sender that the client
-            makes (`EventOptions`), and closes with itself.
+        app_id: The id of the application. By default, the value of the environment variable `ALGOLIA_APP_ID`.
+        api_key: An API key. By default, the value of the environment variable `ALGOLIA_API_KEY`.
+        transporter: The object that sends the requests. By default, algoliasearch's own transporter.
+        config: A `SearchConfig` of algoliasearch, which is used instead of `app_id` and `api_key`.
+        user_token: The user of a call if nothing else names one, for example the name of a background job.
+        token_provider: The `TokenProvider` that decides who the user of each call is. It cannot be given together with
+            `user_token`. By default, a new one, which asks the context.
+        user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
+            search parameter `userToken`, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do with a search for which no identity is known: `"ignore"` sends it, `"warn"`
+            sends it and issues a `MissingUserTokenWarning`, `"raise"` raises a `MissingUserTokenError` instead.
+        forward_client_ip: Whether a search with a user token also sends the visitor's IP address (`X-Forwarded-For`),
+            for geo search and analytics by country. By default, only searches without a token send it.
+        searches_without_user: What to do with a query that has neither a user token nor an IP address, so that Algolia
+            takes your server for its user: `"count"` sends it as it is, `"no_ab_test"` keeps it out of A/B tests,
+            `"no_analytics"` out of analytics too. What the query itself sets (`enableABTest`, `analytics`) is not
+            changed.
+        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with the client's application
+            and key.
+        insights_region: The region in which Algolia keeps the application's events: `"us"` or `"de"`. It cannot be
+            given together with `insights_config`. By default, the events go to a host that forwards them.
+        events: An `EventSender`, whose token provider the client then uses too; or options (`EventOptions`, for example
+            `{"strict": True}`) for a sender that the client makes, and that is closed with the client.
 
     Raises:
-        ValueError: Two arguments say whose the calls are, or which region it is; or an option is out of its range.
-        TypeError: An argument is of the wrong type, or there is no such option of `events`.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        ValueError: Two arguments name the user of the calls, or the region; or an option is out of its range.
+        TypeError: An argument is of the wrong type, or `events` has an option that does not exist.
+        InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -357,12 +359,12 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
     async def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
-        """A secured API key for a front end, which is bound to the current user token.
+        """Make a secured API key for a front end, which is bound to the current user token.
 
         Args:
             parent_api_key: The search-only key to restrict.
-            restrictions: More restrictions, as `generate_secured_api_key` takes them. Where they have a `userToken`,
-                that counts.
+            restrictions: More restrictions, as `generate_secured_api_key` takes them. If they have a `userToken`, that
+                one is used.
 
         Returns:
             The key.
@@ -414,39 +416,41 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
 
 
 class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync):
-    """algoliasearch's `SearchClientSync`, which puts on each request the user that the call is for.
+    """algoliasearch's `SearchClientSync`, which names in each request the user for whom the call is made.
 
         client = TokenAwareClientSync("APP_ID", "API_KEY")
         with identity_scope("user-1"):
             client.search_single_index("products", {"query": "shoes"})
 
     Args:
-        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
-        api_key: An API key. By default, the environment's `ALGOLIA_API_KEY`.
-        transporter: What sends the requests. By default, algoliasearch's own.
-        config: A `SearchConfig` of algoliasearch, instead of `app_id` and `api_key`.
-        user_token: Whose a call is where nobody else says, for example the name of a background job.
-        token_provider: Decides whose each call is. Not together with `user_token`. By default, a new one, which asks
-            the context.
-        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
-            the parameters of searches, which Personalization and Recommend need) or `"both"`.
-        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
-            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
-            and country analytics. By default, it is sent only where there is no token.
-        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
-            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"`; or out of analytics too,
-            `"no_analytics"`. What the query itself says about these counts more.
-        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with this application and key.
-        insights_region: Where Algolia keeps the application's events, `"us"` or `"de"`. Not together with
-            `insights_config`.
-        events: An `EventSender` to use, whose provider the client uses too; or options for the sender that the client
-            makes (`EventOptions`), and closes with itself.
+        app_id: The id of the application. By default, the value of the environment variable `ALGOLIA_APP_ID`.
+        api_key: An API key. By default, the value of the environment variable `ALGOLIA_API_KEY`.
+        transporter: The object that sends the requests. By default, algoliasearch's own transporter.
+        config: A `SearchConfig` of algoliasearch, which is used instead of `app_id` and `api_key`.
+        user_token: The user of a call if nothing else names one, for example the name of a background job.
+        token_provider: The `TokenProvider` that decides who the user of each call is. It cannot be given together with
+            `user_token`. By default, a new one, which asks the context.
+        user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
+            search parameter `userToken`, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do with a search for which no identity is known: `"ignore"` sends it, `"warn"`
+            sends it and issues a `MissingUserTokenWarning`, `"raise"` raises a `MissingUserTokenError` instead.
+        forward_client_ip: Whether a search with a user token also sends the visitor's IP address (`X-Forwarded-For`),
+            for geo search and analytics by country. By default, only searches without a token send it.
+        searches_without_user: What to do with a query that has neither a user token nor an IP address, so that Algolia
+            takes your server for its user: `"count"` sends it as it is, `"no_ab_test"` keeps it out of A/B tests,
+            `"no_analytics"` out of analytics too. What the query itself sets (`enableABTest`, `analytics`) is not
+            changed.
+        insights_config: An `InsightsConfig` for `insights` and `events`. By default, one with the client's application
+            and key.
+        insights_region: The region in which Algolia keeps the application's events: `"us"` or `"de"`. It cannot be
+            given together with `insights_config`. By default, the events go to a host that forwards them.
+        events: An `EventSender`, whose token provider the client then uses too; or options (`EventOptions`, for example
+            `{"strict": True}`) for a sender that the client makes, and that is closed with the client.
 
     Raises:
-        ValueError: Two arguments say whose the calls are, or which region it is; or an option is out of its range.
-        TypeError: An argument is of the wrong type, or there is no such option of `events`.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        ValueError: Two arguments name the user of the calls, or the region; or an option is out of its range.
+        TypeError: An argument is of the wrong type, or `events` has an option that does not exist.
+        InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -465,12 +469,12 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
     def secured_api_key(
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
-        """A secured API key for a front end, which is bound to the current user token.
+        """Make a secured API key for a front end, which is bound to the current user token.
 
         Args:
             parent_api_key: The search-only key to restrict.
-            restrictions: More restrictions, as `generate_secured_api_key` takes them. Where they have a `userToken`,
-                that counts.
+            restrictions: More restrictions, as `generate_secured_api_key` takes them. If they have a `userToken`, that
+                one is used.
 
         Returns:
             The key.
@@ -525,7 +529,7 @@ def _checked_options(options: Mapping[str, object]) -> dict[str, Any]:
     """A copy of the options for a client's own sender. That sender checks their values.
 
     Raises:
-        TypeError: They are no mapping, or one of them is no option.
+        TypeError: They are not a mapping, or one of them is not an option.
     """
     check_type("events", options, Mapping, "an EventSender, or its options as a mapping (EventOptions)")
     for name in options:
@@ -551,23 +555,24 @@ def make_token_aware(
     """Make any client of algoliasearch token-aware: recommend, composition, or a search client that others made.
 
     Args:
-        client: The client, sync or async. It is changed. If this is done twice, the last time counts.
-        token_provider: Decides whose each call is. By default, a new one, which asks the context.
-        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
-            the parameters of searches, which Personalization and Recommend need) or `"both"`.
-        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
-            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too.
-        searches_without_user: What to do about a query that has neither a token nor an address: `"count"` it; keep it
-            out of A/B tests, `"no_ab_test"`; or out of analytics too, `"no_analytics"`.
+        client: The client, sync or async. It is changed. If you call this twice for a client, the last call counts.
+        token_provider: The `TokenProvider` that decides who the user of each call is. By default, a new one, which asks
+            the context.
+        user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
+            search parameter `userToken`, which Personalization and Recommend need) or `"both"`.
+        on_missing_user_token: What to do with a search for which no identity is known: `"ignore"` sends it, `"warn"`
+            sends it and issues a `MissingUserTokenWarning`, `"raise"` raises a `MissingUserTokenError` instead.
+        forward_client_ip: Whether a search with a user token also sends the visitor's IP address (`X-Forwarded-For`).
+        searches_without_user: What to do with a query that has neither a user token nor an IP address: `"count"` sends
+            it as it is, `"no_ab_test"` keeps it out of A/B tests, `"no_analytics"` out of analytics too.
 
     Returns:
         The same client.
 
     Raises:
-        TypeError: `client` is no client of algoliasearch, `token_provider` is no TokenProvider, or `forward_client_ip`
-            is neither True nor False.
-        ValueError: Another option is none of those above.
+        TypeError: `client` is not a client of algoliasearch, `token_provider` is not a TokenProvider, or
+            `forward_client_ip` is neither True nor False.
+        ValueError: Another option does not have one of the values above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """

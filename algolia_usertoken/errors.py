@@ -29,7 +29,7 @@ class UserTokenError(Exception):
 
 
 class InvalidUserTokenError(UserTokenError, ValueError):
-    """A user token is not what Algolia accepts. The message says why, and does not quote it."""
+    """A user token is invalid: Algolia would not accept it. The message says why, and does not quote the token."""
 
 
 class InvalidClientIPError(UserTokenError, ValueError):
@@ -37,10 +37,10 @@ class InvalidClientIPError(UserTokenError, ValueError):
 
 
 class InvalidEventError(UserTokenError, ValueError):
-    """An event is not what Algolia accepts.
+    """An event is invalid: Algolia would not accept it.
 
     Attributes:
-        field: The name of the field that is wrong, as in `objectIDs`; None: it is not one field alone.
+        field: The name of the field that is wrong, for example `objectIDs`; None if it is not one field alone.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -54,7 +54,7 @@ class InvalidEventError(UserTokenError, ValueError):
 
 
 class InvalidReferenceError(UserTokenError, ValueError):
-    """A text is no reference that was signed with this secret, or it is too old. The message says which."""
+    """A text is not a reference that was signed with this secret, or it is too old. The message says which is true."""
 
 
 class MissingUserTokenError(UserTokenError, LookupError):
@@ -66,14 +66,14 @@ class DeliveryError(UserTokenError):
 
 
 class BatchRejectedError(DeliveryError):
-    """A batch, or an event in it, was refused: the sender splits the batch until the bad event is alone."""
+    """A batch, or an event in it, was rejected: the sender splits the batch until the bad event is alone."""
 
 
 class RetryableDeliveryError(DeliveryError):
     """A batch was not accepted, but may be later: the sender tries again.
 
     Attributes:
-        delay: How many seconds to wait, if the receiver said so; else None.
+        delay: How many seconds to wait before the next attempt, if the receiver said so; else None.
     """
 
     def __init__(self, message: str, delay: float | None = None) -> None:
@@ -89,10 +89,10 @@ class UnauthorizedDeliveryError(DeliveryError):
 
 
 class OutboxError(DeliveryError):
-    """The file of an outbox cannot be used: it is no outbox, or it or the disk is full.
+    """The file of an outbox cannot be used: for example, it is not an outbox, or the file or the disk is full.
 
-    `settled` is True where the events of `on_error` were delivered or given up, and only could not be removed from the
-    file.
+    `settled` is True if the events that `on_error` gets were delivered or given up, and only could not be removed from
+    the file.
     """
 
     settled = False

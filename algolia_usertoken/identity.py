@@ -1,4 +1,4 @@
-"""Who a request is made for: an identity, the rules for user tokens, and functions that make tokens.
+"""The user for whom a request is made: an identity, the rules for user tokens, and functions that make tokens.
 
 The rules are those of Algolia's API: a token has 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`, see
 https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
@@ -46,20 +46,20 @@ class Identity:
 
         Identity("anonymous-5c3f8f2e", authenticated_user_token="user-42")
 
-    `Identity()` means that the request is known to be nobody's. An identity cannot be changed, and checks itself when
-    it is made. Its `repr` is safe to log, as it masks the address.
+    `Identity()` means that the request is known to have no user. An identity cannot be changed, and checks its
+    arguments when it is made. You can log its `repr`: it shows the tokens, but masks the IP address.
 
     Args:
-        user_token: The anonymous token or the token of the session, which searches and events have before and after a
-            login: 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`.
-        authenticated_user_token: The pseudonymous id of a user who is logged in, which events have besides. The same
-            characters are allowed.
-        client_ip: The visitor's IPv4 or IPv6 address, which searches have where there is no token.
-        opted_out: Whether the visitor refuses tracking: then searches have no token, and events are not sent.
+        user_token: The anonymous token of the visitor, or the token of the session, which searches and events carry
+            before and after a login: 1 to 128 characters out of `[a-zA-Z0-9_=/+-]`.
+        authenticated_user_token: The pseudonymous id of a user who is logged in, which events carry in addition to
+            `user_token`. The same characters are allowed.
+        client_ip: The visitor's IPv4 or IPv6 address, which searches carry if there is no user token.
+        opted_out: Whether the visitor refuses tracking. If True, searches carry no token, and events are not sent.
 
     Raises:
-        InvalidUserTokenError: A token is not what Algolia accepts.
-        InvalidClientIPError: `client_ip` is no IP address.
+        InvalidUserTokenError: Algolia does not accept one of the tokens.
+        InvalidClientIPError: `client_ip` is not an IP address.
         TypeError: `opted_out` is neither True nor False.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
@@ -97,10 +97,11 @@ class Identity:
 
 @lru_cache(maxsize=1024)
 def is_public_client_ip(client_ip: str) -> bool:
-    """Whether an address can be that of a visitor on the internet, so that it tells Algolia something.
+    """Tell whether an address can be that of a visitor on the internet, so that it is of use to Algolia.
 
-    Private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved addresses cannot, also in
-    the form `::ffff:10.1.2.3`, nor can a string that is no address. Addresses for documentation count as public.
+    The answer is False for private, shared, loopback, link-local, unspecified, unique-local, multicast and reserved
+    addresses, also in the form `::ffff:10.1.2.3`, and for a string that is not an address. Addresses for documentation
+    count as public.
 
     https://www.iana.org/assignments/iana-ipv4-special-registry
     https://www.iana.org/assignments/iana-ipv6-special-registry
@@ -124,10 +125,10 @@ def _nobodys_networks() -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def as_identity(value: Identity | str | None, name: str = "identity") -> Identity | None:
-    """What an argument means as an `Identity`: a string is a user token, and None, which is no answer, stays None.
+    """Turn an argument into an `Identity`: a string is a user token, and None, which means no answer, stays None.
 
     Raises:
-        InvalidUserTokenError: `value` is none of these, or no valid token; the error calls it `name`.
+        InvalidUserTokenError: `value` is neither an Identity nor a valid token nor None. The error calls it `name`.
     """
     if value is None or isinstance(value, Identity):
         return value
@@ -144,8 +145,8 @@ def validate_user_token(value: str) -> str:
         The token.
 
     Raises:
-        InvalidUserTokenError: It is no string, is empty, is longer than 128 characters, or has a character outside
-            `[a-zA-Z0-9_=/+-]`. The message says what is wrong, and does not quote it.
+        InvalidUserTokenError: `value` is not a string, is empty, is longer than 128 characters, or has a character
+            outside `[a-zA-Z0-9_=/+-]`. The message says what is wrong, and does not quote the token.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -170,18 +171,18 @@ def anonymous_user_token() -> str:
 
 
 def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: str = "user-") -> str:
-    """Make the token of a user who is logged in: always the same one, which tells nothing about the user.
+    """Make the token of a user who is logged in. It is always the same, and does not reveal who the user is.
 
         pseudonymous_user_token("jane@example.com", secret=settings.SECRET)
 
     The same `user_id` and `secret` always give the same token, and 7 and "7" are the same id. Without the secret,
-    nobody can tell the id from the token, or the token from the id. Algolia asks for such tokens.
+    nobody can compute the id from the token, or the token from the id. Algolia asks you to use such tokens.
 
     Args:
         user_id: Your key for the user: a database id, an e-mail address, …
-        secret: A key of your own that stays on the server, at least one character. With another one, all users get
-            other tokens, and are new users to Algolia.
-        prefix: How the token begins: up to 21 characters that a token may have, so that the token stays within 64.
+        secret: A key of your own that stays on the server, at least one character. If you change it, all users get
+            other tokens, and Algolia sees them as new users.
+        prefix: The beginning of the token: 0 to 21 characters that are allowed in a token. So the token has at most 64.
 
     Returns:
         `prefix` and 43 characters of HMAC-SHA256 in URL-safe base64.
@@ -210,7 +211,7 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
 
 
 def key_of(secret: str | bytes, act: str) -> bytes:
-    """The key for HMAC that a secret is.
+    """Turn a secret into a key for HMAC.
 
     Args:
         secret: The secret.
@@ -227,20 +228,20 @@ def key_of(secret: str | bytes, act: str) -> bytes:
 
 
 def is_user_token(value: object) -> bool:
-    """Whether Algolia accepts `value` as a user token."""
+    """Tell whether Algolia accepts `value` as a user token."""
     return isinstance(value, str) and _is_user_token(value) is not None
 
 
 def checked_user_token(value: object, name: str, what: str = "a string") -> str:
-    """`value` as a plain string, if it is a user token.
+    """Return `value` as a plain string, if it is a user token.
 
     Args:
-        value: What may be a user token.
-        name: What the error calls it.
-        what: What it must be, as the error says it.
+        value: The value to check.
+        name: The name of the value in the error.
+        what: The words of the error for what the value must be.
 
     Raises:
-        InvalidUserTokenError: It is no user token.
+        InvalidUserTokenError: `value` is not a user token.
     """
     text = value if type(value) is str else _plain(value)
     if text is None:
@@ -262,7 +263,7 @@ def checked_user_token(value: object, name: str, what: str = "a string") -> str:
 
 
 def _plain(value: object) -> str | None:
-    """A string as exactly a `str`; None if it is no string. A subclass may print as something else."""
+    """Return a string as exactly a `str`, as a subclass may print as something else; None if it is not a string."""
     try:
         return str.__str__(value)
     except TypeError:
@@ -289,9 +290,9 @@ def _checked_client_ip(value: object) -> str:
 def _masked(client_ip: str) -> str:
     """The network of a client, as in "203.0.113.0/24": enough for a log, and too little to find the visitor.
 
-    Where an IPv6 address contains an IPv4 address, no more of that is shown than of an IPv4 address. With Teredo (RFC
-    4380), NAT64 (RFC 6052 and 8215) and mapped addresses (RFC 4291), the first 48 bits have nothing of its last octet.
-    With 6to4 (RFC 3056) they have all of it, so only 40 bits are shown.
+    If an IPv6 address contains an IPv4 address, no more of that is shown than of an IPv4 address. With Teredo (RFC
+    4380), NAT64 (RFC 6052 and 8215) and mapped addresses (RFC 4291), the first 48 bits contain nothing of its last
+    octet. With 6to4 (RFC 3056) they contain all of it, so only 40 bits are shown.
     """
     import ipaddress
 

@@ -1,4 +1,4 @@
-"""Insights clients whose `push_events` fills in whose the events are, and refuses what Algolia would refuse."""
+"""Insights clients whose `push_events` fills in the user of each event, and refuses what Algolia would refuse."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         transporter: AnyTransporter | None = None,
         **options: Unpack[InsightsClientOptions],
     ) -> Self:
-        """A client with an `InsightsConfig` of your own.
+        """Make a client with an `InsightsConfig` of your own.
 
         Args:
             config: The config.
-            transporter: What sends the requests. By default, algoliasearch's own.
+            transporter: The object that sends the requests. By default, algoliasearch's own transporter.
             options: Keywords of the constructor. The constructor of a subclass gets only those that are given here, and
                 `transporter` and `config`.
 
@@ -75,20 +75,20 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
             A client of this class.
 
         Raises:
-            ValueError, TypeError, InvalidUserTokenError: As the constructor.
+            ValueError, TypeError, InvalidUserTokenError: For the same reasons as in the constructor.
 
         https://www.algolia.com/old-docs/libraries/python/v4/customize/
         """
         return cls(config=config, transporter=transporter, **options)
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view of this client whose events are those of `identity`.
+        """Return a view of this client, which sends all its events for `identity`.
 
-        It shares the connections, and closing it closes nothing.
+        The view uses the connections of this client. Closing the view closes nothing.
 
         Args:
-            identity: Whose events it sends: a string is a user token. None leaves the answer to this client's provider,
-                and `Identity()` means nobody.
+            identity: The user of the events: an `Identity`, or a string, which is a user token. `Identity()` means
+                nobody. With None, this client's token provider decides.
 
         Raises:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -104,7 +104,7 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         return view
 
     def _attributed(self, insights_events: InsightsEvents | dict[str, Any]) -> dict[str, Any] | None:
-        """The body to send; None where all of its events are those of visitors who opted out."""
+        """The body to send; None if all of its events are those of visitors who opted out."""
         identity = self.token_provider.identity()
         try:
             return _attributed(insights_events, identity)
@@ -145,25 +145,26 @@ def _nothing_to_send() -> ApiResponse[str]:
 
 
 class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient):
-    """algoliasearch's `InsightsClient`, whose `push_events` knows whose the events are.
+    """algoliasearch's `InsightsClient`, whose `push_events` fills in the user of each event.
 
-    It fills in `userToken` and `authenticatedUserToken` where an event has no user token, and leaves out the events of
-    visitors who opted out. It changes nothing that it is given.
+    If an event has no user token, `push_events` fills in `userToken` and `authenticatedUserToken`. It leaves out the
+    events of visitors who opted out. It does not change the events that you pass.
 
     Args:
-        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
-        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
-        region: Where Algolia keeps the application's events, `"us"` or `"de"`. By default, a host that forwards them.
-        transporter: What sends the requests. By default, algoliasearch's own.
-        config: An `InsightsConfig` of algoliasearch, instead of `app_id`, `api_key` and `region`.
-        user_token: Whose the events are where nobody else says, for example the name of a background job.
-        token_provider: Decides whose the events are: share the one of the search client. Not together with
-            `user_token`. By default, a new one, which asks the context.
+        app_id: The id of the application. By default, the value of the environment variable `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment variable `ALGOLIA_API_KEY`.
+        region: The region in which Algolia keeps the application's events: `"us"` or `"de"`. By default, the events go
+            to a host that forwards them.
+        transporter: The object that sends the requests. By default, algoliasearch's own transporter.
+        config: An `InsightsConfig` of algoliasearch, which is used instead of `app_id`, `api_key` and `region`.
+        user_token: The user of the events if nothing else names one, for example the name of a background job.
+        token_provider: The `TokenProvider` that decides who the user of each event is. Give that of your search client.
+            It cannot be given together with `user_token`. By default, a new one, which asks the context.
 
     Raises:
         ValueError: Both `user_token` and `token_provider` are given.
-        TypeError: `token_provider` is no TokenProvider.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        TypeError: `token_provider` is not a TokenProvider.
+        InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
         InvalidEventError: From `push_events`, for an event that Algolia would refuse. The text says which one, and why.
         MissingUserTokenError: From `push_events`, for an event for which no identity is known.
 
@@ -192,25 +193,26 @@ class TokenAwareInsightsClient(_TokenAwareInsights[Transporter], InsightsClient)
 
 
 class TokenAwareInsightsClientSync(_TokenAwareInsights[TransporterSync], InsightsClientSync):
-    """algoliasearch's `InsightsClientSync`, whose `push_events` knows whose the events are.
+    """algoliasearch's `InsightsClientSync`, whose `push_events` fills in the user of each event.
 
-    It fills in `userToken` and `authenticatedUserToken` where an event has no user token, and leaves out the events of
-    visitors who opted out. It changes nothing that it is given.
+    If an event has no user token, `push_events` fills in `userToken` and `authenticatedUserToken`. It leaves out the
+    events of visitors who opted out. It does not change the events that you pass.
 
     Args:
-        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
-        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
-        region: Where Algolia keeps the application's events, `"us"` or `"de"`. By default, a host that forwards them.
-        transporter: What sends the requests. By default, algoliasearch's own.
-        config: An `InsightsConfig` of algoliasearch, instead of `app_id`, `api_key` and `region`.
-        user_token: Whose the events are where nobody else says, for example the name of a background job.
-        token_provider: Decides whose the events are: share the one of the search client. Not together with
-            `user_token`. By default, a new one, which asks the context.
+        app_id: The id of the application. By default, the value of the environment variable `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment variable `ALGOLIA_API_KEY`.
+        region: The region in which Algolia keeps the application's events: `"us"` or `"de"`. By default, the events go
+            to a host that forwards them.
+        transporter: The object that sends the requests. By default, algoliasearch's own transporter.
+        config: An `InsightsConfig` of algoliasearch, which is used instead of `app_id`, `api_key` and `region`.
+        user_token: The user of the events if nothing else names one, for example the name of a background job.
+        token_provider: The `TokenProvider` that decides who the user of each event is. Give that of your search client.
+            It cannot be given together with `user_token`. By default, a new one, which asks the context.
 
     Raises:
         ValueError: Both `user_token` and `token_provider` are given.
-        TypeError: `token_provider` is no TokenProvider.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        TypeError: `token_provider` is not a TokenProvider.
+        InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
         InvalidEventError: From `push_events`, for an event that Algolia would refuse. The text says which one, and why.
         MissingUserTokenError: From `push_events`, for an event for which no identity is known.
 

@@ -32,23 +32,26 @@ _is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 class QueryMemory:
-    """Remembers which search led a visitor to an object, until they buy it, in their session or any other mapping.
+    """Remembers, in a session or any other mapping, which search led a visitor to an object that they may buy later.
 
         memory = QueryMemory(request.session)
         memory.remember([reference])  # they clicked it, or put it into the cart
         client.events.purchased("Purchased", *memory.recall("products", object_ids), object_data=data)
         memory.forget("products", object_ids)
 
-    It does on the server what search-insights does in the browser (`inferQueryID`). For an object, the search counts
-    that was remembered last. If there is no room, the oldest search is forgotten first. A login changes nothing. If the
-    visitor has become somebody else, their events have no query id, as with any `HitReference`.
+    It does on the server what search-insights does in the browser (`inferQueryID`). If several searches led to an
+    object, the one that was remembered last is used. If there is no room, the oldest search is forgotten first. A login
+    changes nothing. If the visitor now has another user token, their events have no query id, as with any
+    `HitReference`.
 
     Args:
-        mapping: Where it is kept: the session of Django, Flask or Starlette, a dict, or a mapping in a cache. Each call
-            reads it, and writes it as a whole (`mapping[key] = …`), which is how a session notices a change.
-        max_items: How many objects to remember. Each takes 87 bytes of JSON on average, so that 40 stay under 3.5 kB
-            and fit into a session that is a cookie. If they take more, there are fewer.
-        key: The key in the mapping.
+        mapping: The mapping that holds the memory: the session of Django, Flask or Starlette, a dict, or a mapping in a
+            cache. Each call reads `mapping[key]`. A call that changes it assigns all of it again, so that a session
+            notices the change.
+        max_items: How many objects to remember at most. One takes 87 bytes of JSON on average, so that 40 take less
+            than 3.5 kB, and fit into a session that is stored in a cookie. If they take more on average, fewer are
+            remembered.
+        key: The key of the memory in the mapping.
 
     Raises:
         TypeError: `mapping` can't be written to, or another argument is of the wrong type.
@@ -68,18 +71,20 @@ class QueryMemory:
         self._key = key
 
     def remember(self, references: Iterable[HitReference], *, identity: Identity | str | None = None) -> None:
-        """Remember which search led to these objects, instead of what was remembered about them.
+        """Remember which search led to these objects. This replaces what was remembered about them before.
 
-        A reference changes nothing if it has no query id, or if the search was nobody's or somebody else's, as their
-        events would have no query id anyway. For a visitor who opted out, nothing is remembered.
+        A reference is not remembered if it has no query id, or if its search had no user token. A reference that was
+        verified is not remembered either if its search was made for another user. Events with such references would
+        have no query id anyway. For a visitor who opted out, nothing is remembered.
 
         Args:
-            references: What `EventSender.references`, `HitReference.verify` or `recall` returned.
-            identity: Who the visitor is, for references that were verified. By default, whom the context names. Give it
-                if only the `resolve` of the client's provider knows.
+            references: A list of references, which `EventSender.references`, `HitReference.verify` or `recall`
+                returned.
+            identity: The visitor, an `Identity` or a user token. By default, the identity that the context names. Give
+                it if only the `resolve` function of the client's token provider knows the visitor.
 
         Raises:
-            TypeError: `references` is no list, or holds something else.
+            TypeError: `references` is not a list, or has an item that is not a HitReference.
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         """
         if not may_be_list(references):
@@ -112,7 +117,7 @@ class QueryMemory:
             `converted`. If no search is remembered for an object, its reference has no query id.
 
         Raises:
-            TypeError, ValueError: An argument is not of its type, or is empty.
+            TypeError, ValueError: An argument is of the wrong type, or is empty.
         """
         wanted = _unknown(index_name, object_ids)
         items = self._items()
@@ -130,7 +135,7 @@ class QueryMemory:
             object_ids: The objectIDs.
 
         Raises:
-            TypeError, ValueError: An argument is not of its type, or is empty.
+            TypeError, ValueError: An argument is of the wrong type, or is empty.
         """
         items = self._items()
         gone = [items.pop((index_name, each.object_id), None) for each in _unknown(index_name, object_ids)]
@@ -138,7 +143,7 @@ class QueryMemory:
             self._write(items)
 
     def _items(self) -> dict[tuple[str, str], _Item]:
-        """What is remembered, the oldest first. What else is in the mapping is left out."""
+        """Return what is remembered, the oldest first. Other entries of the mapping are left out."""
         found = self._mapping.get(self._key)
         items: dict[tuple[str, str], _Item] = {}
         oldest = time.time() - MAX_AGE
@@ -189,7 +194,7 @@ class _Item:
 
     @classmethod
     def of(cls, text: object) -> _Item | None:
-        """The item that this text describes; None if it describes none."""
+        """Return the item that this text describes; None if it describes none."""
         found = _is_item(text) if isinstance(text, str) else None
         if found is None:
             return None

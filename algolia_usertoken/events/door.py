@@ -36,25 +36,26 @@ class Door:
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Queue an Insights event that has the fields of the API.
+        """Queue an Insights event, given as a mapping with the field names of the Insights API.
 
-        A field that is None is left out. A field that the API does not know is sent, whatever it holds, as Algolia
-        accepts it. A name in snake case is refused, and one whose letters are in another case (`objectIds`) is
-        corrected.
+        A field whose value is None is left out. A field that the API does not know is sent with any value, as Algolia
+        accepts such fields. An event with a field name in snake case (`event_type`) is refused. A name that differs
+        only in upper and lower case (`objectIds`) is corrected.
 
         Args:
-            event: The event, with keys in camel case. It is not changed. If it has a `userToken` or a `timestamp`,
-                these take precedence.
-            identity: The user of the event. By default, the one that `token_provider` names now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since the
-                epoch. By default, now.
+            event: The event, with keys in camel case (`eventType`). It is not changed. If it has a `userToken` or a
+                `timestamp`, these are used instead of `identity` and `timestamp`.
+            identity: The user of the event: an `Identity`, or a string, which is a user token. By default, the user
+                that `token_provider` names now.
+            timestamp: When the event happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds
+                since the epoch. By default, now.
 
         Returns:
-            True if it was accepted. False if it was refused (it is invalid, no user is known for it, or the visitor
-            opted out) or dropped (the queue is full, or closed).
+            True if the event was accepted. False if it was refused (it is invalid, its user is not known, or the
+            visitor opted out) or dropped (the queue is full, or the sender is closed).
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -82,13 +83,13 @@ class Door:
     ) -> tuple[int, list[UserTokenError]]:
         """Queue events for a caller that gets no exceptions: a refused event is reported, and no error is raised.
 
-        An invalid event does not affect the others. The valid ones are queued together, or none of them where there is
-        no room.
+        An invalid event does not affect the others. The valid ones are queued together, or none of them if there is no
+        room.
 
         Args:
-            events: Events, or whatever was sent instead.
+            events: Events, or values of any type that a page sent instead.
             identity: The user of the events that name none.
-            timestamp: When the events happened that don't say it, in milliseconds since the epoch.
+            timestamp: The time of the events that have none of their own, in milliseconds since the epoch.
 
         Returns:
             How many were accepted, and the errors of those that were refused.
@@ -219,7 +220,7 @@ class Door:
 
 
 def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | None:
-    """The text of an event with the fields of the API; None where its user opted out.
+    """Return the text of an event with the fields of the API; None if its user opted out.
 
     Raises:
         UserTokenError: The event is refused.
@@ -230,12 +231,12 @@ def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | No
 
 
 def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes | None:
-    """As `text_of`, for a copy that `own_copy` made of an event that is not an ordinary one."""
+    """Do what `text_of` does, for a copy that `own_copy` made of an event that is not an ordinary one."""
     checked = attribute(own, identity, timestamp)
     return None if checked is None else encoded(checked)
 
 
 def texts_of(events: Sequence[Event], identity: Identity | None, timestamp: int) -> list[bytes]:
-    """The texts of events that belong together; none where their user opted out."""
+    """Return the texts of events that belong together; none if their user opted out."""
     checked = [attribute(event, identity, timestamp) for event in events]
     return [encoded(event) for event in checked if event is not None]

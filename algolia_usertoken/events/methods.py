@@ -13,8 +13,8 @@ from .model import Amount, ObjectData, ObjectID
 class EventMethods(Door):
     """The methods that version 3 of algoliasearch had (`insights_client.user(token).…`), and four for carts and sales.
 
-    Each method returns True if the event was accepted. It returns False if the event was refused (it is invalid, or
-    nobody is known whose it is, or the visitor opted out) or dropped (the queue is full, or closed).
+    Each method returns True if the event was accepted. It returns False if the event was refused (it is invalid, its
+    user is not known, or the visitor opted out) or dropped (the queue is full, or the sender is closed).
 
     A list may also be a tuple, a generator or another iterable, but not a string. An object id may also be an int or a
     UUID, an amount a `Decimal`, an item of `object_data` a pydantic model, a name a lazy string of Django, and a number
@@ -34,23 +34,23 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody clicked objects in the results of a search.
+        """Send the event that a user clicked objects in the results of a search.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            positions: Where each object stood in the results, from 1, over all pages: its position on the page +
-                page × hitsPerPage.
-            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            positions: The position of each object in the results of all pages, from 1: its position on the page + page
+                × hitsPerPage.
+            query_id: The `queryID` in the response of the search. It is there if the search asked for `clickAnalytics`.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "click",
@@ -73,20 +73,20 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody clicked objects that no search led to.
+        """Send the event that a user clicked objects that no search led to.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("click", event_name, index_name, object_ids, identity, timestamp)
 
@@ -99,20 +99,20 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody saw objects.
+        """Send the event that a user saw objects.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("view", event_name, index_name, object_ids, identity, timestamp)
 
@@ -125,20 +125,20 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody converted objects that no search led to: subscribed to them, or shared them, for example.
+        """Send the event that a user converted objects that no search led to: shared them, for example.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("conversion", event_name, index_name, object_ids, identity, timestamp)
 
@@ -151,20 +151,21 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody clicked filters.
+        """Send the event that a user clicked filters.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             index_name: The index that the filters were used on.
-            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            filters: The filters, each as `facet:value`, URL-encoded ("brand:Acme"). More than 20 are sent in several
+                events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("click", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -177,20 +178,21 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody saw results under filters.
+        """Send the event that a user saw results to which filters were applied.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             index_name: The index that the filters were used on.
-            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            filters: The filters, each as `facet:value`, URL-encoded ("brand:Acme"). More than 20 are sent in several
+                events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("view", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -203,20 +205,21 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody converted under filters.
+        """Send the event that a user converted while filters were applied.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             index_name: The index that the filters were used on.
-            filters: Each is `facet:value`, URL-encoded, as in "brand:Acme". More than 20 become several events.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            filters: The filters, each as `facet:value`, URL-encoded ("brand:Acme"). More than 20 are sent in several
+                events.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new("conversion", event_name, index_name, filters, identity, timestamp, field="filters")
 
@@ -230,21 +233,21 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody converted objects in the results of a search.
+        """Send the event that a user converted objects in the results of a search.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            query_id: The `queryID` in the response of the search. It is there if the search asked for `clickAnalytics`.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "conversion", event_name, index_name, object_ids, identity, timestamp, query_id=query_id, after_search=True
@@ -262,25 +265,25 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody put objects into the cart that no search led to.
+        """Send the event that a user put objects into the cart that no search led to.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
-                object) and `quantity`.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            object_data: One dict for each object, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece) and `quantity` (an integer).
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "conversion",
@@ -308,26 +311,26 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody put objects into the cart that they found with a search.
+        """Send the event that a user put objects into the cart that they found with a search.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            query_id: The `queryID` of the search, which its response has where it asked for `clickAnalytics`.
-            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
-                object) and `quantity`.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            query_id: The `queryID` in the response of the search. It is there if the search asked for `clickAnalytics`.
+            object_data: One dict for each object, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece) and `quantity` (an integer).
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "conversion",
@@ -356,25 +359,25 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody bought objects that no search led to.
+        """Send the event that a user bought objects that no search led to.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
-                object) and `quantity`.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            object_data: One dict for each object, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece) and `quantity` (an integer).
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "conversion",
@@ -401,26 +404,26 @@ class EventMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody bought objects that they found with a search, and perhaps others with them, in one transaction.
+        """Send the event that a user bought objects found with a search, and perhaps others, in one transaction.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
-            index_name: The index that the objects are in.
-            object_ids: The objectIDs. More than 20 become several events.
-            object_data: For each object `price` (what is paid for one, the discount taken off), `discount` (per
-                object), `quantity`, and the `queryID` of the search that led to it. At least one has a `queryID`,
-                and only those that have one count as revenue of a search.
-            value: The amount of all of it. Where it becomes several events, each has the sum of its own objects, and
-                the first also what `value` has beyond them, as for shipping; without prices the first has it all.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, whom `token_provider` names now.
-            timestamp: When, at most 30 days ago: an aware `datetime`, or milliseconds since the epoch. By default, now.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
+            index_name: The index that contains the objects.
+            object_ids: The objectIDs of the objects. More than 20 are sent in several events.
+            object_data: One dict for each object, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece), `quantity` (an integer), and the `queryID` of the search that led to the
+                object. At least one must have a `queryID`. Only objects with a `queryID` count as revenue of a search.
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if it was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if it was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
         """
         return self._send_new(
             "conversion",

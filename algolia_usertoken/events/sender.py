@@ -40,36 +40,42 @@ class EventSender(EventMethods, ReferenceMethods):
     the events in batches.
 
     Args:
-        app_id: The id of the application. By default, the environment's `ALGOLIA_APP_ID`.
-        api_key: An API key with the ACL `search`. By default, the environment's `ALGOLIA_API_KEY`.
-        region: Where Algolia keeps the application's events, "us" or "de". By default, a host that forwards them.
-        config: An `InsightsConfig` of algoliasearch, instead of these three.
-        user_token: The user of the events where nothing else names one, for example the name of a background job.
-        token_provider: Decides to which user the events belong: share the one of the search client. Not together with
-            `user_token`. By default, a new one, which asks the context.
-        delivery: Delivers the batches. By default, to the Insights API, over HTTP.
-        outbox: Keeps the events on disk until Algolia has them. By default, they wait in memory.
-        max_queue_size: How many events may wait, those of batches on their way not counted; more are dropped.
-        max_queue_bytes: How many bytes of JSON may wait, counted in the same way.
-        batch_size: How many events a request has at most, 1 to 1000.
-        flush_interval: How many seconds an event waits for others to share its request.
-        concurrency: How many threads deliver at once. More than one is for slow connections.
-        max_retry_time: For how many seconds a batch is tried again before it is given up; `math.inf`: for ever.
-        close_timeout: How many seconds `close` and the exit of the process take at most; `math.inf`: as long as it
-            takes.
-        background: Whether a thread delivers. Give False where no thread runs between calls (AWS Lambda) or none is
-            wanted (scripts): there, `flush` and `close` deliver.
-        strict: Whether `send` and the event methods raise an error for an event that they refuse, which is for
-            development and tests. By default, a refused event is counted, logged and reported to `on_error`.
-        on_error: A function that is called with an error and the events concerned, which were refused, rejected or
-            given up. It is called in the thread that sends or in the one that delivers. Errors that it raises are
-            logged.
+        app_id: The id of the application. By default, the value of the environment variable `ALGOLIA_APP_ID`.
+        api_key: An API key with the ACL `search`. By default, the environment variable `ALGOLIA_API_KEY`.
+        region: The region in which Algolia keeps the application's events: "us" or "de". By default, the events go to a
+            host that forwards them.
+        config: An `InsightsConfig` of algoliasearch, which is used instead of `app_id`, `api_key` and `region`.
+        user_token: The user of the events if nothing else names one, for example the name of a background job.
+        token_provider: The `TokenProvider` that decides who the user of each event is. Give that of your search client.
+            It cannot be given together with `user_token`. By default, a new one, which asks the context.
+        delivery: The object that delivers the batches. By default, one that posts them to the Insights API.
+        outbox: A `SQLiteOutbox`, which keeps the events on disk until Algolia has them. By default, they wait in
+            memory.
+        max_queue_size: How many events may wait in memory, without those of batches that are being delivered. If the
+            queue is full, a new event is dropped. With an `outbox`, its `max_events` is the limit instead.
+        max_queue_bytes: How many bytes of JSON may wait in memory, counted in the same way. With an `outbox`, the queue
+            has no such limit.
+        batch_size: How many events one request has at most, 1 to 1000.
+        flush_interval: How many seconds at most an event waits for others that can share its request. 0: it does not
+            wait.
+        concurrency: How many threads deliver at the same time. Give more than 1 only for slow connections.
+        max_retry_time: For how many seconds the sender retries a batch before it gives the batch up. `math.inf`: for
+            ever.
+        close_timeout: How many seconds `close`, or the exit of the process, waits for the delivery at most. `math.inf`:
+            until all events are settled.
+        background: Whether a thread delivers the events. Give False if no thread can run between calls (AWS Lambda), or
+            if you want none (scripts). Then only `flush` and `close` deliver.
+        strict: Whether `send` and the event methods raise an error if they refuse an event. Use it in development and
+            tests. By default, a refused event is counted, logged and reported to `on_error`.
+        on_error: A function that is called as `on_error(error, events)` when events were refused by the sender,
+            rejected by Algolia, or given up. It is called in the thread that sends or in the one that delivers. Errors
+            that it raises are logged.
 
     Raises:
         ValueError: A number is out of its range, the application's id or key is missing, or both `user_token` and
             `token_provider` are given.
         TypeError: An argument is of the wrong type.
-        InvalidUserTokenError: `user_token` is not what Algolia accepts.
+        InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
 
     https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -138,13 +144,13 @@ class EventSender(EventMethods, ReferenceMethods):
         return self._worker.stats
 
     def with_identity(self, identity: Identity | str | None) -> Self:
-        """A view of this sender whose events belong to the user `identity`.
+        """Return a view of this sender, which sends all its events for `identity`.
 
-        It shares the queue, and closing it closes nothing.
+        The view uses the queue of this sender. Closing the view closes nothing.
 
         Args:
-            identity: The user of its events; a string is a user token. None leaves the decision to this sender's
-                provider, and `Identity()` means that there is no user.
+            identity: The user of the events: an `Identity`, or a string, which is a user token. `Identity()` means
+                nobody. With None, this sender's token provider decides.
 
         Raises:
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
@@ -161,31 +167,32 @@ class EventSender(EventMethods, ReferenceMethods):
         return view
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver the queued events at once.
+        """Deliver the queued events now, and wait until that is done.
 
         Args:
-            timeout: How many seconds to wait at most. None: as long as it takes.
+            timeout: How many seconds to wait at most. With None, there is no limit.
 
         Returns:
-            True if every event that was accepted before is settled, that is delivered, rejected or given up.
+            True if every event that was accepted before is settled, that is, delivered, rejected or given up. False if
+            the time was not enough for that.
 
         Raises:
-            TypeError: `timeout` is no number.
+            TypeError: `timeout` is not a number.
         """
         return self._worker.flush(_checked_timeout(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
-        """Accept no more events, deliver the queued ones, and end. On a view, this does nothing.
+        """Accept no more events, deliver the queued ones, and end the threads. On a view, this does nothing.
 
         Args:
-            timeout: How many seconds to wait at most. None: `close_timeout`. Events that are not delivered by then have
-                failed, or stay in the outbox for the next start.
+            timeout: How many seconds to wait at most. With None, the limit is `close_timeout`. Events that are not
+                delivered by then are counted as failed; with an outbox, they stay there until the next start.
 
         Returns:
-            True if every event that was accepted is settled, that is delivered, rejected or given up.
+            True if every accepted event is settled, that is, delivered, rejected or given up.
 
         Raises:
-            TypeError: `timeout` is no number.
+            TypeError: `timeout` is not a number.
         """
         return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
@@ -194,32 +201,33 @@ class EventSender(EventMethods, ReferenceMethods):
         self._worker.closed_owner = "client"
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        """As `flush`, for async code: the event loop goes on meanwhile.
+        """Do what `flush` does, for async code: the event loop goes on meanwhile.
 
         Args:
-            timeout: How many seconds to wait at most. None: as long as it takes.
+            timeout: How many seconds to wait at most. With None, there is no limit.
 
         Returns:
-            True if every event that was accepted before is settled, that is delivered, rejected or given up.
+            True if every event that was accepted before is settled, that is, delivered, rejected or given up. False if
+            the time was not enough for that.
 
         Raises:
-            TypeError: `timeout` is no number.
+            TypeError: `timeout` is not a number.
         """
         if self._worker.asked_by_on_error():
             return self.flush(timeout)  # here, it does not wait
         return await _in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
-        """As `close`, for async code: the event loop goes on meanwhile.
+        """Do what `close` does, for async code: the event loop goes on meanwhile.
 
         Args:
-            timeout: How many seconds to wait at most. None: `close_timeout`.
+            timeout: How many seconds to wait at most. With None, the limit is `close_timeout`.
 
         Returns:
-            True if every event that was accepted is settled, that is delivered, rejected or given up.
+            True if every accepted event is settled, that is, delivered, rejected or given up.
 
         Raises:
-            TypeError: `timeout` is no number.
+            TypeError: `timeout` is not a number.
         """
         if self._worker.asked_by_on_error():
             return self.close(timeout)
@@ -237,7 +245,7 @@ class EventSender(EventMethods, ReferenceMethods):
         Raises:
             ValueError: This is not the main thread, there is no such signal, its handler was not set from Python, or
                 nobody can handle it (SIGKILL).
-            TypeError: `signum` is no number.
+            TypeError: `signum` is not a number.
 
         https://docs.python.org/3/library/signal.html
         """

@@ -1,4 +1,4 @@
-"""aiohttp.web: each request is served as its visitor, streamed bodies and WebSockets included.
+"""aiohttp.web: the calls in each request are made for its visitor, also in streamed bodies and WebSockets.
 
 aiohttp gives each request a task of its own, and so a copy of the context, which goes with it:
 https://docs.aiohttp.org/en/stable/web_advanced.html#contextvars-support. The body, what `on_response_prepare` calls and
@@ -55,36 +55,37 @@ def identity_middleware(
     client_ip: bool = False,
     opted_out: Callable[[Request], bool | Awaitable[bool]] | None = None,
 ) -> Middleware:
-    """Make a middleware that serves each request and WebSocket as its visitor, until the last byte.
+    """Make a middleware that determines the visitor for whom the calls in a request or WebSocket are made.
 
         app = web.Application(middlewares=[identity_middleware(set_cookie=True)])
 
-    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, also in
-    `asyncio.to_thread`. If a sub-application has a middleware of its own, that one adds only what this one did not
+    What your code sets (`set_user_token`, `set_authenticated_user_token`) is valid for the rest of the request, also in
+    `asyncio.to_thread`. If a sub-application has such a middleware of its own, that one adds only what this one did not
     know. The functions may be coroutine functions.
 
-    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
-    The visitor never sees it.
+    If one of the functions raises an error, the error is logged, and the visitor never sees it. An error in
+    `authenticated_user_token` means "not logged in", in `set_cookie` "no consent", in `opted_out` "opted out".
 
     Args:
-        authenticated_user_token: A function of the request that returns the pseudonymous id of who is logged in
-            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
-        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
-            which only anonymous tokens count.
-        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
-            function of the request that returns True where the visitor has consented.
-        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
-            example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead, `request.remote`.
-        opted_out: A function of the request that returns True where the visitor refuses tracking: then they have
-            no token, no events and no cookie.
+        authenticated_user_token: A function that gets the request and returns the pseudonymous id of the user who is
+            logged in (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, the cookie of search-insights,
+            from which only anonymous tokens are used.
+        set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
+            a function that gets the request and returns True if the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, for example
+            `X-Algolia-UserToken`. By default, no header is read.
+        client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from
+            `request.remote`.
+        opted_out: A function that gets the request and returns True if the visitor refuses tracking. Then searches
+            carry no token, no events are sent, and no cookie is set.
 
     Returns:
-        What `aiohttp.web.Application(middlewares=[…])` takes. Several applications may share it.
+        A middleware for `aiohttp.web.Application(middlewares=[…])`. Several applications may share it.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
+        ValueError: `cookie` or `header` is not a valid name, or names a cookie or header that holds a secret.
 
     https://github.com/algolia/search-insights.js
     """

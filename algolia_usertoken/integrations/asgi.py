@@ -34,42 +34,44 @@ _INSTEAD = {
 
 
 class IdentityMiddleware:
-    """ASGI middleware that serves each HTTP request and WebSocket as its visitor, until its last background task.
+    """ASGI middleware that determines the visitor for whom the calls in an HTTP request or WebSocket are made.
 
         app.add_middleware(IdentityMiddleware, set_cookie=True)  # FastAPI and Starlette
         app = IdentityMiddleware(app, set_cookie=True)  # any ASGI application
 
-    In FastAPI and Starlette, the middleware that is added last is outermost. If a function below needs the session or
-    the user, add SessionMiddleware and AuthenticationMiddleware after this one.
+    In FastAPI and Starlette, the middleware that you add last is the outermost one. If one of the functions below needs
+    the session or the user, add SessionMiddleware and AuthenticationMiddleware after this one.
 
-    What the request sets (`set_user_token`, `set_authenticated_user_token`) holds for the rest of it, also in plain
-    `def` views, dependencies and background tasks. Handlers that run outside this middleware, as that of Starlette for
-    `Exception` does, find the identity in `scope["state"]["algolia_identity"]`. Inside another middleware of this
-    package, this one adds only what that one did not know.
+    What your code sets (`set_user_token`, `set_authenticated_user_token`) is valid for the rest of the request, also in
+    plain `def` views, dependencies and background tasks. Handlers that run outside this middleware, for example
+    Starlette's handler for `Exception`, find the identity in `scope["state"]["algolia_identity"]`. Inside another
+    middleware of this package, this one adds only what the other did not know.
 
-    When the server announces in the lifespan that it stops, the events that each `EventSender` of the process has
-    queued are delivered, within its `close_timeout`. The application itself needs no lifespan for that.
+    When the server says in the ASGI lifespan that it stops, each `EventSender` of the process delivers its queued
+    events, within its `close_timeout`. The application itself needs no lifespan handler for that.
 
-    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
-    The visitor never sees it. The functions may be coroutine functions.
+    If one of the functions raises an error, the error is logged, and the visitor never sees it. An error in
+    `authenticated_user_token` means "not logged in", in `set_cookie` "no consent", in `opted_out` "opted out". The
+    functions may be coroutine functions.
 
     Args:
         app: The application.
-        authenticated_user_token: A function of the ASGI scope that returns the pseudonymous id of who is logged in
-            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
-        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
-            which only anonymous tokens count.
-        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
-            function of the ASGI scope that returns True where the visitor has consented.
-        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
-            example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead, the `client` of the scope.
-        opted_out: A function of the ASGI scope that returns True where the visitor refuses tracking: then they have
-            no token, no events and no cookie.
+        authenticated_user_token: A function that gets the ASGI scope and returns the pseudonymous id of the user who is
+            logged in (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, the cookie of search-insights,
+            from which only anonymous tokens are used.
+        set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
+            a function that gets the ASGI scope and returns True if the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, for example
+            `X-Algolia-UserToken`. By default, no header is read.
+        client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from
+            `scope["client"]`.
+        opted_out: A function that gets the ASGI scope and returns True if the visitor refuses tracking. Then searches
+            carry no token, no events are sent, and no cookie is set.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
+        ValueError: `cookie` or `header` is not a valid name, or names a cookie or header that holds a secret.
 
     https://github.com/algolia/search-insights.js
     """
@@ -185,7 +187,7 @@ class IdentityMiddleware:
 
 
 def _hint_about(error: Exception) -> str:
-    """What to do where a function of the scope does not find there what another middleware puts there."""
+    """What to do if a function does not find in the scope what another middleware puts there."""
     middleware = middleware_missed(error)
     if middleware is None:
         return ""

@@ -1,4 +1,4 @@
-"""Celery: a task runs for whom it was sent, and `CeleryDelivery` has a worker deliver events.
+"""Celery: a task runs for the user for whom it was sent, and with `CeleryDelivery`, a worker delivers events.
 
 The identity is sent in a header of the task's message, with `delay`, `retry`, `chain`, `group` and `chord`.
 """
@@ -41,21 +41,22 @@ _SCOPE = "_algolia_identity_scope"  # the attribute of a task's request that has
 def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None:
     """Send the current identity with each task, and run each task for the identity that was sent with it.
 
-    Call this where the application is made, so that the processes that send tasks and the workers both call it. If no
-    identity is known when a task is sent, the task has none, and the default of a client counts. A task that runs
-    eagerly runs for its caller, and what it sets does not change its caller's identity. A header `algolia_identity`
-    that is given to `apply_async` stays. A second call for the same application changes nothing.
+    Call this where the application is made, so that both the processes that send tasks and the workers call it. If no
+    identity is known when a task is sent, the task has none, and a client uses its default in it. A task that runs
+    eagerly runs for its caller, and a token that it sets does not change its caller's identity. If you give
+    `apply_async` a header `algolia_identity`, that one is kept. A second call for the same application changes nothing.
 
-    Celery's signals are those of the process: if it has two applications, both send the identity, and both ask the same
+    Celery's signals belong to the process: if it has two applications, both send the identity, and both ask the same
     provider.
 
     Args:
         app: The Celery application.
-        token_provider: Decides whose a task is when it is sent. Give that of the client if its `resolve` or its default
-            knows. Without it, only the context is asked. If its `resolve` fails, the task runs for nobody.
+        token_provider: The `TokenProvider` that decides who the user of a task is, when the task is sent. Give that of
+            the client if only its `resolve` function or its default names the user. Without it, only the context is
+            asked. If `resolve` fails, the task runs for nobody.
 
     Raises:
-        TypeError: `app` is no Celery application, or `token_provider` no TokenProvider.
+        TypeError: `app` is not a Celery application, or `token_provider` is not a TokenProvider.
         ValueError: This process has another `token_provider` already, for this application or another one.
 
     https://docs.celeryq.dev/en/stable/userguide/signals.html
@@ -126,7 +127,7 @@ def _complain(error: Exception) -> None:
 
 
 def _provider() -> TokenProvider | None:
-    """The one that the applications of this process ask, if any."""
+    """Return the provider that the applications of this process ask, if any."""
     return next((provider for provider in _installed.values() if provider is not None), None)
 
 

@@ -1,4 +1,4 @@
-"""Flask: each request is served as its visitor, streamed bodies and teardown included."""
+"""Flask: the calls in each request are made for its visitor, also in streamed bodies and in the teardown."""
 
 from __future__ import annotations
 
@@ -29,35 +29,36 @@ def init_app(
     client_ip: bool = False,
     opted_out: Callable[[Request], bool] | None = None,
 ) -> None:
-    """Serve each request of a Flask application as its visitor, until its body is closed and its teardown is done.
+    """Determine the visitor for whom the calls in each request of a Flask application are made, teardown included.
 
         init_app(app, authenticated_user_token=lambda request: session.get("token"))
 
-    The functions get Flask's request. They may use `session` and all else that belongs to a request, and run before the
-    application's `before_request` functions. Templates have `{{ algolia_user_token(nonce=…) }}`, the `<script>` that
-    tells search-insights who the visitor is.
+    The functions get Flask's request. They may use `session` and everything else that belongs to a request, and run
+    before the application's `before_request` functions. Templates can call `{{ algolia_user_token(nonce=…) }}`, which
+    makes the `<script>` that tells search-insights who the visitor is.
 
-    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
-    The visitor never sees it.
+    If one of the functions raises an error, the error is logged, and the visitor never sees it. An error in
+    `authenticated_user_token` means "not logged in", in `set_cookie` "no consent", in `opted_out` "opted out".
 
     Args:
         app: The application.
-        authenticated_user_token: A function of Flask's request that returns the pseudonymous id of who is logged in
-            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
-        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
-            which only anonymous tokens count.
-        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
-            function of Flask's request that returns True where the visitor has consented.
-        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
-            example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead, `request.remote_addr`.
-        opted_out: A function of Flask's request that returns True where the visitor refuses tracking: then they have
-            no token, no events and no cookie.
+        authenticated_user_token: A function that gets Flask's request and returns the pseudonymous id of the user who
+            is logged in (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, the cookie of search-insights,
+            from which only anonymous tokens are used.
+        set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
+            a function that gets Flask's request and returns True if the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, for example
+            `X-Algolia-UserToken`. By default, no header is read.
+        client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from
+            `request.remote_addr`.
+        opted_out: A function that gets Flask's request and returns True if the visitor refuses tracking. Then searches
+            carry no token, no events are sent, and no cookie is set.
 
     Raises:
         RuntimeError: This function was called with `app` before.
-        TypeError: `app` is no Flask application, or another argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
+        TypeError: `app` is not a Flask application, or another argument is of the wrong type.
+        ValueError: `cookie` or `header` is not a valid name, or names a cookie or header that holds a secret.
 
     https://github.com/algolia/search-insights.js
     """

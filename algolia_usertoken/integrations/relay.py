@@ -30,13 +30,13 @@ __all__ = ["EventsRelay", "RelayAnswer"]
 
 logger = logging.getLogger("algolia_usertoken.integrations")
 
-PATH = "/1/events"  # where search-insights sends to, on whatever host it is told
-MAX_AGE_MS = 60 * 60 * 1000  # for which the page is believed when something happened
+PATH = "/1/events"  # the path to which search-insights sends, on any host
+MAX_AGE_MS = 60 * 60 * 1000  # the age up to which a timestamp of the page is used
 
 _OK = "OK"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# What the server says of each event. Compared by `casefold`, as Algolia reads names with letters in whatever case, and
-# some that are none of ASCII are letters in another case, too: "ſ" is an s.
+# The fields that the server sets. Names are compared by `casefold`, as Algolia ignores upper and lower case in them.
+# Some characters outside ASCII are letters of ASCII in another case, too: "ſ" is an s.
 _NOT_THE_PAGES = frozenset(map(str.casefold, ("userToken", "authenticatedUserToken", "timestamp")))
 
 _is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@\\,]+").fullmatch
@@ -50,8 +50,8 @@ class RelayAnswer(NamedTuple):
     Attributes:
         status: The HTTP status: 200, 400, 403, 405, 413, 422 or 503.
         message: "OK", or what is wrong, in words that name no visitor.
-        accepted: How many events the sender has accepted.
-        refused: How many it has not.
+        accepted: How many events the sender has accepted. For a visitor who opted out, this is 0.
+        refused: How many events the sender has not accepted.
     """
 
     status: int
@@ -68,30 +68,32 @@ _ACCEPTED = RelayAnswer(200, _OK, 1)  # a beacon has one event
 
 
 class EventsRelay:
-    """Takes the events of search-insights, InstantSearch and Autocomplete, and sends them as those of the visitor.
+    """Receives the events of search-insights, InstantSearch and Autocomplete, and sends them for the visitor.
 
         relay = EventsRelay(client.events)
         app = IdentityMiddleware(relay.asgi(app), set_cookie=True)
 
-    `browser.settings(host=…)` has the page send there. The relay must be inside the middleware that recognises the
-    visitor, as that says whose the events are, and not the page, the sender's provider or its default. A `userToken` of
-    the page counts only if it begins with `anonymous-` and the server knows neither a user token nor a login. An
-    `authenticatedUserToken` of the page never counts. A time that the page gives counts if it is within the last hour.
-    For a visitor who opted out, the relay answers as always, and sends nothing.
+    With `browser.settings(host=…)`, the page sends its events to the relay. The relay must be inside the middleware
+    that recognises the visitor, because this middleware decides who the user of the events is. The page, the sender's
+    token provider and its default do not. A `userToken` of the page is used only if it begins with `anonymous-` and the
+    server knows neither a user token nor a login. An `authenticatedUserToken` of the page is never used. A timestamp of
+    the page is used if it is within the last hour. For a visitor who opted out, the relay answers 200, and sends
+    nothing.
 
-    The relay takes events from a page if its `Origin` has the host and port of the request itself, or is one of
-    `origins`. If there is no `Origin`, it takes them if the browser says `Sec-Fetch-Site: same-origin`.
+    The relay accepts a request if its `Origin` header names the host and port of its `Host` header, or is one of
+    `origins`. It accepts a request without an `Origin` if the browser sends `Sec-Fetch-Site: same-origin`.
 
     Args:
-        events: The sender, `client.events` for example. Even if it is `strict`, nothing is raised here.
-        origins: More sites whose pages may send events, as "https://shop.example" or "https://shop.example:8443". Name
-            your own site if a proxy changes the Host. None in the list allows requests without an `Origin`, which your
-            own app sends, but any other program can send, too.
-        max_bytes: How many bytes a body may have.
+        events: The sender, for example `client.events`. Even if it is `strict`, the relay raises no error for a refused
+            event.
+        origins: A list of more sites whose pages may send events, for example "https://shop.example" or
+            "https://shop.example:8443". Add your own site if a proxy changes the `Host` header. None in the list allows
+            requests without an `Origin`. Your own app sends such requests, but any other program can send them, too.
+        max_bytes: How many bytes the body of a request may have. A larger one is answered with the status 413.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: One of `origins` is none, or `max_bytes` is below 1.
+        ValueError: One of `origins` is not a valid origin, or `max_bytes` is below 1.
 
     https://www.algolia.com/doc/guides/sending-events/getting-started
     """
@@ -108,22 +110,24 @@ class EventsRelay:
     def handle(
         self, body: bytes, *, origin: str | None, host: str | None, fetch_site: str | None = None
     ) -> RelayAnswer:
-        """Queue the events in a body as those of the visitor whose request is served.
+        """Queue the events in the body of a request, for the visitor of the current request.
 
             answer = relay.handle(body, origin=headers.get("Origin"), host=headers.get("Host"))
 
-        This is for a framework that has no adapter here. When it returns, accepted events are in the sender's queue or
-        its outbox.
+        Use it for a framework for which this class has no method. When it returns, the accepted events are in the
+        sender's queue or outbox.
 
         Args:
-            body: The body that the page posted: JSON, whatever its content type is.
+            body: The body that the page posted: JSON, with any content type.
             origin: The request's `Origin` header, if it has one.
             host: Its `Host` header.
             fetch_site: Its `Sec-Fetch-Site` header, if it has one.
 
         Returns:
-            The answer: 200 if an event was accepted; 422 with the first reason if all were refused; 503 if there is no
-            room for them now.
+            The answer. Its status is 200 if at least one event was accepted, or the visitor opted out (then `accepted`
+            is 0); 400 if the body is not JSON; 403 if the origin is not allowed; 413 if the body is too large; 422 if
+            the body is not an object with a list of 1 to 1000 events, or all were refused (with the first reason); 503
+            if the sender's queue is full, or the sender is closed.
 
         Raises:
             TypeError: `body` is not bytes.
@@ -136,7 +140,7 @@ class EventsRelay:
     # The decisions.
 
     def _refusal(self, origin: str | None, host: str | None, fetch_site: str | None) -> RelayAnswer | None:
-        """The answer to a page that must not send events here."""
+        """Return the answer to a page that must not send events here, or None if it may."""
         if origin is None:
             if fetch_site == "same-origin" or None in self._origins:
                 return None
@@ -154,7 +158,7 @@ class EventsRelay:
     def _begin(
         self, method: str, length: str | None, origin: str | None, host: str | None, fetch_site: str | None
     ) -> RelayAnswer | None:
-        """The answer that can be given before the body was read."""
+        """Return the answer, if it can be given before the body was read."""
         if method != "POST":
             return _NOT_ALLOWED
         refusal = self._refusal(origin, host, fetch_site)
@@ -213,7 +217,7 @@ class EventsRelay:
             The application with the relay around it.
 
         Raises:
-            TypeError: `app` is no ASGI application.
+            TypeError: `app` is not an ASGI application.
             ValueError: `path` does not start with a slash.
         """
         check_application(
@@ -249,9 +253,9 @@ class EventsRelay:
         return relay
 
     async def _read_on(self, message: Message, receive: Receive) -> bytes | None:
-        """The body that begins with `message`, or so much of it that it is known to be too long.
+        """Return the body that begins with `message`, or as much of it as shows that it is too long.
 
-        None if the visitor is gone before its end.
+        If the visitor is gone before the end of the body, return None.
         """
         parts: list[bytes] = []
         size = 0
@@ -277,7 +281,7 @@ class EventsRelay:
             The application with the relay around it.
 
         Raises:
-            TypeError: `app` is no WSGI application.
+            TypeError: `app` is not a WSGI application.
             ValueError: `path` does not start with a slash.
         """
         check_application(app, {"aiohttp": "use aiohttp()"}, "a WSGI", "environ", "start_response")
@@ -294,7 +298,7 @@ class EventsRelay:
         return relay
 
     def _answer_environ(self, environ: WSGIEnvironment, host: str | None, read: Callable[[int], bytes]) -> RelayAnswer:
-        """The answer to a request of a WSGI environ or Django's `META`; `read` gives so many bytes of its body."""
+        """Answer a request of a WSGI environ or Django's `META`; `read` reads at most so many bytes of its body."""
         answer = self._begin(
             environ["REQUEST_METHOD"],
             environ.get("CONTENT_LENGTH"),
@@ -306,7 +310,7 @@ class EventsRelay:
             return answer
         try:
             body = read(self._max_bytes + 1)
-        except Exception:  # each server has errors of its own for a visitor who goes, or sends what is no HTTP
+        except Exception:  # each server has its own errors for a visitor who leaves, or sends invalid HTTP
             return _UNREADABLE
         return self._take(body)
 
@@ -316,14 +320,15 @@ class EventsRelay:
             init_app(app)
             relay.flask(app)
 
-        With Flask-WTF, exempt it: `csrf.exempt(app.view_functions["algolia_usertoken_relay"])`.
+        If you use Flask-WTF's CSRF check, exempt the relay:
+        `csrf.exempt(app.view_functions["algolia_usertoken_relay"])`.
 
         Args:
             app: The application.
             path: The path of the relay.
 
         Raises:
-            TypeError: `app` is no Flask application.
+            TypeError: `app` is not a Flask application.
             ValueError: `path` does not start with a slash.
         """
         from flask import Flask, Response, request
@@ -332,7 +337,7 @@ class EventsRelay:
         _check_path(path)
 
         def read(limit: int) -> bytes:
-            # The whole, where its length was looked at: a function before the view may have read it, and kept it.
+            # If its length was checked, the whole body: a function before the view may have read and kept it already.
             return request.get_data() if request.content_length is not None else request.stream.read(limit)
 
         def view() -> Response:
@@ -343,11 +348,11 @@ class EventsRelay:
         app.add_url_rule(path, "algolia_usertoken_relay", view, methods=_METHODS, provide_automatic_options=False)
 
     def django(self, request: Any) -> Any:
-        """The relay as a view of Django.
+        """Handle a request, as a Django view.
 
             urlpatterns = [path("1/events", relay.django)]
 
-        It is exempt from Django's CSRF check, as it checks the `Origin` itself.
+        The view is exempt from Django's CSRF check, because the relay checks the `Origin` header itself.
 
         Args:
             request: Django's request.
@@ -379,7 +384,7 @@ class EventsRelay:
             path: The path of the relay.
 
         Raises:
-            TypeError: `app` is no application of aiohttp.
+            TypeError: `app` is not an `aiohttp.web.Application`.
             ValueError: `path` does not start with a slash.
         """
         from aiohttp import web
@@ -407,13 +412,13 @@ class EventsRelay:
         try:
             while len(body) <= self._max_bytes and (part := await read()):
                 body += part
-        except Exception:  # of what is no gzip, say, though it says so
+        except Exception:  # for example, the body is not gzip although a header says so
             return _UNREADABLE
         return self._take(body)
 
 
 def _attributable(identity: Identity | None) -> Identity | None:
-    """An identity with a user token, for whom events can be sent; None where the server knows nobody."""
+    """Return an identity with a user token, for which events can be sent; None if the server knows nobody."""
     if identity is None or identity.user_token is not None:
         return identity
     login = identity.authenticated_user_token
@@ -421,7 +426,7 @@ def _attributable(identity: Identity | None) -> Identity | None:
 
 
 def _of_server(event: dict[str, Any], identity: Identity | None, now: int) -> dict[str, Any]:
-    """The event, with nothing in it of who and when but what the page may say. It was decoded here, and is changed."""
+    """Return the event without what the page must not say about its user and its time. The event is changed."""
     claim, happened = event.pop("userToken", None), event.pop("timestamp", None)
     event.pop("authenticatedUserToken", None)
     own = event
@@ -442,7 +447,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _decode(text: str) -> Any:
-    """The value that a text is the JSON of. ValueError or RecursionError: of none."""
+    """Return the value of a JSON text. ValueError: it is not JSON. RecursionError: it is nested too deeply."""
     try:
         value, end = _decoder.raw_decode(text)
     except ValueError:
@@ -466,7 +471,7 @@ class _Reply(NamedTuple):
 
 @functools.lru_cache(maxsize=64)  # nearly all are "OK"
 def _reply(status: int, message: str) -> _Reply:
-    """An answer, as a server is given it."""
+    """Return an answer in the form that servers take."""
     content = json.dumps({"status": status, "message": message}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
     if status == 405:
@@ -479,7 +484,7 @@ _READ = frozenset({b"content-length", b"origin", b"host", b"sec-fetch-site"})
 
 
 def _headers_of(scope: Scope) -> dict[bytes, str]:
-    """Those that count; one that is there twice is no good, and equals nothing."""
+    """Return the headers that the relay reads. The values of a repeated one are joined, and so equal no valid value."""
     found: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         if name in _READ:
@@ -489,7 +494,7 @@ def _headers_of(scope: Scope) -> dict[bytes, str]:
 
 
 def _path_of(scope: Scope) -> str:
-    """The path without the one that the application is mounted at, which servers and frameworks leave in it."""
+    """Return the path without the mount point of the application, which servers and frameworks leave in it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
@@ -500,7 +505,7 @@ def _read_environ(environ: WSGIEnvironment, limit: int) -> bytes:
     if _is_length(length):
         limit = min(limit, int(length))
     elif not environ.get("wsgi.input_terminated"):
-        return b""  # where it ends, nobody would say
+        return b""  # its end is not known
     stream, parts, size = environ["wsgi.input"], [], 0
     while size < limit and (part := stream.read(limit - size)):
         parts.append(part)

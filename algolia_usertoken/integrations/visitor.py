@@ -86,10 +86,10 @@ class Visit(RequestFrame):
             self.rules, self.new_token = rules, new_token
 
     def show(self) -> bool:
-        """Note that the response will name its visitor. False: it must not.
+        """Note that the response will name its visitor. Return False if it must not.
 
-        It must not if its headers were sent already and let a shared cache keep it. Then the visitor was not given the
-        cookie either, and a token that was made for them would never come back.
+        The response must not name its visitor if its headers were sent already and let a shared cache keep it. Then the
+        visitor was not given the cookie either, and a token that was made for them would never come back.
         """
         super().show()
         if self.sent is None:
@@ -101,7 +101,8 @@ class Visit(RequestFrame):
 
         Args:
             status: The status code of the response.
-            headers: The headers of the application's response. If it sets or deletes that cookie itself, this counts.
+            headers: The headers of the application's response. If they set or delete that cookie themselves, no second
+                cookie is added.
             secure: Whether the request came over HTTPS.
         """
         rules, token = self.rules, self.new_token
@@ -156,31 +157,35 @@ def as_text(headers: Any) -> Headers:
 
 
 class VisitorRules:
-    """How an application tells its visitors apart; a `request` is whatever its framework calls a request.
+    """How an application tells its visitors apart. A `request` is the request object of its framework.
 
     Nothing that a visitor sends raises an error: a cookie, header or address that is not valid is ignored, and logged
-    once. If one of the functions raises an error, its type and its place are logged, at most once a minute for each
-    function, and without its text, which may be personal. It counts as "not logged in", "opted out" or "no consent".
+    once. If one of the functions raises an error, the type and the place of the error are logged, at most once a minute
+    for each function, and without its text, which may be personal. The error means "not logged in", "opted out" or "no
+    consent".
 
     Args:
-        authenticated_user_token: A function of the request that returns the pseudonymous id of who is logged in, or
-            None.
-        cookie: The name of the cookie that holds the user token. In `_ALGOLIA` only an anonymous token counts, as for
-            search-insights. Under another name any valid token counts, and any other value is not overwritten.
-        set_cookie: Whether a visitor without a token is given one in that cookie: True, False, or a function of the
-            request that returns True where the visitor has consented. Any other answer is no consent.
-        header: The name of the request header in which your own mobile app sends its user token. Whoever sends it is
-            believed.
-        client_ip: Whether searches without a token have the peer's address instead.
-        opted_out: A function of the request that returns True where the visitor refuses tracking: then they have no
-            token, no events and no cookie.
+        authenticated_user_token: A function that gets the request and returns the pseudonymous id of the user who is
+            logged in, or None.
+        cookie: The name of the cookie that holds the user token. From `_ALGOLIA`, only an anonymous token is used, as
+            in search-insights. From a cookie of another name, any valid token is used; a value that is not a valid
+            token is not overwritten.
+        set_cookie: Whether a visitor without a token is given one in that cookie: True, False, or a function that gets
+            the request and returns True if the visitor has consented. Any other answer means no consent.
+        header: The name of the request header in which your own mobile app sends its user token. The header is trusted,
+            no matter who sends it.
+        client_ip: Whether searches without a token carry the peer's IP address instead.
+        opted_out: A function that gets the request and returns True if the visitor refuses tracking. Then searches
+            carry no token, no events are sent, and no cookie is set.
         allow_async: Whether the functions may be coroutine functions.
         secret_cookies: The names of the framework's cookies for sessions and CSRF tokens, which `cookie` must not be.
-        hint_about: A function of an error that one of the functions raised. It returns what to do about it, or "".
+        hint_about: A function that gets an error which one of the functions raised, and returns what to do about it, or
+            "".
 
     Raises:
         TypeError: An argument is of the wrong type, or a function is a coroutine function and must not be one.
-        ValueError: `cookie` or `header` cannot be the name of one, or is that of a session, a CSRF token or a password.
+        ValueError: `cookie` or `header` is not a valid name, or is the name of one that holds a secret: a session, a
+            CSRF token or a password.
     """
 
     def __init__(
@@ -223,13 +228,14 @@ class VisitorRules:
         self._silent_until: dict[str, float] = {}
 
     def flow(self, cookies: str | None, claim: str | None, address: str | None, outer: Visit | None = None) -> Flow:
-        """The decision: a generator that yields each function whose answer it needs, and returns the `Visitor`.
+        """Make the decision: a generator that yields each function whose answer it needs, and returns the `Visitor`.
 
         Args:
             cookies: The value of the request's Cookie header; several are joined with "; ".
             claim: The value of the request header that may name a user token; several are joined with ",".
             address: The peer's address.
-            outer: What a middleware around this one has found out. That stays, and only what it does not know is added.
+            outer: The visit that a middleware around this one has opened. What it knows stays, and only the rest is
+                added.
         """
         login = token = known_ip = None
         may_ask_consent = True
@@ -270,7 +276,7 @@ class VisitorRules:
         return self._visitor(token, login, address, allowed)
 
     def decide(self, cookies: str | None, claim: str | None, address: str | None) -> Visitor:
-        """As `flow`, where no function has to be asked (`asks` is false).
+        """Do what `flow` does, if no function has to be asked (`asks` is false).
 
         Without a generator and its driver, the ASGI middleware costs a fifth less: 3.7 instead of 4.6 µs a request.
         """
@@ -278,7 +284,7 @@ class VisitorRules:
         return self._visitor(token, None, address, token is None and not is_taken and self._set_cookie is True)
 
     def flow_of_environ(self, environ: Mapping[str, Any], outer: Visit | None = None) -> Flow:
-        """The decision about a request in the form of a WSGI environ, or Django's `META`."""
+        """Make the decision about a request in the form of a WSGI environ, or Django's `META`."""
         return self.flow(
             environ.get("HTTP_COOKIE"),
             environ.get(self._environ_header) if self.header is not None else None,
@@ -287,20 +293,21 @@ class VisitorRules:
         )
 
     def are_with_cookie(self, headers: Headers) -> bool:
-        """Whether the application itself sets or deletes the cookie in a response."""
+        """Tell whether the application itself sets or deletes the cookie in a response."""
         return any(
             name.lower() == "set-cookie" and value.lstrip().startswith(self._cookie_start) for name, value in headers
         )
 
     def set_cookie_value(self, token: str, *, secure: bool) -> str:
-        """The value of the Set-Cookie header that keeps `token` as search-insights would.
+        """Return the value of the Set-Cookie header that keeps `token` as search-insights would.
 
-        It names no SameSite, so browsers apply their default, Lax; and it is not HttpOnly, for search-insights to read.
+        It names no SameSite, so that browsers apply their default, Lax. It is not HttpOnly, so that search-insights can
+        read it.
         """
         return f"{self._cookie_start}{token}{_SECURE_COOKIE if secure else _COOKIE}"
 
     def _token(self, cookies: str | None, claim: str | None) -> tuple[str | None, bool]:
-        """The visitor's token, and whether their cookie holds something else, which must not be overwritten."""
+        """Return the visitor's token, and whether their cookie holds something else, which must not be overwritten."""
         if claim:
             if is_user_token(claim):
                 return claim, False
@@ -347,7 +354,7 @@ class VisitorRules:
         return False
 
     def _address(self, address: Any) -> str | None:
-        """The peer's address, if it can be a visitor's."""
+        """Return the peer's address, if it can be a visitor's."""
         if not isinstance(address, str):
             address = repr(type(address))  # so that it is not valid
         found, complaint = _visitors_address(address)
@@ -385,7 +392,7 @@ _identity = functools.lru_cache(maxsize=1024)(Identity)
 
 @functools.lru_cache(maxsize=1024)
 def _visitors_address(address: str) -> tuple[str | None, str | None]:
-    """The address of a peer if it can be that of a visitor, or why it cannot."""
+    """Return the address of a peer if it can be that of a visitor, or the reason why it cannot."""
     if address[:7] == "::ffff:" and "." in address:
         address = address[7:]  # a socket that listens for IPv4 and IPv6 gives an IPv4 address so
     try:
@@ -433,7 +440,7 @@ def drive(flow: Flow, request: Any) -> Visitor:
 
 
 async def drive_async(flow: Flow, request: Any) -> Visitor:
-    """As `drive`, with functions whose answer may have to be awaited."""
+    """Do what `drive` does, with functions whose answer may have to be awaited."""
     try:
         question = next(flow)
         while True:
@@ -455,9 +462,9 @@ def check_application(app: object, own: Mapping[str, str], kind: str, *arguments
 
     Args:
         app: The argument.
-        own: What to use instead for the application of a framework, by the name of its package.
-        kind: What such applications are called, with the article.
-        arguments: The names of the arguments that they are called with.
+        own: For each framework, by the name of its package, what to use instead for its applications.
+        kind: The name of such applications, with the article.
+        arguments: The names of the arguments with which such an application is called.
 
     Raises:
         TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.

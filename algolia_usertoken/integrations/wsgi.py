@@ -27,34 +27,35 @@ _INSTEAD = {
 
 
 class IdentityMiddleware:
-    """WSGI middleware that serves each request as its visitor, until its body is closed.
+    """WSGI middleware that determines the visitor for whom the calls in a request are made, until its body is closed.
 
         app = IdentityMiddleware(app, set_cookie=True)
 
-    Each request runs in a copy of the context, which is thrown away after it. What the request sets (`set_user_token`,
-    `set_authenticated_user_token`) holds for the rest of it, also in threads that have a copy of the context. Inside
-    another middleware of this package, this one adds only what that one did not know.
+    Each request runs in a copy of the context, which is thrown away afterwards. What your code sets (`set_user_token`,
+    `set_authenticated_user_token`) is valid for the rest of the request, also in threads that have a copy of the
+    context. Inside another middleware of this package, this one adds only what the other did not know.
 
-    If one of the functions raises an error, it is logged, and counts as "not logged in", "no consent" or "opted out".
-    The visitor never sees it.
+    If one of the functions raises an error, the error is logged, and the visitor never sees it. An error in
+    `authenticated_user_token` means "not logged in", in `set_cookie` "no consent", in `opted_out` "opted out".
 
     Args:
         app: The application.
-        authenticated_user_token: A function of the WSGI environ that returns the pseudonymous id of who is logged in
-            (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
-        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, that of search-insights, in
-            which only anonymous tokens count.
-        set_cookie: Whether a visitor without a token is given one in that cookie, for 180 days: True, False, or a
-            function of the WSGI environ that returns True where the visitor has consented.
-        header: The name of the header in which your own mobile app sends its user token, `X-Algolia-UserToken` for
-            example. By default, no header counts.
-        client_ip: Whether searches without a token have the visitor's address instead, `REMOTE_ADDR`.
-        opted_out: A function of the WSGI environ that returns True where the visitor refuses tracking: then they have
-            no token, no events and no cookie.
+        authenticated_user_token: A function that gets the WSGI environ and returns the pseudonymous id of the user who
+            is logged in (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+        cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, the cookie of search-insights,
+            from which only anonymous tokens are used.
+        set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
+            a function that gets the WSGI environ and returns True if the visitor has consented.
+        header: The name of the header in which your own mobile app sends its user token, for example
+            `X-Algolia-UserToken`. By default, no header is read.
+        client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from
+            `REMOTE_ADDR`.
+        opted_out: A function that gets the WSGI environ and returns True if the visitor refuses tracking. Then searches
+            carry no token, no events are sent, and no cookie is set.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: `cookie` or `header` cannot be the name of one, or it is one that holds a secret.
+        ValueError: `cookie` or `header` is not a valid name, or names a cookie or header that holds a secret.
 
     https://github.com/algolia/search-insights.js
     """
@@ -89,7 +90,7 @@ class IdentityMiddleware:
 
 
 def recognise(rules: VisitorRules, environ: WSGIEnvironment, request: Any, visit: Visit) -> None:
-    """Find out who sent a request; `request` is what the functions of the application get."""
+    """Find out who sent a request; `request` is the argument of the application's functions."""
     outer = None if visit.rules is None else visit
     visit.recognised(rules, *drive(rules.flow_of_environ(environ, outer), request))
 

@@ -29,7 +29,7 @@ def check_settings(**_: Any) -> list[Any]:
 
 
 def check_middleware(**_: Any) -> list[Any]:
-    """Check that the middleware is there, after those that give its functions the session and the user."""
+    """Check that the middleware is there, after the ones that put the session and the user into the request."""
     middleware = list(settings.MIDDLEWARE)
     ours = MIDDLEWARE if MIDDLEWARE in middleware else next(filter(_is_subclass, middleware), None)
     if ours is None:

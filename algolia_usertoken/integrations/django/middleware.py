@@ -23,24 +23,24 @@ served: ContextVar[Any] = ContextVar("algolia_usertoken_django_request", default
 
 
 class IdentityMiddleware:
-    """Django middleware that serves each request as its visitor, until the end of a streamed response.
+    """Django middleware that determines the visitor for whom the calls in a request and its streamed response are made.
 
         MIDDLEWARE = [..., "algolia_usertoken.integrations.django.IdentityMiddleware"]
         ALGOLIA_USERTOKEN = {"SET_COOKIE": True, "AUTHENTICATED_USER_TOKEN": "shop.users.token_of"}
 
-    Put it after Django's session and authentication middleware. The setting `ALGOLIA_USERTOKEN` has the keywords of the
-    other integrations as its keys: AUTHENTICATED_USER_TOKEN, COOKIE, SET_COOKIE, HEADER, CLIENT_IP and OPTED_OUT. Its
-    functions get Django's request, and may be given as dotted paths. They are plain functions. For an async request
-    they run in Django's thread for sync code, where they may use the ORM.
+    Put it after Django's session and authentication middleware. The keys of the setting `ALGOLIA_USERTOKEN` are the
+    keywords of the other integrations: AUTHENTICATED_USER_TOKEN, COOKIE, SET_COOKIE, HEADER, CLIENT_IP and OPTED_OUT.
+    Functions in it get Django's request, and may be given as dotted paths. They must be plain functions. For an async
+    request they run in Django's thread for sync code, where they may use the ORM.
 
-    Another middleware of this package may be around this one, as `asgi.IdentityMiddleware`: then this one adds only
-    what that one did not know.
+    Another middleware of this package, for example `asgi.IdentityMiddleware`, may be around this one. Then this one
+    adds only what the other did not know.
 
     Args:
-        get_response: What Django calls next.
+        get_response: The next middleware or the view, which Django gives.
 
     Raises:
-        ImproperlyConfigured: The setting is wrong. Django makes the middleware, and so raises this, when it starts.
+        ImproperlyConfigured: The setting is wrong. Django makes the middleware when it starts, so it raises this then.
 
     https://docs.djangoproject.com/en/stable/topics/http/middleware/
     """
@@ -72,7 +72,7 @@ class IdentityMiddleware:
 
 
 def _visit_of(request: Any) -> tuple[Visit | None, Visit]:
-    """The visit that a middleware around this one has opened, or None; and the one that this request belongs to."""
+    """Return the visit that a middleware around this one has opened, or None; and the visit of this request."""
     scope = getattr(request, "scope", None)
     outer = outer_visit(request.META) or bridged_visit(request.META) if scope is None else outer_visit(scope)
     visit = (request.META if scope is None else scope)[VISIT] = outer or Visit(Identity())

@@ -13,12 +13,12 @@ register = template.Library()
 
 
 def algolia_user_token(context: Any, nonce: Any = None, host: str | None = None) -> str:
-    """The `<script>` that tells search-insights who the visitor is; see `algolia_usertoken.browser.script`.
+    """Make the `<script>` that tells search-insights who the visitor is; see `algolia_usertoken.browser.script`.
 
     Args:
-        context: The template's.
+        context: The context of the template.
         nonce: The nonce of the page's Content-Security-Policy; by default Django's own, or django-csp's.
-        host: Where search-insights shall send events: see `algolia_usertoken.browser.script`.
+        host: The place to which search-insights sends events: see `algolia_usertoken.browser.script`.
     """
     if nonce is None:
         request = context.get("request") or served.get()
