@@ -37,10 +37,9 @@ class Column:
         self.written: dict[str, set[int]] = {}
         self.folded: dict[str, set[int]] = {}
         for value, positions in self.values:
-            written = facet_value(value)
-            if written is not None:
-                _add(self.written, written, positions)
-                _add(self.folded, written.lower(), positions)
+            written = _written(value)
+            _add(self.written, written, positions)
+            _add(self.folded, written.lower(), positions)
 
     def numbers(self) -> Iterator[tuple[int | float, set[int]]]:
         """The values that are numbers."""
@@ -71,14 +70,18 @@ def values_of(record: Mapping[str, Any], attribute: str) -> Iterator[Any]:
 
 def facet_value(value: Any) -> str | None:
     """The facet value of a value, such as `"true"` of `True`; None if the value is None or an object."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, _PLAIN) else None
+    return _written(value) if isinstance(value, _PLAIN) else None
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number; `True` and `False` are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _written(value: str | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def _flat(value: Any) -> Iterator[Any]:

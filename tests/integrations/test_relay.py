@@ -631,6 +631,25 @@ async def test_under_aiohttp_a_body_that_unpacks_to_too_much_or_to_nothing(event
         assert (await ask(b"no gzip", **{"Content-Encoding": "gzip"})).status == 400
 
 
+async def test_under_asgi_a_body_in_one_message(events: EventSender, delivery: MemoryDelivery) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body_of(EVENT), "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"origin", b"http://a"), (b"host", b"a")]
+    scope = {"type": "http", "method": "POST", "path": "/1/events", "headers": headers}
+    with identity_scope("u-1"):
+        await EventsRelay(events).asgi(page_asgi)(scope, receive, send)
+    events.flush()
+
+    assert sent[0]["status"] == 200
+    assert [event["userToken"] for event in delivery.events] == ["u-1"]
+
+
 async def test_under_asgi_a_visitor_who_goes_before_the_body_is_there(events: EventSender) -> None:
     sent: list[Any] = []
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
