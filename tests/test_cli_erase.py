@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -95,6 +96,39 @@ class TestAtAlgolia:
 
         assert erase("-")[0] == 0
         assert algolia.events == []
+
+    def test_tokens_from_an_input_of_another_kind(
+        self, algolia: LocalAlgolia, erase: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with _sender(algolia) as events:
+            events.send(json.loads(text("gone")))
+        monkeypatch.setattr("sys.stdin", io.StringIO("gone\n"))  # as of a program that calls `main`
+
+        assert erase("-")[0] == 0
+        assert algolia.events == []
+
+    def test_without_an_input_that_is_told(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", None)
+
+        assert main(["erase", "-", "--host", "127.0.0.1:9"]) == 2
+        assert capsys.readouterr().err == "algolia-usertoken: there is no input to read tokens from\n"
+
+    def test_an_algoliasearch_without_agent_studio_leaves_that_to_the_user(
+        self, erase: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "algoliasearch.agent_studio.client", None)
+
+        code, said = erase("gone")
+
+        assert code == 0
+        assert said["agents"] == [
+            (
+                "yours: Agent Studio: this algoliasearch has no client for it. "
+                "→ If you use it, install the newest algoliasearch, and run this again."
+            )
+        ]
 
     @pytest.mark.parametrize(("tokens", "said"), [([""], "argument 1 is empty"), (["-"], "the input has no token")])
     def test_no_token(

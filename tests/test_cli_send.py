@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import gzip
 import http.server
 import io
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from algolia_usertoken import DeadLetters, EventSender, MemoryDelivery
 from algolia_usertoken.cli import main
 from algolia_usertoken.cli import send as module
 from algolia_usertoken.events import reading
-from algolia_usertoken.events.reading import Item, UnreadableError, items_of
+from algolia_usertoken.events.reading import Item, UnreadableError, event_of, items_of
 from algolia_usertoken.testing import LocalAlgolia
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "send"]
@@ -155,11 +157,14 @@ class TestReading:
     def test_nothing(self, content: bytes) -> None:
         assert read(content) == []
 
+    @pytest.mark.parametrize("indent", [None, 1])  # on one line, which is read as a whole, and on several
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 64])
-    def test_an_array_that_comes_in_pieces_cut_anywhere(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_array_that_comes_in_pieces_cut_anywhere(
+        self, size: int, indent: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(reading, "_CHUNK", size)
         values = [*(-1.5e300, 0, 123456, True, None, 'ö\\"\n😀', [], {}), {"long": "x" * 1000, "n": [[1], 2]}]
-        content = json.dumps(values, ensure_ascii=False).encode()
+        content = json.dumps(values, ensure_ascii=False, indent=indent).encode()
 
         class Pieces(io.BytesIO):
             def read(self, many: int | None = -1) -> bytes:
@@ -231,6 +236,42 @@ class TestReading:
         with pytest.raises(UnreadableError, match=why) as caught:
             read(content)
         assert caught.value.line == line
+
+    def test_where_the_disk_fails_it_says_where(self) -> None:
+        class Failing(io.BytesIO):
+            def read1(self, size: int | None = -1) -> bytes:
+                if self.tell() == len(self.getvalue()):
+                    raise OSError(errno.EIO, "Input/output error")
+                return super().read1(size)
+
+        found = items_of(Failing(b'{"a": 1}\n{"a"'))
+
+        assert next(found) == Item(1, 1, self.ONE)
+        with pytest.raises(UnreadableError, match="Input/output error") as caught:
+            next(found)
+        assert caught.value.line == 1
+
+    @pytest.mark.parametrize(
+        ("written", "timestamp"),
+        [
+            ("2026-01-02T03:04:05.678+00:00", 1767323045678),
+            ("2026-01-02T04:04:05.678+01:00", 1767323045678),
+            ("2026-01-02T03:04:05.678", None),  # of which time zone is not known
+            ("yesterday", None),
+            (1767323045678, None),
+            (None, None),
+        ],
+    )
+    def test_a_dead_letter_dates_its_event(self, written: object, timestamp: int | None) -> None:
+        letter = {"time": written, "reason": "no", "event": {"eventName": "Seen"}}
+        dated = {"time": written, "reason": "no", "event": {"eventName": "Seen", "timestamp": 5}}
+
+        assert event_of(letter).get("timestamp") == timestamp
+        assert event_of(dated) == {"eventName": "Seen", "timestamp": 5}
+
+    @pytest.mark.parametrize("value", [7, {"event": {}}, {"eventType": "view", "event": {}, "reason": "no"}], ids=str)
+    def test_what_is_no_dead_letter_is_the_event_itself(self, value: object) -> None:
+        assert event_of(value) is value
 
 
 class TestWhatIsSent:
@@ -326,6 +367,15 @@ class TestWhatIsSent:
         assert capsys.readouterr().out == (
             "3 events accepted, 0 refused.\n2 of them had no timestamp, and count as of now.\n"
         )
+
+    def test_in_a_thread_that_may_not_handle_signals(
+        self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(event(1)))
+        with ThreadPoolExecutor() as threads:
+            assert threads.submit(send, path).result(PATIENCE) == (0, ["1 event accepted, 0 refused."], [])
+
+        assert list(algolia.received) == ["1"]
 
     def test_several_files_and_the_input(
         self, path: pathlib.Path, algolia: Algolia, monkeypatch: pytest.MonkeyPatch, send: Callable[..., Any]
@@ -470,6 +520,33 @@ class TestWhatCanNotBeSent:
         assert send(*arguments) == (2, [], [f"algolia-usertoken: {said}"])
         assert algolia.requests == 0
 
+    def test_without_an_input_that_is_told(
+        self, send: Callable[..., Any], algolia: Algolia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", None)  # as under pythonw, or with the input closed
+
+        assert send("-") == (2, [], ["algolia-usertoken: there is no input to read events from"])
+        assert algolia.requests == 0
+
+    def test_a_file_that_is_removed_before_its_turn_is_told(
+        self, path: pathlib.Path, tmp_path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(event(1)))
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+
+        def feed() -> None:
+            with pipe.open("wb") as file:  # it waits until the pipe is read, and all files were looked at before
+                path.unlink()
+                file.write(ndjson(event(2)))
+
+        thread = threading.Thread(target=feed, daemon=True)
+        thread.start()
+
+        assert send(pipe, path) == (2, ["1 event accepted, 0 refused."], [f"{path}:1: No such file or directory"])
+        assert list(algolia.received) == ["2"]
+        thread.join(PATIENCE)
+
     def test_without_a_key_it_says_what_is_missing(
         self, path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -597,6 +674,17 @@ class TestResuming:
         assert said in line
         assert algolia.requests == 0
 
+    @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is no text"), (None, "Is a directory")])
+    def test_a_count_that_can_not_be_read_is_told(
+        self, content: bytes | None, said: str, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(event(1)))
+        progress = path.with_name(f"{path.name}.progress")
+        progress.mkdir() if content is None else progress.write_bytes(content)
+
+        assert send(path, "--resume") == (2, [], [f"algolia-usertoken: {progress}: {said}"])
+        assert algolia.requests == 0
+
     def test_a_file_that_has_grown_is_still_known(
         self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -655,6 +743,15 @@ class TestOnATerminal:
         )
         assert max(map(len, bars)) < 80
         assert f"{path}:5001: an event must be a mapping, not int" in lines
+
+    def test_of_an_input_whose_size_is_not_known_it_shows_no_share(
+        self, algolia: Algolia, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ndjson(event(1), event(2)))))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+        assert main(["send", "-", "--host", algolia.host]) == 0
+        assert re.fullmatch(r"(\r\x1b\[K([012] events  [\d,]+/s  0 refused)?)+", capsys.readouterr().err)
 
     def test_piped_it_shows_nothing(self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia) -> None:
         path.write_bytes(ndjson(event(1)))

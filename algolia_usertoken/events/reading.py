@@ -224,7 +224,8 @@ def _value(buffer: _Buffer) -> Any:
         except (ValueError, RecursionError) as error:
             failure = "the event is nested too deeply" if isinstance(error, RecursionError) else "the event is no JSON"
         else:
-            if end < len(buffer.text) or buffer.ended:  # else the value may be a number whose digits go on
+            # A number may go on behind the end of the buffer; then up to two characters of it are not decoded: `1.5e+`.
+            if type(value) not in (int, float) or end < len(buffer.text) - 2 or buffer.ended:
                 buffer.move_to(end)
                 return value
             failure = None
