@@ -198,9 +198,11 @@ class _Drained:
         while True:
             self._sender.flush(_LOOK)
             # Count the others' events in the file first, then our own: an event adopted in between counts twice. The
-            # sender's own count lags behind the file, and would leave out events that are just being adopted.
+            # sender's own count lags behind the file, and would leave out events that are just being adopted; the
+            # outbox leaves out those that the sender has taken to deliver them.
             of_the_dead = status_of(self._file).of_the_dead
-            left = of_the_dead + len(self._outbox)
+            waiting = len(self._outbox)
+            left = of_the_dead + max(waiting, self._sender.stats.queued)
             if not left:
                 self._sender.flush(_LOOK)  # so that `stats` counts all events that have left the file
             stats = self._sender.stats
