@@ -226,7 +226,6 @@ class _Sending:
         from ..events.backfill import Text
         from ..events.door import text_of
         from ..events.reading import UnreadableError, event_of, items_of
-        from ..events.rules import unreadable
 
         index = self._arguments.index
         for place_of_source, source in enumerate(self._sources):
@@ -253,8 +252,6 @@ class _Sending:
                                 body = text_of(event, None, int(time.time() * 1000) if untimed else 0)
                             except UserTokenError as error:
                                 wrong = str(error)
-                            except Exception as error:
-                                wrong = str(unreadable(error))
                         if body is None:
                             self._refuse(source, line, wrong or "is nobody's")
                             if done is not None:
