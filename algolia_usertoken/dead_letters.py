@@ -303,7 +303,7 @@ def _lock(file: int, deadline: float) -> bool:
             return True
         else:
             return True
-    return True  # pragma: no cover - on Windows
+    return True  # on Windows
 
 
 def _is_at(path: str, file: int) -> bool:

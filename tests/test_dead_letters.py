@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import errno
 import fcntl
 import gc
+import itertools
 import json
 import logging
 import os
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -34,6 +36,7 @@ from algolia_usertoken import (
     OutboxError,
     SQLiteOutbox,
 )
+from algolia_usertoken import dead_letters as module
 from algolia_usertoken.dead_letters import erase
 
 EVENT = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": ["1"], "userToken": "u"}
@@ -122,6 +125,24 @@ class TestLines:
         found = events_in(path)
         assert len(found) == 18 * 2 + 1
         assert all((one["eventName"], one["objectIDs"]) == ("Seen", ["1"]) for one in found[1::2])
+
+    def test_of_a_mapping_without_an_end_only_its_text_is_kept(self, path: pathlib.Path) -> None:
+        class Endless(Mapping[str, int]):
+            def __getitem__(self, key: str) -> int:
+                return 1
+
+            def __iter__(self) -> Iterator[str]:
+                return map(str, itertools.count())
+
+            def __len__(self) -> int:
+                return sys.maxsize
+
+            def __str__(self) -> str:
+                return "endless"
+
+        DeadLetters(path)(ERROR, [{"eventName": "Seen", "value": float("nan"), "odd": Endless()}])
+
+        assert events_in(path) == [{"eventName": "Seen", "value": "nan", "odd": "endless"}]
 
     def test_a_long_reason_is_cut(self, path: pathlib.Path) -> None:
         DeadLetters(path)(DeliveryError("x" * 5_000_000), [EVENT])
@@ -234,6 +255,9 @@ class TestTheFile:
         assert half == '{"time": "2026'
         assert json.loads(whole)["event"] == EVENT
 
+    def test_its_path_and_bound_are_shown(self, path: pathlib.Path) -> None:
+        assert repr(DeadLetters(path, max_bytes=20_000)) == f"DeadLetters({str(path)!r}, max_bytes=20000)"
+
     def test_one_that_was_moved_away_or_removed_is_made_anew(self, path: pathlib.Path) -> None:
         letters = DeadLetters(path)
         letters(ERROR, [EVENT])
@@ -245,6 +269,23 @@ class TestTheFile:
 
 def before(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.name}.1")
+
+
+@pytest.fixture
+def when_locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Calls a function each time a file was locked: what another process does between opening and locking."""
+
+    def use(do: Callable[[], object]) -> None:
+        real = fcntl.flock
+
+        def flock(file: int, operation: int) -> None:
+            real(file, operation)
+            if operation & fcntl.LOCK_EX:
+                do()
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return use
 
 
 class TestItsBound:
@@ -347,6 +388,44 @@ class TestTogether:
 
         assert len(read(path)) == 1001
 
+    def test_one_that_is_moved_away_before_it_is_locked_gets_no_line(
+        self, path: pathlib.Path, when_locked: Callable[[Callable[[], object]], None]
+    ) -> None:
+        letters = DeadLetters(path)
+        letters(ERROR, [EVENT])
+        when_locked(lambda: before(path).exists() or path.rename(before(path)))
+        letters(ERROR, [EVENT, EVENT])
+
+        assert [len(read(one)) for one in (before(path), path)] == [1, 2]
+
+    def test_one_that_is_moved_away_again_and_again_is_given_up(
+        self,
+        path: pathlib.Path,
+        when_locked: Callable[[Callable[[], object]], None],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        when_locked(lambda: path.rename(before(path)))
+        DeadLetters(path)(ERROR, [EVENT])
+
+        said = "nothing can be written: OSError: it is moved away again and again"
+        assert [record.message for record in caplog.records] == [f"dead letters {path}: {said}"]
+
+    def test_one_that_another_process_makes_at_the_same_moment_is_shared(
+        self, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.open
+
+        def slower(name: Any, flags: int, *mode: Any, **more: Any) -> int:
+            if flags & os.O_CREAT and not path.exists():
+                path.write_bytes(b"{}\n")
+            return real(name, flags, *mode, **more)
+
+        monkeypatch.setattr(os, "open", slower)
+        DeadLetters(path)(ERROR, [EVENT])
+        monkeypatch.undo()
+
+        assert [line.get("event") for line in read(path)] == [None, EVENT]
+
     def test_a_signal_handler_that_comes_amid_a_call_may_call_it_too(self, path: pathlib.Path) -> None:
         letters = DeadLetters(path)
         inner = 0
@@ -392,6 +471,58 @@ class TestWhatGoesWrong:
 
         assert [event["objectIDs"] for event in events_in(path)] == [["1"], ["2"]]
         assert done.stdout.splitlines() == [f"dead letters {path}: nothing can be written: OSError: File too large"]
+
+    def test_a_line_of_which_nothing_can_be_written_costs_no_other(
+        self, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        letters = DeadLetters(path)
+        letters(ERROR, [EVENT])
+        monkeypatch.setattr(os, "write", full)
+        letters(ERROR, [EVENT])
+        monkeypatch.undo()
+        letters(ERROR, [EVENT])
+
+        assert events_in(path) == [EVENT, EVENT]
+
+    def test_on_a_file_system_without_locks_it_writes_all_the_same(
+        self, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        letters = DeadLetters(path, max_bytes=10_000)
+        for _ in range(30):
+            letters(ERROR, [EVENT])
+
+        assert len(read(before(path))) + len(read(path)) == 30
+
+    def test_without_locks_and_modes_as_on_windows_it_writes_and_erases(
+        self, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "fcntl", None)
+        monkeypatch.delattr(os, "fchmod")
+        letters = DeadLetters(path, max_bytes=10_000)
+        for _ in range(30):
+            letters(ERROR, [EVENT])
+        letters(ERROR, [{**EVENT, "userToken": "gone"}])
+
+        assert erase(path, ["gone"]) == (1, 0)
+        assert len(read(before(path))) + len(read(path)) == 30
+
+    def test_what_are_no_events_is_logged_once_and_never_raised(
+        self, path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        letters: Any = DeadLetters(path)
+        for _ in range(3):
+            letters(ERROR, None)
+
+        assert [record.message for record in caplog.records] == [
+            f"dead letters {path}: nothing can be written: TypeError"
+        ]
 
     @pytest.mark.parametrize(
         ("kind", "said"),
@@ -495,6 +626,27 @@ class TestErase:
         with pytest.raises(FileNotFoundError):
             erase(path, ["gone"])
         assert list(path.parent.iterdir()) == []
+
+    def test_where_the_file_vanishes_meanwhile_says_so_and_makes_none(
+        self, path: pathlib.Path, when_locked: Callable[[Callable[[], object]], None]
+    ) -> None:
+        path.touch()
+        when_locked(path.unlink)
+
+        with pytest.raises(FileNotFoundError):
+            erase(path, ["gone"])
+        assert list(path.parent.iterdir()) == []
+
+    def test_a_file_that_another_process_keeps_locked_stays_as_it_is(
+        self, letters: DeadLetters, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_ERASING_PATIENCE_S", 0.02)
+        with path.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(OSError, match="another process keeps it locked"):
+                erase(path, ["gone"])
+
+        assert [len(read(one)) for one in (before(path), path)] == [2, 3]
 
     def test_no_line_is_lost_that_is_written_meanwhile(self, path: pathlib.Path) -> None:
         letters = DeadLetters(path)

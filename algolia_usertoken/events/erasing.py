@@ -87,8 +87,8 @@ def _remove(
             for row in rows[start : start + _AT_ONCE]:
                 removed += connection.execute(statement, (*row, *more)).rowcount
             connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+        finally:
+            if connection.in_transaction:  # after some errors SQLite has rolled it back itself
+                connection.execute("ROLLBACK")
         time.sleep(0.001)
     return removed
