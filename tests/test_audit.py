@@ -31,6 +31,8 @@ from algolia_usertoken.audit import STEPS, THRESHOLDS, Day, Figures, Position, T
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 DAY = 24 * 60 * 60
 FORBIDDEN = {"message": "Method not allowed with this API key", "status": 403}
 DOCS = pathlib.Path(__file__).parent.parent / "docs" / "audit.md"

@@ -22,6 +22,8 @@ from waiting import PATIENCE
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 STEPS = ["connection", "key", "index", "token", "query id", "event", "region"]
 FORBIDDEN = {"message": "Method not allowed with this API key", "status": 403}
 Checked = Callable[..., tuple[int, dict[str, Any]]]

@@ -24,7 +24,7 @@ from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox, identit
 from algolia_usertoken.cli import _parser, main
 from algolia_usertoken.testing import LocalAlgolia
 
-pytestmark = pytest.mark.package_contents
+pytestmark = [pytest.mark.package_contents, pytest.mark.slow]
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken"]
 

@@ -18,6 +18,8 @@ from algolia_usertoken.cli import main
 from algolia_usertoken.events.inspection import status_of
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 KEY = "an-admin-key"
 
 

@@ -24,6 +24,8 @@ from algolia_usertoken.events.inspection import status_of
 from algolia_usertoken.events.rows import Rows
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "outbox"]
 
 

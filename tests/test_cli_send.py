@@ -34,6 +34,8 @@ from algolia_usertoken.events import reading
 from algolia_usertoken.events.reading import Item, UnreadableError, event_of, items_of
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "send"]
 DAY = 24 * 60 * 60 * 1000
 

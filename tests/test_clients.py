@@ -55,7 +55,7 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
-pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents]
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.package_contents, pytest.mark.slow]
 
 HEADER = "X-Algolia-UserToken"
 IP = "203.0.113.7"

@@ -17,7 +17,7 @@ from algolia_usertoken.demo import catalogue, progress, read_records, report, se
 from algolia_usertoken.demo import records as demo_records
 from algolia_usertoken.testing import LocalAlgolia
 
-pytestmark = pytest.mark.package_contents
+pytestmark = [pytest.mark.package_contents, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

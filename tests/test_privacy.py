@@ -42,6 +42,8 @@ from algolia_usertoken.integrations.django.checks import check_middleware, check
 from algolia_usertoken.integrations.relay import EventsRelay
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {
     "e-mail": "jane.doe@example.com",
     "IPv4": "203.0.113.77",

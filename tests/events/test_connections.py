@@ -35,6 +35,8 @@ from algolia_usertoken.events import connections
 from algolia_usertoken.events.connections import _unpacked
 from algolia_usertoken.events.delivery import batch_of
 
+pytestmark = pytest.mark.slow
+
 BATCH = batch_of([b'{"objectIDs":["1"]}'])
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

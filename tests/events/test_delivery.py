@@ -32,7 +32,7 @@ from algolia_usertoken import (
 from algolia_usertoken.events import retries
 from algolia_usertoken.events.delivery import batch_of, without_values
 
-pytestmark = pytest.mark.oldest_versions
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.slow]
 
 Make = Callable[..., EventSender]
 

@@ -25,6 +25,8 @@ from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import EventSender, InvalidEventError, MemoryDelivery, OutboxError, SQLiteOutbox
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("OUTBOX_KILLS", "4"))
 DAY = 24 * 60 * 60 * 1000  # milliseconds
 

@@ -37,6 +37,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.events.crew import Crew
 
+pytestmark = pytest.mark.slow
+
 QUERY_ID = "43b15df305339e827f0ac0bdc5ebcaa7"
 Make = Callable[..., EventSender]
 

@@ -22,6 +22,8 @@ from waiting import PATIENCE
 from algolia_usertoken import OutboxError, SQLiteOutbox
 from algolia_usertoken.events import sqlite
 
+pytestmark = pytest.mark.slow
+
 # What today's release makes, with two events of an owner that is alive, and one of an owner that is not.
 SCHEMA_1 = """
 CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, alive_until REAL NOT NULL);

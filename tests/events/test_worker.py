@@ -22,6 +22,8 @@ from algolia_usertoken import (
     SQLiteOutbox,
 )
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., EventSender]
 
 

@@ -25,6 +25,8 @@ from algolia_usertoken.integrations import celery as integration
 from algolia_usertoken.integrations.celery import HEADER, install, uninstall
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 EVERYTHING = Identity(TOKEN, "user-42", "203.0.113.7")
 IN_HEADER = {"user_token": TOKEN, "authenticated_user_token": "user-42", "client_ip": "203.0.113.7"}

@@ -44,7 +44,7 @@ from waiting import PATIENCE
 from algolia_usertoken import browser, identity_scope, set_user_token
 from algolia_usertoken.context import current_identity
 
-pytestmark = pytest.mark.oldest_versions
+pytestmark = [pytest.mark.oldest_versions, pytest.mark.slow]
 
 OURS = "algolia_usertoken.integrations.django.IdentityMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"

@@ -21,6 +21,8 @@ from algolia_usertoken.integrations.shared_caches import (
     with_private,
 )
 
+pytestmark = pytest.mark.slow
+
 NO, YES, YES_AND_PRIVATE = CookieVerdict
 HTML = ("Content-Type", "text/html; charset=utf-8")
 CSS = ("Content-Type", "text/css")

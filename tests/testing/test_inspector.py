@@ -19,7 +19,7 @@ from algolia_usertoken.testing import LocalAlgolia
 
 from .conftest import Ask
 
-pytestmark = pytest.mark.package_contents
+pytestmark = [pytest.mark.package_contents, pytest.mark.slow]
 
 SEARCH = "/1/indexes/products/query"
 ANONYMOUS = "anonymous-5f0c2f1a-3c1e-4ad1-9a55-0c5c5a7c5b1e"

@@ -16,6 +16,8 @@ from waiting import wait_until
 
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 Ask = Callable[..., Any]
 QUERY = "/1/indexes/products/query"
 EVENTS = "/1/events"

@@ -17,6 +17,8 @@ from waiting import PATIENCE
 
 from algolia_usertoken.testing import LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 Ask = Callable[..., Any]
 PATHS = [
     "/1/indexes/products/query",

@@ -33,6 +33,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import AlgoliaMocker, AlgoliaRouter, LocalAlgolia
 
+pytestmark = pytest.mark.slow
+
 FOUND = {"hits": [], "query": "", "params": "", "processingTimeMS": 1}
 QUERY = "/1/indexes/products/query"
 
