@@ -619,7 +619,7 @@ def test_the_markers_and_fixtures_are_described(project: pytest.Pytester) -> Non
     result = project.runpytest_inprocess("--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.algolia(*", "@pytest.mark.user_token(*"])
     result = project.runpytest_inprocess("--fixtures")
-    result.stdout.fnmatch_lines(["algolia_mock*", "*A respx router*", "local_algolia*", "*A LocalAlgolia*"])
+    result.stdout.fnmatch_lines(["algolia_mock*", "*A respx router*", "local_algolia*", "*A running LocalAlgolia*"])
 
 
 def test_who_merely_has_it_installed_imports_next_to_nothing(project: pytest.Pytester) -> None:
