@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from .common import (
     APPLICATION,
-    REGIONS,
+    COLOURS,
     WIDTH,
+    add_application,
     add_command,
     application,
     finding_as_text,
-    host,
     is_coloured,
     printable,
     refuse,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..check import Finding
     from ..traffic import Application
 
-_COLOURS = {"ok": "32", "wrong": "31", "unknown": "33", "skipped": "2"}
 _MAX_DAYS = 365
 _BARS, _ASCII_BARS, _NONE = "▁▂▃▄▅▆▇█", ".:-=+*#@", " "
 _NAME = 19  # the width of the first column
@@ -57,14 +56,16 @@ def add(commands: Any) -> None:
         "Premium and Elevate plans have.",
         more=_MORE,
     )
-    parser.add_argument("--app-id", metavar="ID", help="the application's id")
-    parser.add_argument("--api-key", metavar="KEY", help="a key with the ACL `analytics`")
-    parser.add_argument("--index", metavar="NAME", help="the index whose searches are meant")
+    add_application(
+        parser,
+        key="a key with the ACL `analytics`",
+        index="the index whose searches are meant",
+        region="where the application's analytics are kept (default: us)",
+        host_is="a LocalAlgolia to ask instead of Algolia",
+    )
     parser.add_argument(
         "--days", type=_days, default=7, metavar="N", help="how many days, today included, in UTC (default: 7)"
     )
-    parser.add_argument("--region", choices=REGIONS, help="where the application's analytics are kept (default: us)")
-    parser.add_argument("--host", type=host, metavar="HOST:PORT", help="a LocalAlgolia to ask instead of Algolia")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
 
@@ -118,7 +119,7 @@ def _as_text(asked: Application, traffic: Traffic, findings: Sequence[Finding]) 
     print(printable("\n".join(textwrap.wrap(heading, WIDTH, break_on_hyphens=False))), end="\n\n")
     print("\n".join(_table(traffic)), end="\n\n")
     for finding in findings:
-        print(finding_as_text(_COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy))
+        print(finding_as_text(COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy))
     faults = _faults(findings)
     if faults:
         print(f"\n{faults} to mend.")

@@ -7,12 +7,11 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .common import APPLICATION, REGIONS, add_command, application, finding_as_text, host, refuse, wrapped
+from .common import APPLICATION, COLOURS, add_application, add_command, application, finding_as_text, refuse, wrapped
 
 if TYPE_CHECKING:
     from ..check import Check, Finding
 
-_COLOURS = {"ok": "32", "wrong": "31", "unknown": "33", "skipped": "2"}
 _MORE = f"""\
 {APPLICATION}\
   ALGOLIA_INDEX_NAME  the index, where --index is not given
@@ -39,19 +38,11 @@ def add(commands: Any) -> None:
         "erase the user.",
         more=_MORE,
     )
-    parser.add_argument("--app-id", metavar="ID", help="the application's id")
-    parser.add_argument(
-        "--api-key", metavar="KEY", help="a key with the ACL `search`, and `logs` for all of the answers"
-    )
-    parser.add_argument("--index", metavar="NAME", help="an index to search")
-    parser.add_argument(
-        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
-    )
-    parser.add_argument(
-        "--host",
-        type=host,
-        metavar="HOST:PORT",
-        help="a stand-in to check instead of Algolia; what is not given is then as `serve` has it",
+    add_application(
+        parser,
+        key="a key with the ACL `search`, and `logs` for all of the answers",
+        index="an index to search",
+        host_is="a stand-in to check instead of Algolia; what is not given is then as `serve` has it",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
@@ -103,4 +94,4 @@ def _as_text(check: Check) -> int:
 
 
 def _as_lines(finding: Finding) -> str:
-    return finding_as_text(_COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy)
+    return finding_as_text(COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy)

@@ -27,6 +27,7 @@ exit codes:
 
 
 WIDTH = 80
+COLOURS = {"ok": "32", "wrong": "31", "unknown": "33", "skipped": "2"}  # of the states of a finding
 REGIONS = ("us", "de")
 APPLICATION = """\
 environment:
@@ -52,19 +53,28 @@ def add_command(commands: Any, name: str, *, help: str, description: str, more: 
     return parser
 
 
-def add_application(parser: argparse.ArgumentParser, *, key: str, host_is: str) -> None:
+def add_application(
+    parser: argparse.ArgumentParser,
+    *,
+    key: str,
+    host_is: str,
+    index: str | None = None,
+    region: str = "where the application's events are kept (default: by geography)",
+) -> None:
     """Add the options that `application` and `insights_config` read.
 
     Args:
         parser: The parser of the command.
         key: The help text of --api-key: which key the command needs.
         host_is: The help text of --host: what the stand-in is for.
+        index: The help text of --index; None if the command takes no index.
+        region: The help text of --region.
     """
     parser.add_argument("--app-id", metavar="ID", help="the application's id")
     parser.add_argument("--api-key", metavar="KEY", help=key)
-    parser.add_argument(
-        "--region", choices=REGIONS, help="where the application's events are kept (default: by geography)"
-    )
+    if index is not None:
+        parser.add_argument("--index", metavar="NAME", help=index)
+    parser.add_argument("--region", choices=REGIONS, help=region)
     parser.add_argument("--host", type=host, metavar="HOST:PORT", help=host_is)
 
 
