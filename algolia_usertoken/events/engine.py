@@ -209,13 +209,13 @@ class Engine:
                 self.lock.notify_all()  # a flush may have waited for events that are gone
 
     def confirm(self, group: InFlight) -> bool:
-        """Whether any event of the group still belongs to this process; asked before each attempt.
+        """Whether any event of the group still belongs to this process, and not to another; asked before each attempt.
 
         Raises:
             OutboxError: The file can't be read.
         """
         if self.in_memory:
-            return not group.abandoned  # it may have been given up since `next` returned it
+            return True
         kept = self.queue.confirm(group.events)
         with self.lock:
             is_any_left = self.core.confirmed(group, kept)
