@@ -267,14 +267,20 @@ class Engine:
             self.lock.notify_all()
 
     def close_if_empty(self) -> bool:
-        """Close, unless an event came in meanwhile: `put` may have found room for it just before `begin_close`."""
+        """Close, unless an event came in meanwhile: `put` may have found room for it just before `begin_close`.
+
+        Returns:
+            Whether all events are settled. What another thread has closed stays closed: it closes the outbox, too.
+        """
         with self.lock:
+            was_closed = self.closed
             notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
-            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
+            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))
+            self.closed = is_empty or was_closed
             if not self.closed:
                 self.notify_every = notify_every
-            return self.closed
+            return is_empty
 
     def close_full(self) -> None:
         """Close, even if events are left."""

@@ -70,9 +70,9 @@ FAULTS = (
         engine.Engine, "close_if_empty",
         "notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is\n"
         "            self.closed = self.idle = True  # before the last look\n"
-        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))",
         "notify_every, self.notify_every = self.notify_every, 1\n"
-        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n"
+        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))\n"
         "            self.idle = True",
         1000492,
     ),
@@ -153,6 +153,10 @@ FOUND = (
     Fault(
         "who delivers in his own thread is not counted",
         crew.Crew, "_has_room", " + self._is_helped", "",
+    ),
+    Fault(
+        "what one close has closed is opened by another",
+        engine.Engine, "close_if_empty", "self.closed = is_empty or was_closed", "self.closed = is_empty",
     ),
     Fault(
         "a close tells for so long that no time is left to close the delivery",
