@@ -7,7 +7,6 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Sequence
 
 from ..errors import OutboxError, RetryableDeliveryError
 from .delivery import LONGEST_REQUEST_S
@@ -19,7 +18,8 @@ from .threads import bounded
 
 IDLE_TIME_S = 30.0  # how long a thread waits for an event before it ends
 PAUSE_OF_FILE_S = 1.0  # how long to wait after an outbox could not be read
-GRACE_S = 0.4  # how long `close` and the exit wait beyond their deadline for on_error and a delivery's close
+GRACE_S = 0.4  # how long `close` and the exit wait beyond their deadline for a delivery's close
+TELLING_S = 0.3  # how long they, and a flush, wait for on_error: `close` has other things to wait for after it
 
 
 class Crew:
@@ -196,10 +196,11 @@ class Crew:
         timeout = LONGEST_REQUEST_S
         if not self._background or inline:
             timeout = max(0.05, min(timeout, self.flush_until - time.monotonic()))
+        attempt = _Attempt(group, timeout)
         if not inline:
-            self.threads[ident] = _Attempt(group, time.monotonic() + timeout)
+            self.threads[ident] = attempt
         try:
-            answer = self._sending.attempt(group, timeout, may_be_interrupted=inline)
+            answer = self._sending.attempt(group, timeout, may_be_interrupted=inline, begin=attempt.begin)
         finally:
             if self.threads.get(ident) is not None:
                 self.threads[ident] = None
@@ -211,23 +212,29 @@ class Crew:
 
         Events that are given up instead are reported; this waits for the report until `until`, and a little longer.
         """
-        now = time.monotonic()
         with self.lock:
-            late = [
-                (ident, attempt)
-                for ident, attempt in self.threads.items()
-                if attempt is not None and now > attempt.deadline + GRACE_S
-            ]
-            concluded: list[Done] = []
-            for ident, attempt in late:
+            is_any_late = bool(self._late(time.monotonic()))
+        if is_any_late:
+            # All of it in a thread that no signal handler interrupts: one that closes waits for what is reported.
+            bounded(self._write_off, until + TELLING_S - time.monotonic(), self.lock)
+
+    def _late(self, now: float) -> list[tuple[int, _Attempt]]:
+        """The threads that hang, by their ident; called with the lock."""
+        return [
+            (ident, attempt)
+            for ident, attempt in self.threads.items()
+            if attempt is not None and now > attempt.deadline + GRACE_S
+        ]
+
+    def _write_off(self) -> None:
+        concluded: list[Done] = []
+        with self.lock:
+            now = time.monotonic()
+            for ident, attempt in self._late(now):
                 del self.threads[ident]
                 error = RetryableDeliveryError("the delivery has not answered in time")
                 answer = Answer("retry", None, error)
                 concluded += self._engine.core.written_off(attempt.group, answer, now, random.random())
-        if concluded:
-            bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)
-
-    def _conclude(self, concluded: Sequence[Done]) -> None:
         for done in concluded:
             self._sending.conclude(done)
 
@@ -235,8 +242,13 @@ class Crew:
 class _Attempt:
     """What a thread is delivering, and until when it should have an answer."""
 
-    __slots__ = ("deadline", "group")
+    __slots__ = ("_timeout", "deadline", "group")
 
-    def __init__(self, group: InFlight, deadline: float) -> None:
+    def __init__(self, group: InFlight, timeout: float) -> None:
         self.group = group
-        self.deadline = deadline
+        self.deadline = math.inf
+        self._timeout = timeout
+
+    def begin(self) -> None:
+        """The request begins now: a process that was stopped before it has as much time for it as any other."""
+        self.deadline = time.monotonic() + self._timeout

@@ -209,13 +209,13 @@ class Engine:
                 self.lock.notify_all()  # a flush may have waited for events that are gone
 
     def confirm(self, group: InFlight) -> bool:
-        """Whether any event of the group still belongs to this process; asked before each attempt.
+        """Whether any event of the group still belongs to this process, and not to another; asked before each attempt.
 
         Raises:
             OutboxError: The file can't be read.
         """
         if self.in_memory:
-            return not group.abandoned  # it may have been given up since `next` returned it
+            return True
         kept = self.queue.confirm(group.events)
         with self.lock:
             is_any_left = self.core.confirmed(group, kept)
@@ -267,14 +267,20 @@ class Engine:
             self.lock.notify_all()
 
     def close_if_empty(self) -> bool:
-        """Close, unless an event came in meanwhile: `put` may have found room for it just before `begin_close`."""
+        """Close, unless an event came in meanwhile: `put` may have found room for it just before `begin_close`.
+
+        Returns:
+            Whether all events are settled. What another thread has closed stays closed: it closes the outbox, too.
+        """
         with self.lock:
+            was_closed = self.closed
             notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
-            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))
+            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))
+            self.closed = is_empty or was_closed
             if not self.closed:
                 self.notify_every = notify_every
-            return self.closed
+            return is_empty
 
     def close_full(self) -> None:
         """Close, even if events are left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import BatchRejectedError, DeliveryError, OutboxError, RetryableDeliveryError, UserTokenError, raised
 from .delivery import MAX_BYTES, Delivery, batch_of, without_values
@@ -31,10 +31,13 @@ class Sending:
         self.last_success: float | None = None
         self.last_error: str | None = None
 
-    def attempt(self, group: InFlight, timeout: float, may_be_interrupted: bool) -> Answer | None:
-        """Send a group once, within `timeout` seconds; None: no event of it belongs to this process any more.
+    def attempt(
+        self, group: InFlight, timeout: float, may_be_interrupted: bool, begin: Callable[[], object] = bool
+    ) -> Answer | None:
+        """Send a group once, within `timeout` seconds; None: it is not ours to send any more, and nothing was sent.
 
         With `may_be_interrupted`, for the thread of a caller that flushes, Ctrl-C is raised, and the group waits again.
+        `begin` is called right before the request.
         """
         error: BaseException | None = None
         try:
@@ -44,6 +47,11 @@ class Sending:
             if len(batch.body) >= MAX_BYTES:
                 what = f"the event has {len(batch.body)} bytes, and a request must have less than {MAX_BYTES}"
                 raise BatchRejectedError(what)
+            begin()
+            # The last thing before the request, as the process may have been stopped for any time since `next` returned
+            # the group. Only a stop between this line and the call can still have a group sent that was given up.
+            if group.abandoned:
+                return None
             self._delivery.deliver(batch, timeout)
         except OutboxError as busy:
             error = RetryableDeliveryError(str(busy))

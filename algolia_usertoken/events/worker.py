@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DeliveryError
 from . import process
-from .crew import GRACE_S, Crew
+from .crew import GRACE_S, TELLING_S, Crew
 from .delivery import Delivery
 from .engine import Engine, MemoryQueue, Waiting
 from .in_flight import Done, Post, Take
@@ -269,7 +269,7 @@ class Worker:
         if not done:
             self._engine.close_full()
             error = DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough")
-            self.abandon(error, deadline + GRACE_S - time.monotonic())
+            self.abandon(error, deadline + TELLING_S - time.monotonic())
         with self._crew.lock:
             first, self._ended = not self._ended, True
             self._crew.lock.notify_all()
@@ -298,7 +298,7 @@ class Worker:
         """Wait until the events that `begin_exit` found are settled, and give up those that are not by then."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
-            self.abandon(self._exit_error(), deadline + GRACE_S - time.monotonic())
+            self.abandon(self._exit_error(), deadline + TELLING_S - time.monotonic())
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from waiting import PATIENCE, wait_until
 from algolia_usertoken import EventSender, MemoryDelivery
 from algolia_usertoken.events import crew as module
 from algolia_usertoken.events.crew import Crew
-from algolia_usertoken.events.in_flight import Post
+from algolia_usertoken.events.in_flight import InFlight, Post
 
 Make = Callable[..., EventSender]
 
@@ -92,6 +93,49 @@ def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None
 
     assert errors.ids == ["0", "1", "2"]
     assert events.stats.failed == 3
+    delivery.go_on.set()
+
+
+def test_a_close_that_interrupts_who_leaves_a_thread_behind_tells_all_before_it_returns(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery, errors = Gate(), Errors()
+    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=0.01)
+    send(events, range(3))
+    assert delivery.inside.wait(PATIENCE)
+    bounded, told_by_close = module.bounded, []
+
+    def interrupted(*args: Any) -> None:
+        events.close(0.0)  # as a signal handler does at this moment
+        told_by_close.extend(errors.ids)
+        bounded(*args)
+
+    monkeypatch.setattr(module, "bounded", interrupted)
+    make_late(crew_of(events))
+
+    assert told_by_close == ["0", "1", "2"]
+    assert errors.ids == told_by_close
+    delivery.go_on.set()
+
+
+def test_the_time_of_a_request_begins_when_it_is_known_whose_the_events_are(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = Gate()
+    events = senders(delivery=delivery, flush_interval=0.01)
+    crew, engine = crew_of(events), events._worker._engine
+    before = []
+
+    def confirm(group: InFlight) -> bool:
+        before.extend(attempt.deadline for attempt in crew.threads.values() if attempt is not None)
+        return True
+
+    monkeypatch.setattr(engine, "confirm", confirm)
+    send(events, range(3))
+    assert delivery.inside.wait(PATIENCE)
+
+    assert before == [math.inf]
+    assert [attempt.deadline < math.inf for attempt in crew.threads.values() if attempt is not None] == [True]
     delivery.go_on.set()
 
 

@@ -59,6 +59,16 @@ def test_an_event_that_comes_in_after_the_last_look_of_a_close_is_seen_to(close:
     assert notified
 
 
+def test_what_one_close_has_closed_stays_closed_when_another_finds_an_event() -> None:
+    engine = engine_of(MemoryQueue())
+
+    assert engine.close_if_empty()
+    assert engine.put(b"{}")  # it had found room before
+    assert not engine.close_if_empty()
+
+    assert engine.closed
+
+
 @pytest.mark.parametrize("look", [0, 1])
 def test_a_flush_in_which_a_signal_handler_gives_up_is_not_done(
     path: str, monkeypatch: pytest.MonkeyPatch, look: int

@@ -45,6 +45,15 @@ def test_what_is_nobodys_any_more_is_not_sent() -> None:
     assert delivery.batches == []
 
 
+def test_what_is_given_up_after_the_file_was_asked_is_not_sent() -> None:
+    engine, delivery = engine_of(EVENT), MemoryDelivery()
+    group = post(engine)
+    sending = Sending(engine, delivery, Reporter(None))
+
+    assert sending.attempt(group, 1.0, may_be_interrupted=False, begin=engine.give_up) is None
+    assert delivery.batches == []
+
+
 def test_where_an_outbox_can_not_tell_whose_it_is_it_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, delivery = engine_of(EVENT), MemoryDelivery()
     group = post(engine)

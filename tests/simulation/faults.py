@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, suspects, threads, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, sending, suspects, threads, worker
 
 
 class Fault(NamedTuple):
@@ -70,15 +70,15 @@ FAULTS = (
         engine.Engine, "close_if_empty",
         "notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is\n"
         "            self.closed = self.idle = True  # before the last look\n"
-        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))",
         "notify_every, self.notify_every = self.notify_every, 1\n"
-        "            self.closed = self.core.is_settled(sys.maxsize, len(self.queue))\n"
+        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))\n"
         "            self.idle = True",
-        1000385,
+        1000492,
     ),
     Fault(
         "a thread that ends takes no last look",
-        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:", 1000094,
+        crew.Crew, "_look", "if not self._background or not len(engine.queue):", "if True:", 1000146,
     ),
     Fault(
         "`idle` is set after the look at the queue",
@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Fault(
         "what was given up is sent all the same",
-        engine.Engine, "confirm", "return not group.abandoned", "return True",
+        sending.Sending, "attempt", "if group.abandoned:", "if False:",
     ),
     Fault(
         "with background=False a thread whose flush is over goes on looking",
@@ -108,7 +108,7 @@ FAULTS = (
     ),
     Fault(
         "a flush does not wait for what is being read from the file",
-        outbox.SQLiteOutbox, "__len__", " + self._read", "", 8000000,
+        outbox.SQLiteOutbox, "__len__", " + self._read", "", 8000003,
     ),
 )  # fmt: skip
 
@@ -139,8 +139,8 @@ FOUND = (
     Fault(
         "a flush tells of what it leaves behind, however long that takes",
         crew.Crew, "write_off",
-        "bounded(lambda: self._conclude(concluded), until + GRACE_S - time.monotonic(), self.lock)",
-        "self._conclude(concluded)",
+        "bounded(self._write_off, until + TELLING_S - time.monotonic(), self.lock)",
+        "self._write_off()",
     ),
     Fault(
         "events of thirty days wait behind later ones",
@@ -153,6 +153,14 @@ FOUND = (
     Fault(
         "who delivers in his own thread is not counted",
         crew.Crew, "_has_room", " + self._is_helped", "",
+    ),
+    Fault(
+        "what one close has closed is opened by another",
+        engine.Engine, "close_if_empty", "self.closed = is_empty or was_closed", "self.closed = is_empty",
+    ),
+    Fault(
+        "a close tells for so long that no time is left to close the delivery",
+        worker.Worker, "close", "deadline + TELLING_S", "deadline + GRACE_S",
     ),
 )  # fmt: skip
 
