@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events.given": {"errors", "events.plain", "events.rules"},
     "events.model": {"errors", "identity", "events.plain", "events.rules", "events.given"},
     "events.text": {"errors", "identity", "events.plain", "events.rules", "events.given"},
-    "events.connections": set(),
+    "events.threads": set(),
+    "events.connections": {"events.threads"},
     "events.delivery": {"errors", "events.connections", "events.rules"},
     "events": {
         "errors",
@@ -53,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "events.given",
         "events.model",
         "events.text",
+        "events.threads",
         "events.delivery",
     },
     "dead_letters": {"errors", "events.plain", "events.rules"},

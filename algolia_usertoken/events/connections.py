@@ -28,6 +28,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from .threads import start
+
 MAX_ANSWER_BYTES = 1_000_000  # including the headers
 MAX_BODY_BYTES = 900_000
 
@@ -307,7 +309,7 @@ def _addresses(host: str, deadline: Deadline) -> list[str]:
     if lookup is None or lookup.pid != os.getpid():
         lookup = _lookups[host] = _Lookup(host)
         try:
-            threading.Thread(target=lookup.run, name="algolia-usertoken-name", daemon=True).start()
+            start(threading.Thread(target=lookup.run, name="algolia-usertoken-name", daemon=True))
         except RuntimeError:  # no thread can start, as the interpreter is exiting
             lookup.run()
     if not lookup.done.wait(deadline.left()):

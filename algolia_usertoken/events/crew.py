@@ -14,7 +14,7 @@ from .engine import Engine
 from .in_flight import Done, InFlight, Post, Wait
 from .retries import Answer
 from .sending import Sending
-from .threads import bounded
+from .threads import bounded, start
 
 IDLE_TIME_S = 30.0  # how long a thread waits for an event before it ends
 PAUSE_OF_FILE_S = 1.0  # how long to wait after an outbox could not be read
@@ -44,8 +44,9 @@ class Crew:
         self.renew()
 
     def renew(self) -> None:
-        """Make new locks and forget all threads, as after a fork, or where gevent has patched `threading` meanwhile."""
-        self.made_by = threading.Lock
+        """Make new locks and forget all threads: after a fork, or where `is_outdated` says that it has to be done."""
+        self._made_by = threading.Lock
+        self._made_at_the_end = sys.is_finalizing()
         # Re-entrant, for a signal handler or a __del__ that runs while this thread holds it.
         self._engine.lock = self.lock = threading.Condition(threading.RLock())
         # A lock, used as a semaphore: unlike an Event's set(), release() may be called in the middle of any code.
@@ -56,6 +57,16 @@ class Crew:
         self._parked = 0  # threads that wait for events
         self._is_helped = False  # whether a caller delivers in its own thread
         self.flush_until = -math.inf  # with background=False: until when a caller waits for a flush
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the locks and threads are of no use any more.
+
+        That is so if gevent has patched `threading` since they were made. It is also so once the interpreter
+        finalizes: it stops each daemon thread wherever that thread is, and a stopped thread never releases its locks.
+        The only thread that still runs must not wait for them.
+        """
+        return self._made_by is not threading.Lock or (sys.is_finalizing() and not self._made_at_the_end)
 
     def wake_or_start(self) -> None:
         """Have a thread look at the queue: a waiting one, or a new one if `concurrency` allows it."""
@@ -100,7 +111,7 @@ class Crew:
     def _start_thread(self) -> None:
         # Our lock is not held here: start() waits for the new thread, which may send an event from a __del__.
         try:
-            threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True).start()
+            start(threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True))
         except BaseException as error:
             with self.lock:
                 self.starting -= 1

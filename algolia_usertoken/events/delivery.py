@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -153,8 +154,11 @@ class InsightsDelivery:
         except UnicodeError as error:  # a header cannot be sent
             failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
         except Exception as error:  # requests, urllib3, or code that patches them, raised it
-            over = transporter.deadline.is_over
-            failure = RetryableDeliveryError("timed out" if over else f"no connection: {kind_of(error)}")
+            if sys.is_finalizing():  # urllib3 imports a module to read an answer, which is not possible any more
+                failure = DeliveryError(f"no answer can be read while the interpreter ends: {kind_of(error)}")
+            else:
+                over = transporter.deadline.is_over
+                failure = RetryableDeliveryError("timed out" if over else f"no connection: {kind_of(error)}")
         finally:
             self._give_back(transporter)
         raise failure  # not chained: the original errors hold the request and may quote its headers

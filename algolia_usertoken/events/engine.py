@@ -30,11 +30,12 @@ from .retries import Answer
 class Waiting(Protocol):
     """Where accepted events wait, each as its JSON text.
 
-    `append`, `append_all` and `len` are called without a lock. The others are called by one thread at a time, except
+    `append`, `append_all`, `glance` and `len` are called without a lock. The others are called by one thread at a time, except
     `confirm` and `settle`.
     """
 
     def __len__(self) -> int: ...
+    def glance(self) -> int: ...  # as `len`, but without any lock; while a thread takes events, it may be a little off
     def append(self, event: bytes, /) -> None: ...
     def append_all(self, events: Sequence[bytes], /) -> None: ...
     def take(self, limit: int) -> list[bytes]: ...
@@ -49,6 +50,7 @@ class MemoryQueue(deque[bytes]):
     """Events that wait in memory."""
 
     append_all = deque.extend
+    glance = deque.__len__
 
     def take(self, limit: int) -> list[bytes]:
         """Take the first events out of the queue."""
@@ -103,6 +105,7 @@ class Engine:
     ) -> None:
         self.queue = queue
         self.in_memory = isinstance(queue, MemoryQueue)
+        self._glance = queue.glance
         self.lock = threading.Condition(threading.RLock())
         self.core = Core(
             batch_size=batch_size,
@@ -141,7 +144,7 @@ class Engine:
             return False
         self._bytes_in += len(event)
         queue.append(event)
-        if self.idle or not len(queue) % self.notify_every:
+        if self.idle or not self._glance() % self.notify_every:
             self._notify()
         return True
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import OutboxError
 from .outbox import SQLiteOutbox
-from .threads import for_a_lock
+from .threads import for_a_lock, start
 
 
 class Keeper:
@@ -43,7 +43,7 @@ class Keeper:
             return
         self._thread = threading.Thread(target=self._run, name="algolia-usertoken-outbox", daemon=True)
         try:
-            self._thread.start()
+            start(self._thread)
         except RuntimeError:  # the interpreter exits
             self._thread = None
 

@@ -134,6 +134,10 @@ class SQLiteOutbox:
         with self._mutex:
             return len(self._waiting) + self._read
 
+    def glance(self) -> int:
+        """About how many events of this process wait; it needs no lock."""
+        return len(self._waiting) + self._read
+
     def counts(self) -> tuple[int, int, int]:
         """Three counts of the same moment: waiting events (`len`), events adopted so far, and events that are gone.
 
@@ -305,13 +309,10 @@ class SQLiteOutbox:
             there, _ = self.rows.read(self._owner, numbers_of(events))
         except OutboxError:
             return list(events)
-        kept = []
-        for event in events:
+        kept = [event for event in events if not isinstance(event, StoredEvent) or event.number in there]
+        for event in kept:
             if isinstance(event, StoredEvent):
-                if event.number not in there:
-                    continue
                 event.life = life
-            kept.append(event)
         return kept
 
     def settle(self, events: Sequence[bytes]) -> None:

@@ -1,10 +1,23 @@
-"""Waiting for other threads, but not for ever."""
+"""Starting threads, and waiting for other threads, but not for ever."""
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        RuntimeError: No thread can be started, as the interpreter ends. Before Python 3.12, `Thread.start` would wait
+            for the thread for ever then.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError("no thread can be started: the interpreter ends")
+    thread.start()
 
 
 def bounded(function: Callable[[], object], seconds: float, lock: threading.Condition) -> None:
@@ -32,7 +45,7 @@ def bounded(function: Callable[[], object], seconds: float, lock: threading.Cond
     thread = threading.Thread(target=run, name="algolia-usertoken-bounded", daemon=True)
     try:
         if seconds < math.inf:
-            thread.start()
+            start(thread)
     except RuntimeError:  # no thread can be started
         seconds = math.inf
     if seconds == math.inf:

@@ -96,10 +96,11 @@ class Worker:
         self._crew.ends = self._closing or self._orphaned
         self._renew_own_locks()
 
-    def _renew_locks(self) -> None:
-        """Make new locks, as gevent has patched `threading` since the old ones were made."""
-        self._crew.renew()
-        self._renew_own_locks()
+    def _renew_outdated_locks(self) -> None:
+        """Make new locks if the old ones are of no use any more; called before any of them is needed."""
+        if self._crew.is_outdated:
+            self._crew.renew()
+            self._renew_own_locks()
 
     def _renew_own_locks(self) -> None:
         self._inline = threading.RLock()
@@ -110,7 +111,7 @@ class Worker:
         self._reporter.renew_locks()
 
     def _new_keeper(self) -> Keeper | None:
-        if self._outbox is None:
+        if self._outbox is None or sys.is_finalizing():  # no thread can be started, and nothing can be imported
             return None
         from .keeper import Keeper  # imported here, as some Pythons have no sqlite3
 
@@ -159,10 +160,9 @@ class Worker:
     def _notify(self) -> None:
         """Make sure that a thread looks at the queue."""
         process.hook_exit_of_child()
+        self._renew_outdated_locks()
         engine = self._engine
         engine.mark(time.monotonic())
-        if self._crew.made_by is not threading.Lock:
-            self._renew_locks()
         if engine.closed:  # the event came in while the sender was closing
             self.abandon(DeliveryError("the sender was closed"))
         elif self._late:
@@ -192,6 +192,7 @@ class Worker:
     @property
     def stats(self) -> EventStats:
         """The counts, all read at the same moment."""
+        self._renew_outdated_locks()
         with self._crew.lock:
             engine, reporter = self._engine, self._reporter
             core, counts = engine.core, engine.core.counts
@@ -218,8 +219,7 @@ class Worker:
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver the events that are queued now. True: all are settled; False: that takes longer than `timeout`."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if self._crew.made_by is not threading.Lock:
-            self._renew_locks()
+        self._renew_outdated_locks()
         if self._keeper is not None and not self._background:
             bounded(self._keeper.look, deadline - time.monotonic(), self._crew.lock)
         target = self._engine.flush(time.monotonic())
@@ -257,6 +257,7 @@ class Worker:
 
     def close(self, timeout: float | None = None) -> bool:
         """Accept no more events, deliver the queued ones, and end. Events not settled in time are abandoned."""
+        self._renew_outdated_locks()
         timeout = self.close_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
         self._closing = self._crew.ends = True
@@ -286,6 +287,7 @@ class Worker:
 
     def begin_exit(self) -> bool:
         """End all pauses, as the process exits, and start delivering. False if there is nothing to deliver."""
+        self._renew_outdated_locks()
         if self._engine.flush(time.monotonic()) is None:
             return False
         if self._engine.closed:
@@ -311,6 +313,7 @@ class Worker:
 
     def orphan(self) -> None:
         """Deliver the remaining events and end, as nobody can send, flush or close any more."""
+        self._renew_outdated_locks()
         self._orphaned = self._crew.ends = True
         if not self._crew.is_empty:
             self._engine.flush(time.monotonic())
@@ -328,6 +331,8 @@ class Worker:
 
         Where another thread delivers already, the calling thread waits for it, so that `concurrency` is not exceeded.
         """
+        if self._outbox is not None and sys.is_finalizing():
+            return False  # the file keeps the events, while an answer could hardly be read any more
         while True:
             if not self._crew.is_empty and not sys.is_finalizing():  # while it finalizes, other threads do not run
                 target = self._engine.flush(time.monotonic())

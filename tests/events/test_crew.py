@@ -146,7 +146,8 @@ def test_a_thread_that_delivers_while_the_locks_are_replaced_ends_after_it(sende
     assert delivery.inside.wait(PATIENCE)
     thread = only_thread_of(crew_of(events))
 
-    events._worker._renew_locks()
+    crew_of(events)._made_by = None  # as if they were made before gevent patched `threading`
+    events._worker._renew_outdated_locks()
     delivery.go_on.set()
 
     assert ended(thread)
@@ -162,7 +163,8 @@ def test_a_thread_that_waits_while_the_locks_are_replaced_ends(senders: Make) ->
     wait_until(lambda: crew._parked)
     thread, wake = only_thread_of(crew), crew.wake
 
-    events._worker._renew_locks()
+    crew_of(events)._made_by = None  # as if they were made before gevent patched `threading`
+    events._worker._renew_outdated_locks()
     wake.release()
 
     assert ended(thread)

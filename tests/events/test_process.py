@@ -6,13 +6,16 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from collector import Collector
 from ports import free_port
+from prelude import config
+from waiting import wait_until
 
-from algolia_usertoken import EventSender, MemoryDelivery
+from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +114,37 @@ def test_events_sent_in_atexit_long_after_close_timeout_are_delivered(run: Run, 
 def test_events_sent_at_exit_after_the_thread_has_ended_are_delivered(run: Run, collector: Collector) -> None:
     run("exit_after_the_thread_has_ended.py")
     all_once(collector, range(30))
+
+
+@pytest.mark.parametrize("outbox", [False, True])
+@pytest.mark.parametrize("call", ["nothing", "flush", "close", "stats"])
+def test_a_lock_that_a_stopped_thread_holds_does_not_keep_the_process_from_ending(
+    run: Run, collector: Collector, tmp_path: Path, call: str, outbox: bool
+) -> None:
+    # The interpreter stops its daemon threads wherever they are, before it calls the last `__del__` methods.
+    done = run("exit_with_a_lock_held.py", call, str(tmp_path / "outbox.db") if outbox else "memory")
+    assert done.stdout == ("" if call == "nothing" else "(True,)\n")
+    all_once(collector, range(3))
+
+
+def test_an_event_sent_while_the_interpreter_finalizes_is_posted_once(run: Run, collector: Collector) -> None:
+    # urllib3 imports a module before it reads an answer, and nothing can be imported any more: so nobody knows whether
+    # Algolia has accepted the event, and to send it again would count it twice.
+    done = run("exit_with_a_lock_held.py", "send", "memory")
+    assert done.stdout == "(3, True, (6, 3, 0, 3, 0))\n"
+    assert "no answer can be read while the interpreter ends" in done.stderr
+    all_once(collector, range(6))
+
+
+def test_an_event_sent_while_the_interpreter_finalizes_stays_in_the_outbox(
+    run: Run, collector: Collector, tmp_path: Path
+) -> None:
+    path = tmp_path / "outbox.db"
+    done = run("exit_with_a_lock_held.py", "send", str(path))
+    assert done.stdout == "(3, False, (6, 3, 0, 0, 3))\n"
+    with EventSender(outbox=SQLiteOutbox(path, lease=1), config=config(collector.port)):
+        wait_until(lambda: not collector.lost(range(6)))
+    all_once(collector, range(6))
 
 
 def test_events_of_a_sender_that_was_dropped_before_the_exit_are_delivered(run: Run, collector: Collector) -> None:

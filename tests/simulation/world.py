@@ -74,6 +74,9 @@ class CutQueue(MemoryQueue):
         super().__init__()
         self.on_threshold = []
 
+    def glance(self) -> int:
+        return len(self)
+
     def __len__(self) -> int:
         hub = self.hub
         if hub.current is None:
