@@ -30,8 +30,8 @@ from .retries import Answer
 class Waiting(Protocol):
     """Where accepted events wait, each as its JSON text.
 
-    `append`, `append_all`, `glance` and `len` are called without a lock. The others are called by one thread at a time, except
-    `confirm` and `settle`.
+    `append`, `append_all`, `glance` and `len` are called without a lock. The others are called by one thread at a time,
+    except `confirm` and `settle`.
     """
 
     def __len__(self) -> int: ...

@@ -1,4 +1,4 @@
-"""A thread that holds the locks of a sender for ever. In a module of its own, whose names stay alive with the thread."""
+"""A thread that holds the locks of a sender for ever, in a module of its own: its names stay alive with the thread."""
 
 from __future__ import annotations
 
