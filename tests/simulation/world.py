@@ -414,6 +414,7 @@ class World:
         self.deadlines: list[tuple[float, float, int, Process]] = []  # nearly sorted
         self.telling: Counter[int] = Counter()
         self.frozen: dict[Process, float] = defaultdict(float)
+        self.held_up: dict[Process, float] = defaultdict(float)
         self.stopped_at: dict[Process, float] = {}
         self.forking = False
         self.number_of_processes = itertools.count(1)
@@ -706,9 +707,12 @@ class World:
             self.is_trouble()
 
     def stopped_for(self, owner: Process) -> float:
-        """The seconds for which a call could not go on, as its process was stopped or an interruption ran inside it."""
+        """The seconds for which a call could not go on, as its process was stopped or an interruption ran inside it.
+
+        An interruption of a task that holds the sender's lock, such as a `__del__`, keeps all others waiting, too.
+        """
         task = self.hub.current
-        return self.frozen[owner] + (0.0 if task is None else task.stolen)
+        return self.frozen[owner] + self.held_up[owner] + (0.0 if task is None else task.stolen)
 
     def telling_depth(self, task: Task | None) -> int:
         return self.telling[task.ident] if task is not None else 0
@@ -730,10 +734,15 @@ class World:
             return
         self.next_interruption = math.inf if self.is_long else self.hub.now + 2.0
         start, frozen = self.hub.now, self.frozen[owner]
+        holds_the_lock = owner.worker._crew.lock.lock.owner is task
         try:
             self.something_comes_in_between(task, owner)
         finally:
-            task.stolen += self.hub.now - start - (self.frozen[owner] - frozen)
+            took = self.hub.now - start - (self.frozen[owner] - frozen)
+            if holds_the_lock:
+                self.held_up[owner] += took
+            else:
+                task.stolen += took
 
     def something_comes_in_between(self, task: Task, owner: Process) -> None:
         luck = self.draw.random()
@@ -1168,6 +1177,14 @@ def patched(world: World) -> Iterator[None]:
         finally:
             owner.takes_last_look = False
 
+    glance = outbox.SQLiteOutbox.glance
+
+    def glance_(self: outbox.SQLiteOutbox) -> int:
+        number = glance(self)
+        hub.door()
+        return number
+
+    put(outbox.SQLiteOutbox, "glance", glance_)
     put(engine.Engine, "close_if_empty", close_if_empty_)
     may_end = crew.Crew._may_end
 
