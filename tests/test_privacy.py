@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import probe_django  # sets Django up
 import pytest
-import shop_django  # sets Django up
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
@@ -691,4 +691,4 @@ def test_the_middlewares_quote_nothing_of_a_request(door: str, watch: Watch) -> 
 
 
 def test_django_is_set_up_for_these_tests() -> None:
-    assert shop_django.settings.configured
+    assert probe_django.settings.configured

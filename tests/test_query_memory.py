@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import flask
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from itsdangerous import TimestampSigner
 

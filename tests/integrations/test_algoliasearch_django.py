@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from algoliasearch.search.config import SearchConfig
 from django.core.management import call_command
 from django.db import models

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import flask
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from django.core.handlers.asgi import ASGIHandler

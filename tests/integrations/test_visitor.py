@@ -14,9 +14,9 @@ import fastapi
 import flask
 import hostile
 import litestar
+import probe_django  # noqa: F401 - sets Django up
 import pytest
 import quart
-import shop_django  # noqa: F401 - sets Django up
 import starlette.applications
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
