@@ -77,7 +77,7 @@ def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("_answering_for_algolia")
 @pytest.mark.filterwarnings(STARLETTES_OWN)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_every_python_block_runs(page: pathlib.Path) -> None:
+def test_every_python_block_of_the_docs_runs(page: pathlib.Path) -> None:
     contextvars.copy_context().run(run_page, page)
 
 
@@ -257,7 +257,7 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_links_lead_somewhere(page: pathlib.Path) -> None:
+def test_links_of_the_docs_lead_somewhere(page: pathlib.Path) -> None:
     """Those to other pages; the others are looked at once a week, by `nox -s linkcheck`."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in target:

@@ -570,7 +570,7 @@ def test_lines_of_the_input_are_not_quoted(watch: Watch, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_files_of_events(dry_run: bool, watch: Watch, tmp_path: Path) -> None:
+def test_no_value_of_a_file_of_events_is_quoted(dry_run: bool, watch: Watch, tmp_path: Path) -> None:
     lines: list[str] = []
     for value in VALUES:
         for field in FIELDS:

@@ -108,7 +108,9 @@ def test_replicas_have_the_records_after_reindexing(registered: Registered) -> N
     assert not engine.client.index_exists("books_tmp")
 
 
-def test_the_command_reindexes(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_algolia_reindex_keeps_the_rules_and_the_replicas(
+    registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from algoliasearch_django.management.commands import algolia_reindex
 
     engine = registered({"replicas": ["books_by_name"]})

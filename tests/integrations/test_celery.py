@@ -86,7 +86,7 @@ class TestSending:
 
 
 class TestInstall:
-    def test_twice_counts_once(self, app: Celery, published: list[dict[str, Any]]) -> None:
+    def test_twice_connects_the_signals_once(self, app: Celery, published: list[dict[str, Any]]) -> None:
         install(app)
         receivers = len(signals.task_prerun.receivers)
         another = Celery("another", set_as_current=False)
@@ -95,7 +95,7 @@ class TestInstall:
 
         assert len(signals.task_prerun.receivers) == receivers
 
-    def test_is_undone(self, app: Celery, published: list[dict[str, Any]]) -> None:
+    def test_is_undone_by_uninstall(self, app: Celery, published: list[dict[str, Any]]) -> None:
         uninstall(probe_celery.app)
         uninstall(app)
         uninstall(app)
@@ -116,7 +116,7 @@ class TestInstall:
 
         assert HEADER in published[0]
 
-    def test_wants_an_application(self) -> None:
+    def test_refuses_what_is_no_celery_application(self) -> None:
         with pytest.raises(TypeError, match="app must be a Celery application, not str"):
             install("shop")
 
@@ -203,7 +203,7 @@ class TestProvider:
         assert [headers[HEADER]["user_token"] for headers in published] == ["default", "other"]
 
     @pytest.mark.parametrize("provider", ["u-1", TokenProvider, lambda: "u-1"])
-    def test_must_be_one(self, app: Celery, provider: Any) -> None:
+    def test_must_be_a_token_provider(self, app: Celery, provider: Any) -> None:
         with pytest.raises(TypeError, match=r"^token_provider must be a TokenProvider, not "):
             install(app, token_provider=provider)
 
@@ -243,7 +243,7 @@ class TestEagerTask:
             assert current_identity() == EVERYTHING
 
 
-def test_a_task_may_install_it() -> None:
+def test_a_task_may_install_the_integration() -> None:
     done = run_program("programs/celery_task_that_installs.py")
 
     assert "raised" not in done.stderr  # Celery logs what a receiver of its signals raises

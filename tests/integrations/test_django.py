@@ -296,7 +296,7 @@ class TestTemplateTag:
             "{% with csp_nonce='n0nce' %}{% algolia_user_token %}{% endwith %}",
         ],
     )
-    def test_has_the_nonce(self, template: str, browser_of_a_visitor: Client) -> None:
+    def test_writes_the_nonce_of_the_page(self, template: str, browser_of_a_visitor: Client) -> None:
         response = browser_of_a_visitor.get("/page", {"template": template})
 
         assert response.content.decode() == f"<html>{browser.script(TOKEN, nonce='n0nce')}</html>"

@@ -420,7 +420,7 @@ class TestAnswers:
             ({"max_bytes": True}, TypeError, "max_bytes must be a whole number, not bool"),
         ],
     )
-    def test_wrong_arguments(
+    def test_wrong_arguments_of_the_relay_are_named(
         self, events: EventSender, arguments: dict[str, Any], error: type[Exception], text: str
     ) -> None:
         with pytest.raises(error, match=text):
