@@ -236,7 +236,6 @@ def test_the_address_behind_a_proxy_is_the_one_that_the_server_knows(server: str
 # What the table under "When a server stops" in docs/deploying.md says: the commands, and how many processes answer
 # before the server is stopped. Until then nobody delivers what is queued: it waits for ten minutes.
 
-DJANGO = "stopping_django:asgi"
 UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker", "--workers", "2")
 # Otherwise uWSGI reloads on SIGTERM; with its die-on-term, a worker that is in a request leaves without a hook.
 GRACEFULLY = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
@@ -246,15 +245,10 @@ STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
     "uvicorn, FastAPI with a lifespan": (lambda port: serving.uvicorn("stopping_fastapi:app", port), 1),
     "uvicorn, 2 workers": (lambda port: serving.uvicorn("stopping:asgi", port, "--workers", "2"), 2),
     "uvicorn, reload": (lambda port: serving.uvicorn("stopping:asgi", port, "--reload"), 1),
-    "uvicorn, Django": (lambda port: serving.uvicorn(DJANGO, port), 1),
     "gunicorn, UvicornWorker": (lambda port: serving.gunicorn("stopping:asgi", port, *UVICORN_WORKER), 2),
     "gunicorn, UvicornWorker, max-requests": (
         lambda port: serving.gunicorn("stopping:asgi", port, *UVICORN_WORKER, "--max-requests", "5"),
         4,
-    ),
-    "gunicorn, UvicornWorker, preload, Django": (
-        lambda port: serving.gunicorn(DJANGO, port, *UVICORN_WORKER, "--preload"),
-        2,
     ),
     "gunicorn, asgi": (lambda port: serving.gunicorn("stopping:asgi", port, "-k", "asgi", "--workers", "2"), 2),
     "gunicorn, sync": (lambda port: serving.gunicorn("stopping:wsgi", port, "--workers", "2"), 2),
@@ -273,7 +267,6 @@ STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
     ),
     "hypercorn, 2 workers": (lambda port: serving.hypercorn("stopping:asgi", port, "--workers", "2"), 2),
     "hypercorn, trio": (lambda port: serving.hypercorn("stopping:asgi", port, "-k", "trio"), 1),
-    "daphne, Django": (lambda port: serving.daphne(DJANGO, port), 1),
     "granian, ASGI": (
         lambda port: serving.granian("stopping:asgi", port, "--interface", "asgi", "--workers", "2"),
         2,
@@ -288,14 +281,41 @@ STOPPED: dict[str, tuple[Callable[[int], list[str]], int]] = {
 }
 
 
-class Asking:
-    """Requests with a name each, several at once."""
+SHOPS_STOPPED: dict[str, tuple[str, Callable[[int], list[str]], int]] = {
+    "uvicorn, 2 workers, FastAPI": (
+        "fastapi",
+        lambda port: serving.uvicorn("documented_shop:app", port, "--workers", "2"),
+        2,
+    ),
+    "gunicorn, gthread, Flask": (
+        "flask",
+        lambda port: serving.gunicorn("documented_shop:app", port, "--workers", "2", "--threads", "4"),
+        2,
+    ),
+    "gunicorn, preload, Django": (
+        "django",
+        lambda port: serving.gunicorn("documented_shop:app", port, "--workers", "2", "--preload"),
+        2,
+    ),
+    "uvicorn, Django": ("django", lambda port: serving.uvicorn("documented_shop:asgi", port), 1),
+    "gunicorn, UvicornWorker, preload, Django": (
+        "django",
+        lambda port: serving.gunicorn("documented_shop:asgi", port, *UVICORN_WORKER, "--preload"),
+        2,
+    ),
+    "daphne, Django": ("django", lambda port: serving.daphne("documented_shop:asgi", port), 1),
+}
 
-    def __init__(self, port: int) -> None:
+
+class Asking:
+    """Requests with a name each, several at once: the path of a probe, and the cookie of a visitor of a shop."""
+
+    def __init__(self, port: int, *, of_shop: bool = False) -> None:
         self.port = port
+        self.of_shop = of_shop
         self.names = itertools.count()
         self.answered: set[str] = set()
-        self.processes: set[bytes] = set()
+        self.processes: set[str] = set()
 
     def until(self, processes: int) -> None:
         """Ask until so many processes have answered."""
@@ -303,24 +323,27 @@ class Asking:
 
             def done() -> bool:
                 # A worker that has had its max-requests may leave a request without an answer.
-                list(pool.map(self._ask, [str(next(self.names)) for _ in range(16)]))
+                list(pool.map(self._ask, [f"anonymous-{next(self.names)}" for _ in range(16)]))
                 return len(self.processes) >= processes
 
             wait_until(done)
 
     def _ask(self, name: str) -> None:
+        path, headers = (
+            ("/product/p-01", {"Cookie": f"consent=yes; _ALGOLIA={name}"}) if self.of_shop else (f"/{name}", {})
+        )
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            connection.request("GET", f"/{name}")
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
-            process = response.read()
+            body = response.read().decode()
         except (OSError, HTTPException):
             return
         finally:
             connection.close()
-        assert response.status == 200, process
+        assert response.status == 200, body
         self.answered.add(name)
-        self.processes.add(process)
+        self.processes.add(response.headers["X-Process"] if self.of_shop else body)
 
 
 def names_of(algolia: LocalAlgolia) -> list[str]:
@@ -346,6 +369,24 @@ def test_what_is_queued_is_delivered_when_a_server_stops(
     assert len(arrived) == len(set(arrived))
     if "with a lifespan" in server:
         assert "at the shutdown" in arrived
+
+
+@pytest.mark.parametrize("server", SHOPS_STOPPED)
+def test_events_of_a_documented_shop_are_delivered_when_its_server_stops(
+    server: str, algolia_of_shops: LocalAlgolia, tmp_path: pathlib.Path
+) -> None:
+    name, command, workers = SHOPS_STOPPED[server]
+    port = free_port()
+    asking = Asking(port, of_shop=True)
+    env = {"SHOP": name, "ALGOLIA_URL": algolia_of_shops.url, "SHOP_SECRET": "of all workers", "KEEP_EVENTS": "1"}
+
+    with serving.running(command(port), port, tmp_path / "log", env):
+        asking.until(workers)
+        assert not algolia_of_shops.events, "this shows nothing if somebody has delivered before"
+
+    arrived = [event.user_token for event in algolia_of_shops.events]
+    assert asking.answered <= set(arrived), (tmp_path / "log").read_text(encoding="utf-8")[-2000:]
+    assert len(arrived) == len(set(arrived))
 
 
 def test_a_sender_that_was_made_before_gevent_patches_freezes_no_worker(

@@ -135,13 +135,3 @@ def watched_asgi(application: Any) -> Any:
             watch(f"after {scope.get('path')}")
 
     return app
-
-
-def http_only(application: Any) -> Any:
-    """`application` for a server that also asks for a lifespan, which Django does not have."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await application(scope, receive, send)
-
-    return app

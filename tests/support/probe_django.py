@@ -145,5 +145,9 @@ django.setup(set_prefix=False)
 # uvicorn ends itself with the signal that it got. So Python runs no exit hooks, and Django is not told of a shutdown.
 if "LOCAL_ALGOLIA_PORT" in os.environ:
     probe.client.events.close_on_signal(signal.SIGTERM)
-wsgi = probe.watched_wsgi(WSGIHandler())
-asgi = probe.http_only(probe.watched_asgi(ASGIHandler()))
+wsgi, watched_asgi = probe.watched_wsgi(WSGIHandler()), probe.watched_asgi(ASGIHandler())
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":  # Django supports no other type
+        await watched_asgi(scope, receive, send)

@@ -16,7 +16,8 @@ from algolia_usertoken.testing import LocalAlgolia
 PAGE = DOCS / "task-queues.md"
 
 answer_for_algolia(LocalAlgolia(port=int(os.environ["LOCAL_ALGOLIA_PORT"])), pytest.MonkeyPatch())
-EventSender.__init__.__kwdefaults__["flush_interval"] = 600.0  # type: ignore[index]
+assert "flush_interval" in EventSender.__init__.__kwdefaults__
+EventSender.__init__.__kwdefaults__["flush_interval"] = 600.0
 
 run_block(PAGE, "def for_visitor(task)", globals())
 if os.environ["TASK_QUEUE"] == "rq":
