@@ -162,7 +162,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: module_of(path) or "__init__")
-def test_imports_go_one_way(path: pathlib.Path) -> None:
+def test_imports_between_modules_go_one_way(path: pathlib.Path) -> None:
     room = room_of(module_of(path))
     assert room in MAY_IMPORT, f"{path.name} is in no known room: say here what it may import"
 

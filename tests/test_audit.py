@@ -363,7 +363,9 @@ def test_searches_that_analytics_leave_out_are_none(shop: Shop, audit: Audit) ->
     assert "analytics: false" in findings["searches"]["remedy"]
 
 
-def test_the_figures(shop: Shop, algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_reports_the_figures_of_each_day(
+    shop: Shop, algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]
+) -> None:
     shop.clock.ago = DAY
     shop.good_day(12)
     shop.sent()
@@ -424,7 +426,7 @@ def wrong_in(given: Traffic) -> dict[str, str]:
     return {finding.step: finding.said for finding in judge(given) if finding.state == "wrong"}
 
 
-def test_fine_figures() -> None:
+def test_audit_finds_nothing_wrong_in_fine_figures() -> None:
     assert wrong_in(traffic(FINE, days=[Day(f"2026-11-{at + 1:02}", at < 6, FINE) for at in range(7)])) == {}
 
 
@@ -463,7 +465,9 @@ def test_the_example_of_three_users() -> None:
         ({"purchases": 0, "added_to_cart": 29}, []),
     ],
 )
-def test_where_a_threshold_lies(changes: dict[str, Any], steps: list[str]) -> None:
+def test_audit_finds_what_is_beyond_a_threshold_and_nothing_before_it(
+    changes: dict[str, Any], steps: list[str]
+) -> None:
     assert list(wrong_in(traffic(replace(FINE, **changes)))) == steps
 
 
@@ -476,7 +480,7 @@ def test_where_a_threshold_lies(changes: dict[str, Any], steps: list[str]) -> No
         ([Position(1, 1, 0), Position(21, -1, 40)], "All 40 clicks are at positions from 21 on"),
     ],
 )
-def test_positions(positions: list[Position], said: str | None) -> None:
+def test_audit_finds_clicks_that_are_all_at_one_position(positions: list[Position], said: str | None) -> None:
     found = wrong_in(traffic(FINE, positions=positions))
 
     assert list(found) == (["positions"] if said else [])
@@ -569,7 +573,7 @@ def refused(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> Callab
 
 
 @pytest.mark.parametrize("option", ["--api-key", "--app-id"])
-def test_a_wrong_key(option: str, refused: Callable[..., str]) -> None:
+def test_audit_names_a_key_that_algolia_refuses(option: str, refused: Callable[..., str]) -> None:
     said = refused(option, "wrong-one-0000")
 
     assert "is not accepted: 403, Invalid Application-ID or API key. Copy both anew" in said
@@ -619,7 +623,7 @@ def test_an_index_that_is_not_there(refused: Callable[..., str]) -> None:
         (500, "oh", "cannot be reached: no host answers"),
     ],
 )
-def test_what_algolia_refuses(
+def test_audit_says_why_algolia_refuses(
     status: int, message: str, said: str, algolia: LocalAlgolia, refused: Callable[..., str]
 ) -> None:
     algolia.fail_next(status, body={"message": message, "status": status}, path="/2/", times=None)
@@ -635,7 +639,7 @@ def test_an_error_that_repeats_the_key(algolia: LocalAlgolia, refused: Callable[
     assert algolia.api_key not in refused()
 
 
-def test_a_proxy_refuses(refused: Callable[..., str]) -> None:
+def test_audit_names_a_proxy_that_refuses(refused: Callable[..., str]) -> None:
     with answering(403, b"<html>No</html>") as port:
         assert "is not Algolia: 403, Forbidden, without a reason" in refused(host=f"127.0.0.1:{port}")
 
@@ -655,7 +659,9 @@ def test_a_proxy_refuses(refused: Callable[..., str]) -> None:
         {"count": 1},
     ],
 )
-def test_something_else_answers(body: Any, algolia: LocalAlgolia, refused: Callable[..., str]) -> None:
+def test_audit_names_a_server_that_does_not_answer_as_algolia_does(
+    body: Any, algolia: LocalAlgolia, refused: Callable[..., str]
+) -> None:
     algolia.fail_next(200, body=body, path="/2/users")
 
     assert "is not Algolia: the answer is not that of analytics" in refused()
@@ -669,7 +675,9 @@ def test_something_else_answers(body: Any, algolia: LocalAlgolia, refused: Calla
         ("/2/clicks/clickThroughRate", {"rate": "0.5", "trackedSearchCount": 1, "clickCount": 1, "dates": []}),
     ],
 )
-def test_figures_that_are_none(path: str, body: Any, algolia: LocalAlgolia, refused: Callable[..., str]) -> None:
+def test_audit_refuses_an_answer_whose_figures_are_no_numbers(
+    path: str, body: Any, algolia: LocalAlgolia, refused: Callable[..., str]
+) -> None:
     algolia.fail_next(200, body=body, path=path)
 
     assert "the answer is not that of analytics" in refused()
@@ -688,14 +696,16 @@ def test_a_day_that_an_answer_does_not_have_has_none(
     assert (report["total"]["users"], report["total"]["searches"]) == (1, 4)
 
 
-def test_nobody_listens(refused: Callable[..., str]) -> None:
+def test_audit_names_a_port_on_which_no_server_listens(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
 
     assert f"127.0.0.1:{port} cannot be reached: Connection refused. Does it run" in refused(host=f"127.0.0.1:{port}")
 
 
-def test_nobody_answers(algolia: LocalAlgolia, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_names_a_server_that_does_not_answer(
+    algolia: LocalAlgolia, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 500)
     algolia.hang_next(times=None)
 
@@ -746,7 +756,7 @@ class TestAlgoliaItself:
             (["--region", "de"], "analytics.de.algolia.com"),
         ],
     )
-    def test_the_region(
+    def test_is_asked_at_the_host_of_the_region(
         self, arguments: list[str], host: str, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*self.ARGUMENTS, *arguments]) == 0
@@ -761,7 +771,7 @@ class TestAlgoliaItself:
         assert {(one["index"], one["startDate"], one["endDate"]) for one in asked} == {("products", first, last)}
         assert len(asked) == 8
 
-    def test_a_wrong_region(self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_says_where_the_region_is_another(self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str]) -> None:
         algolia.get(host="analytics.us.algolia.com").respond(
             401, json={"message": "The log processing region does not match", "status": 401}
         )
@@ -769,7 +779,7 @@ class TestAlgoliaItself:
         assert main([*self.ARGUMENTS, "--region", "us"]) == 2
         assert "are not kept in the region us: 401" in capsys.readouterr().err
 
-    def test_it_cannot_be_reached(self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_that_cannot_be_reached_is_told(self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str]) -> None:
         algolia.get(host="analytics.de.algolia.com").mock(side_effect=httpx.ConnectError)
 
         assert main([*self.ARGUMENTS, "--region", "de"]) == 2
@@ -777,7 +787,9 @@ class TestAlgoliaItself:
         assert "analytics.de.algolia.com cannot be reached: " in said
         assert "a host of their own" in said
 
-    def test_the_environment(self, algolia: AlgoliaRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_reached_with_what_the_environment_says(
+        self, algolia: AlgoliaRouter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("ALGOLIA_APP_ID", "ENV")
         monkeypatch.setenv("ALGOLIA_API_KEY", "key-of-the-environment")
         monkeypatch.setenv("ALGOLIA_INDEX_NAME", "shoes")
@@ -801,13 +813,15 @@ class TestAlgoliaItself:
         ),
     ],
 )
-def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_names_an_argument_that_is_missing_or_cannot_be(
+    arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["audit", *arguments]) == 2
     assert capsys.readouterr().err == f"algolia-usertoken: {missing}\n"
 
 
 @pytest.mark.parametrize("days", ["0", "366", "-1", "seven", "7.5", "", "²", "1" * 5000])
-def test_days_that_are_none(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_takes_1_to_365_days_only(days: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["audit", f"--days={days}"])
 
@@ -816,7 +830,7 @@ def test_days_that_are_none(days: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("option", ["--day=7", "--js", "--ap=A"])
-def test_no_option_is_abbreviated(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_option_of_audit_can_be_abbreviated(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["audit", option])
 
@@ -920,7 +934,7 @@ def test_an_output_that_knows_ascii_only(shop: Shop) -> None:
     assert text.isascii()
 
 
-def test_in_words(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_prints_its_findings_in_words(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     without_events(shop)
 
     assert main(["audit", "--host", shop.algolia.url, "--days", "1"]) == 1

@@ -33,7 +33,7 @@ class TestSettings:
             "useCookie": False,
         }
 
-    def test_of_nobody(self) -> None:
+    def test_of_nobody_name_no_user(self) -> None:
         assert browser.settings() == {"useCookie": False}
         assert browser.settings(Identity(client_ip="203.0.113.7")) == {"useCookie": False}
 
@@ -50,7 +50,7 @@ class TestSettings:
             assert browser.settings() == browser.settings(TOKEN)
             assert browser.settings("app-1") == {"userToken": "app-1", "useCookie": False}
 
-    def test_are_json(self) -> None:
+    def test_can_be_written_as_json(self) -> None:
         assert json.loads(json.dumps(browser.settings(TOKEN))) == browser.settings(TOKEN)
 
     def test_of_what_is_no_token(self) -> None:
@@ -145,7 +145,7 @@ class TestHost:
             ),
         ],
     )
-    def test_that_is_none(self, host: str) -> None:
+    def test_that_is_no_address_of_a_site_is_refused(self, host: str) -> None:
         for function in (browser.settings, browser.script):
             with pytest.raises(ValueError, match="host must be the address of a site"):
                 function(TOKEN, host=host)

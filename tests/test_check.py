@@ -66,7 +66,7 @@ def only_fault(findings: dict[str, Any], step: str, said: str, remedy: str) -> N
     assert re.search(remedy, findings[step]["remedy"]), findings[step]["remedy"]
 
 
-def test_all_is_well(check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_finds_nothing_wrong_and_what_it_sends_is_of_one_user(check: Checked, algolia: LocalAlgolia) -> None:
     code, findings = check()
 
     assert code == 0
@@ -81,7 +81,7 @@ def test_all_is_well(check: Checked, algolia: LocalAlgolia) -> None:
 
 
 @pytest.mark.parametrize("option", ["--api-key", "--app-id"])
-def test_a_wrong_key(option: str, check: Checked) -> None:
+def test_check_names_a_key_that_algolia_refuses(option: str, check: Checked) -> None:
     _, findings = check(option, "wrong-one-0000")
 
     only_fault(findings, "key", "Invalid Application-ID or API key", "same application")
@@ -118,7 +118,7 @@ def test_an_index_that_is_not_there(check: Checked) -> None:
     only_fault(findings, "index", "Index Products does not exist", "case-sensitive")
 
 
-def test_an_index_without_records(check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_of_an_index_without_records_sends_an_event_about_a_filter(check: Checked, algolia: LocalAlgolia) -> None:
     algolia.save_objects("empty", [])
 
     code, findings = check("--index", "empty")
@@ -129,7 +129,7 @@ def test_an_index_without_records(check: Checked, algolia: LocalAlgolia) -> None
     assert algolia.events[0].event["filters"] == ["checked:algolia-usertoken-check"]
 
 
-def test_nobody_listens(check: Checked) -> None:
+def test_check_names_a_port_on_which_no_server_listens(check: Checked) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
 
@@ -144,7 +144,9 @@ def test_a_host_that_no_name_server_knows(check: Checked) -> None:
     only_fault(findings, "connection", "127..1:80 cannot be reached: .*label empty", "serve")
 
 
-def test_nobody_answers(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_a_server_that_does_not_answer(
+    check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 500)
     algolia.hang_next(times=None)
 
@@ -154,7 +156,9 @@ def test_nobody_answers(check: Checked, algolia: LocalAlgolia, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_an_insights_host_that_does_not_answer(
+    check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 10_000)  # the search before it must be answered in time
     algolia.hang_next(times=None, path="/1/events")
 
@@ -179,7 +183,9 @@ def test_events_are_not_answered(check: Checked, algolia: LocalAlgolia, monkeypa
         {"hits": [{"objectID": 7}]},
     ],
 )
-def test_something_else_answers(body: Any, check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_names_a_server_that_does_not_answer_as_algolia_does(
+    body: Any, check: Checked, algolia: LocalAlgolia
+) -> None:
     algolia.fail_next(200, body=body)
 
     _, findings = check()
@@ -197,7 +203,7 @@ def test_a_number_of_records_that_is_none(count: Any, check: Checked, algolia: L
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_proxy_refuses(status: int, check: Checked) -> None:
+def test_check_names_a_proxy_that_refuses_the_search(status: int, check: Checked) -> None:
     with answering(status, b"<html>No</html>") as port:
         _, findings = check(host=f"127.0.0.1:{port}")
 
@@ -214,7 +220,9 @@ def test_an_answer_that_never_ends(check: Checked, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("answer", ["<html>", "7"])
-def test_something_else_takes_events(answer: str, check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_names_a_server_that_does_not_take_events_as_algolia_does(
+    answer: str, check: Checked, algolia: LocalAlgolia
+) -> None:
     algolia.fail_next(200, body=answer, path="/1/events")
 
     _, findings = check()
@@ -259,7 +267,7 @@ def test_an_error_that_repeats_the_key(
         (503, "down", "cannot be reached: no host answers", "host of their own"),
     ],
 )
-def test_the_event_is_refused(
+def test_check_says_why_its_event_is_refused_and_what_to_do(
     status: int, message: str, said: str, remedy: str, check: Checked, algolia: LocalAlgolia
 ) -> None:
     algolia.fail_next(status, body={"message": message, "status": status}, path="/1/events", times=None)
@@ -281,7 +289,9 @@ def test_a_wrong_region_by_algolias_own_word(check: Checked, algolia: LocalAlgol
 @pytest.mark.parametrize(
     ("status", "step"), [(429, "key"), (500, "connection"), (400, "connection"), (405, "connection")]
 )
-def test_the_search_fails(status: int, step: str, check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_names_the_step_at_which_a_search_fails(
+    status: int, step: str, check: Checked, algolia: LocalAlgolia
+) -> None:
     algolia.fail_next(status, times=None)
 
     _, findings = check()
@@ -289,7 +299,7 @@ def test_the_search_fails(status: int, step: str, check: Checked, algolia: Local
     only_fault(findings, step, "LocalAlgolia was told to answer|no host answers", "")
 
 
-def test_no_query_id(check: Checked, algolia: LocalAlgolia) -> None:
+def test_check_names_an_answer_without_a_query_id(check: Checked, algolia: LocalAlgolia) -> None:
     answer = {"hits": [{"objectID": "1"}], "nbHits": 1, "query": "", "params": "", "processingTimeMS": 1}
     algolia.fail_next(200, body=answer, path="/1/indexes")
 
@@ -319,7 +329,7 @@ class TestLogs:
         assert "ACL `logs`" in findings["token"]["remedy"]
 
     @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 400}, {"status": 200, "body": "<html>"}])
-    def test_they_cannot_be_read(self, fault: Any, check: Checked, algolia: LocalAlgolia) -> None:
+    def test_that_cannot_be_read_are_no_fault(self, fault: Any, check: Checked, algolia: LocalAlgolia) -> None:
         algolia.fail_next(**fault, path="/1/logs", times=None)
 
         code, findings = check()
@@ -340,7 +350,7 @@ class TestLogs:
         assert "not in Algolia's logs yet" in findings["token"]["said"]
 
     @pytest.mark.parametrize("logs", [7, [7], None, {}])
-    def test_they_are_none(self, logs: Any, check: Checked, algolia: LocalAlgolia) -> None:
+    def test_that_algolia_would_not_send_are_no_fault(self, logs: Any, check: Checked, algolia: LocalAlgolia) -> None:
         algolia.fail_next(200, body={"logs": logs}, path="/1/logs", times=None)
 
         code, findings = check()
@@ -349,7 +359,7 @@ class TestLogs:
         assert re.search("not that of logs|not in Algolia's logs", findings["token"]["said"])
 
     @pytest.mark.parametrize("headers", [None, "", [1]])
-    def test_they_are_without_headers(
+    def test_without_headers_are_no_fault(
         self, headers: Any, check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Its own tag only: LocalAlgolia makes query ids of the same function.
@@ -461,7 +471,9 @@ class TestAlgoliaItself:
             "remedy": "",
         }
 
-    def test_no_region(self, check: Checked, algolia: AlgoliaRouter) -> None:
+    def test_gets_events_at_its_common_host_where_no_region_is_given(
+        self, check: Checked, algolia: AlgoliaRouter
+    ) -> None:
         code, findings = check()
 
         assert code == 0
@@ -470,7 +482,9 @@ class TestAlgoliaItself:
         assert "us or de" in findings["region"]["remedy"]
 
     @pytest.mark.parametrize("arguments", [[], ["--region", "us"]])
-    def test_the_region_is_another(self, arguments: list[str], check: Checked, algolia: AlgoliaRouter) -> None:
+    def test_is_found_in_another_region_than_the_one_given(
+        self, arguments: list[str], check: Checked, algolia: AlgoliaRouter
+    ) -> None:
         for host in ("insights.algolia.io", "insights.us.algolia.io"):
             algolia.post(f"https://{host}/1/events").respond(401, json={"message": "Invalid credentials"})
 
@@ -480,7 +494,7 @@ class TestAlgoliaItself:
         assert findings["event"]["state"] == "ok"
         only_fault(findings, "region", "taken in the region de", "region de")
 
-    def test_no_region_takes_it(self, check: Checked, algolia: AlgoliaRouter) -> None:
+    def test_refuses_the_event_in_each_region(self, check: Checked, algolia: AlgoliaRouter) -> None:
         algolia.post(path="/1/events").respond(401, json={"message": "Invalid credentials"})
 
         _, findings = check("--region", "us")
@@ -493,14 +507,14 @@ class TestAlgoliaItself:
 
         only_fault(findings, "connection", "Algolia cannot be reached", f"is {'A' * 64} its id")
 
-    def test_it_cannot_be_reached(self, check: Checked, algolia: AlgoliaRouter) -> None:
+    def test_that_cannot_be_reached_is_told(self, check: Checked, algolia: AlgoliaRouter) -> None:
         algolia.post(path="/1/indexes/products/query").mock(side_effect=httpx.ConnectError)
 
         _, findings = check()
 
         only_fault(findings, "connection", "Algolia cannot be reached: ", "is APP its id")
 
-    def test_the_environment(
+    def test_is_reached_with_what_the_environment_says(
         self, algolia: AlgoliaRouter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ALGOLIA_APP_ID", "ENV")
@@ -564,7 +578,9 @@ NO_KEY = "cannot be an API key: it has characters that none has"
         ),
     ],
 )
-def test_what_is_missing_or_cannot_be(arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_an_argument_that_is_missing_or_cannot_be(
+    arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", *arguments]) == 2
     assert capsys.readouterr().err == f"algolia-usertoken: {missing}\n"
 
@@ -618,7 +634,7 @@ def test_a_host_that_is_none(host: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "127.0.0.1:8108" in capsys.readouterr().err
 
 
-def test_in_words(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_its_findings_in_80_columns(algolia: LocalAlgolia, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--host", f"127.0.0.1:{algolia.port}", "--index", "nope"]) == 1
 
     text = capsys.readouterr().out

@@ -24,7 +24,7 @@ from algolia_usertoken.checks import check_bool, check_choice, check_number, che
         (lambda value: check_type("x", value, (int, str), "an int or a string"), [1, "1"]),
     ],
 )
-def test_what_is_right_passes(check: Callable[[Any], None], right: list[Any]) -> None:
+def test_each_check_of_an_argument_lets_right_values_pass(check: Callable[[Any], None], right: list[Any]) -> None:
     for value in right:
         check(value)
 

@@ -46,7 +46,7 @@ def records_file(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 class TestUsage:
-    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_version_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(["--version"])
 
@@ -75,7 +75,9 @@ class TestUsage:
             ["serve", "--port", "http"],
         ],
     )
-    def test_wrong_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_wrong_usage_ends_with_2_and_the_usage(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
 
@@ -181,7 +183,7 @@ class TestAsAProcess:
             ),
         ],
     )
-    def test_streams_that_are_closed(self, arguments: str, code: int, said: str) -> None:
+    def test_ends_without_a_traceback_where_its_streams_are_closed(self, arguments: str, code: int, said: str) -> None:
         command = f"{shlex.join(COMMAND)} {arguments}"
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
@@ -189,7 +191,7 @@ class TestAsAProcess:
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
     @pytest.mark.parametrize("arguments", [["token", "anonymous"], ["--version"], ["check", "--help"]])
-    def test_a_full_disk(self, arguments: list[str]) -> None:
+    def test_says_that_the_disk_is_full(self, arguments: list[str]) -> None:
         with open("/dev/full", "w") as full:
             done = subprocess.run(
                 [*COMMAND, *arguments],
@@ -204,7 +206,7 @@ class TestAsAProcess:
         assert (done.returncode, done.stderr) == (2, f"algolia-usertoken: {os.strerror(errno.ENOSPC)}\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-    def test_quiet_when_interrupted(self) -> None:
+    def test_ends_without_a_traceback_when_it_is_interrupted(self) -> None:
         # Interrupts itself as soon as the visitors are about to start.
         code = (
             "import os, signal, sys; from algolia_usertoken import cli, demo\n"
@@ -334,7 +336,7 @@ class TestServe:
             (["--allow-host", "http://shop.test"], "allowed_hosts must be names of hosts"),
         ],
     )
-    def test_what_cannot_be_served(
+    def test_serve_says_what_it_cannot_serve(
         self, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["serve", "--port", "0", *arguments]) == 2
@@ -344,7 +346,7 @@ class TestServe:
         assert complaint in err
         assert err.count("\n") == 1
 
-    def test_its_default_port_is_that_of_the_docs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_default_port_of_serve_is_that_of_the_docs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
         monkeypatch.setattr(LocalAlgolia, "start", lambda self: asked.append(self.port) or os.kill(os.getpid(), 2))
 
@@ -354,11 +356,11 @@ class TestServe:
 
 
 class TestToken:
-    def test_anonymous(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_anonymous_prints_a_new_token(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["token", "anonymous"]) == 0
         assert re.fullmatch(r"anonymous-[0-9a-f-]{36}\n", capsys.readouterr().out)
 
-    def test_pseudonymous(
+    def test_pseudonymous_prints_the_token_that_python_makes(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
     ) -> None:
         file = tmp_path / "secret"
@@ -394,7 +396,7 @@ class TestToken:
         assert main(["token", "pseudonymous", *arguments]) == 2
         assert capsys.readouterr().err.startswith(f"algolia-usertoken: {said}")
 
-    def test_validate(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_validate_says_of_each_argument_what_is_wrong(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["token", "validate", "user-1", "--", "-1"]) == 0
         assert capsys.readouterr().out == "valid    user-1\nvalid    -1\n"
 

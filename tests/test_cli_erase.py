@@ -133,7 +133,7 @@ class TestAtAlgolia:
         ]
 
     @pytest.mark.parametrize(("tokens", "said"), [([""], "argument 1 is empty"), (["-"], "the input has no token")])
-    def test_no_token(
+    def test_nothing_is_erased_without_a_valid_token(
         self,
         tokens: list[str],
         said: str,

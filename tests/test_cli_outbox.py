@@ -329,7 +329,7 @@ class TestDrain:
         assert given_up[0] - started > 2.0
         assert "2 events could not be delivered" in capsys.readouterr().out
 
-    def test_what_the_file_does_not_let_it_do_is_told(
+    def test_what_the_file_does_not_let_drain_do_is_told(
         self,
         path: str,
         left: Callable[..., None],

@@ -144,7 +144,7 @@ class TestReading:
         ],
     )
     @pytest.mark.parametrize("packed", ["as it is", "gzip", "gzip in parts", "gzip twice"])
-    def test_ndjson_and_arrays(self, content: bytes, lines: list[int], packed: str) -> None:
+    def test_ndjson_and_arrays_are_read_with_their_lines(self, content: bytes, lines: list[int], packed: str) -> None:
         if packed == "gzip in parts":
             content = gzipped(content[:7]) + gzipped(content[7:])
         elif packed != "as it is":
@@ -156,7 +156,7 @@ class TestReading:
         assert read(content) == [Item(1, lines[0], self.ONE), Item(2, lines[1], self.TWO)]
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b" \r\n", b"[]", b" [ ]\n", gzipped(b"")])
-    def test_nothing(self, content: bytes) -> None:
+    def test_an_empty_file_has_no_events(self, content: bytes) -> None:
         assert read(content) == []
 
     @pytest.mark.parametrize("indent", [None, 1])  # on one line, which is read as a whole, and on several
@@ -719,7 +719,7 @@ class TestResuming:
 
 
 class TestOnATerminal:
-    def test_it_shows_how_far_it_is_in_80_columns(self, path: pathlib.Path, algolia: Algolia) -> None:
+    def test_send_shows_in_80_columns_how_far_it_is(self, path: pathlib.Path, algolia: Algolia) -> None:
         path.write_bytes(ndjson(*map(event, range(5000)), 7, *map(event, range(5000))))
         algolia.pause = 0.05
         parent, child = pty.openpty()
@@ -755,7 +755,9 @@ class TestOnATerminal:
         assert main(["send", "-", "--host", algolia.host]) == 0
         assert re.fullmatch(r"(\r\x1b\[K([012] events  [\d,]+/s  0 refused)?)+", capsys.readouterr().err)
 
-    def test_piped_it_shows_nothing(self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia) -> None:
+    def test_send_shows_nothing_where_its_output_is_piped(
+        self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
         path.write_bytes(ndjson(event(1)))
         algolia.pause = 0.3
 
@@ -771,7 +773,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.mark.parametrize("shape", ["NDJSON", "array", "a line without an end", "an event without an end"])
-def test_the_memory_it_takes_does_not_grow_with_the_file(shape: str) -> None:
+def test_the_memory_of_send_does_not_grow_with_the_file(shape: str) -> None:
     def megabytes(size: int) -> int:
         process = subprocess.Popen([sys.executable, "-c", MEMORY], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)  # fmt: skip

@@ -233,7 +233,7 @@ def test_constructor_takes_what_algoliasearch_takes(client_class: Any) -> None:
         ({"insights_config": "us"}, TypeError, "insights_config must be an InsightsConfig, not str"),
     ],
 )
-def test_wrong_arguments_are_named(
+def test_wrong_arguments_of_a_client_are_named(
     client_class: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -274,7 +274,7 @@ def test_searches_carry_the_user_token(make: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("make", [echo, async_echo])
-def test_options_reach_the_transporter(make: Callable[..., Any]) -> None:
+def test_options_of_a_client_reach_its_transporter(make: Callable[..., Any]) -> None:
     with pytest.raises(MissingUserTokenError):
         searched(make(on_missing_user_token="raise"))
     who = Identity("u", client_ip=IP)
@@ -523,7 +523,7 @@ def test_make_token_aware_reaches_the_transformations_too(algolia: LocalAlgolia)
         ),
     ],
 )
-def test_make_token_aware_refuses_what_it_cannot_do(
+def test_make_token_aware_names_a_wrong_argument(
     client: Any, kwargs: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     client = plain_client("search", "Search", True) if client is ... else client
@@ -582,7 +582,7 @@ def test_view_refuses_a_bad_identity(identity: Any) -> None:
         echo().with_identity(identity)
 
 
-def test_view_keeps_the_options() -> None:
+def test_a_view_of_a_client_keeps_its_options() -> None:
     client = echo(user_token_in="both", on_missing_user_token="raise", forward_client_ip=True)
     answer = client.with_identity(Identity("u", client_ip=IP)).search_single_index_with_http_info("products", {})
 
@@ -595,7 +595,7 @@ def test_view_keeps_the_options() -> None:
 @pytest.mark.parametrize(
     ("make", "transporter_class"), [(echo, TokenAwareTransporterSync), (async_echo, TokenAwareTransporter)]
 )
-def test_view_shares_the_connections(make: Callable[..., Any], transporter_class: Any) -> None:
+def test_a_view_of_a_client_shares_its_connections(make: Callable[..., Any], transporter_class: Any) -> None:
     client = make()
     view = client.with_identity("u").with_identity("v")
 
@@ -696,7 +696,7 @@ def test_insights_region_is_that_of_insights(make: Callable[..., Any], region: s
     assert client.with_identity("u").insights._config is config
 
 
-def test_without_insights_region_there_is_none() -> None:
+def test_insights_has_no_region_where_none_is_given() -> None:
     assert echo().insights._config.region is None
     assert echo(insights_region=None).insights._config.region is None
 
@@ -755,7 +755,7 @@ def test_a_later_change_of_the_options_changes_nothing() -> None:
         assert client.events.close_timeout == 2.5
 
 
-def test_no_options_are_the_sender_that_there_is_without() -> None:
+def test_empty_options_of_events_make_the_sender_that_there_is_without_any() -> None:
     client = echo(user_token="u", events={})
 
     assert client.events.close_timeout == echo().events.close_timeout
@@ -838,7 +838,7 @@ def test_close_delivers_events_and_closes_what_the_client_opened(algolia: LocalA
     client.close()
 
 
-async def test_async_close_delivers_events(algolia: LocalAlgolia) -> None:
+async def test_close_of_an_async_client_delivers_its_events(algolia: LocalAlgolia) -> None:
     async with TokenAwareClient.create_with_config(
         algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
     ) as client:
@@ -945,7 +945,7 @@ def test_after_close_events_are_dropped_counted_and_logged(
     assert [event.user_token for event in algolia.events] == ["u"]
 
 
-def test_after_close_without_any_events_they_are_dropped_too(
+def test_events_after_the_close_of_a_client_that_had_none_are_dropped(
     closable: Wrapped, algolia: LocalAlgolia, caplog: pytest.LogCaptureFixture
 ) -> None:
     closable.close()
@@ -970,7 +970,7 @@ def test_a_second_close_changes_nothing(closable: Wrapped, algolia: LocalAlgolia
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_with_opens_a_closed_client_again(closable: Wrapped, algolia: LocalAlgolia, used: bool) -> None:
+def test_a_with_block_opens_a_closed_client_again(closable: Wrapped, algolia: LocalAlgolia, used: bool) -> None:
     client = closable.client
     view = client.with_identity("view")
     if used:
@@ -984,7 +984,7 @@ def test_with_opens_a_closed_client_again(closable: Wrapped, algolia: LocalAlgol
     assert [event.user_token for event in algolia.events] == ["u"] * used + ["u", "view"]
 
 
-def test_with_around_a_view_opens_nothing(closable: Wrapped) -> None:
+def test_a_with_block_around_a_view_opens_nothing(closable: Wrapped) -> None:
     view = Wrapped(closable.client.with_identity("view"))
     closable.close()
 
@@ -992,7 +992,7 @@ def test_with_around_a_view_opens_nothing(closable: Wrapped) -> None:
     assert not view_shoe(closable.client)
 
 
-def test_with_around_an_open_client_keeps_its_events(closable: Wrapped) -> None:
+def test_a_with_block_around_an_open_client_keeps_its_events(closable: Wrapped) -> None:
     events = closable.client.events
     assert closable.within(lambda: closable.client.events) is events
 
@@ -1064,7 +1064,7 @@ def test_a_sender_made_while_the_client_closes_is_closed_too(monkeypatch: pytest
     assert client.events.stats[:11] == EventStats(dropped=1)[:11]
 
 
-def test_after_close_the_stats_tell_what_it_had_no_time_for(algolia: LocalAlgolia) -> None:
+def test_stats_after_close_count_the_events_that_there_was_no_time_for(algolia: LocalAlgolia) -> None:
     client = TokenAwareClientSync.create_with_config(
         algolia.search_config(), insights_config=algolia.insights_config(), user_token="u"
     )
@@ -1138,7 +1138,9 @@ async def test_async_client_tells_users_apart(async_client: TokenAwareClient, al
     assert len(algolia.searches) == 40
 
 
-def test_models_are_not_changed(sync_client: TokenAwareClientSync, algolia: LocalAlgolia) -> None:
+def test_models_and_options_of_a_search_are_not_changed(
+    sync_client: TokenAwareClientSync, algolia: LocalAlgolia
+) -> None:
     params = SearchParamsObject(query="shoe")
     options = {"headers": {"x-other": "1"}}
     before = params.to_dict()
@@ -1316,7 +1318,7 @@ def test_secured_api_key_needs_a_user(who: Any) -> None:
         asyncio.run(async_echo(user_token=who).secured_api_key("parent", {"validUntil": 9}))
 
 
-def test_secured_api_key_works(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
+def test_a_secured_api_key_of_a_client_works(algolia: LocalAlgolia, sync_client: TokenAwareClientSync) -> None:
     key = sync_client.with_identity("u").secured_api_key(algolia.api_key)
     config = algolia.search_config()
     config.set_client_api_key(key)

@@ -307,7 +307,7 @@ async def test_methods_that_are_not_tried_send_nothing(client_class: type, recor
     assert recorder.sent == []
 
 
-def test_all_clients_are_found() -> None:
+def test_all_clients_of_algoliasearch_are_found() -> None:
     names = {client_class.__name__ for client_class in client_classes()}
 
     assert {"SearchClient", "RecommendClientSync", "CompositionClient", "InsightsClientSync"} <= names

@@ -58,7 +58,7 @@ def in_a_thread(function: Callable[[], Any]) -> Any:
         (None, None),
     ],
 )
-def test_scope_says_who(given: Any, current: Identity | None) -> None:
+def test_a_scope_says_who_the_user_is(given: Any, current: Identity | None) -> None:
     with identity_scope(given) as identity:
         assert identity == current
         assert current_identity() == current
@@ -179,7 +179,7 @@ def test_setters_refuse_an_invalid_token_and_change_nothing(setter: Callable[[An
         assert current_identity() == Identity("u-1", "l-1")
 
 
-def test_setters_keep_the_rest() -> None:
+def test_each_setter_keeps_what_the_others_have_set() -> None:
     with identity_scope(Identity("u-1", "l-1", "203.0.113.7", True)):
         set_user_token("u-2")
         assert current_identity() == Identity("u-2", "l-1", "203.0.113.7", True)
@@ -242,7 +242,7 @@ def test_setters_in_a_scope_without_an_answer_do_not_reach_the_outer_one() -> No
 # -- Threads and tasks ---------------------------------------------------------------------------------------------
 
 
-def test_threads_start_with_nothing() -> None:
+def test_a_new_thread_starts_without_an_identity() -> None:
     with identity_scope("u-1"):
         assert in_a_thread(current_identity) is None
         assert in_a_thread(lambda: set_user_token("theirs")) is None
@@ -277,7 +277,7 @@ async def test_tasks_do_not_see_one_another() -> None:
     assert all(await asyncio.gather(*(serve(f"u-{i}") for i in range(50))))
 
 
-async def test_what_a_task_sets_stays_in_it() -> None:
+async def test_what_a_task_sets_in_a_scope_stays_in_that_task() -> None:
     async def login() -> None:
         set_user_token("theirs")
 
@@ -597,17 +597,17 @@ async def test_bind_works_for_executors_and_async_functions() -> None:
 
 
 class TestArgumentsReachWhatIsDecorated:
-    def test_function(self) -> None:
+    def test_if_it_is_a_function(self) -> None:
         assert identity_scope("u")(lambda a, *, b: (a, b))(1, b=2) == (1, 2)
 
-    async def test_coroutine(self) -> None:
+    async def test_if_it_is_a_coroutine_function(self) -> None:
         @identity_scope("u")
         async def decorated(a: int, *, b: int) -> tuple[int, int]:
             return a, b
 
         assert await decorated(1, b=2) == (1, 2)
 
-    def test_generator(self) -> None:
+    def test_if_it_is_a_generator_function(self) -> None:
         @identity_scope("u")
         def decorated(a: int, *, b: int) -> Iterator[int]:
             yield a
@@ -615,7 +615,7 @@ class TestArgumentsReachWhatIsDecorated:
 
         assert list(decorated(1, b=2)) == [1, 2]
 
-    async def test_async_generator(self) -> None:
+    async def test_if_it_is_an_async_generator_function(self) -> None:
         @identity_scope("u")
         async def decorated(a: int, *, b: int) -> AsyncIterator[int]:
             yield a
@@ -664,7 +664,7 @@ async def login_async(token: str | None) -> Identity | None:
 
 
 class TestRequest:
-    def test_says_who_and_ends(self) -> None:
+    def test_says_who_the_user_is_until_it_ends(self) -> None:
         with identity_scope("outer"):
             with request() as frame:
                 assert current_identity() == Identity("visitor")
@@ -993,7 +993,7 @@ class TestLogout:
     provider = TokenProvider("nightly-report", resolve=lambda: None)
     resolving = TokenProvider("nightly-report", resolve=lambda: "resolved")
 
-    def test_in_a_request(self) -> None:
+    def test_in_a_request_leaves_nobody_and_asks_resolve_again(self) -> None:
         with request(Identity(None, "login")):
             set_authenticated_user_token(None)
             assert current_identity() == Identity()
@@ -1001,7 +1001,7 @@ class TestLogout:
             assert TokenProvider("nightly-report").identity() == Identity()
             assert self.resolving.identity() == Identity("resolved")
 
-    def test_in_a_scope(self) -> None:
+    def test_in_a_scope_leaves_no_answer_and_asks_the_default_too(self) -> None:
         with identity_scope(Identity(None, "login")):
             set_authenticated_user_token(None)
             assert current_identity() is None
@@ -1022,7 +1022,7 @@ class TestLogout:
             set_authenticated_user_token(None)
             assert self.resolving.identity() == Identity()
 
-    def test_and_a_login_of_another_is_that_one_until_it_logs_out(self) -> None:
+    def test_and_then_a_login_of_another_is_that_one_until_the_next_logout(self) -> None:
         with request(Identity(None, "login")):
             set_authenticated_user_token(None)
             assert login("another") == Identity(None, "another")
@@ -1030,7 +1030,7 @@ class TestLogout:
             set_authenticated_user_token(None)
             assert self.resolving.identity() == Identity("resolved")
 
-    async def test_wherever_it_happens(self) -> None:
+    async def test_in_a_task_of_a_request_holds_in_that_task_alone(self) -> None:
         async def log_out() -> Identity | None:
             set_authenticated_user_token(None)
             return self.resolving.identity()
@@ -1051,7 +1051,7 @@ class TestLogout:
             another = Identity(None, "another")
             assert await asyncio.create_task(log_in_and_out()) == [another, Identity(), Identity("resolved")]
 
-    def test_after_the_request(self) -> None:
+    def test_after_the_request_leaves_nobody_as_well(self) -> None:
         with request(Identity(None, "login")):
             context = contextvars.copy_context()
         context.run(set_authenticated_user_token, None)

@@ -255,7 +255,7 @@ class TestTheFile:
         assert half == '{"time": "2026'
         assert json.loads(whole)["event"] == EVENT
 
-    def test_its_path_and_bound_are_shown(self, path: pathlib.Path) -> None:
+    def test_path_and_bound_of_dead_letters_are_shown(self, path: pathlib.Path) -> None:
         assert repr(DeadLetters(path, max_bytes=20_000)) == f"DeadLetters({str(path)!r}, max_bytes=20000)"
 
     def test_one_that_was_moved_away_or_removed_is_made_anew(self, path: pathlib.Path) -> None:

@@ -56,7 +56,9 @@ class TestVisits:
     def test_sync_and_async_visitors_are_as_many(self, crowd: list[visitors.Visitor]) -> None:
         assert [visitor.client for visitor in crowd] == ["sync"] * 5 + ["async"] * 5
 
-    def test_what_the_server_knows_of_each(self, crowd: list[visitors.Visitor], served: LocalAlgolia) -> None:
+    def test_tell_apart_the_visitors_whom_the_server_knows(
+        self, crowd: list[visitors.Visitor], served: LocalAlgolia
+    ) -> None:
         anonymous, regular, by_address, opted_out, job = report.compare(crowd, served).users[:5]
 
         assert (anonymous.user_tokens, anonymous.logged_in_as) == ([crowd[0].expected.user_token], [])
@@ -223,7 +225,7 @@ class TestRecords:
 
         assert read_records(str(file)) == [{"objectID": "1"}]
 
-    def test_words_to_search_for(self) -> None:
+    def test_have_words_to_search_for(self) -> None:
         records = [
             {"objectID": "long-id", "n": 1, "name": "a Wool hat"},
             {"objectID": "2"},

@@ -17,15 +17,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from algoliasearch.insights.config import InsightsConfig
-from algoliasearch.personalization.config import PersonalizationConfig
-from algoliasearch.recommend.config import RecommendConfig
-from algoliasearch.search.config import SearchConfig
+from pages import DOCS, PROJECT, answer_for_algolia, blocks
 
 from algolia_usertoken import (
     Identity,
@@ -43,21 +39,9 @@ from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.package_contents, pytest.mark.slow]
 
-PROJECT = pathlib.Path(__file__).parent.parent
-DOCS = PROJECT / "docs"
 PAGES = [PROJECT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
-BLOCK = re.compile(r"^( *)```+(?:python|\{code-block\} python)\n(.*?)^\1```+$", re.MULTILINE | re.DOTALL)
-
 
 STARLETTES_OWN = "ignore:Using `httpx` with"  # its TestClient prefers a library that few have yet
-
-
-def blocks(page: pathlib.Path) -> Iterator[str]:
-    """The Python blocks of a page, each moved to the line it has there, so that a traceback points into the page."""
-    text = page.read_text(encoding="utf-8")
-    for match in BLOCK.finditer(text):
-        code = re.sub(f"^{match[1]}", "", match[2], flags=re.MULTILINE)
-        yield "\n" * text.count("\n", 0, match.start(2)) + code
 
 
 def run_page(page: pathlib.Path) -> None:
@@ -78,30 +62,22 @@ def run_page(page: pathlib.Path) -> None:
 
 @pytest.fixture
 def _answering_for_algolia(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    """Every client made with default hosts talks to `algolia`, under whatever name and key it is given."""
+    """Every client made with default hosts talks to `algolia`, which has the demo's catalogue."""
     algolia.save_objects("products", catalogue())
-    ours = algolia.search_config()
-    credentials = ("x-algolia-application-id", "x-algolia-api-key")
-
-    def set_default_hosts(config: Any) -> None:
-        config.hosts = config.hosts or algolia.search_config().hosts
-        config.headers = {**config.headers, **{name: ours.headers[name] for name in credentials}}
-
-    for config_class in (SearchConfig, InsightsConfig, RecommendConfig, PersonalizationConfig):
-        monkeypatch.setattr(config_class, "set_default_hosts", set_default_hosts)
+    answer_for_algolia(algolia, monkeypatch)
     monkeypatch.setitem(sys.modules, "confluent_kafka", SimpleNamespace(Producer=lambda settings: None))
     for module in ("models", "tables"):  # of an application; what the blocks do with them is shown below
         monkeypatch.setitem(sys.modules, f"myshop.{module}", SimpleNamespace(Order=None))
     monkeypatch.setitem(sys.modules, "myshop", SimpleNamespace())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ALGOLIA_APP_ID", ours.app_id)
-    monkeypatch.setenv("ALGOLIA_API_KEY", ours.api_key)
+    monkeypatch.setenv("ALGOLIA_APP_ID", algolia.app_id)
+    monkeypatch.setenv("ALGOLIA_API_KEY", algolia.api_key)
 
 
 @pytest.mark.usefixtures("_answering_for_algolia")
 @pytest.mark.filterwarnings(STARLETTES_OWN)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_every_python_block_runs(page: pathlib.Path) -> None:
+def test_every_python_block_of_the_docs_runs(page: pathlib.Path) -> None:
     contextvars.copy_context().run(run_page, page)
 
 
@@ -281,7 +257,7 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_links_lead_somewhere(page: pathlib.Path) -> None:
+def test_links_of_the_docs_lead_somewhere(page: pathlib.Path) -> None:
     """Those to other pages; the others are looked at once a week, by `nox -s linkcheck`."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in target:

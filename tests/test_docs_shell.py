@@ -68,12 +68,14 @@ def answers(command: list[str], port: int, **environment: str) -> None:
         assert "Traceback" not in output, output
 
 
-def test_there_are_commands() -> None:
+def test_more_than_20_commands_of_the_docs_are_found() -> None:
     assert len(ALL) > 20
 
 
 @pytest.mark.parametrize("command", ALL)
-def test_every_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_docs_runs(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if command.startswith("export "):  # for the next one, which is given the same below
         assert re.fullmatch(r"export( [A-Z_]+=\S+)+", command)
         return

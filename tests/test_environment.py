@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
 TESTS = pathlib.Path(__file__).parent
 # What reads the environment: output in columns and colours, keys, proxies, pytest inside of pytest, servers.
 READ_IT = [
-    "test_check.py::test_a_wrong_key",
+    "test_check.py::test_check_names_a_key_that_algolia_refuses",
     "test_cli.py::test_help_fits_80_columns_and_names_the_exit_codes",
     "test_cli.py::TestUsage",
     "test_demo.py::TestTable",
-    "test_insights.py::test_push_events_fills_in_whose_they_are",
+    "test_examples.py::test_the_header_of_an_app_is_believed_by_the_fastapi_shop_only",
+    "test_insights.py::test_push_events_fills_in_the_user_and_the_login",
     "events/test_sender.py::test_a_missing_application_id_or_key_is_named",
-    "integrations/test_mobile.py::test_a_mobile_app_is_one_user_throughout",
     "testing/test_plugin.py::test_a_route_that_is_not_called_is_an_error",
     "testing/test_plugin.py::test_an_event_that_is_refused_fails_the_test",
     "testing/test_plugin.py::test_failures_show_the_test_and_not_the_insides",

@@ -1,128 +1,34 @@
-"""The example shops, each under a real server: over HTTP, as a browser without JavaScript would use them."""
+"""The example shops, each under a real server: over HTTP, as a browser without JavaScript would use them.
+
+That they mix up nobody of a crowd, under several servers, is in integrations/test_servers.py.
+"""
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from html.parser import HTMLParser
 from typing import Any
 
 import httpx
 import pytest
+from algoliasearch.insights.client import InsightsClientSync
+from browsing import Visitor, buy_something
+from pages import DOCS, PROJECT
 from ports import free_port
 from serving import gunicorn, running
-from waiting import PATIENCE, wait_until
+from waiting import wait_until
 
 from algolia_usertoken.demo import catalogue
 from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = [pytest.mark.adds_no_coverage, pytest.mark.slow]
 
-PROJECT = pathlib.Path(__file__).parent.parent
-EXAMPLES = PROJECT / "docs" / "examples"
+EXAMPLES = DOCS / "examples"
 SHOPS = ("fastapi", "flask", "django")
-CROWD = 12  # visitors at once
-VOID = {"input", "link", "meta", "br"}
-BUTTON = {"consent-accept": {"choice": "yes"}, "consent-refuse": {"choice": "no"}, "consent-change": {"choice": ""}}
 HOSTILE = "\"'></script><hostile a=&amp;>{{7*7}}{% x %}\u2028é"
-
-
-class Html(HTMLParser):
-    """A page, taken apart; what is not closed, closed twice, or has an id twice is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.forms: list[tuple[dict[str, str], list[dict[str, str]]]] = []
-        self._open: list[str] = []
-        assert text.startswith("<!doctype html>")
-        self.feed(text)
-        self.close()
-        assert self._open == []
-        ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
-        assert len(ids) == len(set(ids))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        assert len(attributes) == len(attrs), f"an attribute twice: {attrs}"
-        self.elements.append((tag, attributes))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "form":
-            self.forms.append((attributes, []))
-        elif tag in ("input", "button") and "form" in self._open:
-            self.forms[-1][1].append(attributes)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def find(self, **wanted: str) -> list[dict[str, str]]:
-        """The attributes of the elements of one class, or with one id."""
-        ((name, value),) = wanted.items()
-        name = name.rstrip("_")
-        return [found for _, found in self.elements if value in found.get(name, "").split()]
-
-    def has(self, id_: str) -> bool:
-        return bool(self.find(id=id_))
-
-
-class Visitor:
-    """A browser: it keeps cookies, and the page that it is on."""
-
-    page: Html
-
-    def __init__(self, port: int, **headers: str) -> None:
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers=headers,
-            follow_redirects=True,
-            trust_env=False,
-            timeout=PATIENCE,
-        )
-
-    def open(self, path: str, status: int = 200, **parameters: str) -> None:
-        self._show(self.http.get(path, params=parameters or None), status)
-
-    def press(self, button: str, status: int = 200, **values: str) -> None:
-        """Submit the form with this button, by its id."""
-        for attributes, fields in self.page.forms:
-            if any(field.get("id") == button for field in fields):
-                kept = {field["name"]: field["value"] for field in fields if field.get("type") == "hidden"}
-                named = {**kept, **BUTTON.get(button, {}), **values}
-                self._show(self.http.post(attributes["action"], data=named), status)
-                return
-        raise AssertionError(f"no button {button}")
-
-    def open_first_hit(self) -> None:
-        self.open(self.page.find(class_="hit-link")[0]["href"])
-
-    @property
-    def who(self) -> tuple[str, str, str]:
-        """The user token, the login and the source, as the panel shows them."""
-        (found,) = self.page.find(id="who")
-        return found["data-user-token"], found["data-authenticated-user-token"], found["data-source"]
-
-    @property
-    def cookie(self) -> str | None:
-        return self.http.cookies.get("_ALGOLIA")
-
-    def _show(self, response: httpx.Response, status: int) -> None:
-        assert response.status_code == status, response.text[-500:]
-        self.page = Html(response.text)
-        policy = response.headers["content-security-policy"]
-        for tag, attributes in self.page.elements:
-            assert tag != "hostile"
-            assert not [name for name in attributes if name.startswith("on") or name == "style"]
-            if tag == "script" and "src" not in attributes and "type" not in attributes:
-                assert f"'nonce-{attributes['nonce']}'" in policy
-            for name in ("src", "href", "action"):
-                value = attributes.get(name, "/")
-                assert value.startswith(("/", "data:", "#", "http://127.0.0.1:")), value
 
 
 @pytest.fixture(scope="module")
@@ -171,16 +77,6 @@ def visitor(shop: tuple[str, int]) -> Iterator[Visitor]:
         yield visitor
 
 
-def buy_something(visitor: Visitor, words: str) -> None:
-    visitor.open("/", q=words)
-    visitor.open_first_hit()
-    visitor.press("add-to-cart")
-    visitor.press("checkout")
-    assert visitor.page.has("order")
-    visitor.open("/cart")
-    assert not visitor.page.find(class_="cart-line")
-
-
 def test_a_visitor_has_one_user_token_before_and_after_login(visitor: Visitor, received: LocalAlgolia) -> None:
     visitor.open("/")
     visitor.press("consent-accept")
@@ -210,36 +106,6 @@ def test_a_visitor_has_one_user_token_before_and_after_login(visitor: Visitor, r
     logins = [event.authenticated_user_token for event in received.events]
     assert logins == [None] * 4 + [login] * 4 + [None] * 4
     assert [len(event.query_ids) for event in received.events] == [1, 0, 1, 1] * 3
-    assert received.mismatches() == []
-
-
-def test_no_visitor_of_a_crowd_is_mixed_up_with_another(shop: tuple[str, int], received: LocalAlgolia) -> None:
-    def visit(number: int) -> tuple[str | None, str]:
-        """Who the visitor was to the shop: the token and the login."""
-        visitor = Visitor(shop[1])
-        with visitor.http:
-            visitor.open("/")
-            visitor.press("consent-accept")
-            if number % 2:
-                visitor.open("/login")
-                visitor.press("login-submit", user=f"user {number}")
-            for turn in range(5):
-                visitor.open("/", q=f"visitor {number} turn {turn}")
-            buy_something(visitor, "knife")
-            return visitor.cookie, visitor.who[1]
-
-    with ThreadPoolExecutor(CROWD) as threads:
-        visitors = list(threads.map(visit, range(CROWD)))
-
-    wait_until(lambda: len(received.events) == 4 * CROWD)
-    assert len({token for token, _ in visitors}) == CROWD
-    assert len({login for _, login in visitors}) == CROWD // 2 + 1  # those who are not logged in have the same: none
-    searched = {search.query: search.user_token for search in received.searches if search.query.startswith("visitor")}
-    assert searched == {
-        f"visitor {number} turn {turn}": token for number, (token, _) in enumerate(visitors) for turn in range(5)
-    }
-    told = Counter((event.user_token, event.authenticated_user_token or "") for event in received.events)
-    assert told == dict.fromkeys(visitors, 4)
     assert received.mismatches() == []
 
 
@@ -394,11 +260,13 @@ def test_hostile_input_of_a_visitor_is_shown_as_text(visitor: Visitor, received:
 def test_the_header_of_an_app_is_believed_by_the_fastapi_shop_only(
     shop: tuple[str, int], received: LocalAlgolia
 ) -> None:
+    """The app sends its token with each request, and an event of its own to Algolia, with the settings that it got."""
     name, port = shop
     app = Visitor(port, **{"X-Algolia-UserToken": "app-1234"})
     with app.http:
         settings = app.http.get("/identity.json")
         assert settings.headers["cache-control"] == "private, no-store"
+        assert "set-cookie" not in settings.headers
         app.open("/", q="lamp")
         if name == "fastapi":
             assert settings.json() == {"useCookie": False, "userToken": "app-1234"}
@@ -407,7 +275,15 @@ def test_the_header_of_an_app_is_believed_by_the_fastapi_shop_only(
             app.press("login-submit", user="jane")
             assert app.who[0] == "app-1234"
             assert app.who[1].startswith("user-")
+            settings = app.http.get("/identity.json").json()
+            assert settings == {"useCookie": False, "userToken": "app-1234", "authenticatedUserToken": app.who[1]}
+            app.open("/", q="lamp")
+            click_as_told(settings, received)
             assert {search.user_token for search in received.searches} == {"app-1234"}
+            (click,) = received.events
+            assert (click.user_token, click.authenticated_user_token) == ("app-1234", app.who[1])
+            assert list(received.identities()) == ["app-1234"]
+            assert received.mismatches() == []
         else:
             assert settings.json() == {"useCookie": False}
             assert app.who == ("", "", "nobody")
@@ -415,6 +291,23 @@ def test_the_header_of_an_app_is_believed_by_the_fastapi_shop_only(
         app.http.headers["X-Algolia-UserToken"] = "not a token"
         app.open("/")
         assert app.cookie is None
+
+
+def click_as_told(settings: dict[str, str], algolia: LocalAlgolia) -> None:
+    """Send the click of an app, without a server of ours, on the first hit of the latest search that may be clicked."""
+    search = next(search for search in reversed(algolia.searches) if search.query_id)
+    event = {
+        "eventType": "click",
+        "eventName": "Clicked in the App",
+        "index": "products",
+        "objectIDs": ["p-01"],
+        "positions": [1],
+        "queryID": search.query_id,
+        "userToken": settings["userToken"],
+        "authenticatedUserToken": settings["authenticatedUserToken"],
+    }
+    with InsightsClientSync.create_with_config(algolia.insights_config()) as insights:
+        insights.push_events({"events": [event]})
 
 
 def test_one_command_starts_each_shop_with_an_algolia_of_its_own(tmp_path: pathlib.Path) -> None:

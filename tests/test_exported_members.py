@@ -106,7 +106,7 @@ def test_each_method_and_property_is_documented(module_name: str) -> None:
 
 
 @pytest.mark.parametrize("module_name", PUBLIC)
-def test_what_can_raise_says_so(module_name: str) -> None:
+def test_a_docstring_of_a_public_name_says_what_it_raises(module_name: str) -> None:
     module = importlib.import_module(module_name)
 
     for name in module.__all__:
@@ -212,7 +212,7 @@ ANNOTATED = {
 
 
 @pytest.mark.parametrize("name", ANNOTATED)
-def test_annotations_can_be_evaluated(name: str) -> None:
+def test_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     failed = {}
     for part_name, part in annotated_parts(name, ANNOTATED[name]):
         try:

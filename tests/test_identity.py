@@ -296,7 +296,7 @@ def test_an_ipv4_address_inside_an_ipv6_address_is_masked_as_one(address: str, s
         "2001:db8::192.0.2.1",
     ],
 )
-def test_addresses_are_taken_as_they_are(address: str) -> None:
+def test_a_valid_client_ip_is_kept_as_it_is_written(address: str) -> None:
     assert Identity(client_ip=address).client_ip == address
 
 
@@ -322,7 +322,7 @@ def test_addresses_are_taken_as_they_are(address: str) -> None:
         "1" * 1000,
     ],
 )
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_a_client_ip_that_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidClientIPError) as caught:
         Identity(client_ip=address)
 
@@ -331,7 +331,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", [1, b"\xcb\x00\x71\x07", ["203.0.113.7"]])
-def test_addresses_are_strings(address: Any) -> None:
+def test_a_client_ip_that_is_no_string_is_refused(address: Any) -> None:
     with pytest.raises(InvalidClientIPError, match=rf"^client_ip must be a string, not {type(address).__name__}$"):
         Identity(client_ip=address)
 
@@ -504,5 +504,5 @@ def test_an_address_that_a_visitor_may_have_is_public(client_ip: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "localhost", "10.1.2", "10.1.2.3.4", "fe80::1%eth0", "10.1.2.3, 8.8.8.8"])
-def test_what_is_no_address_is_not_public(value: str) -> None:
+def test_a_text_that_is_no_address_is_not_public(value: str) -> None:
     assert not is_public_client_ip(value)

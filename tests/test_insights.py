@@ -92,7 +92,7 @@ def tokens(algolia: LocalAlgolia) -> list[tuple[str, str | None]]:
         (Identity(opted_out=True), {"userToken": "own"}, ("own", None)),
     ],
 )
-def test_push_events_fills_in_whose_they_are(
+def test_push_events_fills_in_the_user_and_the_login(
     push: Push, algolia: LocalAlgolia, who: Any, own: dict[str, str], expected: tuple[str, str | None]
 ) -> None:
     events = {"events": [event(**own)]}
@@ -160,7 +160,7 @@ def test_events_of_who_opted_out_are_quietly_left_out(push: Push, algolia: Local
     assert tokens(algolia) == [("own", None)]
 
 
-def test_nothing_to_send_is_answered_as_algolia_would(push: Push, algolia: LocalAlgolia) -> None:
+def test_push_events_answers_as_algolia_would_where_nothing_is_to_send(push: Push, algolia: LocalAlgolia) -> None:
     answer = push({"events": [event(), event()]}, user_token=Identity("u", opted_out=True))
 
     assert (answer.status, answer.message) == (200, "OK")
@@ -168,7 +168,7 @@ def test_nothing_to_send_is_answered_as_algolia_would(push: Push, algolia: Local
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_nothing_to_send_has_http_info_too(sync: bool) -> None:
+def test_push_events_with_http_info_answers_where_nothing_is_to_send(sync: bool) -> None:
     who = Identity(opted_out=True)
     body = {"events": [event()]}
     if sync:
@@ -244,7 +244,7 @@ def test_body_without_1_to_1000_events_is_refused(push: Push, algolia: LocalAlgo
     assert algolia.requests == []
 
 
-def test_thousand_events_are_taken(push: Push, algolia: LocalAlgolia) -> None:
+def test_push_events_sends_a_thousand_events(push: Push, algolia: LocalAlgolia) -> None:
     push({"events": [event()] * 1000}, user_token="u")
 
     assert len(algolia.events) == 1000
@@ -256,7 +256,7 @@ def test_event_that_is_no_mapping_is_refused(push: Push, item: Any) -> None:
         push({"events": [event(), item]}, user_token="u")
 
 
-def test_no_body_at_all_is_for_algoliasearch_to_refuse(push: Push) -> None:
+def test_push_events_leaves_a_missing_body_to_algoliasearch_to_refuse(push: Push) -> None:
     with pytest.raises(ValueError, match="insights_events"):
         push(None, user_token="u")
 
@@ -285,7 +285,7 @@ def test_clients_are_those_of_algoliasearch(ours: Any, theirs: Any) -> None:
         ({"user_token": "u", "token_provider": TokenProvider()}, ValueError, "user_token and token_provider both say"),
     ],
 )
-def test_wrong_arguments_are_named(
+def test_wrong_arguments_of_an_insights_client_are_named(
     client_class: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import probe_django  # sets Django up
 import pytest
-import shop_django  # sets Django up
 from algoliasearch.http.hosts import Host, HostsCollection
 from algoliasearch.http.transporter import EchoTransporter
 from algoliasearch.http.transporter_sync import EchoTransporterSync
@@ -570,7 +570,7 @@ def test_lines_of_the_input_are_not_quoted(watch: Watch, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_files_of_events(dry_run: bool, watch: Watch, tmp_path: Path) -> None:
+def test_no_value_of_a_file_of_events_is_quoted(dry_run: bool, watch: Watch, tmp_path: Path) -> None:
     lines: list[str] = []
     for value in VALUES:
         for field in FIELDS:
@@ -691,4 +691,4 @@ def test_the_middlewares_quote_nothing_of_a_request(door: str, watch: Watch) -> 
 
 
 def test_django_is_set_up_for_these_tests() -> None:
-    assert shop_django.settings.configured
+    assert probe_django.settings.configured

@@ -69,7 +69,9 @@ class Resolve:
         (None, None, Identity(None, "d-login", IP), Identity("d-login", "d-login", IP)),
     ],
 )
-def test_who_wins(context: Any, resolved: Any, default: Any, expected: Identity | None) -> None:
+def test_the_context_wins_over_resolve_and_resolve_over_the_default(
+    context: Any, resolved: Any, default: Any, expected: Identity | None
+) -> None:
     provider = TokenProvider(default, resolve=Resolve(resolved))
     with identity_scope(context):
         assert provider.identity() == expected
@@ -125,13 +127,13 @@ def test_error_in_resolve_reaches_the_caller() -> None:
 
 
 @pytest.mark.parametrize("default", ["", "a@b", 7, b"u"])
-def test_bad_default_is_refused(default: Any) -> None:
+def test_an_invalid_default_of_a_provider_is_refused(default: Any) -> None:
     with pytest.raises(InvalidUserTokenError, match=r"^default "):
         TokenProvider(default)
 
 
 @pytest.mark.parametrize("resolve", ["u-1", 7, Identity("u")])
-def test_resolve_is_a_function(resolve: Any) -> None:
+def test_a_resolve_that_is_no_function_is_refused(resolve: Any) -> None:
     with pytest.raises(TypeError, match=rf"^resolve must be callable, not {type(resolve).__name__}$"):
         TokenProvider(resolve=resolve)
 
@@ -183,7 +185,7 @@ def test_provider_of_your_own_is_asked_by_its_views() -> None:
 # -- One provider --------------------------------------------------------------------------------------------------
 
 
-def test_arguments_mean_one_provider() -> None:
+def test_arguments_of_clients_and_senders_mean_one_provider() -> None:
     given, other = TokenProvider("given"), TokenProvider("given")
 
     assert one_provider(None, given) is given
@@ -310,7 +312,7 @@ class TestBind:
             assert current_identity() == Identity("context")
 
     @pytest.mark.parametrize("provider", ["u-1", Identity("u"), TokenProvider, lambda: "u"])
-    def test_wants_a_provider(self, provider: Any) -> None:
+    def test_refuses_what_is_no_provider(self, provider: Any) -> None:
         with pytest.raises(TypeError, match=r"^token_provider must be a TokenProvider, not "):
             bind(current_identity, provider)
 

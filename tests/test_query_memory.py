@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import flask
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from itsdangerous import TimestampSigner
 
@@ -100,7 +100,7 @@ class TestRecall:
 
 
 class TestRemember:
-    def test_the_latest_counts(self, memory: QueryMemory) -> None:
+    def test_counts_the_latest_search_of_an_object(self, memory: QueryMemory) -> None:
         memory.remember([hit(1), hit(2)])
         assert memory.recall("products", ["p-01"]) == [hit(2)]
         memory.remember([hit(3)])
@@ -155,7 +155,7 @@ class TestRemember:
         assert other.recall("products", ["p-01"])[0].made_for(TOKEN)
         assert not other.recall("products", ["p-01"])[0].made_for(OTHER)
 
-    def test_it_knows_how_old_a_search_is(self, memory: QueryMemory) -> None:
+    def test_keeps_how_old_a_search_is(self, memory: QueryMemory) -> None:
         now = int(time.time() * 1000)
         memory.remember([aged(hit(1), 3_000), aged(hit(2, "p-02"), 4_000)])
 
@@ -311,7 +311,7 @@ class TestItsMapping:
         assert session["queries"] is not before
         assert json.dumps(before) == kept
 
-    def test_holds_json(self, memory: QueryMemory, session: dict[str, Any]) -> None:
+    def test_holds_what_json_can_hold(self, memory: QueryMemory, session: dict[str, Any]) -> None:
         memory.remember([hit(1), hit(2, "p-02", "articles")])
         copy = json.loads(json.dumps(session))
 
@@ -410,12 +410,12 @@ class TestWrongArguments:
             ({"key": None}, TypeError, "key must be a string, not NoneType"),
         ],
     )
-    def test_of_the_constructor(self, arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+    def test_of_the_constructor_are_named(self, arguments: dict[str, Any], error: type[Exception], text: str) -> None:
         with pytest.raises(error, match=text):
             QueryMemory(**{"mapping": {}, **arguments})
 
     @pytest.mark.parametrize("references", [hit(1), "text", None, {"a": 1}])
-    def test_no_list_of_references(self, memory: QueryMemory, references: Any) -> None:
+    def test_that_are_no_list_of_references_are_named(self, memory: QueryMemory, references: Any) -> None:
         with pytest.raises(TypeError, match="references must be a list of HitReference objects"):
             memory.remember(references)
 
@@ -436,7 +436,7 @@ class TestWrongArguments:
             (None, ["p-01"], TypeError, "index_name must be a string, not NoneType"),
         ],
     )
-    def test_of_recall_and_forget(
+    def test_of_recall_and_forget_are_named(
         self, memory: QueryMemory, index: Any, object_ids: Any, error: type[Exception], text: str
     ) -> None:
         for method in (memory.recall, memory.forget):

@@ -275,7 +275,7 @@ def test_token_is_written_where_a_query_has_none(kind: str, body: Any, written: 
         ("browse", "null"),
     ],
 )
-def test_what_has_no_field_for_it_is_not_writable(kind: str, body: Any) -> None:
+def test_a_body_without_a_field_for_the_user_token_is_not_writable(kind: str, body: Any) -> None:
     assert not SearchParameters(kind, options(body)).writable
 
 

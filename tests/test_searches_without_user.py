@@ -144,7 +144,7 @@ def test_the_methods_that_search_are_found() -> None:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(("client", "method", "arguments", "kind"), METHODS)
-def test_only_the_parameters_differ(
+def test_a_search_without_user_differs_in_its_parameters_only(
     client: str, method: str, arguments: dict[str, Any], kind: str, is_async: bool
 ) -> None:
     before = sent(client_of(client, is_async, "count"), method, arguments)
@@ -255,7 +255,7 @@ def test_of_a_multi_query_those_that_name_nobody_are_left_out() -> None:
         ("1/indexes/products/query", ["?"], ["?"]),
     ],
 )
-def test_what_has_no_place_for_them_leaves_as_it_is(path: str, body: Any, expected: Any) -> None:
+def test_a_body_without_a_place_for_the_parameters_leaves_as_it_is(path: str, body: Any, expected: Any) -> None:
     client = client_of("search", False, "no_analytics")
 
     assert sent(client, "custom_post_with_http_info", {"path": path, "body": body})[3] == expected
@@ -272,7 +272,7 @@ def test_the_option_for_searches_without_a_user_is_checked() -> None:
 
 
 @pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
-def test_recommend_has_the_token_in_its_fallback_too(user_token_in: str) -> None:
+def test_recommend_has_the_token_in_its_fallback_parameters_too(user_token_in: str) -> None:
     requests = [{**RECOMMENDATION, "fallbackParameters": {"filters": "a:b"}}, RECOMMENDATION]
     client = client_of("recommend", False, user_token_in=user_token_in)
     with identity_scope("ada"):

@@ -285,7 +285,7 @@ def test_header_of_the_call_stays_as_it_is_written(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["X-Algolia-UserToken2", "X-Algolia-User-Token", "X-Algolia-Secure-User-Token", "y" * 19]
 )
-def test_other_headers_are_none_of_ours(name: str) -> None:
+def test_other_headers_of_a_call_are_left_alone(name: str) -> None:
     sent = send({}, who="who", headers={name: "other"})
 
     assert sent.headers == {"x-algolia-api-key": "key", name: "other", HEADER: "who"}
@@ -500,7 +500,9 @@ def test_user_token_in_parameter_and_both(path: str, body: Any, written: Any) ->
         (Verb.POST, QUERY, "[1]"),
     ],
 )
-def test_what_has_no_field_for_it_keeps_the_header(user_token_in: Any, verb: Verb, path: str, body: Any) -> None:
+def test_a_request_without_a_field_for_the_user_token_keeps_the_header(
+    user_token_in: Any, verb: Verb, path: str, body: Any
+) -> None:
     before = options(body)
     recorder = Recorder()
     transporter = TokenAwareTransporterSync(recorder, TokenProvider("who"), user_token_in=user_token_in)
@@ -522,7 +524,7 @@ def test_token_is_not_lost_where_the_parameters_are_null(path: str, body: Any) -
 
 @pytest.mark.parametrize("who", [None, Identity(), Identity(client_ip=IP), Identity("u", opted_out=True)])
 @pytest.mark.parametrize("user_token_in", ["parameter", "both"])
-def test_nobody_writes_no_parameter(who: Any, user_token_in: Any) -> None:
+def test_no_parameter_is_written_where_the_user_is_nobody(who: Any, user_token_in: Any) -> None:
     assert send({"query": "x"}, who=who, user_token_in=user_token_in).data == '{"query": "x"}'
 
 
@@ -639,7 +641,7 @@ def test_address_is_sent_with_searches_only(verb: Verb, path: str, forward_clien
     assert send({}, verb=verb, path=path, who=who, forward_client_ip=forward_client_ip).unchanged
 
 
-def test_forward_client_ip_sends_it_beside_the_token() -> None:
+def test_forward_client_ip_sends_the_address_beside_the_token() -> None:
     sent = send({}, who=Identity("u", client_ip=IP), forward_client_ip=True)
     assert (sent.token, sent.addresses) == ("u", [IP])
 
@@ -877,7 +879,7 @@ def test_each_kind_of_search_in_one_line_is_reported_once() -> None:
 # -- Streams -------------------------------------------------------------------------------------------------------
 
 
-def test_whose_stream_it_is_is_decided_when_it_is_opened() -> None:
+def test_the_user_of_a_stream_is_decided_when_it_is_opened() -> None:
     recorder = Recorder()
     transporter = TokenAwareTransporterSync(recorder, TokenProvider())
     with identity_scope("opened"):
@@ -890,7 +892,7 @@ def test_whose_stream_it_is_is_decided_when_it_is_opened() -> None:
     assert sent.headers[HEADER] == "opened"
 
 
-async def test_whose_async_call_it_is_is_decided_when_it_is_made() -> None:
+async def test_the_user_of_an_async_call_is_decided_when_it_is_made() -> None:
     recorder = AsyncRecorder()
     transporter = TokenAwareTransporter(recorder, TokenProvider())
     with identity_scope("made"):
@@ -922,7 +924,7 @@ def test_requests_of_an_async_transporter_are_those_of_coroutine_functions(asks:
 
 
 @pytest.mark.skipif(not hasattr(EchoTransporter, "request_stream"), reason="this algoliasearch has no streams")
-async def test_streams_of_algoliasearch_itself() -> None:
+async def test_streams_of_algoliasearch_carry_the_header() -> None:
     config = BaseConfig("APP", "key")
     from algoliasearch.http.hosts import Host, HostsCollection
 
@@ -1031,7 +1033,7 @@ def test_twice_does_not_pile_up_and_the_outer_one_decides() -> None:
 
 
 @pytest.mark.parametrize("transporter_class", [TokenAwareTransporter, TokenAwareTransporterSync])
-def test_what_the_class_lists_can_be_read_from_the_class(transporter_class: type) -> None:
+def test_each_name_that_a_transporter_class_lists_can_be_read_from_it(transporter_class: type) -> None:
     assert [name for name in dir(transporter_class) if not hasattr(transporter_class, name)] == []
 
 
@@ -1143,7 +1145,7 @@ def test_an_attribute_that_was_not_there_is_set_inside_and_goes_again(transporte
 @pytest.mark.parametrize(
     "name", ["token_provider", "request", "request_stream", "close", "apply_identity", "_transporter"]
 )
-def test_what_it_has_itself_is_set_on_it_and_put_back(transporter: Any, name: str) -> None:
+def test_an_attribute_of_our_transporter_is_set_on_it_and_put_back(transporter: Any, name: str) -> None:
     inside = vars(transporter)["_transporter"]
     before, before_inside = vars(transporter).copy(), vars(inside).copy()
 
@@ -1380,7 +1382,7 @@ def test_errors_of_the_transporter_inside_reach_the_caller() -> None:
         ),
     ],
 )
-def test_wrong_arguments_are_named(
+def test_wrong_arguments_of_a_transporter_are_named(
     transporter_class: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:

@@ -396,7 +396,7 @@ def test_instantsearch_with_facets_and_a_purchase_whose_query_is_inferred(
     events.are_taken()
 
 
-def test_the_chat_of_instantsearch(browser: Browser, page: str, events: Posted) -> None:
+def test_events_of_the_chat_of_instantsearch_are_taken(browser: Browser, page: str, events: Posted) -> None:
     browser.open(f"{page}/chat")
     start = events.one("__start__")
     shown = events.one("items_shown")
@@ -419,7 +419,7 @@ def _select_the_second_item(browser: Browser, page: str, search: str) -> None:
     browser.until(lambda: browser.all('li[aria-selected="true"] .item'), "nothing is active")
 
 
-def test_autocomplete_with_insights(browser: Browser, page: str, events: Posted) -> None:
+def test_events_of_autocomplete_with_insights_are_taken(browser: Browser, page: str, events: Posted) -> None:
     _select_the_second_item(browser, page, "")
     viewed = events.one("Items Viewed")
     browser.one("#field input").send_keys(Keys.ENTER)

@@ -124,7 +124,7 @@ class TestWhatItShows:
         assert page.driver.title == "LocalAlgolia inspector"
         assert page.complaints() == []
 
-    def test_the_filter(self, page: Browser, algolia: LocalAlgolia) -> None:
+    def test_is_what_the_filter_finds(self, page: Browser, algolia: LocalAlgolia) -> None:
         search(algolia, "knife", "visitor-1")
         search(algolia, "lamp", "visitor-2", **{"X-Forwarded-For": "203.0.113.7"})
         page.until(lambda: len(users(page)) == 2)
@@ -138,7 +138,7 @@ class TestWhatItShows:
         assert found == {"knife": ["visitor-1"], "VISITOR-2": ["visitor-2"], "203.0": ["visitor-2"], "nobody": []}
         assert page.one("#none-match").is_displayed()
 
-    def test_the_server_ends(self, page: Browser, algolia: LocalAlgolia) -> None:
+    def test_says_that_the_server_has_ended_and_is_back(self, page: Browser, algolia: LocalAlgolia) -> None:
         algolia.stop()
         page.until(lambda: page.text("#state") == "The server does not answer any more.")
 
@@ -146,7 +146,7 @@ class TestWhatItShows:
 
         page.until(lambda: page.text("#state") == "Live.")
 
-    def test_it_loads_nothing(self, page: Browser) -> None:
+    def test_loads_nothing_but_the_state(self, page: Browser) -> None:
         loaded = page.run(
             "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)"
         )
@@ -200,7 +200,7 @@ class TestByKeyboardWhileThingsArrive:
         assert page.one("#filter").get_attribute("value") == "visit"
         assert len(users(page)) == 5
 
-    def test_pause_and_clear(self, page: Browser, algolia: LocalAlgolia) -> None:
+    def test_pause_and_clear_work(self, page: Browser, algolia: LocalAlgolia) -> None:
         search(algolia, "knife", "visitor-1")
         page.until(lambda: users(page) == ["visitor-1"])
         page.one("#pause").send_keys(Keys.ENTER)
@@ -234,7 +234,7 @@ class TestByKeyboardWhileThingsArrive:
         assert "× 5" in page.all("#mismatches li")[-1].text
 
 
-def test_20_000_requests_arrive(page: Browser, algolia: LocalAlgolia) -> None:
+def test_the_inspector_stays_usable_while_20_000_requests_arrive(page: Browser, algolia: LocalAlgolia) -> None:
     search(algolia, "knife", "watched")
     page.click("summary")
     page.run(
@@ -281,7 +281,9 @@ def test_20_000_requests_arrive(page: Browser, algolia: LocalAlgolia) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1400])
-def test_it_is_readable(width: int, scheme: str, page: Browser, algolia: LocalAlgolia) -> None:
+def test_the_inspector_is_readable_at_each_width_and_in_each_scheme(
+    width: int, scheme: str, page: Browser, algolia: LocalAlgolia
+) -> None:
     anonymous = "anonymous-5f0c2f1a-3c1e-4ad1-9a55-0c5c5a7c5b1e"
     click(algolia, anonymous, search(algolia, "knife", anonymous, Cookie=f"_ALGOLIA={anonymous}"))
     click(algolia, "visitor-2", search(algolia, "W" * 300, "W" * 128), authenticatedUserToken="l" * 128)

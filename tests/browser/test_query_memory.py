@@ -82,7 +82,7 @@ def remembered(steps: list[Step]) -> list[Any]:
     return found
 
 
-def test_it_remembers_what_search_insights_remembers(npm: pathlib.Path) -> None:
+def test_query_memory_remembers_what_search_insights_remembers(npm: pathlib.Path) -> None:
     luck = random.Random(7)
     sequences = [sequence(luck) for _ in range(500)]
     done = subprocess.run(

@@ -143,7 +143,7 @@ def test_pages_of_another_site_and_sandboxed_ones_are_refused(
     assert "Foreign" not in [event.event_name for event in visit.algolia.events]
 
 
-def test_who_refused_sends_nothing(visit: Visit) -> None:
+def test_a_page_of_a_visitor_who_refused_sends_nothing(visit: Visit) -> None:
     visit.browser.click("#consent-refuse")
     visit.browser.until(lambda: visit.who("opted-out") == "true")
 

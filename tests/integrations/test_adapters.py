@@ -13,8 +13,8 @@ from unittest.mock import Mock
 
 import flask
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse, StreamingHttpResponse

@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from algoliasearch.search.config import SearchConfig
 from django.core.management import call_command
 from django.db import models
@@ -108,7 +108,9 @@ def test_replicas_have_the_records_after_reindexing(registered: Registered) -> N
     assert not engine.client.index_exists("books_tmp")
 
 
-def test_the_command_reindexes(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_algolia_reindex_keeps_the_rules_and_the_replicas(
+    registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from algoliasearch_django.management.commands import algolia_reindex
 
     engine = registered({"replicas": ["books_by_name"]})

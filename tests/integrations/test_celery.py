@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import probe_celery
 import pytest
 import serving
-import shop_celery
 from celery import Celery, chain, chord, group, signals
 from program_files import run_program
 from waiting import PATIENCE, wait_until
@@ -86,7 +86,7 @@ class TestSending:
 
 
 class TestInstall:
-    def test_twice_counts_once(self, app: Celery, published: list[dict[str, Any]]) -> None:
+    def test_twice_connects_the_signals_once(self, app: Celery, published: list[dict[str, Any]]) -> None:
         install(app)
         receivers = len(signals.task_prerun.receivers)
         another = Celery("another", set_as_current=False)
@@ -95,15 +95,15 @@ class TestInstall:
 
         assert len(signals.task_prerun.receivers) == receivers
 
-    def test_is_undone(self, app: Celery, published: list[dict[str, Any]]) -> None:
-        uninstall(shop_celery.app)
+    def test_is_undone_by_uninstall(self, app: Celery, published: list[dict[str, Any]]) -> None:
+        uninstall(probe_celery.app)
         uninstall(app)
         uninstall(app)
         try:
             with identity_scope(EVERYTHING):
                 app.send_task("search")
         finally:
-            install(shop_celery.app)
+            install(probe_celery.app)
 
         assert HEADER not in published[0]
 
@@ -116,7 +116,7 @@ class TestInstall:
 
         assert HEADER in published[0]
 
-    def test_wants_an_application(self) -> None:
+    def test_refuses_what_is_no_celery_application(self) -> None:
         with pytest.raises(TypeError, match="app must be a Celery application, not str"):
             install("shop")
 
@@ -203,7 +203,7 @@ class TestProvider:
         assert [headers[HEADER]["user_token"] for headers in published] == ["default", "other"]
 
     @pytest.mark.parametrize("provider", ["u-1", TokenProvider, lambda: "u-1"])
-    def test_must_be_one(self, app: Celery, provider: Any) -> None:
+    def test_must_be_a_token_provider(self, app: Celery, provider: Any) -> None:
         with pytest.raises(TypeError, match=r"^token_provider must be a TokenProvider, not "):
             install(app, token_provider=provider)
 
@@ -243,7 +243,7 @@ class TestEagerTask:
             assert current_identity() == EVERYTHING
 
 
-def test_a_task_may_install_it() -> None:
+def test_a_task_may_install_the_integration() -> None:
     done = run_program("programs/celery_task_that_installs.py")
 
     assert "raised" not in done.stderr  # Celery logs what a receiver of its signals raises
@@ -276,13 +276,24 @@ def worker_algolia() -> Iterator[LocalAlgolia]:
 @pytest.fixture(scope="module")
 def _worker(redis_url: str, worker_algolia: LocalAlgolia, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A prefork worker, four processes of it, and Redis."""
-    shop_celery.app.conf.update(broker_url=redis_url, result_backend=redis_url)
-    command = [sys.executable, "-m", "celery", "-A", "shop_celery", "worker", "--pool", "prefork", "--concurrency", "4"]
+    probe_celery.app.conf.update(broker_url=redis_url, result_backend=redis_url)
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "probe_celery",
+        "worker",
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "4",
+    ]
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
     env = {"BROKER": redis_url, "LOCAL_ALGOLIA_PORT": str(worker_algolia.port)}
     with serving.running([*command, *options], None, tmp_path_factory.mktemp("worker") / "log", env):
         yield
-    shop_celery.app.close()
+    probe_celery.app.close()
 
 
 @pytest.mark.slow
@@ -294,7 +305,7 @@ class TestWorker:
             Identity(anonymous_user_token(), f"user-{number}" if number % 2 else None, opted_out=number % 10 == 9)
             for number in range(50)
         ]
-        tasks = shop_celery
+        tasks = probe_celery
         for number in range(375):
             identity, what = identities[number * 7 % 50], str(number)
             with identity_scope(identity):
@@ -337,23 +348,23 @@ class TestWorker:
 
     def test_runs_tasks_as_those_whom_a_provider_knows_when_they_are_sent(self) -> None:
         visitors = iter([f"u-{number}" for number in range(8)])
-        uninstall(shop_celery.app)
-        install(shop_celery.app, token_provider=TokenProvider("default", resolve=lambda: next(visitors, None)))
+        uninstall(probe_celery.app)
+        install(probe_celery.app, token_provider=TokenProvider("default", resolve=lambda: next(visitors, None)))
         try:
-            results = [shop_celery.seen.delay() for _ in range(9)]
+            results = [probe_celery.seen.delay() for _ in range(9)]
         finally:
-            uninstall(shop_celery.app)
-            install(shop_celery.app)
+            uninstall(probe_celery.app)
+            install(probe_celery.app)
 
         seen = [result.get(timeout=PATIENCE)["user_token"] for result in results]
         assert seen == [*(f"u-{number}" for number in range(8)), "default"]
 
     def test_leaves_nothing_for_the_next_task(self) -> None:
         with identity_scope(EVERYTHING):
-            left = [shop_celery.leave_behind.delay("x") for _ in range(8)]
-        sent_by_nobody = [shop_celery.seen.delay() for _ in range(8)]
+            left = [probe_celery.leave_behind.delay("x") for _ in range(8)]
+        sent_by_nobody = [probe_celery.seen.delay() for _ in range(8)]
         with identity_scope(Identity()):
-            sent_for_nobody = shop_celery.seen.delay()
+            sent_for_nobody = probe_celery.seen.delay()
 
         assert {result.get(timeout=PATIENCE)["user_token"] for result in left} == {"left-behind"}
         assert [result.get(timeout=PATIENCE) for result in sent_by_nobody] == [{"identity": None}] * 8

@@ -429,7 +429,7 @@ class TestRequest:
 
         return make
 
-    def test_goes_back_older(self, run: Run, request_of: Any) -> None:
+    def test_that_is_rejected_goes_back_with_one_attempt_more(self, run: Run, request_of: Any) -> None:
         _, sent = run
         request, done = request_of("body", attempts=3, age_s=7.0, later=1)
         request.reject(requeue=False)

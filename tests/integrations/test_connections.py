@@ -69,7 +69,7 @@ def seen(token: str, login: str | None = None) -> Answer:
 def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
     log: pathlib.Path = tmp_path_factory.mktemp("uvicorn") / "log"
-    with serving.running(serving.uvicorn("shop_pipelined:app", port, "--http", request.param), port, log):
+    with serving.running(serving.uvicorn("probe_seen:one_connection", port, "--http", request.param), port, log):
         yield port
         with Connection(port) as connection:
             connection.send(get("/release"))

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import hostile
+import probe
+import probe_django  # sets Django up
 import pytest
-import shop
-import shop_django  # sets Django up
 from asgiref.sync import sync_to_async
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -43,8 +43,8 @@ MIDDLEWARE = "algolia_usertoken.integrations.django.IdentityMiddleware"
 
 @pytest.fixture(autouse=True)
 def _shop(algolia: LocalAlgolia, sync_client: TokenAwareClientSync, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shop, "algolia", algolia)
-    monkeypatch.setattr(shop, "client", sync_client)
+    monkeypatch.setattr(probe, "algolia", algolia)
+    monkeypatch.setattr(probe, "client", sync_client)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class TestEachRequest:
         try:
             response = await client.get(f"/1/{kind}/1", headers={"X-Login": "user-42"})
         finally:
-            await shop.close_async()
+            await probe.close_async()
 
         assert response.json() == seen_by(Identity(TOKEN, "user-42"))
         assert current_identity() is None
@@ -296,7 +296,7 @@ class TestTemplateTag:
             "{% with csp_nonce='n0nce' %}{% algolia_user_token %}{% endwith %}",
         ],
     )
-    def test_has_the_nonce(self, template: str, browser_of_a_visitor: Client) -> None:
+    def test_writes_the_nonce_of_the_page(self, template: str, browser_of_a_visitor: Client) -> None:
         response = browser_of_a_visitor.get("/page", {"template": template})
 
         assert response.content.decode() == f"<html>{browser.script(TOKEN, nonce='n0nce')}</html>"
@@ -345,10 +345,10 @@ class TestSettings:
             ({"CLIENT_IP": 1}, "client_ip must be True or False, not int"),
             ({"COOKIE": "a b"}, "cookie cannot be the name of a cookie"),
             ({"OPTED_OUT": "jane@example.com"}, r"\['OPTED_OUT'\]: it does not look like the dotted path"),
-            ({"OPTED_OUT": "shop_django.no_such_name"}, "OPTED_OUT.*no_such_name"),
+            ({"OPTED_OUT": "probe_django.no_such_name"}, "OPTED_OUT.*no_such_name"),
             ({"SET_COOKIE": "no_such_module.name"}, "SET_COOKIE.*no_such_module"),
-            ({"AUTHENTICATED_USER_TOKEN": "shop_django.HERE"}, "authenticated_user_token must be a function"),
-            ({"OPTED_OUT": shop.search_async}, "opted_out must be a plain function"),
+            ({"AUTHENTICATED_USER_TOKEN": "probe_django.HERE"}, "authenticated_user_token must be a function"),
+            ({"OPTED_OUT": probe.search_async}, "opted_out must be a plain function"),
             ({"COOKIE": "own-session"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'own-session' holds a secret"),
             ({"COOKIE": "own-csrf"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'own-csrf' holds a secret"),
             ({"COOKIE": "sessionid"}, r"ALGOLIA_USERTOKEN\['COOKIE'\]: .*'sessionid' holds a secret"),
@@ -358,7 +358,7 @@ class TestSettings:
         names = {"SESSION_COOKIE_NAME": "own-session", "CSRF_COOKIE_NAME": "own-csrf"}
         with override_settings(ALGOLIA_USERTOKEN=given, **names):
             (error,) = check_settings()
-            for view in (shop_django.in_sync_view, shop_django.in_async_view):
+            for view in (probe_django.in_sync_view, probe_django.in_async_view):
                 with pytest.raises(ImproperlyConfigured, match=message):
                     IdentityMiddleware(view)
 
@@ -367,7 +367,7 @@ class TestSettings:
 
     def test_may_be_missing(self) -> None:
         with override_settings():
-            del shop_django.settings.ALGOLIA_USERTOKEN
+            del probe_django.settings.ALGOLIA_USERTOKEN
             assert check_settings() == []
             IdentityMiddleware(lambda request: HttpResponse())
 
@@ -382,7 +382,7 @@ class TestSettings:
         [
             (["sessions.middleware.Session", "auth.middleware.Authentication", None], {"OPTED_OUT": bool}, []),
             (["sessions.middleware.Session", None, "auth.middleware.Authentication"], {"OPTED_OUT": bool}, ["W002"]),
-            ([None, "sessions.middleware.Session"], {"AUTHENTICATED_USER_TOKEN": "shop_django.login_of"}, ["W002"]),
+            ([None, "sessions.middleware.Session"], {"AUTHENTICATED_USER_TOKEN": "probe_django.login_of"}, ["W002"]),
             ([None, "sessions.middleware.Session"], {"SET_COOKIE": True}, []),
             (["sessions.middleware.Session"], {}, ["W001"]),
         ],

@@ -16,9 +16,9 @@ from typing import Any
 
 import django
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
 import serving
-import shop_django  # noqa: F401 - sets Django up
 from django.core.cache import cache
 from django.http import (
     FileResponse,
@@ -587,7 +587,7 @@ def test_the_script_that_the_docs_show_for_a_kept_page_reads_the_cookie(cookies:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving.running(serving.gunicorn("shop_django:wsgi", port, "--threads", "4"), port, log):
+    with serving.running(serving.gunicorn("probe_django:wsgi", port, "--threads", "4"), port, log):
         yield f"http://127.0.0.1:{port}"
 
 

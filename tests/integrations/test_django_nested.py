@@ -10,8 +10,8 @@ from typing import Any
 
 import django
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from asgiref.wsgi import WsgiToAsgi
 from django.contrib.auth import login, logout

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import django
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from django.http import HttpResponse, StreamingHttpResponse
 from django.template import engines
 from django.test import Client, override_settings

@@ -177,7 +177,7 @@ class TestTemplates:
 
 
 class TestInitApp:
-    def test_is_called_once(self) -> None:
+    def test_refuses_to_be_called_twice(self) -> None:
         app = new_app()
 
         with pytest.raises(RuntimeError, match="called twice"):

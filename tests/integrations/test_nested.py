@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import a2wsgi
 import flask
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from asgiref.wsgi import WsgiToAsgi
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -283,7 +283,7 @@ class TestOneVisit:
         assert set_cookie.startswith(f"_ALGOLIA={answer.seen['user_token']};")
         assert answer.seen["user_token"].startswith("anonymous-")
 
-    async def test_the_visitors_own_token(self, nest: Nest, path: str) -> None:
+    async def test_of_two_middlewares_keeps_the_visitors_own_token(self, nest: Nest, path: str) -> None:
         answer = await nest.get({"set_cookie": True}, {"set_cookie": True}, "", f"_ALGOLIA={TOKEN}", path)
 
         assert answer.seen == seen(TOKEN)
@@ -381,7 +381,7 @@ def test_flask_of_which_the_outer_never_heard_is_nobodys_until_its_own_says() ->
     assert len(response.headers.getlist("Set-Cookie")) == 1
 
 
-async def test_the_inner_one_serves_it_where_another_task_stands_between() -> None:
+async def test_the_inner_middleware_serves_the_visit_where_another_task_stands_between() -> None:
     """As Starlette's BaseHTTPMiddleware does: what an async view sets reaches the outer one and the request's state."""
     after: list[Identity | None] = []
 
@@ -399,7 +399,7 @@ async def test_the_inner_one_serves_it_where_another_task_stands_between() -> No
     assert after == [Identity(TOKEN, "logged-in")] * 2
 
 
-async def test_a_scope_between_them_stays_in_force_in_the_inner_one() -> None:
+async def test_a_scope_between_two_middlewares_stays_in_force_in_the_inner_one() -> None:
     async def in_scope(scope: Any, receive: Any, send: Any) -> None:
         with identity_scope("somebody-else"):
             await asgi_of(in_asgi, {"authenticated_user_token": answers("user-42")})(scope, receive, send)

@@ -19,7 +19,7 @@ from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = pathlib.Path(serving.__file__).parent / "shop_others.py"
+PROGRAM = pathlib.Path(serving.__file__).parent / "probe_sanic_tornado.py"
 KINDS = {"async": 1, "stream": 3, "login": 1, "error": 2}
 TOKENS = ["anonymous-1", "anonymous-2", None, "anonymous-no good", "anonymous-3"]
 
@@ -30,7 +30,7 @@ def test_sanic_under_an_asgi_server_mixes_nobody_up(algolia: LocalAlgolia, tmp_p
     kinds = {"async": 1, "stream": 3, "error": 2, "websocket": 2}
     crowd = Crowd(port, kinds, [Visitor(number) for number in range(20)])
 
-    with serving.running(serving.uvicorn("shop_others:asgi", port), port, tmp_path / "log", env):
+    with serving.running(serving.uvicorn("probe_sanic_tornado:asgi", port), port, tmp_path / "log", env):
         crowd.send(200)
 
     crowd.check(algolia)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import flask
 import httpx
+import probe_django  # noqa: F401 - sets Django up
 import pytest
-import shop_django  # noqa: F401 - sets Django up
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from django.core.handlers.asgi import ASGIHandler
@@ -420,7 +420,7 @@ class TestAnswers:
             ({"max_bytes": True}, TypeError, "max_bytes must be a whole number, not bool"),
         ],
     )
-    def test_wrong_arguments(
+    def test_wrong_arguments_of_the_relay_are_named(
         self, events: EventSender, arguments: dict[str, Any], error: type[Exception], text: str
     ) -> None:
         with pytest.raises(error, match=text):

@@ -219,7 +219,7 @@ def test_a_header_for_some_caches_alone_wins_where_it_lets_them_store(name: str,
     assert ((name, value) in page) <= (not allows)
 
 
-def test_one_of_several_headers_for_some_caches_is_enough() -> None:
+def test_one_of_several_headers_for_some_caches_is_enough_to_let_them_store() -> None:
     forbidding, allowing = ("CDN-Cache-Control", "no-store"), ("Surrogate-Control", "max-age=60")
 
     assert verdict(200, [forbidding, ("Cache-Control", "private"), allowing]) is NO
@@ -420,7 +420,7 @@ def test_what_names_its_visitor_is_never_stored_whatever_was_said(headers: Heade
 
 
 @given(headers_of(odd_elements))
-def test_what_became_private_is_so_once(headers: Headers) -> None:
+def test_headers_that_became_private_stay_as_they_are(headers: Headers) -> None:
     answer, private = verdict(200, headers), with_private(headers)
 
     assert with_private(private) == private

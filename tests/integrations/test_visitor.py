@@ -14,9 +14,9 @@ import fastapi
 import flask
 import hostile
 import litestar
+import probe_django  # noqa: F401 - sets Django up
 import pytest
 import quart
-import shop_django  # noqa: F401 - sets Django up
 import starlette.applications
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -162,7 +162,7 @@ class TestOptedOut:
         assert visit(rules, f"_ALGOLIA={TOKEN}", "app-1", "203.0.113.7") == (Identity(opted_out=True), None)
 
     @pytest.mark.parametrize("answer", [False, None, 0, ""])
-    def test_takes_any_answer(self, answer: object) -> None:
+    def test_takes_an_answer_of_any_type(self, answer: object) -> None:
         assert visit(VisitorRules(opted_out=lambda request: answer), f"_ALGOLIA={TOKEN}") == (Identity(TOKEN), None)
 
     def test_is_assumed_where_the_function_fails(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -254,7 +254,7 @@ class TestPrivateAddress:
     @pytest.mark.parametrize(
         "address", ["172.15.0.1", "172.32.0.1", "100.128.0.1", "11.0.0.1", "203.0.113.7", "2001:db8::1", "fec0::1"]
     )
-    def test_others_are_taken(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_others_of_the_internet_are_taken(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
         assert visit(VisitorRules(client_ip=True), None, None, address) == (Identity(client_ip=address), None)
         assert caplog.records == []
 
@@ -391,7 +391,7 @@ class TestShortWay:
     @pytest.mark.parametrize("cookies", [None, f"_ALGOLIA={TOKEN}", "_ALGOLIA=no"])
     @pytest.mark.parametrize("claim", [None, "app-1", "a,b"])
     @pytest.mark.parametrize("address", [None, "203.0.113.7", "testclient"])
-    def test_decides_the_same(
+    def test_decides_as_the_long_way_does(
         self, set_cookie: bool, cookies: str | None, claim: str | None, address: str | None
     ) -> None:
         rules = VisitorRules(set_cookie=set_cookie, header="X-Token", client_ip=True)
@@ -520,7 +520,7 @@ class TestArguments:
         assert "the function is async, and its answer cannot be awaited here" in caplog.text
 
 
-async def test_async_functions_are_awaited() -> None:
+async def test_async_functions_of_the_rules_are_awaited() -> None:
     async def token(request: object) -> str:
         return "user-42"
 

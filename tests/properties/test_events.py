@@ -641,7 +641,7 @@ def test_the_event_methods_are_twelve() -> None:
 
 
 @given(st.data(), st.sampled_from(METHODS), st.booleans())
-def test_what_the_twelve_accept_is_taken(data: st.DataObject, name: str, in_step: bool) -> None:
+def test_the_stand_in_takes_what_an_event_method_accepts(data: st.DataObject, name: str, in_step: bool) -> None:
     wanted = inspect.signature(getattr(EventSender, name)).parameters
     arguments = {argument: data.draw(values, argument) for argument, values in ARGUMENTS.items() if argument in wanted}
     if in_step and "object_ids" in arguments:  # or no random lists would ever be of one length

@@ -419,7 +419,7 @@ TestNesting.settings = settings(fewer, stateful_step_count=25)
 
 @given(worlds, calls())
 @example(World(context=Identity(None, "login"), resolve=Identity("visitor", opted_out=True)), Call())
-def test_who_wins(world: World, call: Call) -> None:
+def test_all_levels_at_once_have_the_winner_that_the_rules_name(world: World, call: Call) -> None:
     """The same without a nesting, but with all levels at once."""
     clients = Echoes(world)
     for view in world.views:
@@ -476,7 +476,7 @@ def server() -> Iterator[LocalAlgolia]:
 
 @fewer
 @given(worlds, calls())
-def test_who_wins_over_http(server: LocalAlgolia, world: World, call: Call) -> None:
+def test_the_winner_of_all_levels_arrives_over_http(server: LocalAlgolia, world: World, call: Call) -> None:
     async def send() -> None:
         config = config_of(world, server.search_config())
         async with TokenAwareClient.create_with_config(config, **keywords(world)) as client:

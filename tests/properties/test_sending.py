@@ -154,7 +154,7 @@ def test_one_bad_event_never_costs_its_neighbours(names: list[str], batch_size: 
         max_size=8,
     )
 )
-def test_no_request_is_too_big(texts: list[tuple[str, int]]) -> None:
+def test_no_request_of_a_sender_is_too_big(texts: list[tuple[str, int]]) -> None:
     delivery, told = MemoryDelivery(), Told()
     prices = [character * count for character, count in texts]
     with EventSender(delivery=delivery, background=False, user_token="u", on_error=told) as sender:
@@ -175,7 +175,7 @@ def test_no_request_is_too_big(texts: list[tuple[str, int]]) -> None:
 
 @fewer
 @given(st.integers(1, 2_500), st.integers(1, 1_000))
-def test_no_request_has_too_many(count: int, batch_size: int) -> None:
+def test_no_request_of_a_sender_has_too_many_events(count: int, batch_size: int) -> None:
     delivery = MemoryDelivery()
     with EventSender(delivery=delivery, background=False, user_token="u", batch_size=batch_size) as sender:
         assert all(sender.send(event(str(number))) for number in range(count))

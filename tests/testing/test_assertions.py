@@ -55,7 +55,9 @@ def said_by(check: Callable[..., None], *sources: Any, **options: Any) -> str:
     return str(failure.value)
 
 
-def test_one_user(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_passes_where_all_requests_are_of_one_user(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     search(client, "u-1")
     view(client, Identity("u-1", "login-1"))
 
@@ -63,7 +65,9 @@ def test_one_user(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
     assert_same_identity(router, token="u-1")
 
 
-def test_two_users(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_lists_the_requests_of_two_users(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     search(client, "u-1")
     view(client, "u-2")
 
@@ -97,7 +101,9 @@ need bind()."""
     )
 
 
-def test_nobody_at_all(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_fails_where_no_request_names_a_user(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     search(client)
 
     said = said_by(assert_same_identity, router)
@@ -106,7 +112,9 @@ def test_nobody_at_all(client: TokenAwareClientSync, router: AlgoliaRouter) -> N
     assert "identity_scope" in said
 
 
-def test_another_user_than_expected(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_fails_for_another_user_than_expected(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     search(client, "u-1")
 
     said = said_by(assert_same_identity, router, token="u-2")
@@ -114,7 +122,9 @@ def test_another_user_than_expected(client: TokenAwareClientSync, router: Algoli
     assert said.startswith("the user is not u-2:\n  u-1   POST  /1/indexes/products/query   (header)\n")
 
 
-def test_two_logins(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_fails_for_two_logins_of_one_user(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     view(client, "u-1")
     view(client, Identity("u-1", "login-1"))
     assert_same_identity(router)
@@ -129,11 +139,13 @@ def test_two_logins(client: TokenAwareClientSync, router: AlgoliaRouter) -> None
 
 @pytest.mark.parametrize("check", [assert_same_identity, assert_anonymous])
 @pytest.mark.parametrize("sources", [(), ([],), ([[]],)])
-def test_nothing_to_look_at(check: Any, sources: Any) -> None:
+def test_assertions_fail_where_there_is_no_request_to_look_at(check: Any, sources: Any) -> None:
     assert said_by(check, *sources).startswith("there was no search and no event to look at.\n")
 
 
-def test_anonymous(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_anonymous_lists_the_requests_that_name_a_user(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     search(client, Identity(opted_out=True))
     search(client, Identity(client_ip="203.0.113.7"))
     assert_anonymous(router)
@@ -210,7 +222,7 @@ MULTI = {"requests": [{"indexName": "a", "userToken": "u-1"}, {"indexName": "b",
         ([{**EVENT, "userToken": "u-1"}, (request({"userToken": "u-2"}),)], ["u-1 userToken", "u-2 userToken"]),
     ],
 )
-def test_what_is_seen(source: Any, users: list[str]) -> None:
+def test_assertions_see_each_place_in_which_a_request_names_a_user(source: Any, users: list[str]) -> None:
     from algolia_usertoken.testing.seen import seen_in
 
     seen = [f"{one.user_token} {one.where}" if one.user_token else "-" for one in seen_in(source)]
@@ -218,7 +230,9 @@ def test_what_is_seen(source: Any, users: list[str]) -> None:
     assert seen == users
 
 
-def test_every_kind_of_source(client: TokenAwareClientSync, router: AlgoliaRouter) -> None:
+def test_assert_same_identity_takes_routers_routes_calls_requests_and_deliveries(
+    client: TokenAwareClientSync, router: AlgoliaRouter
+) -> None:
     route = router.post(path=QUERY).respond(json={"hits": [], "query": "", "params": "", "processingTimeMS": 1})
     search(client, "u-1")
     delivery = MemoryDelivery()
@@ -238,7 +252,7 @@ def test_a_call_that_was_not_answered_is_seen_too(client: TokenAwareClientSync, 
     assert_same_identity(route, token="u-1")
 
 
-def test_what_a_local_algolia_received() -> None:
+def test_assert_same_identity_takes_what_a_local_algolia_received() -> None:
     with LocalAlgolia() as algolia:
         algolia.save_objects("products", [{"objectID": "1"}])
         with TokenAwareClientSync.create_with_config(

@@ -64,7 +64,7 @@ def texts(state: Any) -> list[str]:
 
 
 class TestWhatItShows:
-    def test_nothing_at_first(self, ask: Ask) -> None:
+    def test_is_nothing_at_first(self, ask: Ask) -> None:
         shown = state(ask)
 
         assert (shown["users"], shown["mismatches"], shown["refusals"]) == ([], [], [])
@@ -120,7 +120,7 @@ class TestWhatItShows:
 
         assert user_of(state(ask), "a")["entries"][0]["what"] == "browse “” in products"
 
-    def test_refusals(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_are_the_requests_that_were_refused(self, algolia: LocalAlgolia, ask: Ask) -> None:
         search(ask, token="a", index="missing")
         ask("POST", "/1/events", {"events": [{"userToken": "a b"}]})
         algolia.fail_next(503)
@@ -199,7 +199,7 @@ class TestWhatDoesNotFit:
 
         assert "which no search on this server was answered with" in texts(state(ask))[0]
 
-    def test_it_finds_what_the_tests_find(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_inspector_finds_the_mismatches_that_tests_find(self, algolia: LocalAlgolia, ask: Ask) -> None:
         for number in range(60):
             click(ask, f"u{number % 7}", search(ask, token=f"u{number % 5}"))
 
@@ -209,7 +209,7 @@ class TestWhatDoesNotFit:
 
 
 class TestHowItKeepsUp:
-    def test_it_tells_only_what_changed(self, ask: Ask) -> None:
+    def test_inspector_tells_a_page_only_what_changed(self, ask: Ask) -> None:
         search(ask, token="a")
         search(ask, token="b")
         first = state(ask)
@@ -223,7 +223,7 @@ class TestHowItKeepsUp:
         assert third["users"] == []
         assert third["searches"] == 3
 
-    def test_it_tells_two_pages_what_changed(self, ask: Ask) -> None:
+    def test_inspector_tells_two_pages_what_changed(self, ask: Ask) -> None:
         first = state(ask)
         search(ask, token="a")
         assert [user["user"] for user in state(ask, first)["users"]] == ["a"]
@@ -251,7 +251,7 @@ class TestHowItKeepsUp:
         assert answer.status == 200
         assert [user["user"] for user in answer.json["users"]] == ["a"]
 
-    def test_clear(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_a_clear_empties_all_that_it_shows(self, algolia: LocalAlgolia, ask: Ask) -> None:
         query_id = search(ask, token="a")
         search(ask)
         first = state(ask)
@@ -306,7 +306,7 @@ class TestHowItKeepsUp:
     @pytest.mark.parametrize(
         "path", ["/1/usertoken/ada", "/1/user-tokens/ada/events", "/1/profiles/personalization/ada"]
     )
-    def test_nor_is_a_mistyped_path_with_an_erased_user(self, path: str, ask: Ask) -> None:
+    def test_a_mistyped_path_with_an_erased_user_is_not_shown(self, path: str, ask: Ask) -> None:
         assert ask("GET", path).status == 404
         assert len(state(ask)["refusals"]) == 1
 
@@ -352,7 +352,7 @@ class TestHowItKeepsUp:
         assert looks >= 5
         assert shown["mismatch_count"] == 10
 
-    def test_its_own_requests_are_not_shown(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_requests_of_the_inspector_are_not_shown(self, algolia: LocalAlgolia, ask: Ask) -> None:
         state(ask)
         ask("GET", "/", headers={"Accept": "text/html"})
 
@@ -396,7 +396,7 @@ def a_request(number: int) -> tuple[ReceivedRequest, ReceivedSearch, ReceivedEve
 
 
 class TestALotArrives:
-    def test_each_look_is_cheap_and_small(self) -> None:
+    def test_each_look_of_the_inspector_is_cheap_and_small(self) -> None:
         received = Received(100_000, 10**9)
         for number in range(6_000):
             request, found, event = a_request(number)
@@ -434,7 +434,7 @@ class TestALotArrives:
         assert len(json.dumps(nothing)) < 1000
 
     @pytest.mark.slow
-    def test_it_is_looked_at_while_4_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
+    def test_inspector_answers_while_4_000_requests_arrive(self, algolia: LocalAlgolia, ask: Ask) -> None:
         failures: list[BaseException] = []
 
         def visit(visitor: int) -> None:
@@ -465,7 +465,7 @@ class TestALotArrives:
         assert told["mismatch_count"] == 0
         assert looks > 1
 
-    def test_what_it_keeps_is_bounded_in_text(self, ask: Ask) -> None:
+    def test_texts_that_the_inspector_keeps_are_bounded(self, ask: Ask) -> None:
         long = "x" * 300_000
         names = [{"indexName": "i" * 5_000 + str(number), "query": long} for number in range(3)]
         ask("POST", "/1/indexes/*/queries", {"requests": [{**name, "userToken": long + "1"} for name in names]})
@@ -494,7 +494,7 @@ class TestALotArrives:
 class TestHostileText:
     HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\ud800\0&quot;'\""
 
-    def test_it_is_only_ever_data(self, ask: Ask) -> None:
+    def test_hostile_text_is_only_ever_data(self, ask: Ask) -> None:
         ask("POST", SEARCH, {"query": self.HOSTILE, "userToken": self.HOSTILE})
 
         answer = ask("GET", "/inspector/state")
@@ -506,7 +506,7 @@ class TestHostileText:
     @pytest.mark.parametrize(
         "cookie", ["_ALGOLIA", "_ALGOLIA=", '_ALGOLIA="', "=_ALGOLIA;;=", "a[]=1; _ALGOLIA=x", "\xff_ALGOLIA=\xff"]
     )
-    def test_any_cookie(self, cookie: str, ask: Ask) -> None:
+    def test_any_cookie_leaves_the_search_counted(self, cookie: str, ask: Ask) -> None:
         search(ask, token="a", Cookie=cookie)
 
         assert state(ask)["searches"] == 1
@@ -527,20 +527,20 @@ class TestThePage:
         assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
         assert ask("GET", "/", headers={"Accept": "*/*"}).status == 404
 
-    def test_curl_gets_a_sentence(self, algolia: LocalAlgolia) -> None:
+    def test_curl_gets_a_sentence_in_place_of_the_page(self, algolia: LocalAlgolia) -> None:
         with urllib.request.urlopen(algolia.url, timeout=PATIENCE) as answer:
             text = answer.read().decode()
 
         assert "LocalAlgolia, a stand-in for Algolia with the application id LOCALALGOLIA" in text
         assert "/inspector/state" in text
 
-    def test_it_is_one_file_that_loads_nothing(self) -> None:
+    def test_page_of_the_inspector_is_one_file_that_loads_nothing(self) -> None:
         page = PAGE.read_text(encoding="utf-8")
 
         assert re.findall(r"""\b(?:src|href)=["']?([^"'\s>]+)""", page) == ["data:,"]
         assert re.findall(r"url\(|@import|https?://", page) == []
 
-    def test_it_sets_no_html(self) -> None:
+    def test_page_of_the_inspector_sets_no_html(self) -> None:
         page = PAGE.read_text(encoding="utf-8")
 
         assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval\(", page) == []
@@ -584,7 +584,7 @@ class TestWhatAnEventIsAbout:
 
 
 class TestHints:
-    def test_they_are_shown_and_are_no_mismatches(self, ask: Ask) -> None:
+    def test_hints_are_shown_and_are_no_mismatches(self, ask: Ask) -> None:
         search(ask)
         search(ask)
         purchase = {"eventType": "conversion", "eventSubtype": "purchase", "eventName": "Bought", "index": "products"}
@@ -633,7 +633,7 @@ class TestHints:
         ],
         ids=["one who moves", "the page and its server", "two addresses", "two devices", "proxies on the way"],
     )
-    def test_what_may_well_be_one_visitor_is_none(
+    def test_no_hint_is_given_where_it_may_well_be_one_visitor(
         self, came: list[dict[str, str]], algolia: LocalAlgolia, ask: Ask
     ) -> None:
         for visitor in came:
@@ -696,7 +696,7 @@ class TestAnErasedUser:
 
         assert state(ask)["users"] == []
 
-    def test_it_may_come_again(self, ask: Ask) -> None:
+    def test_an_erased_user_may_come_again(self, ask: Ask) -> None:
         search(ask, token="u-1")
         ask("DELETE", "/1/usertokens/u-1")
         search(ask, token="u-1")

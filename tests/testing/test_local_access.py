@@ -102,7 +102,7 @@ def test_this_machine_is_known_by_its_own_names(ask: Ask, host: str) -> None:
         "",
     ],
 )
-def test_another_host_is_refused(ask: Ask, algolia: LocalAlgolia, host: str) -> None:
+def test_local_algolia_refuses_requests_for_another_host(ask: Ask, algolia: LocalAlgolia, host: str) -> None:
     asked = [("POST", QUERY), ("GET", "/inspector/state"), ("GET", "/"), ("GET", "/1/logs"), ("OPTIONS", QUERY)]
     for method, path in asked:
         answer = ask(method, path, None, {"Host": host, "Accept": "text/html"})
@@ -148,7 +148,7 @@ def test_a_host_that_is_allowed_by_name() -> None:
 @pytest.mark.parametrize(
     "hosts", ["shop.test", 7, ["http://shop.test"], ["shop.test:80"], ["*.test"], [""], [None], ["a b"]]
 )
-def test_hosts_that_are_none(hosts: Any) -> None:
+def test_allowed_hosts_that_are_no_host_names_are_refused(hosts: Any) -> None:
     with pytest.raises(ValueError, match="allowed_hosts must be"):
         LocalAlgolia(allowed_hosts=hosts)
 

@@ -33,7 +33,7 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_with_block_listens_and_then_does_not() -> None:
+def test_local_algolia_listens_in_its_with_block_only() -> None:
     with LocalAlgolia() as algolia:
         assert is_listening(algolia.port)
         assert algolia.url == f"http://127.0.0.1:{algolia.port}"
@@ -119,7 +119,7 @@ def test_a_taken_port_is_an_error_and_leaves_no_thread() -> None:
         assert len(search_threads()) == 1
 
 
-def test_it_may_listen_on_ipv6() -> None:
+def test_local_algolia_may_listen_on_ipv6() -> None:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass
@@ -171,7 +171,9 @@ def test_connections_that_cannot_be_accepted_wait(monkeypatch: pytest.MonkeyPatc
         pass
 
 
-def test_a_connection_that_is_gone_before_it_began(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_is_gone_before_it_began_does_no_harm(
+    algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def gone(*_: object) -> None:
         raise ConnectionResetError
 
@@ -190,7 +192,7 @@ def test_port_is_unknown_before_the_start() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.2"])
-def test_other_loopback_hosts(host: str) -> None:
+def test_local_algolia_listens_on_other_loopback_hosts(host: str) -> None:
     with LocalAlgolia(host=host) as algolia, SearchClientSync.create_with_config(algolia.search_config()) as client:
         assert client.list_indices().items == []
 
@@ -215,7 +217,7 @@ def test_other_loopback_hosts(host: str) -> None:
         ({"max_received": 1.5}, "max_received"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], named: str) -> None:
+def test_bad_arguments_of_local_algolia_are_named(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named} must be"):
         LocalAlgolia(**arguments)
 
@@ -229,7 +231,7 @@ def test_config_for_any_client_leads_here(algolia: LocalAlgolia) -> None:
     assert config.hosts is not algolia.config_for(PersonalizationConfig).hosts
 
 
-async def test_all_six_clients_reach_it(algolia: LocalAlgolia) -> None:
+async def test_all_six_clients_reach_local_algolia(algolia: LocalAlgolia) -> None:
     related = {"requests": [{"indexName": "products", "model": "related-products", "objectID": "hat", "threshold": 0}]}
     event = {"eventType": "view", "eventName": "seen", "index": "products", "userToken": "u", "objectIDs": ["hat"]}
     with SearchClientSync.create_with_config(algolia.search_config()) as search:
@@ -260,7 +262,9 @@ async def test_a_proxy_in_the_environment_does_not_matter(
     assert {request.path for request in algolia.requests} == {"/1/indexes/products/query"}
 
 
-def test_without_one_the_proxies_are_empty(algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_a_config_are_empty_where_the_machine_has_none(
+    algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     assert algolia.search_config().proxies == {}
@@ -294,7 +298,7 @@ def test_save_objects_keeps_its_own_copy(algolia: LocalAlgolia, client: SearchCl
         ("i", 1, "records"),
     ],
 )
-def test_save_objects_refuses(index: Any, records: Any, named: str) -> None:
+def test_save_objects_names_what_it_refuses(index: Any, records: Any, named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named}"):
         LocalAlgolia().save_objects(index, records)
 
@@ -341,7 +345,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_all_names_are_there() -> None:
+def test_all_names_of_the_testing_package_are_there() -> None:
     for name in testing.__all__:
         assert getattr(testing, name).__doc__
         assert name in dir(testing)
@@ -350,12 +354,12 @@ def test_all_names_are_there() -> None:
 
 
 @pytest.mark.slow
-def test_a_program_that_never_stops_it_ends_quietly() -> None:
+def test_a_program_that_never_stops_local_algolia_ends_quietly() -> None:
     done = run("from algolia_usertoken.testing import LocalAlgolia; LocalAlgolia().start()")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_may_stop_it_without_harm() -> None:
+def test_a_forked_child_may_stop_local_algolia_without_harm() -> None:
     done = run("programs/local_algolia_and_a_fork.py")
     assert done.returncode == 0, done.stderr

@@ -91,7 +91,7 @@ def test_clicks_and_conversions_are_rates_of_tracked_searches(
     assert [position.position for position in positions[-2:]] == [[11, 20], [21, -1]]
 
 
-def test_carts_purchases_and_revenue(analytics: AnalyticsClientSync, search: Any, report: Any) -> None:
+def test_analytics_count_carts_purchases_and_revenue(analytics: AnalyticsClientSync, search: Any, report: Any) -> None:
     query_id = search()
     item = {"price": "2.5", "quantity": 2}
     report("conversion", query_id, eventSubtype="addToCart", currency="EUR", objectData=[item])
@@ -117,7 +117,9 @@ def test_an_event_later_than_an_hour_after_its_search_does_not_count(
     assert analytics.get_click_through_rate("products").click_count == 1
 
 
-def test_queries_by_frequency(analytics: AnalyticsClientSync, search: Any, report: Any, ask: Ask) -> None:
+def test_analytics_list_queries_by_frequency(
+    analytics: AnalyticsClientSync, search: Any, report: Any, ask: Ask
+) -> None:
     search("hat")
     search("none", filters="brand:Acme")
     search("none")
@@ -138,7 +140,7 @@ def test_queries_by_frequency(analytics: AnalyticsClientSync, search: Any, repor
     assert analytics.get_status("products").updated_at
 
 
-def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any, today: str) -> None:
+def test_analytics_count_by_period_and_by_tags(analytics: AnalyticsClientSync, search: Any, today: str) -> None:
     for tags in (["web"], ["app", "beta"], []):
         search(analyticsTags=tags)
     asked = ("web", "web OR beta", "app AND beta", "app AND web", "(web OR app) AND beta", None)
@@ -163,11 +165,11 @@ def test_periods_and_tags(analytics: AnalyticsClientSync, search: Any, today: st
         "index=a&startDate=1970-01-01",
     ],
 )
-def test_what_cannot_be_counted_is_refused(ask: Ask, query: str) -> None:
+def test_analytics_refuse_a_missing_index_and_a_period_that_is_none(ask: Ask, query: str) -> None:
     assert ask("GET", f"/2/users/count?{query}").status == 400
     assert ask("GET", f"/2/clicks/positions?{query}").status == 400
 
 
-def test_what_is_not_there_says_so(analytics: AnalyticsClientSync) -> None:
+def test_analytics_that_local_algolia_does_not_have_say_so(analytics: AnalyticsClientSync) -> None:
     with pytest.raises(RequestException, match="LocalAlgolia does not have analytics by country"):
         analytics.get_top_countries("products")

@@ -69,7 +69,7 @@ def test_an_index_is_a_composition_of_its_own_name(compositions: CompositionClie
         compositions.search("nowhere", {"params": {}})
 
 
-def test_each_feed_is_a_result(compositions: CompositionClientSync, ask: Ask) -> None:
+def test_each_feed_of_a_composition_is_a_result(compositions: CompositionClientSync, ask: Ask) -> None:
     compositions.put_composition("feeds", FEEDS)
     results = run(ask, "feeds", params={"query": "blue"})["results"]
     assert [(result["feedID"], result["nbHits"]) for result in results] == [("b", 1), ("a", 2)]
@@ -86,7 +86,7 @@ def test_facet_values_of_a_composition(compositions: CompositionClientSync, algo
     assert algolia.searches[0].operation == "facets"
 
 
-def test_a_source_may_recommend(compositions: CompositionClientSync, ask: Ask) -> None:
+def test_a_source_of_a_composition_may_recommend(compositions: CompositionClientSync, ask: Ask) -> None:
     source = {"recommend": {"indexName": "books", "model": "trending-items", "threshold": 0}}
     behavior = {"injection": {"main": {"source": source}}}
     ask("PUT", "/1/compositions/trends", {"objectID": "trends", "name": "T", "behavior": behavior})

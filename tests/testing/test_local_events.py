@@ -423,7 +423,7 @@ BATCH = "Invalid type for field : expected insights.PublicEventsBatch, got"
         ({"events": [objects()] * 1001}, "Cannot process more than 1000 events in a batch"),
     ],
 )
-def test_refused_bodies(ask: Ask, body: Any, message: str) -> None:
+def test_a_body_without_a_list_of_events_is_refused(ask: Ask, body: Any, message: str) -> None:
     answer = ask("POST", "/1/events", body)
     assert (answer.status, answer.json) == (422, {"message": message, "status": 422})
 
@@ -435,7 +435,7 @@ def test_unknown_fields_beside_the_events_pass(ask: Ask, algolia: LocalAlgolia, 
     assert len(algolia.events) == 1
 
 
-def test_1000_events(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_1000_events_of_one_request_are_taken(ask: Ask, algolia: LocalAlgolia) -> None:
     assert ask("POST", "/1/events", {"events": [objects()] * 1000}).status == 200
     assert len(algolia.events) == 1000
 
@@ -450,7 +450,7 @@ def test_malformed_json_is_answered_with_html(ask: Ask, body: bytes) -> None:
     assert b"<html>" in answer.body
 
 
-def test_an_infinite_value(ask: Ask) -> None:
+def test_an_infinite_value_of_an_event_is_refused(ask: Ask) -> None:
     body = json.dumps({"events": [bought([{}], value=0)]}).replace(": 0}", ": 1e999}")
     assert (
         ask("POST", "/1/events", body).json["message"] == "Invalid payload: events[0].value: expected a finite number"
@@ -487,7 +487,7 @@ def test_hostile_events_are_answered(ask: Ask, algolia: LocalAlgolia, kind: str,
 
 
 @pytest.mark.parametrize(("size", "status"), [(2_000_000, 200), (2_000_001, 413)])
-def test_no_body_over_2_mb(ask: Ask, algolia: LocalAlgolia, size: int, status: int) -> None:
+def test_events_of_more_than_2_mb_are_refused(ask: Ask, algolia: LocalAlgolia, size: int, status: int) -> None:
     body = json.dumps({"events": [objects()]})
     answer = ask("POST", "/1/events", body + " " * (size - len(body)))
     assert answer.status == status
@@ -495,7 +495,7 @@ def test_no_body_over_2_mb(ask: Ask, algolia: LocalAlgolia, size: int, status: i
 
 
 @pytest.mark.parametrize("headers", [{"x-algolia-api-key": "wrong"}, {"x-algolia-application-id": ""}])
-def test_wrong_key(ask: Ask, headers: dict[str, str]) -> None:
+def test_events_with_a_wrong_key_are_refused(ask: Ask, headers: dict[str, str]) -> None:
     answer = ask("POST", "/1/events", {"events": [objects()]}, headers)
     assert (answer.status, answer.json) == (401, {"message": "Invalid credentials", "status": 401})
 
@@ -508,7 +508,7 @@ def test_what_instantsearch_reports_of_itself_is_no_event(ask: Ask, algolia: Loc
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/1/event"), ("POST", "/1/events/1"), ("GET", "/1/event")])
-def test_unknown_path(ask: Ask, method: str, path: str) -> None:
+def test_an_unknown_path_of_insights_is_a_404(ask: Ask, method: str, path: str) -> None:
     answer = ask(method, path)
     assert (answer.status, answer.json["status"]) == (404, 404)
     assert answer.json["message"].startswith("Path not supported by Insights REST API. Please have a look at [https://")
@@ -534,7 +534,7 @@ async def test_the_clients_see_success_and_the_message(algolia: LocalAlgolia, in
     assert len(algolia.events) == 2
 
 
-def test_what_is_kept_of_an_event(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_local_algolia_keeps_the_fields_of_an_event(ask: Ask, algolia: LocalAlgolia) -> None:
     other = QUERY_ID[::-1]
     sent = objects(
         "conversion",
@@ -559,7 +559,7 @@ def test_what_is_kept_of_an_event(ask: Ask, algolia: LocalAlgolia) -> None:
     assert before <= kept.received_at <= time.time()
 
 
-def test_what_is_kept_of_an_event_in_other_letters(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_local_algolia_keeps_an_event_whose_names_are_in_other_letters(ask: Ask, algolia: LocalAlgolia) -> None:
     sent = {name.upper(): value for name, value in objects("conversion", queryID=QUERY_ID).items()}
     assert ask("POST", "/1/events", {"events": [sent]}).status == 200
     (kept,) = algolia.events
@@ -586,6 +586,6 @@ def test_deleting_a_user_token_erases_its_events(algolia: LocalAlgolia, insights
     assert [received.user_token for received in algolia.events] == ["c"]
 
 
-def test_what_is_no_object_has_no_events() -> None:
+def test_a_body_that_is_no_object_has_no_events() -> None:
     assert insights_rules.events_of([]) is None
     assert insights_rules.events_of({"Events": [1]}) == [1]

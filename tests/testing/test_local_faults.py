@@ -35,7 +35,7 @@ def test_the_next_request_fails_and_no_other(ask: Ask, algolia: LocalAlgolia) ->
     assert len(algolia.searches) == 1
 
 
-def test_several_times_then_another(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_fail_next_answers_several_times_and_then_with_the_next_fault(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.fail_next(429, times=2, headers={"Retry-After": "7"})
     algolia.fail_next(500)
     answers = [ask("POST", QUERY, {}) for _ in range(4)]
@@ -43,7 +43,7 @@ def test_several_times_then_another(ask: Ask, algolia: LocalAlgolia) -> None:
     assert answers[0].headers["retry-after"] == "7"
 
 
-def test_until_cleared(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_fail_next_without_times_answers_until_it_is_cleared(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.fail_next(times=None)
     assert {ask("POST", QUERY, {}).status for _ in range(5)} == {503}
     algolia.clear()
@@ -53,7 +53,7 @@ def test_until_cleared(ask: Ask, algolia: LocalAlgolia) -> None:
 
 
 @pytest.mark.parametrize("path", ["/1/events", "/1/ev", re.compile("events$")])
-def test_only_matching_paths(ask: Ask, algolia: LocalAlgolia, path: Any) -> None:
+def test_fail_next_answers_matching_paths_only(ask: Ask, algolia: LocalAlgolia, path: Any) -> None:
     algolia.fail_next(path=path)
     assert ask("POST", QUERY, {}).status == 200
     assert ask("POST", EVENTS, BATCH).status == 503
@@ -61,13 +61,13 @@ def test_only_matching_paths(ask: Ask, algolia: LocalAlgolia, path: Any) -> None
     assert ask("POST", EVENTS, BATCH).status == 200
 
 
-def test_only_a_matching_method(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_fail_next_answers_a_matching_method_only(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.fail_next(method="put")
     assert ask("POST", QUERY, {}).status == 200
     assert ask("PUT", "/1/indexes/products/settings", {}).status == 503
 
 
-def test_a_preflight_is_spared(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_fail_next_spares_a_preflight(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.fail_next()
     assert ask("OPTIONS", QUERY).status == 200
     assert ask("POST", QUERY, {}).status == 503
@@ -81,7 +81,9 @@ def test_a_preflight_is_spared(ask: Ask, algolia: LocalAlgolia) -> None:
         (b"\x00", b"\x00", "application/octet-stream"),
     ],
 )
-def test_bodies(ask: Ask, algolia: LocalAlgolia, body: Any, sent: bytes, kind: str) -> None:
+def test_fail_next_sends_dicts_texts_and_bytes_with_their_type(
+    ask: Ask, algolia: LocalAlgolia, body: Any, sent: bytes, kind: str
+) -> None:
     algolia.fail_next(400, body=body)
     answer = ask("POST", QUERY, {})
     assert (answer.body, answer.headers["content-type"]) == (sent, kind)
@@ -93,13 +95,13 @@ def test_a_content_type_of_ones_own(ask: Ask, algolia: LocalAlgolia) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_statuses_without_a_body(ask: Ask, algolia: LocalAlgolia, status: int) -> None:
+def test_fail_next_sends_no_body_with_a_status_that_has_none(ask: Ask, algolia: LocalAlgolia, status: int) -> None:
     algolia.fail_next(status)
     answer = ask("POST", QUERY, {})
     assert (answer.status, answer.body) == (status, b"")
 
 
-def test_a_late_failure(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_fail_next_answers_after_its_delay(ask: Ask, algolia: LocalAlgolia) -> None:
     algolia.fail_next(delay=0.2)
     started = time.monotonic()
     assert ask("POST", QUERY, {}).status == 503
@@ -189,6 +191,6 @@ def test_the_real_client_retries_429(algolia: LocalAlgolia, client: SearchClient
         ("drop_next", {"path": 1}, "path"),
     ],
 )
-def test_bad_arguments_are_named(method: str, arguments: dict[str, Any], named: str) -> None:
+def test_bad_arguments_of_faults_are_named(method: str, arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named} must be"):
         getattr(LocalAlgolia(), method)(**arguments)

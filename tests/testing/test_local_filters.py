@@ -192,7 +192,7 @@ def test_an_or_of_different_types_says_which_form_was_expected() -> None:
         read({"filters": "t:x OR n > 3"})
 
 
-def test_filters_must_be_text() -> None:
+def test_filters_that_are_no_string_are_refused() -> None:
     with pytest.raises(FilterError, match=r"^filters: expected a string$"):
         read({"filters": ["t:x"]})
 
@@ -362,7 +362,7 @@ def test_attributes_that_no_record_has_take_no_room() -> None:
     assert len(contents.columns) <= 100
 
 
-def test_no_filters() -> None:
+def test_empty_filters_keep_all_records() -> None:
     assert read({"facetFilters": [], "filters": "", "tagFilters": "", "query": "x"}).predicate is None
     assert read({"filters": "  ", "facetFilters": [[]]}).predicate is None
 

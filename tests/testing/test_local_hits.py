@@ -51,7 +51,7 @@ def hit(ask: Ask, **parameters: Any) -> dict[str, Any]:
         ("title,cost", {"title": "A red book", "cost": 5}),
     ],
 )
-def test_attributes_to_retrieve(ask: Ask, wanted: Any, shown: dict[str, Any]) -> None:
+def test_hits_have_the_attributes_to_retrieve_at_any_depth(ask: Ask, wanted: Any, shown: dict[str, Any]) -> None:
     assert hit(ask, attributesToRetrieve=wanted) == {"objectID": "b", **shown}
     names = wanted.split(",") if isinstance(wanted, str) else wanted  # a setting is a list
     ask("PUT", "/1/indexes/books/settings", {"attributesToRetrieve": names})

@@ -73,7 +73,7 @@ def test_any_json_is_answered_without_a_server_error(ask: Ask, path: str) -> Non
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("body", [b"\x00\xff", b"{", b"nul", b"[" * 50_000, b'"', b"\x1f\x8b", b"\xff\xfe{\x00}\x00"])
-def test_garbage_bodies(ask: Ask, path: str, body: bytes) -> None:
+def test_bodies_of_garbage_are_answered(ask: Ask, path: str, body: bytes) -> None:
     assert ask("POST", path, body).status in (200, 400, 422)
 
 
@@ -88,7 +88,7 @@ def test_garbage_bodies(ask: Ask, path: str, body: bytes) -> None:
         ("nonsense", b"{"),
     ],
 )
-def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
+def test_bodies_that_are_not_in_their_encoding_are_answered(ask: Ask, encoding: str, body: bytes) -> None:
     for _ in range(20):
         assert ask("POST", PATHS[0], body, {"content-encoding": encoding}).status == 400
     assert ask("POST", PATHS[0], {}).status == 200
@@ -108,7 +108,7 @@ def test_encodings_that_are_none(ask: Ask, encoding: str, body: bytes) -> None:
         b"GET // HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_what_is_hardly_http(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> None:
+def test_bytes_that_are_hardly_http_stop_no_server(algolia: LocalAlgolia, ask: Ask, sent: bytes) -> None:
     with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -127,7 +127,7 @@ def test_clients_that_hang_up_half_way(algolia: LocalAlgolia, ask: Ask) -> None:
     assert ask("POST", PATHS[0], {}).status == 200
 
 
-def test_a_huge_query(ask: Ask) -> None:
+def test_a_query_of_a_megabyte_is_answered(ask: Ask) -> None:
     answer = ask("POST", PATHS[0], {"query": "word " * 200_000})
     assert (answer.status, answer.json["nbHits"]) == (200, 0)
     assert ask("POST", PATHS[0], {"query": "x" * 1_000_000}).status == 200

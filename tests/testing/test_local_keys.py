@@ -114,7 +114,7 @@ class TestFilters:
         first, second = ask("POST", "/1/indexes/*/objects", objects, key).json["results"]
         assert (first["objectID"], second) == ("1", None)
 
-    def test_each_page_of_an_export_does_and_keeps_the_callers(self, ask: Ask, secured: Any) -> None:
+    def test_of_a_key_hold_on_each_page_of_an_export_beside_the_callers(self, ask: Ask, secured: Any) -> None:
         key, path = secured(filters="team:a"), "/1/indexes/plans/browse"
         first = ask("POST", path, {"hitsPerPage": 1, "filters": "size > 0"}, key)
         second = ask("POST", path, {"cursor": first.json["cursor"]}, key)
@@ -185,12 +185,12 @@ class TestOtherRestrictions:
             assert answer.status == 403
             assert "validUntil" in answer.json["message"]
 
-    def test_its_user(self, ask: Ask, secured: Any, algolia: LocalAlgolia) -> None:
+    def test_of_a_user_is_that_of_the_search(self, ask: Ask, secured: Any, algolia: LocalAlgolia) -> None:
         ask("POST", "/1/indexes/plans/query", {}, secured(userToken="u-1"))
 
         assert (algolia.searches[0].user_token_in_key, algolia.searches[0].user) == ("u-1", "u-1")
 
-    def test_a_broken_signature(self, ask: Ask, secured: Any) -> None:
+    def test_with_a_broken_signature_are_refused(self, ask: Ask, secured: Any) -> None:
         good = base64.b64decode(secured(filters="g:PUBLIC")["x-algolia-api-key"]).decode()
         for broken in ("0" + good[1:], good[1:], good[:64], good[:63], good + "&a=b", good[:64] + "filters=g%3ASECRET"):
             if broken == good:
@@ -216,16 +216,16 @@ class TestOtherRestrictions:
             ("POST", "/1/keys", {"acl": ["search"]}),
         ],
     )
-    def test_it_searches_and_changes_nothing(self, ask: Ask, secured: Any, method: str, path: str, body: Any) -> None:
+    def test_of_a_secured_key_let_it_search_and_change_nothing(
+        self, ask: Ask, secured: Any, method: str, path: str, body: Any
+    ) -> None:
         answer = ask(method, path, body, secured())
 
         assert (answer.status, answer.json["message"]) == (403, "Method not allowed with this API key")
 
 
 class TestAddedKeys:
-    def test_they_are_listed_got_changed_deleted_and_restored(
-        self, client: SearchClientSync, algolia: LocalAlgolia
-    ) -> None:
+    def test_are_listed_got_changed_deleted_and_restored(self, client: SearchClientSync, algolia: LocalAlgolia) -> None:
         key = client.add_api_key({"acl": ["search"], "description": "of a test", "indexes": ["plans*"]}).key
         client.wait_for_api_key(operation="add", key=key)
         got = client.get_api_key(key)
@@ -242,7 +242,7 @@ class TestAddedKeys:
         client.restore_api_key(key)
         assert client.get_api_key(key).acl == ["search", "browse"]
 
-    def test_they_allow_what_they_say(self, ask: Ask, client: SearchClientSync) -> None:
+    def test_allow_what_they_say(self, ask: Ask, client: SearchClientSync) -> None:
         key = client.add_api_key(
             {"acl": ["search"], "indexes": ["plans"], "queryParameters": "filters=g%3APUBLIC&hitsPerPage=1"}
         ).key
@@ -293,7 +293,7 @@ class TestAddedKeys:
             {"acl": ["search"], "validity": True},
         ],
     )
-    def test_one_that_is_none(self, ask: Ask, settings: Any) -> None:
+    def test_that_are_no_keys_are_refused(self, ask: Ask, settings: Any) -> None:
         assert ask("POST", "/1/keys", settings).status == 400
 
     def test_the_one_of_the_stand_in_stays(self, ask: Ask, algolia: LocalAlgolia) -> None:

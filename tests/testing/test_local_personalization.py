@@ -41,7 +41,7 @@ def test_who_sent_events_has_a_profile(
     assert personalization.delete_user_profile("ada").user_token == "ada"
 
 
-def test_the_strategy_is_kept(personalization: PersonalizationClientSync) -> None:
+def test_the_strategy_of_personalization_is_kept(personalization: PersonalizationClientSync) -> None:
     assert personalization.get_personalization_strategy().personalization_impact == 0
     assert personalization.set_personalization_strategy(STRATEGY).message == "Strategy was successfully updated"
     assert personalization.get_personalization_strategy().to_dict() == STRATEGY

@@ -75,7 +75,7 @@ def test_a_response_has_the_fields_that_are_asked_for(ask: Ask, fields: Any, key
     assert ask("POST", QUERY, {**body, "clickAnalytics": True}).json.keys() == {*keys, "queryID"}
 
 
-def test_all_response_fields(ask: Ask) -> None:
+def test_a_star_as_response_fields_means_all(ask: Ask) -> None:
     assert ask("POST", QUERY, {"responseFields": ["*"]}).json.keys() == ask("POST", QUERY, {}).json.keys()
 
 
@@ -110,7 +110,7 @@ def test_without_the_strategy_all_searches_run(ask: Ask, body: dict[str, Any]) -
     assert [len(ids(result)) for result in multi(ask, {}, {}, **body)] == [3, 3]
 
 
-def test_another_strategy_is_refused(ask: Ask) -> None:
+def test_an_unknown_strategy_of_a_multi_query_is_refused(ask: Ask) -> None:
     answer = ask("POST", "/1/indexes/*/queries", {"requests": [], "strategy": "best"})
     assert (answer.status, answer.json["message"]) == (400, "strategy: expected one of none, stopIfEnoughMatches")
 

@@ -52,7 +52,7 @@ def view(user_token: str, **fields: Any) -> dict[str, Any]:
         ({}, {"userToken": "me@example.com"}, "me@example.com", "me@example.com"),
     ],
 )
-def test_effective_user(
+def test_the_user_of_a_search_is_its_parameter_its_header_or_its_address(
     ask: Ask, algolia: LocalAlgolia, headers: dict[str, str], body: dict[str, Any], token: str | None, user: str
 ) -> None:
     assert ask("POST", QUERY, body, headers).status == 200
@@ -61,7 +61,7 @@ def test_effective_user(
     assert search.client_ip == "127.0.0.1"
 
 
-def test_what_is_kept_of_a_search(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_local_algolia_keeps_what_a_search_said(ask: Ask, algolia: LocalAlgolia) -> None:
     headers = {"X-Algolia-UserToken": "u-1", "X-Forwarded-For": "203.0.113.7", "Cookie": "_ALGOLIA=anonymous-1; a=b"}
     before = time.time()
     answer = ask("POST", QUERY, {"query": "hat", "params": "page=0", "clickAnalytics": True}, headers)
@@ -88,7 +88,9 @@ def test_snapshots_belong_to_the_caller(ask: Ask, algolia: LocalAlgolia) -> None
     assert (len(algolia.searches), len(algolia.requests)) == (1, 1)
 
 
-def test_identities(algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync) -> None:
+def test_identities_sum_up_searches_and_events_by_user(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
     assert algolia.identities() == {}
     client.search_single_index("products", {"userToken": "u-1"})
     client.search_single_index("products", {"userToken": "u-1"})
@@ -108,7 +110,9 @@ def test_identities(algolia: LocalAlgolia, client: SearchClientSync, insights: I
     }
 
 
-def test_no_mismatch(algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync) -> None:
+def test_searches_and_events_of_one_user_are_no_mismatch(
+    algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync
+) -> None:
     found = client.search_single_index(
         "products", {"userToken": "u-1", "clickAnalytics": True}, {"headers": {"X-Algolia-UserToken": "u-1"}}
     )
@@ -182,7 +186,7 @@ HOUR = 3600 * 1000
 
 
 @pytest.mark.parametrize("fields", [{"eventType": "click", "positions": [1]}, {"eventType": "conversion"}])
-def test_an_event_more_than_one_hour_after_its_search(
+def test_an_event_more_than_one_hour_after_its_search_is_a_mismatch(
     algolia: LocalAlgolia, client: SearchClientSync, insights: InsightsClientSync, fields: dict[str, Any]
 ) -> None:
     found = client.search_single_index("products", {"userToken": "u-1", "query": "hat", "clickAnalytics": True})
@@ -261,7 +265,7 @@ def test_a_search_with_two_tokens(ask: Ask, algolia: LocalAlgolia, client: Searc
     assert first.event is None
 
 
-def test_clear_keeps_the_records(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_clear_forgets_requests_and_keeps_the_records(ask: Ask, algolia: LocalAlgolia) -> None:
     ask("POST", QUERY, {})
     ask("POST", "/1/events", {"events": [view("u-1")]})
     algolia.clear()
@@ -299,7 +303,7 @@ def test_only_the_newest_erasures_are_kept(ask: Ask, algolia: LocalAlgolia, monk
     assert [token for _, token in algolia._received.erased_since(-1)] == ["u-1", "u-3"]
 
 
-def test_query_ids() -> None:
+def test_query_ids_are_known_to_the_server_that_gave_them_only() -> None:
     one, other = QueryIDs(), QueryIDs()
     made = {one.new() for _ in range(1_000)}
     assert len(made) == 1_000
@@ -321,7 +325,9 @@ PLACEHOLDERS += ["00000000-0000-0000-0000-000000000000", "anonymous-00000000-000
 
 
 @pytest.mark.parametrize("token", PLACEHOLDERS)
-def test_a_placeholder_is_told(ask: Ask, algolia: LocalAlgolia, client: SearchClientSync, token: str) -> None:
+def test_a_placeholder_as_a_token_is_a_mismatch(
+    ask: Ask, algolia: LocalAlgolia, client: SearchClientSync, token: str
+) -> None:
     key = client.generate_secured_api_key(algolia.api_key, {"userToken": token})
     ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
     ask("POST", QUERY, {"userToken": token})
@@ -338,7 +344,7 @@ def test_a_placeholder_is_told(ask: Ask, algolia: LocalAlgolia, client: SearchCl
     "token",
     ["nullable", "anonymous-5f0c", "guest-7", "u-1", "0", "a" * 128, "-none", "u7-none", "nonevil", "n-a", "None-7"],
 )
-def test_what_only_looks_like_one_is_not(ask: Ask, algolia: LocalAlgolia, token: str) -> None:
+def test_a_token_that_only_looks_like_a_placeholder_is_no_mismatch(ask: Ask, algolia: LocalAlgolia, token: str) -> None:
     ask("POST", QUERY, {}, {"X-Algolia-UserToken": token})
 
     assert algolia.mismatches() == []

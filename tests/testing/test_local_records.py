@@ -24,7 +24,7 @@ def browsed(client: SearchClientSync, index: str, **parameters: Any) -> list[str
     return found
 
 
-def test_one_record(client: SearchClientSync) -> None:
+def test_one_record_is_saved_changed_got_and_deleted(client: SearchClientSync) -> None:
     assert client.save_object("new", {"name": "made"}).object_id
     assert client.add_or_update_object("new", "1 / é", {"name": "put"}).object_id == "1 / é"
     assert client.get_object("new", "1 / é") == {"objectID": "1 / é", "name": "put"}
@@ -65,7 +65,9 @@ def test_partial_update_creates_unless_told_not_to(client: SearchClientSync) -> 
         ("Remove", "a", None, []),
     ],
 )
-def test_built_in_operations(client: SearchClientSync, operation: str, value: Any, before: Any, after: Any) -> None:
+def test_built_in_operations_change_an_attribute(
+    client: SearchClientSync, operation: str, value: Any, before: Any, after: Any
+) -> None:
     client.add_or_update_object("ops", "1", {"field": before})
     client.partial_update_object("ops", "1", {"field": {"_operation": operation, "value": value}})
     assert client.get_object("ops", "1") == {"objectID": "1", "field": after}
@@ -122,7 +124,7 @@ def test_a_bad_operation_refuses_its_batch(ask: Ask, client: SearchClientSync, b
     assert ids(client) == ["shirt", "hat", "shoe"]
 
 
-def test_several_indices(client: SearchClientSync) -> None:
+def test_one_request_writes_to_and_reads_from_several_indices(client: SearchClientSync) -> None:
     requests = [
         {"indexName": "one", "action": "addObject", "body": {"objectID": "1"}},
         {"indexName": "two", "action": "addObject", "body": {"objectID": "2"}},
@@ -134,7 +136,7 @@ def test_several_indices(client: SearchClientSync) -> None:
     assert client.get_objects({"requests": wanted}).results == [{"objectID": "1"}, None]
 
 
-def test_browse_page_by_page(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+def test_browse_gives_all_records_page_by_page(client: SearchClientSync, algolia: LocalAlgolia) -> None:
     algolia.save_objects("many", [{"objectID": str(number), "even": number % 2 == 0} for number in range(25)])
     assert browsed(client, "many", hitsPerPage=10) == [str(number) for number in range(25)]
     assert browsed(client, "many", hitsPerPage=5, filters="even:true") == [str(number) for number in range(0, 25, 2)]
@@ -162,7 +164,7 @@ def test_delete_by_clear_and_delete_index(client: SearchClientSync) -> None:
         client.search_single_index("products")
 
 
-def test_settings_are_kept(client: SearchClientSync) -> None:
+def test_settings_of_an_index_are_kept(client: SearchClientSync) -> None:
     client.set_settings("products", {"searchableAttributes": ["name"], "hitsPerPage": 2})
     client.set_settings("products", {"customRanking": ["desc(price)"]})
     settings = client.get_settings("products")
@@ -173,14 +175,14 @@ def test_settings_are_kept(client: SearchClientSync) -> None:
         client.get_settings("nowhere")
 
 
-def test_tasks_are_published(client: SearchClientSync, ask: Ask) -> None:
+def test_tasks_are_published_at_once(client: SearchClientSync, ask: Ask) -> None:
     task = client.save_objects("products", [{"objectID": "1"}])[0].task_id
     assert client.wait_for_task("products", task).status == "published"
     assert client.wait_for_app_task(task).status == "published"
     assert ask("GET", "/1/task/x").status == 400
 
 
-def test_copy_and_move(client: SearchClientSync) -> None:
+def test_an_index_is_copied_and_moved(client: SearchClientSync) -> None:
     client.set_settings("products", {"hitsPerPage": 2})
     client.operation_index("products", {"operation": "copy", "destination": "copied"})
     client.operation_index("products", {"operation": "copy", "destination": "empty", "scope": ["settings"]})
@@ -202,11 +204,11 @@ def test_copy_and_move(client: SearchClientSync) -> None:
         {"operation": "copy", "destination": "a", "scope": "settings"},
     ],
 )
-def test_bad_operations(ask: Ask, body: Any) -> None:
+def test_bad_operations_on_an_index_are_refused(ask: Ask, body: Any) -> None:
     assert ask("POST", "/1/indexes/products/operation", body).status == 400
 
 
-async def test_replace_all_objects(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+async def test_replace_all_objects_keeps_the_settings_only(client: SearchClientSync, algolia: LocalAlgolia) -> None:
     client.set_settings("products", {"hitsPerPage": 7})
     client.replace_all_objects("products", [{"objectID": "only"}])
     assert ids(client) == ["only"]
@@ -227,7 +229,7 @@ def test_copy_of_what_is_not_settings(client: SearchClientSync) -> None:
     assert client.search_single_index("products").nb_hits == 3
 
 
-def test_list_of_indices(client: SearchClientSync, ask: Ask) -> None:
+def test_indices_are_listed_page_by_page(client: SearchClientSync, ask: Ask) -> None:
     client.save_objects("another", [{"objectID": "1"}])
     another, products = client.list_indices().items
     assert (another.name, another.entries, products.name, products.entries) == ("another", 1, "products", 3)

@@ -52,7 +52,7 @@ def test_a_synonym_is_saved_found_and_deleted(client: SearchClientSync) -> None:
         client.get_synonym("products", "street")
 
 
-def test_browsing_gives_all(client: SearchClientSync) -> None:
+def test_browsing_gives_all_rules_and_synonyms(client: SearchClientSync) -> None:
     client.save_rules("products", [{**RULE, "objectID": str(number)} for number in range(1_500)])
     client.save_synonyms("products", [SYNONYM, OTHERS["synonyms"]])
     rules: list[str] = []
@@ -134,7 +134,7 @@ def test_changes_reach_replicas_only_when_they_are_forwarded(ask: Ask, kind: str
     assert ask("POST", f"/1/indexes/cheapest/{kind}/search").json["hits"] == []
 
 
-def test_they_are_copied_and_moved_as_the_scope_says(ask: Ask, kind: str) -> None:
+def test_rules_and_synonyms_are_copied_and_moved_as_the_scope_says(ask: Ask, kind: str) -> None:
     ask("POST", f"/1/indexes/products/{kind}/batch", [one(kind)])
 
     def copied(**body: Any) -> int:
@@ -155,7 +155,7 @@ def test_an_index_that_does_not_exist_has_none(ask: Ask, kind: str) -> None:
     assert (missing.status, missing.json["message"]) == (404, "Index nowhere does not exist")
 
 
-def test_they_change_no_search(client: SearchClientSync) -> None:
+def test_rules_and_synonyms_change_no_search(client: SearchClientSync) -> None:
     before = client.search_single_index("products", {"query": "blue"}).to_dict()
     client.save_rules("products", [{**RULE, "conditions": [{"pattern": "blue", "anchoring": "is"}]}])
     client.save_synonyms("products", [{"objectID": "s", "type": "synonym", "synonyms": ["blue", "red"]}])
@@ -181,7 +181,7 @@ def test_they_change_no_search(client: SearchClientSync) -> None:
         ("POST", "rules/search", {"query": 1}),
     ],
 )
-def test_what_is_none_is_refused_and_changes_nothing(ask: Ask, method: str, path: str, body: Any) -> None:
+def test_what_is_no_rule_or_synonym_is_refused_and_changes_nothing(ask: Ask, method: str, path: str, body: Any) -> None:
     assert ask(method, f"/1/indexes/products/{path}", body).status == 400
     assert ask("POST", "/1/indexes/products/rules/search").json["nbHits"] == 0
     assert ask("POST", "/1/indexes/products/synonyms/search").json["nbHits"] == 0

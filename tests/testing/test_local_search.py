@@ -41,13 +41,15 @@ def ids(response: Any) -> list[str]:
         ("blue nothing", []),
     ],
 )
-def test_a_query_matches_words(client: SearchClientSync, query: str, found: list[str]) -> None:
+def test_a_query_matches_words_and_the_start_of_the_last(
+    client: SearchClientSync, query: str, found: list[str]
+) -> None:
     response = client.search_single_index("products", {"query": query})
     assert ids(response) == found
     assert response.nb_hits == len(found)
 
 
-def test_what_a_response_holds(client: SearchClientSync) -> None:
+def test_a_response_has_its_page_its_numbers_and_its_parameters(client: SearchClientSync) -> None:
     response = client.search_single_index("products", {"query": "blue", "hitsPerPage": 1, "page": 1})
     assert ids(response) == ["hat"]
     assert (response.page, response.nb_pages, response.hits_per_page, response.nb_hits) == (1, 2, 1, 2)
@@ -114,11 +116,11 @@ def test_query_id_exactly_when_asked_for(ask: Ask, algolia: LocalAlgolia, asked:
         ({"offset": 1, "length": 1}, ["hat"]),
     ],
 )
-def test_filters_and_forms(ask: Ask, parameters: dict[str, Any], found: list[str]) -> None:
+def test_filters_mean_the_same_in_each_form(ask: Ask, parameters: dict[str, Any], found: list[str]) -> None:
     assert [hit["objectID"] for hit in ask("POST", QUERY, parameters).json["hits"]] == found
 
 
-def test_facets(client: SearchClientSync) -> None:
+def test_facets_are_counted_with_the_sums_of_numbers(client: SearchClientSync) -> None:
     response = client.search_single_index("products", {"facets": ["brand", "sizes", "sale", "price", "none"]})
     assert response.facets == {
         "brand": {"Acme": 2, "Best & Co": 1},
@@ -146,7 +148,7 @@ def test_all_facets_are_those_of_the_settings(client: SearchClientSync) -> None:
     assert found.facets == {"brand": {"Acme": 2}, "sizes": {"M": 2}}
 
 
-def test_facet_values(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+def test_facet_values_are_searched_and_counted(client: SearchClientSync, algolia: LocalAlgolia) -> None:
     found = client.search_for_facet_values("products", "brand", {"facetQuery": "be", "params": "query=shoe"})
     assert [hit.to_dict() for hit in found.facet_hits] == [
         {"value": "Best & Co", "highlighted": "<em>Be</em>st &amp; Co", "count": 1}
@@ -156,7 +158,7 @@ def test_facet_values(client: SearchClientSync, algolia: LocalAlgolia) -> None:
     assert [search.operation for search in algolia.searches] == ["facets", "facets"]
 
 
-def test_highlights(ask: Ask) -> None:
+def test_hits_have_highlights_of_the_matched_words(ask: Ask) -> None:
     (hit,) = ask("POST", QUERY, {"query": "red sh"}).json["hits"]
     assert hit["_highlightResult"]["name"] == {
         "value": "<em>Red</em> <em>sh</em>oe &lt;new&gt;",
@@ -194,7 +196,7 @@ def test_highlights_follow_a_change_of_the_record(algolia: LocalAlgolia, ask: As
         ([], {"objectID"}),
     ],
 )
-def test_attributes_to_retrieve(ask: Ask, wanted: list[str], kept: set[str]) -> None:
+def test_a_search_gives_the_attributes_to_retrieve(ask: Ask, wanted: list[str], kept: set[str]) -> None:
     answer = ask("POST", QUERY, {"query": "shirt", "attributesToRetrieve": wanted, "attributesToHighlight": []})
     assert set(answer.json["hits"][0]) == kept
 
@@ -224,7 +226,7 @@ def test_multi_query_has_an_entry_for_each(client: SearchClientSync, algolia: Lo
     assert [search.query_id for search in algolia.searches] == [blue.query_id, None, None]
 
 
-def test_recommendations(algolia: LocalAlgolia) -> None:
+def test_recommendations_have_hits_and_keep_their_user(algolia: LocalAlgolia) -> None:
     requests = [
         {
             "indexName": "products",
@@ -256,12 +258,12 @@ def test_recommendations(algolia: LocalAlgolia) -> None:
     assert algolia.searches[0].query_id == results[0].query_id is not None
 
 
-def test_search_by_get(ask: Ask) -> None:
+def test_a_search_may_be_a_get_request(ask: Ask) -> None:
     answer = ask("GET", "/1/indexes/products?query=blue&hitsPerPage=1")
     assert (answer.status, answer.json["nbHits"], len(answer.json["hits"])) == (200, 2, 1)
 
 
-def test_unknown_index(client: SearchClientSync, algolia: LocalAlgolia) -> None:
+def test_a_search_in_an_unknown_index_is_a_404(client: SearchClientSync, algolia: LocalAlgolia) -> None:
     with pytest.raises(RequestException) as caught:
         client.search_single_index("nowhere", {"userToken": "u-1", "clickAnalytics": True})
     assert caught.value.status_code == 404
@@ -278,7 +280,7 @@ def test_unknown_index_refuses_the_whole_multi_query(ask: Ask, algolia: LocalAlg
 
 
 @pytest.mark.parametrize("path", ["/", "/1", "/1/nothing", "/2/indexes/products/query", "/1/indexes/a/b/c/d/e"])
-def test_unknown_path(ask: Ask, path: str) -> None:
+def test_an_unknown_path_of_the_search_api_is_a_404(ask: Ask, path: str) -> None:
     answer = ask("POST", path, {})
     assert (answer.status, answer.json["status"]) == (404, 404)
 
@@ -293,7 +295,7 @@ def test_unknown_path(ask: Ask, path: str) -> None:
         {"x-algolia-api-key": "bG9jYWw="},
     ],
 )
-def test_wrong_key(ask: Ask, algolia: LocalAlgolia, headers: dict[str, str]) -> None:
+def test_a_search_with_a_wrong_key_is_refused(ask: Ask, algolia: LocalAlgolia, headers: dict[str, str]) -> None:
     answer = ask("POST", QUERY, {"query": ""}, headers)
     assert answer.status == 403
     assert answer.json == {"message": "Invalid Application-ID or API key", "status": 403}
@@ -314,7 +316,9 @@ def test_a_browser_sends_the_key_in_the_url_and_asks_first(ask: Ask, algolia: Lo
     assert algolia.searches[0].user_token_header == "u-1"
 
 
-def test_secured_key(ask: Ask, client: SearchClientSync, algolia: LocalAlgolia) -> None:
+def test_a_secured_key_brings_its_user_until_it_expires(
+    ask: Ask, client: SearchClientSync, algolia: LocalAlgolia
+) -> None:
     key = client.generate_secured_api_key(algolia.api_key, {"userToken": "bound", "validUntil": 4_000_000_000})
     assert ask("POST", QUERY, {}, {"x-algolia-api-key": key}).status == 200
     assert algolia.searches[-1].user_token_in_key == algolia.searches[-1].user == "bound"
@@ -347,7 +351,7 @@ def test_secured_key(ask: Ask, client: SearchClientSync, algolia: LocalAlgolia) 
         ({"userToken": 1}, "userToken:"),
     ],
 )
-def test_bad_search(ask: Ask, body: Any, message: str) -> None:
+def test_a_bad_search_is_a_400_that_names_the_parameter(ask: Ask, body: Any, message: str) -> None:
     answer = ask("POST", QUERY, body)
     assert answer.status == answer.json["status"] == 400
     assert answer.json["message"].startswith(message) or message in answer.json["message"]
@@ -357,7 +361,7 @@ def test_bad_search(ask: Ask, body: Any, message: str) -> None:
     "body", [{}, {"requests": 1}, {"requests": [1]}, {"requests": [{}]}, {"requests": [{"indexName": 1}]}]
 )
 @pytest.mark.parametrize("what", ["queries", "recommendations", "objects", "batch"])
-def test_bad_lists_of_requests(ask: Ask, what: str, body: Any) -> None:
+def test_a_bad_list_of_requests_is_a_400(ask: Ask, what: str, body: Any) -> None:
     assert ask("POST", f"/1/indexes/*/{what}", body).status == 400
 
 
@@ -443,14 +447,14 @@ class TestAnswersThatAreKept:
         assert [ask("POST", QUERY, body).status for body in (taken, refused, taken)] == [200, 400, 200]
 
 
-def test_gzip_body(ask: Ask, algolia: LocalAlgolia) -> None:
+def test_a_body_in_gzip_is_read(ask: Ask, algolia: LocalAlgolia) -> None:
     body = gzip.compress(json.dumps({"query": "blue"}).encode())
     answer = ask("POST", QUERY, body, {"content-encoding": "gzip"})
     assert (answer.status, answer.json["nbHits"]) == (200, 2)
     assert algolia.requests[0].body == b'{"query": "blue"}'
 
 
-def test_client_with_compression(algolia: LocalAlgolia) -> None:
+def test_a_client_with_compression_is_answered(algolia: LocalAlgolia) -> None:
     config = algolia.search_config()
     config.compression_type, config.compression_threshold = "gzip", 1
     with SearchClientSync.create_with_config(config) as client:

@@ -53,7 +53,7 @@ def before() -> Any:
     return TokenAwareClientSync("APP", "key", user_token="before")
 
 
-def test_it_is_registered_under_its_name() -> None:
+def test_the_mocker_of_algolia_is_registered_with_respx() -> None:
     assert respx.mocks.Mocker.registry["algolia"] is AlgoliaMocker
 
 
@@ -74,7 +74,7 @@ def test_records_that_are_none_are_refused(records: Any) -> None:
         AlgoliaRouter(records=records)
 
 
-def test_what_respx_records(before: TokenAwareClientSync) -> None:
+def test_respx_records_a_request_as_it_was_sent(before: TokenAwareClientSync) -> None:
     with respx.mock(using="algolia") as router:
         router.post(path=QUERY).respond(json=FOUND)
         search(before, query="é")
@@ -104,7 +104,7 @@ def test_one_route_answers_sync_and_async_clients_of_every_make() -> None:
 
 
 @respx.mock(using="algolia")
-def test_as_a_decorator(respx_mock: respx.MockRouter) -> None:
+def test_the_mock_of_algolia_may_be_a_decorator(respx_mock: respx.MockRouter) -> None:
     respx_mock.post(path=QUERY).respond(json=FOUND)
     with TokenAwareClientSync("APP", "key", user_token="u") as client:
         search(client)
@@ -146,7 +146,7 @@ def test_what_no_route_fits_reaches_the_test_as_respx_says_it(before: TokenAware
     assert asked == ["app-dsn.algolia.net"]  # and is not tried on the next host
 
 
-def test_what_was_not_called_is_an_error(before: TokenAwareClientSync) -> None:
+def test_a_route_of_the_mock_that_was_not_called_is_an_error(before: TokenAwareClientSync) -> None:
     with pytest.raises(AssertionError, match="not called"), respx.mock(using="algolia") as router:
         router.post(path=QUERY).respond(json=FOUND)
 
@@ -166,7 +166,7 @@ def test_events_of_senders_made_before_and_after() -> None:
     before.close()
 
 
-def test_events_are_retried() -> None:
+def test_events_are_retried_against_the_mock() -> None:
     with respx.mock(using="algolia") as router, EventSender("APP", "key", user_token="u") as sender:
         route = router.post(path="/1/events")
         route.side_effect = [httpx.Response(503), httpx.ConnectError, httpx.ReadTimeout, httpx.Response(200, json={})]
@@ -242,7 +242,7 @@ def test_an_error_in_the_block_restores_everything(before: TokenAwareClientSync)
     assert AlgoliaMocker.routers == []
 
 
-def test_mocks_within_mocks(before: TokenAwareClientSync) -> None:
+def test_mocks_of_algolia_and_httpx_may_be_nested(before: TokenAwareClientSync) -> None:
     with respx.mock(using="algolia") as outer:
         outer.post(path=QUERY).respond(json={**FOUND, "query": "outer"})
         with respx.mock(using="algolia") as inner:
@@ -309,7 +309,7 @@ async def test_the_http_of_others_is_left_alone() -> None:
         assert router.calls.call_count == 0
 
 
-def test_threads_at_once() -> None:
+def test_threads_at_once_get_their_own_answers_of_the_mock() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={**FOUND, "query": request.headers["x-algolia-usertoken"]})
 
@@ -324,7 +324,7 @@ def test_threads_at_once() -> None:
         assert router.calls.call_count == 400
 
 
-async def test_tasks_at_once() -> None:
+async def test_tasks_at_once_get_their_own_answers_of_the_mock() -> None:
     async def answer(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0.001)
         return httpx.Response(200, json={**FOUND, "query": request.headers["x-algolia-usertoken"]})
@@ -357,7 +357,7 @@ def test_a_mock_is_on_in_threads_that_were_there_before(before: TokenAwareClient
     assert seen == ["mocked"]
 
 
-def test_copied_and_wrapped_clients(before: TokenAwareClientSync) -> None:
+def test_copied_and_wrapped_clients_are_mocked_too(before: TokenAwareClientSync) -> None:
     wrapped = SearchClientSync("APP", "key")
     wrapped._transporter = TokenAwareTransporterSync(TransporterSync(wrapped._config), TokenProvider("wrapped"))
     with respx.mock(using="algolia") as router:
@@ -418,7 +418,7 @@ class TestStreams:
 
         assert heard == [("0", 1), ("1", 2), ("2", 3)]
 
-    def test_one_that_breaks_off(self, before: TokenAwareClientSync) -> None:
+    def test_that_break_off_raise_where_they_are_read(self, before: TokenAwareClientSync) -> None:
         def chunks() -> Any:
             yield b"data: 1\n\n"
             raise httpx.ReadError("gone")

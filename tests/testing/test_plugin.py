@@ -66,7 +66,7 @@ def test_each_test_has_its_own(algolia_mock):
     ).assert_outcomes(passed=2)
 
 
-def test_what_the_mock_answers(project: pytest.Pytester) -> None:
+def test_algolia_mock_answers_from_its_records(project: pytest.Pytester) -> None:
     run(
         project,
         """
@@ -122,7 +122,7 @@ def test_a_route_that_is_not_called_is_an_error(project: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*some routes were not called!*"])
 
 
-def test_a_local_algolia(project: pytest.Pytester) -> None:
+def test_each_test_has_a_local_algolia_of_its_own(project: pytest.Pytester) -> None:
     run(
         project,
         """
@@ -169,7 +169,7 @@ def test_a_wrong_marker_is_an_error_of_its_test(project: pytest.Pytester, marker
     result.stdout.fnmatch_lines([problem, "Usage: *"])
 
 
-def test_records_that_are_none(project: pytest.Pytester) -> None:
+def test_records_of_the_marker_that_are_no_records_are_an_error(project: pytest.Pytester) -> None:
     result = run(project, "@pytest.mark.algolia(records={'i': [7]})\ndef test_one(algolia_mock): pass\n")
 
     result.assert_outcomes(errors=1)
@@ -455,7 +455,7 @@ def test_four():
     ).assert_outcomes(passed=3, failed=1)
 
 
-def test_what_was_there_before_the_tests_is_there_in_each(project: pytest.Pytester) -> None:
+def test_an_identity_set_before_the_tests_is_there_in_each(project: pytest.Pytester) -> None:
     project.makeconftest("from algolia_usertoken import set_user_token\nset_user_token('everybody')\n")
 
     run(
@@ -622,7 +622,7 @@ def test_the_markers_and_fixtures_are_described(project: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["algolia_mock*", "*A respx router*", "local_algolia*", "*A running LocalAlgolia*"])
 
 
-def test_who_merely_has_it_installed_imports_next_to_nothing(project: pytest.Pytester) -> None:
+def test_the_plugin_that_no_test_uses_imports_next_to_nothing(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
         import json, sys
@@ -672,7 +672,7 @@ def add_to_cart(product: str, login: str = Header()):
 """
 
 
-def test_a_strangers_shop(project: pytest.Pytester) -> None:
+def test_short_tests_find_the_two_wrong_endpoints_of_a_shop(project: pytest.Pytester) -> None:
     """Three endpoints, of which two get the identity wrong: the tests that catch it have less than ten lines each."""
     pytest.importorskip("fastapi")
     project.makepyfile(little_shop=APP)
@@ -866,7 +866,7 @@ def test_four():
     ).assert_outcomes(passed=4)
 
 
-def test_what_arrived_is_read_alike(project: pytest.Pytester) -> None:
+def test_what_arrived_is_read_alike_from_the_mock_and_from_local_algolia(project: pytest.Pytester) -> None:
     run(
         project,
         """
@@ -924,7 +924,9 @@ def test_one(algolia_mock):
 
 
 @pytest.mark.parametrize("library", ["responses", "requests_mock", "vcr"])
-def test_other_libraries_that_stand_in_for_http_beside_it(project: pytest.Pytester, library: str) -> None:
+def test_algolia_mock_works_beside_other_libraries_that_stand_in_for_http(
+    project: pytest.Pytester, library: str
+) -> None:
     pytest.importorskip(library)
     begin = {
         "responses": "import responses\nbegin = responses.RequestsMock(passthru_prefixes=('http://127.0.0.1',))",

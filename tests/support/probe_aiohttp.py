@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
-import shop
+import probe
 from aiohttp import web
 
-from algolia_usertoken import browser
 from algolia_usertoken.integrations.aiohttp import identity_middleware
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -18,21 +16,21 @@ routes = web.RouteTableDef()
 
 @routes.get("/{visitor}/async/{number}")
 async def in_handler(request: web.Request) -> web.Response:
-    return web.json_response(await shop.act_and_search_async(request.path[1:]))
+    return web.json_response(await probe.act_and_search_async(request.path[1:]))
 
 
 @routes.get("/{visitor}/thread/{number}")
 async def in_thread(request: web.Request) -> web.Response:
-    return web.json_response(await asyncio.to_thread(shop.act_and_search, request.path[1:]))
+    return web.json_response(await asyncio.to_thread(probe.act_and_search, request.path[1:]))
 
 
 @routes.get("/{visitor}/stream/{number}")
 async def in_stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    shop.act(request.path[1:])
+    probe.act(request.path[1:])
     for _ in range(3):
-        await shop.search_async(request.path[1:])
+        await probe.search_async(request.path[1:])
         await response.write(b".")
         await asyncio.sleep(float(request.query.get("pause", 0)))
     return response
@@ -41,9 +39,9 @@ async def in_stream(request: web.Request) -> web.StreamResponse:
 @routes.get("/{visitor}/body/{number}")
 async def in_body(request: web.Request) -> web.Response:
     async def body() -> AsyncIterator[bytes]:
-        shop.act(request.path[1:])
+        probe.act(request.path[1:])
         for _ in range(3):
-            await shop.search_async(request.path[1:])
+            await probe.search_async(request.path[1:])
             yield b"."
 
     return web.Response(body=body())
@@ -51,62 +49,57 @@ async def in_body(request: web.Request) -> web.Response:
 
 @routes.get("/{visitor}/task/{number}")
 async def in_tasks(request: web.Request) -> web.Response:
-    shop.act(request.path[1:])
-    await asyncio.gather(*(shop.search_async(request.path[1:]) for _ in range(2)))
-    return web.json_response(shop.seen())
+    probe.act(request.path[1:])
+    await asyncio.gather(*(probe.search_async(request.path[1:]) for _ in range(2)))
+    return web.json_response(probe.seen())
 
 
 @routes.get("/{visitor}/websocket/{number}")
 async def in_websocket(request: web.Request) -> web.StreamResponse:
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
-    shop.act(request.path[1:])
+    probe.act(request.path[1:])
     async for _ in websocket:
-        await websocket.send_json(await shop.search_async(request.path[1:]))
+        await websocket.send_json(await probe.search_async(request.path[1:]))
     return websocket
 
 
 @routes.get("/{visitor}/error/{number}")
 async def before_an_error(request: web.Request) -> web.Response:
-    await shop.act_and_search_async(request.path[1:])
+    await probe.act_and_search_async(request.path[1:])
     raise ZeroDivisionError
 
 
 @routes.get("/{visitor}/crash/{number}")
 async def before_a_crash(request: web.Request) -> web.Response:
-    await shop.act_and_search_async(request.path[1:])
+    await probe.act_and_search_async(request.path[1:])
     raise RuntimeError("a crash that is meant")
-
-
-@routes.get("/settings")
-async def settings(request: web.Request) -> web.Response:
-    return web.json_response(browser.settings())
 
 
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    shop.watch(f"before {request.path}")
+    probe.watch(f"before {request.path}")
     try:
         return await handler(request)
     except ZeroDivisionError:
-        return web.json_response(await shop.search_async(request.path[1:]), status=500)
+        return web.json_response(await probe.search_async(request.path[1:]), status=500)
 
 
 async def close(app: web.Application) -> None:
-    shop.watch("at the end")
-    await shop.close_async()
-    shop.client.close()
+    probe.watch("at the end")
+    await probe.close_async()
+    probe.client.close()
 
 
-def new_app(argv: Any = None) -> web.Application:
+def new_app() -> web.Application:
     app = web.Application(
         middlewares=[
             around,
             identity_middleware(
                 authenticated_user_token=lambda request: request.headers.get("X-Login"),
                 set_cookie=True,
-                header=shop.HEADER,
-                opted_out=lambda request: shop.refused(request.headers.get("Cookie")),
+                header=probe.HEADER,
+                opted_out=lambda request: probe.refused(request.headers.get("Cookie")),
             ),
         ]
     )

@@ -1,4 +1,8 @@
-"""The common part of all applications under test: they search as their visitor, send a click, and watch the context.
+"""What all probes share: applications that search as their visitor, send a click, and watch the context.
+
+The servers' tests run the shops of docs/examples first; see documented_shop.py. The modules `probe_…` are for what the
+shops do not have: other frameworks; streams, background tasks, WebSockets, dependencies and errors, in which the
+identity must hold as well; and a login in a header, so that a crowd of visitors needs no sessions.
 
 `what` identifies a request, for example "17/stream/login-123": the number of the visitor, the kind of view, what the
 request sets (if anything), and the number of the request.
@@ -18,8 +22,7 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.testing import LocalAlgolia
 
-# The header in which the shop's own app sends its token; None if the shop has no app.
-HEADER = os.environ.get("APP_HEADER", "X-Algolia-UserToken") or None
+HEADER = "X-Algolia-UserToken"  # in which an app of ours sends its token
 
 # This LocalAlgolia is not started: it runs in the process of the test, and this process only needs its address.
 algolia = LocalAlgolia(port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))
@@ -90,6 +93,11 @@ def seen() -> dict[str, Any]:
         "client_ip": identity.client_ip,
         "opted_out": identity.opted_out,
     }
+
+
+def header(scope: Any, name: bytes) -> str | None:
+    """A header of an ASGI request."""
+    return next((value.decode() for key, value in scope["headers"] if key == name), None)
 
 
 def refused(cookies: str | None) -> bool:

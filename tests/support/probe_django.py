@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import django
-import shop
+import probe
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler
@@ -26,7 +26,7 @@ HERE = os.path.dirname(__file__)
 settings.configure(
     SECRET_KEY="for tests only",
     ALLOWED_HOSTS=["*"],
-    ROOT_URLCONF="shop_django",
+    ROOT_URLCONF="probe_django",
     INSTALLED_APPS=[
         "django.contrib.auth",
         "django.contrib.contenttypes",
@@ -44,12 +44,12 @@ settings.configure(
             "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
         }
     ],
-    ALGOLIA={"APPLICATION_ID": shop.algolia.app_id, "API_KEY": shop.algolia.api_key},
+    ALGOLIA={"APPLICATION_ID": probe.algolia.app_id, "API_KEY": probe.algolia.api_key},
     ALGOLIA_USERTOKEN={
-        "AUTHENTICATED_USER_TOKEN": "shop_django.login_of",
+        "AUTHENTICATED_USER_TOKEN": "probe_django.login_of",
         "SET_COOKIE": True,
-        "HEADER": shop.HEADER,
-        "OPTED_OUT": lambda request: shop.refused(request.META.get("HTTP_COOKIE")),
+        "HEADER": probe.HEADER,
+        "OPTED_OUT": lambda request: probe.refused(request.META.get("HTTP_COOKIE")),
     },
     USE_TZ=True,
 )
@@ -60,33 +60,33 @@ def login_of(request: HttpRequest) -> str | None:
 
 
 def in_sync_view(request: HttpRequest, **_: Any) -> Any:
-    return JsonResponse(shop.act_and_search(request.path[1:]))
+    return JsonResponse(probe.act_and_search(request.path[1:]))
 
 
 async def in_async_view(request: HttpRequest, **_: Any) -> Any:
-    shop.act(request.path[1:])
-    return JsonResponse(await shop.search_async(request.path[1:], shared=isinstance(request, ASGIRequest)))
+    probe.act(request.path[1:])
+    return JsonResponse(await probe.search_async(request.path[1:], shared=isinstance(request, ASGIRequest)))
 
 
 def in_sync_stream(request: HttpRequest, **_: Any) -> Any:
     def body() -> Iterator[bytes]:
         try:
-            shop.act(request.path[1:])
+            probe.act(request.path[1:])
             for _ in range(3):
-                shop.search(request.path[1:])
+                probe.search(request.path[1:])
                 yield b"."
                 time.sleep(float(request.GET.get("pause", 0)))
         finally:
-            shop.search(request.path[1:])
+            probe.search(request.path[1:])
 
     return StreamingHttpResponse(body())
 
 
 async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
     async def body() -> AsyncIterator[bytes]:
-        shop.act(request.path[1:])
+        probe.act(request.path[1:])
         for _ in range(3):
-            await shop.search_async(request.path[1:])
+            await probe.search_async(request.path[1:])
             yield b"."
             await asyncio.sleep(float(request.GET.get("pause", 0)))
 
@@ -94,24 +94,24 @@ async def in_async_stream(request: HttpRequest, **_: Any) -> Any:
 
 
 def before_an_error(request: HttpRequest, **_: Any) -> Any:
-    shop.act(request.path[1:])
+    probe.act(request.path[1:])
     raise ZeroDivisionError
 
 
 def on_error(request: HttpRequest) -> Any:
-    return JsonResponse(shop.search(request.path[1:]), status=500)
+    return JsonResponse(probe.search(request.path[1:]), status=500)
 
 
 def login(request: HttpRequest) -> Any:
     request.session["token"] = request.POST["token"]
     set_authenticated_user_token(request.POST["token"])
-    return JsonResponse(shop.search("login"))
+    return JsonResponse(probe.search("login"))
 
 
 def logout(request: HttpRequest) -> Any:
     request.session.flush()
     set_authenticated_user_token(None)
-    return JsonResponse(shop.search("logout"))
+    return JsonResponse(probe.search("logout"))
 
 
 def settings_as_json(request: HttpRequest) -> Any:
@@ -144,8 +144,8 @@ urlpatterns = [
 django.setup(set_prefix=False)
 # uvicorn ends itself with the signal that it got. So Python runs no exit hooks, and Django is not told of a shutdown.
 if "LOCAL_ALGOLIA_PORT" in os.environ:
-    shop.client.events.close_on_signal(signal.SIGTERM)
-wsgi, watched_asgi = shop.watched_wsgi(WSGIHandler()), shop.watched_asgi(ASGIHandler())
+    probe.client.events.close_on_signal(signal.SIGTERM)
+wsgi, watched_asgi = probe.watched_wsgi(WSGIHandler()), probe.watched_asgi(ASGIHandler())
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:

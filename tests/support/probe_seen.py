@@ -1,6 +1,8 @@
-"""Applications for requests on one connection: a server may begin a request in the context of the previous one.
+"""Applications that answer with the visitor whom their middleware has found.
 
-`/guarded/…` is under the ASGI middleware, `/wsgi…` under the WSGI middleware alone, `/outside` under none.
+`one_connection` is for several requests of one connection: a server may begin a request in the context of the previous
+one. `/guarded/…` is under the ASGI middleware, `/wsgi…` under the WSGI middleware alone, `/outside` under none. The
+three `with_address…` are for addresses behind a proxy.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import json
 import warnings
 from typing import Any
 
-import shop
+import probe
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from algolia_usertoken import set_authenticated_user_token
 from algolia_usertoken.integrations import asgi, wsgi
@@ -30,16 +33,16 @@ released = asyncio.Event()
 
 async def view(request: Request) -> Response:
     await request.body()
-    return JSONResponse(shop.seen(), background=BackgroundTask(released.wait))
+    return JSONResponse(probe.seen(), background=BackgroundTask(released.wait))
 
 
 async def unread(request: Request) -> Response:
-    return JSONResponse(shop.seen())
+    return JSONResponse(probe.seen())
 
 
 async def login(request: Request) -> Response:
     set_authenticated_user_token("user-42")
-    return JSONResponse(shop.seen(), background=BackgroundTask(released.wait))
+    return JSONResponse(probe.seen(), background=BackgroundTask(released.wait))
 
 
 async def release(request: Request) -> Response:
@@ -48,16 +51,16 @@ async def release(request: Request) -> Response:
 
 
 def in_wsgi(environ: dict[str, Any], start_response: Any) -> Any:
-    body = json.dumps(shop.seen()).encode()
+    body = json.dumps(probe.seen()).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 
 async def outside(request: Request) -> Response:
-    return JSONResponse(shop.seen())
+    return JSONResponse(probe.seen())
 
 
-app = Starlette(
+one_connection = Starlette(
     routes=[
         Mount(
             "/guarded",
@@ -73,3 +76,13 @@ app = Starlette(
         Route("/release", release),
     ]
 )
+
+
+async def in_asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await JSONResponse(probe.seen())(scope, receive, send)
+
+
+with_address = asgi.IdentityMiddleware(in_asgi, client_ip=True)
+with_address_wsgi = wsgi.IdentityMiddleware(in_wsgi, client_ip=True)
+with_address_fixed = ProxyFix(with_address_wsgi, x_for=1, x_proto=1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import shop
+import probe
 
 from algolia_usertoken.integrations.wsgi import IdentityMiddleware
 
@@ -25,15 +25,15 @@ class Body:
         if not self.steps:
             raise StopIteration
         self.steps -= 1
-        shop.act_and_search(self.what)
+        probe.act_and_search(self.what)
         time.sleep(self.pause)
         return b"."
 
     def close(self) -> None:
-        shop.search(self.what)
+        probe.search(self.what)
 
 
-def shopping(environ: dict[str, Any], start_response: Any) -> Any:
+def application(environ: dict[str, Any], start_response: Any) -> Any:
     what = environ["PATH_INFO"][1:]
     kind = what.split("/")[1]
     if kind == "generator":
@@ -41,7 +41,7 @@ def shopping(environ: dict[str, Any], start_response: Any) -> Any:
     if kind == "stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return Body(what, 0.02 if environ["QUERY_STRING"] else 0)
-    found = shop.act_and_search(what)
+    found = probe.act_and_search(what)
     if kind == "error":
         raise ZeroDivisionError
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -51,17 +51,17 @@ def shopping(environ: dict[str, Any], start_response: Any) -> Any:
 def generator(what: str, start_response: Any) -> Iterator[bytes]:
     # This code runs only when the server iterates over the body.
     start_response("200 OK", [("Content-Type", "text/plain")])
-    shop.act_and_search(what)
+    probe.act_and_search(what)
     yield b"."
-    shop.search(what)
+    probe.search(what)
 
 
-app = shop.watched_wsgi(
+app = probe.watched_wsgi(
     IdentityMiddleware(
-        shopping,
+        application,
         authenticated_user_token=lambda environ: environ.get("HTTP_X_LOGIN"),
         set_cookie=True,
-        header=shop.HEADER,
-        opted_out=lambda environ: shop.refused(environ.get("HTTP_COOKIE")),
+        header=probe.HEADER,
+        opted_out=lambda environ: probe.refused(environ.get("HTTP_COOKIE")),
     )
 )

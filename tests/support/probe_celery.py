@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import shop
+import probe
 from celery import Celery
 
 from algolia_usertoken import set_user_token
@@ -18,19 +18,19 @@ install(app)
 
 @app.task
 def search(what: str) -> dict[str, Any]:
-    return shop.search(what)
+    return probe.search(what)
 
 
 @app.task
 def search_next(previous: Any, what: str) -> dict[str, Any]:
-    return shop.search(what)
+    return probe.search(what)
 
 
 @app.task(bind=True, max_retries=2)
 def search_on_retry(self: Any, what: str) -> dict[str, Any]:
     if self.request.retries < 2:
         raise self.retry(countdown=0)
-    return shop.search(what)
+    return probe.search(what)
 
 
 @app.task
@@ -40,16 +40,16 @@ def send_another(what: str) -> str:
 
 @app.task
 def fail(what: str) -> None:
-    shop.search(what)
+    probe.search(what)
     raise ZeroDivisionError
 
 
 @app.task
 def leave_behind(what: str) -> dict[str, Any]:
     set_user_token("left-behind")
-    return shop.seen()
+    return probe.seen()
 
 
 @app.task
 def seen() -> dict[str, Any]:
-    return shop.seen()
+    return probe.seen()
