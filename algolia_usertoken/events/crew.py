@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 import time
+from functools import partial
 
 from ..errors import OutboxError, RetryableDeliveryError
 from .delivery import LONGEST_REQUEST_S
@@ -53,7 +54,8 @@ class Crew:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.threads: dict[int, _Attempt | None] = {}  # what each thread is delivering, by its ident
-        self.starting = 0  # threads that are about to run
+        # Threads that are about to run: who is about to start each, by its ident; None: it was started.
+        self._starting: dict[object, int | None] = {}
         self._parked = 0  # threads that wait for events
         self._is_helped = False  # whether a caller delivers in its own thread
         self.flush_until = -math.inf  # with background=False: until when a caller waits for a flush
@@ -70,23 +72,35 @@ class Crew:
 
     def wake_or_start(self) -> None:
         """Have a thread look at the queue: a waiting one, or a new one if `concurrency` allows it."""
+        token = object()
         with self.lock:
             self._engine.idle = False
             start = not self._parked and self._has_room
-            self.starting += start
+            if start:
+                self._starting[token] = threading.get_ident()
         if start:
-            self._start_thread()
+            self._start_thread(token)
         else:
             self.signal()
 
     @property
     def _has_room(self) -> bool:
-        return len(self.threads) + self.starting + self._is_helped < self._concurrency
+        return len(self.threads) + self._starts + self._is_helped < self._concurrency
 
     @property
     def is_empty(self) -> bool:
         """Whether no thread runs or is about to run."""
-        return not self.threads and not self.starting
+        return not self.threads and not self._starts
+
+    @property
+    def _starts(self) -> int:
+        """How many threads are about to run.
+
+        A thread that the caller itself is about to start does not count: the caller is a signal handler or a `__del__`
+        then, which has interrupted the start, and would wait in vain for that thread.
+        """
+        ident = threading.get_ident()
+        return sum(starter != ident for starter in list(self._starting.values()))
 
     def help(self) -> bool:
         """Register the calling thread as delivering, until `help_ends`; False where other threads deliver."""
@@ -108,23 +122,33 @@ class Crew:
         except RuntimeError:
             pass  # a thread was woken already, and has not looked yet
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, token: object) -> None:
         # Our lock is not held here: start() waits for the new thread, which may send an event from a __del__.
         try:
-            start(threading.Thread(target=self._work, name="algolia-usertoken-events", daemon=True))
+            run = partial(self._work, token)
+            start(threading.Thread(target=run, name="algolia-usertoken-events", daemon=True))
+            with self.lock:
+                if token in self._starting:
+                    self._starting[token] = None
         except BaseException as error:
             with self.lock:
-                self.starting -= 1
+                self._starting.pop(token, None)
                 self._engine.idle = True
             if not isinstance(error, RuntimeError):  # a RuntimeError says that no thread can be started
                 raise
 
     # The threads, which deliver events.
 
-    def _work(self) -> None:
+    def _work(self, token: object) -> None:
         ident, lock = threading.get_ident(), self.lock
         with lock:
-            self.starting -= 1
+            if token not in self._starting:  # the locks were replaced since
+                return
+            del self._starting[token]
+            if (
+                len(self.threads) + self._is_helped >= self._concurrency
+            ):  # who interrupted the start has started another
+                return
             self.threads[ident] = None
         try:
             idle_since = time.monotonic()

@@ -16,6 +16,7 @@ from algolia_usertoken import EventSender, MemoryDelivery
 from algolia_usertoken.events import crew as module
 from algolia_usertoken.events.crew import Crew
 from algolia_usertoken.events.in_flight import InFlight, Post
+from algolia_usertoken.events.threads import start
 
 Make = Callable[..., EventSender]
 
@@ -153,6 +154,52 @@ def test_a_thread_that_delivers_while_the_locks_are_replaced_ends_after_it(sende
     assert ended(thread)
     assert events.flush(PATIENCE)
     assert events.stats[:5] == (3, 3, 0, 0, 0)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_flush_that_interrupts_the_start_of_a_thread_does_not_wait_for_that_thread(
+    senders: Make, monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    # A signal handler that flushes may come after the decision to start a thread, and before its start.
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery, background=background)
+    flushed: list[bool] = []
+
+    def start_and_be_interrupted(thread: threading.Thread) -> None:
+        monkeypatch.setattr(module, "start", start)
+        flushed.append(events.flush(PATIENCE))
+        start(thread)
+
+    monkeypatch.setattr(module, "start", start_and_be_interrupted)
+    send(events, range(3))
+
+    assert events.flush(PATIENCE)
+    assert flushed == [True]
+    assert len(delivery.events) == 3
+    wait_until(lambda: not crew_of(events)._starting)
+    assert len(crew_of(events).threads) <= 1
+
+
+def test_a_thread_that_starts_after_the_locks_were_replaced_ends_at_once(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery)
+    late: list[threading.Thread] = []
+
+    def start_after_new_locks(thread: threading.Thread) -> None:
+        crew_of(events)._made_by = None  # as if they were made before gevent patched `threading`
+        events._worker._renew_outdated_locks()
+        late.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(module, "start", start_after_new_locks)
+    send(events, [1])
+    assert ended(late[0])
+    monkeypatch.setattr(module, "start", start)
+
+    assert events.flush(PATIENCE)
+    assert events.stats[:5] == (1, 1, 0, 0, 0)
 
 
 def test_a_thread_that_waits_while_the_locks_are_replaced_ends(senders: Make) -> None:

@@ -155,6 +155,11 @@ FOUND = (
         crew.Crew, "_has_room", " + self._is_helped", "",
     ),
     Fault(
+        "who interrupts the start of a thread waits for that thread",
+        crew.Crew, "_starts", "sum(starter != ident for starter in list(self._starting.values()))",
+        "len(self._starting)",
+    ),
+    Fault(
         "what one close has closed is opened by another",
         engine.Engine, "close_if_empty", "self.closed = is_empty or was_closed", "self.closed = is_empty",
     ),

@@ -42,6 +42,8 @@ PINNED = {
     69753: "the same, while two flushes and a close looked at once",
     74797: "a close told of what it gave up for so long that closing the delivery came too late",
     80382: "a close came in between what a flush had given up and the report of it, and returned without a word",
+    1001839: "two sends interrupted who held the lock, and waited for a locked file, which kept a flush waiting",
+    1307084: "a flush interrupted the start of a thread, and waited for that thread",
     6000500: "what a close had given up was concluded again, and -1 events were open",
 }
 
