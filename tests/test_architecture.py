@@ -205,6 +205,7 @@ def test_the_package_is_cheap_to_import() -> None:
     assert loaded & {"algoliasearch", "aiohttp", "requests", "pydantic", "respx", "httpx", "pytest", "asyncio"} == set()
 
 
+@pytest.mark.slow
 def test_a_client_is_imported_without_what_only_insights_needs() -> None:
     assert "algoliasearch.insights.models" not in loaded_after("from algolia_usertoken import TokenAwareClientSync")
 

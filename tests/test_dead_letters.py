@@ -93,6 +93,7 @@ class TestLines:
 
         assert events_in(path) == [{"value": 9.5, "objectIDs": [str(uuid)], "colour": "red"}]
 
+    @pytest.mark.slow
     def test_of_anything_that_is_no_json_the_rest_is_kept(self, path: pathlib.Path) -> None:
         class Hostile:
             def __str__(self) -> str:
@@ -325,6 +326,7 @@ for number in range(300):
 
 
 class TestTogether:
+    @pytest.mark.slow
     @pytest.mark.parametrize("max_bytes", [100_000_000, 300_000])
     def test_processes_and_threads_lose_no_line_and_break_none(self, max_bytes: int, path: pathlib.Path) -> None:
         letters = DeadLetters(path, max_bytes=max_bytes)

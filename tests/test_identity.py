@@ -127,6 +127,7 @@ def test_each_character_is_allowed_or_not_wherever_it_stands(code: int) -> None:
         assert is_user_token(token) is (character in ALPHABET)
 
 
+@pytest.mark.slow
 def test_thousands_of_hostile_tokens_are_refused_and_never_quoted() -> None:
     rng = random.Random(7)
     for _ in range(3_000):

@@ -44,6 +44,7 @@ def make_late(crew: Crew) -> None:
     crew.write_off(time.monotonic())
 
 
+@pytest.mark.slow
 def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders: Make) -> None:
     delivery = Gate()
     events = senders(delivery=delivery)
@@ -140,6 +141,7 @@ def test_the_time_of_a_request_begins_when_it_is_known_whose_the_events_are(
     delivery.go_on.set()
 
 
+@pytest.mark.slow
 def test_a_thread_that_delivers_while_the_locks_are_replaced_ends_after_it(senders: Make) -> None:
     delivery = Gate()
     events = senders(delivery=delivery)

@@ -109,6 +109,7 @@ def test_what_take_returns_waits_until_each_thread_has_said_that_it_took_it(outb
     assert outbox.counts() == (4, 0, 0)
 
 
+@pytest.mark.slow
 def test_as_many_events_as_one_call_may_make_are_stored_at_once(path: str, sql: Callable[..., list[Any]]) -> None:
     outbox = SQLiteOutbox(path)
 
@@ -119,6 +120,7 @@ def test_as_many_events_as_one_call_may_make_are_stored_at_once(path: str, sql: 
     outbox.close()
 
 
+@pytest.mark.slow
 def test_the_counts_are_of_one_moment(path: str, end_leases: Callable[[], Any]) -> None:
     first, second = SQLiteOutbox(path), SQLiteOutbox(path)
     for name in range(2000):
@@ -523,6 +525,7 @@ def test_an_outbox_is_one_sender_s(outbox: SQLiteOutbox) -> None:
         outbox.attach()
 
 
+@pytest.mark.slow
 def test_one_that_nobody_closed_closes_itself(path: str) -> None:
     outbox = SQLiteOutbox(path)
     outbox.append(text(1))

@@ -160,6 +160,7 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
     assert len(told) == 4
 
 
+@pytest.mark.slow
 def test_an_exit_waits_until_on_error_is_done(run: Any, collector: Collector) -> None:
     collector.answer(404)
     done = run("on_error_at_exit.py")

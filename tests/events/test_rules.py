@@ -277,6 +277,7 @@ def test_what_is_let_through_is_taken_by_the_stand_in(doubtful: dict[str, Any]) 
     assert refusal({"events": [json.loads(json.dumps(sent))]}, NOW) is None
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutations_are_judged_as_the_stand_in_judges_them() -> None:
     """Of the values of each field, good and bad ones, in any combination; nulls and misplaced fields apart."""
     rng = random.Random(11)

@@ -303,6 +303,7 @@ def test_save_objects_names_what_it_refuses(index: Any, records: Any, named: str
         LocalAlgolia().save_objects(index, records)
 
 
+@pytest.mark.slow
 def test_8_threads_and_8_tasks_at_once(algolia: LocalAlgolia) -> None:
     each = 25
 
@@ -359,6 +360,7 @@ def test_a_program_that_never_stops_local_algolia_ends_quietly() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_may_stop_local_algolia_without_harm() -> None:
     done = run("programs/local_algolia_and_a_fork.py")
