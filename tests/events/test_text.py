@@ -91,6 +91,7 @@ WRITTEN = {
     "a use of InstantSearch": event(
         eventType="instantsearch", agentID="a", objectIDs=..., index=..., colour=["red"], userToken=None
     ),
+    "a use of InstantSearch by an agent": event(eventType="instantsearch", objectIDs=..., index=..., agentID='"a"'),
     "a use of InstantSearch by nobody in particular": event(
         eventType="instantsearch", objectIDs=..., index=..., agentID=None
     ),
@@ -102,13 +103,14 @@ WRITTEN = {
 @pytest.mark.parametrize("given", WRITTEN.values(), ids=WRITTEN.keys())
 @pytest.mark.parametrize("identity", [Identity("anon"), BOTH], ids=["a token", "a login, too"])
 def test_an_ordinary_event_is_written_as_the_longer_way_would(given: dict[str, Any], identity: Identity) -> None:
-    before = copy.deepcopy(given)
-    short = the_short_way(given, identity)
+    for each in (given, {name: value for name, value in given.items() if name != "userToken"}):
+        before = copy.deepcopy(each)
+        short = the_short_way(each, identity)
 
-    assert short is not None
-    assert json.loads(short) == json.loads(the_longer_way(given, identity))
-    assert b":null" not in short.replace(b"[null,", b"")
-    assert given == before
+        assert short is not None
+        assert json.loads(short) == json.loads(the_longer_way(each, identity))
+        assert b":null" not in short.replace(b"[null,", b"")
+        assert each == before
 
 
 endless: list[Any] = []
@@ -141,6 +143,9 @@ SLOWLY = {
     "a use of InstantSearch with an agent that is none": event(
         eventType="instantsearch", objectIDs=..., index=..., agentID=""
     ),
+    "another type": event(eventType="buy"),
+    "an event name that is none": event(eventName="é"),
+    "a query ID that is none": event(queryID=QUERY_ID.upper()),
     "ids of a database": event(objectIDs=[1]),
     "a decimal": purchase(value=Decimal("1.5")),
     "a subclass of a list": event(objectIDs=type("List", (list,), {})(["1"])),
@@ -162,6 +167,7 @@ SLOWLY = {
     "a use of InstantSearch without a name": {"eventType": "instantsearch", "agentID": "a"},
     "a use of InstantSearch with a name that is none": {"eventType": "instantsearch", "eventName": "é"},
     "a source that is no text": event(algoliaSource=[{1}]),
+    "a source of nobody that is no text": event(userToken=..., algoliaSource=[{1}]),
     "positions of a click without a search": event(eventType="click", positions=[1]),
     "no positions of a click after a search": click(positions=...),
     "too few positions": click(objectIDs=["1", "2"]),
