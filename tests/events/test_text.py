@@ -271,7 +271,7 @@ def test_parts_of_one_call_are_put_all_or_none() -> None:
 
 PRICES = [9.5, 10.0, 0.0, -0.0, 1e300, float("inf"), float("nan"), 7, -(10**308), 10**309, "9.50", '"', True, None, [1]]
 QUANTITIES = [1, 0, -(2**31), 2**31 - 1, 2**31, True, 1.0, "1", None]
-SEARCHES = [QUERY_ID, QUERY_ID.upper(), QUERY_ID[1:], " " * 32, "message_x", 7, None]
+SEARCHES = [QUERY_ID, QUERY_ID.upper(), QUERY_ID[2:], QUERY_ID + "ab", "", " " * 32, "message_x", 7, None]
 
 
 @pytest.mark.parametrize("price", PRICES)
@@ -296,6 +296,11 @@ def test_nothing_is_written_of_a_visitor_who_opted_out(given: dict[str, Any]) ->
     own = the_short_way(given | {"userToken": "u"}, out)
     assert own
     assert json.loads(own)["userToken"] == "u"
+
+    with EventSender(delivery=MemoryDelivery(), background=False, user_token=out, strict=True) as sender:
+        assert not sender.send(given)
+        assert not sender.viewed_object_ids("Seen", "products", ["1"])
+        assert sender.stats.accepted == 0
 
     # That it is no Unicode is said, whoever sends it.
     assert the_short_way(given | {"colour": "\ud800"}, out) is None
