@@ -67,7 +67,7 @@ class Door:
             # If the event has a user token of its own, the provider is not asked.
             asks = identity is None and user_token is None
             who = self._provided() if asks else as_identity(identity)
-            now = time.time_ns() // 1_000_000 if timestamp is None else event_time(timestamp)
+            now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             body = None if ordinary is None else ended(ordinary, who, now)
             if body is None:
                 body = checked_text(own_copy(event) if own is None else own, who, now)
@@ -137,7 +137,7 @@ class Door:
         failure: UserTokenError | None = None
         try:
             who = self._provided() if identity is None else as_identity(identity)
-            now = time.time_ns() // 1_000_000 if timestamp is None else event_time(timestamp)
+            now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
             if query_id is not None or not after_search or names_search(object_data):
                 text = written(
                     event_type,

@@ -232,7 +232,7 @@ def event_time(timestamp: datetime | int | None) -> int:
         InvalidEventError: As for `milliseconds`, or the time is more than 30 days ago.
     """
     if timestamp is None:
-        return time.time_ns() // 1_000_000
+        return int(time.time() * 1000)
     happened = milliseconds(timestamp)
     check_timestamp({"timestamp": happened})
     return happened

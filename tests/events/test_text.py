@@ -28,7 +28,6 @@ BOTH = Identity("anon", "login")
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock stands."""
     monkeypatch.setattr(time, "time", lambda: NOW)
-    monkeypatch.setattr(time, "time_ns", lambda: MS * 1_000_000)
 
 
 def the_longer_way(given: Any, identity: Identity | None) -> bytes:
