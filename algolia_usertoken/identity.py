@@ -37,7 +37,8 @@ _NOBODYS_NETWORKS = (
     "ff00::/8",
 )
 _UUID_VARIANT = "89ab"
-_is_user_token = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}").fullmatch
+USER_TOKEN = re.compile(r"[a-zA-Z0-9_=/+-]{1,128}")
+_is_user_token = USER_TOKEN.fullmatch
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -14,7 +14,7 @@ from .given import own_copy
 from .model import attribute, check_after_search, event_time, names_search, new_event, split
 from .reporting import Reporter
 from .rules import Event, unreadable
-from .text import encoded, unknown_fields, written, written_event
+from .text import encoded, ended, written, written_event
 from .worker import Worker
 
 
@@ -61,22 +61,23 @@ class Door:
         """
         failure: UserTokenError | None = None
         try:
-            unknown = unknown_fields(event)
-            own: Any = own_copy(event) if unknown is None else event
+            ordinary = written_event(event)
+            own: Any = own_copy(event) if ordinary is None else None
+            user_token = own.get("userToken") if ordinary is None else ordinary[1]
             # If the event has a user token of its own, the provider is not asked.
-            asks = identity is None and own.get("userToken") is None
+            asks = identity is None and user_token is None
             who = self._provided() if asks else as_identity(identity)
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
-            body = None if unknown is None else written_event(own, who, now, unknown)
+            body = None if ordinary is None else ended(ordinary, who, now)
             if body is None:
-                body = checked_text(own_copy(event) if own is event else own, who, now)
+                body = checked_text(own_copy(event) if own is None else own, who, now)
         except UserTokenError as error:
             failure = error
         except Exception as error:  # an object in the event raised it: events never break a page
             failure = unreadable(error)
         if failure is not None:
             return self._refuse(failure, event)
-        return body is not None and self._worker.put(body)
+        return self._worker.put(body) if body else False
 
     def _send_each(
         self, events: Sequence[Any], identity: Identity | None, timestamp: int
@@ -137,13 +138,8 @@ class Door:
         try:
             who = self._provided() if identity is None else as_identity(identity)
             now = int(time.time() * 1000) if timestamp is None else event_time(timestamp)
-            if (
-                who is not None
-                and (user_token := who.user_token) is not None
-                and not who.opted_out
-                and (query_id is not None or not after_search or names_search(object_data))
-            ):
-                body = written(
+            if query_id is not None or not after_search or names_search(object_data):
+                text = written(
                     event_type,
                     subtype,
                     name,
@@ -155,16 +151,14 @@ class Door:
                     object_data,
                     value,
                     currency,
-                    user_token,
-                    who.authenticated_user_token,
-                    now,
                 )
+                body = None if text is None else ended((text, None, None, None), who, now)
         except UserTokenError as error:
             failure = error
         except Exception as error:
             failure = unreadable(error)
         if body is not None:
-            return self._worker.put(body)
+            return bool(body) and self._worker.put(body)
         event = new_event(
             event_type,
             subtype,
@@ -225,9 +219,9 @@ def text_of(event: Any, identity: Identity | None, timestamp: int) -> bytes | No
     Raises:
         UserTokenError: The event is refused.
     """
-    unknown = unknown_fields(event)
-    body = None if unknown is None else written_event(event, identity, timestamp, unknown)
-    return checked_text(own_copy(event), identity, timestamp) if body is None else body
+    ordinary = written_event(event)
+    body = None if ordinary is None else ended(ordinary, identity, timestamp)
+    return checked_text(own_copy(event), identity, timestamp) if body is None else body or None
 
 
 def checked_text(own: Event, identity: Identity | None, timestamp: int) -> bytes | None:

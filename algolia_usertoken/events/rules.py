@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any, TypeAlias
 
 from .. import identity
@@ -36,6 +37,7 @@ _LIST_TYPES = (list, tuple)
 _OF_ALL = frozenset({"eventName", "eventType", "userToken", "authenticatedUserToken", "timestamp"})
 _OF_CLICKS = _OF_ALL | {"index", "objectIDs", "filters", "positions", "queryID"}
 OF_CONVERSIONS = _OF_CLICKS | {"eventSubtype", "objectData", "value", "currency"}
+OF_OBJECTS = OF_CONVERSIONS - _OF_ALL  # an event that only says that somebody uses InstantSearch has none of them
 FIELDS = {
     "click": _OF_CLICKS,
     "view": _OF_CLICKS,
@@ -56,8 +58,9 @@ TYPES_ABOUT_OBJECTS = ("click", "view", "conversion")  # or about filters
 SUBTYPES = ("addToCart", "purchase")  # of a conversion on objects
 
 _QUERY_ID_RULE = "must be 32 hexadecimal digits in lower case, as in the search response"
+_is_user_token = identity.USER_TOKEN.fullmatch
 _is_query_id = re.compile(r"[0-9a-f]{32}|message_[!-~]{1,120}").fullmatch
-_is_search = re.compile(r"[0-9a-f]{32}").fullmatch
+_from_hex = bytes.fromhex
 # A facet, a separator (a colon, or the comparison of a rating menu), and a value; as they are, or URL-encoded.
 _is_filter = re.compile(
     r"""[^:<>%]+:[^%]+ | (?!.*%(?![0-9a-fA-F]{2}))(?:
@@ -66,6 +69,9 @@ _is_filter = re.compile(
     )""",
     re.DOTALL | re.VERBOSE,
 ).fullmatch
+# Filters of the usual form, in JSON: without anything that is URL-encoded there, or escaped in JSON.
+_PLAIN_FILTER = r'"[^:<>%"\\\x00-\x1f]+:[^%"\\\x00-\x1f]+"'
+_are_plain_filters = re.compile(f"{_PLAIN_FILTER}(?:,{_PLAIN_FILTER})*").fullmatch
 _is_event_name = re.compile(r"[\x20-\x7e]{1,64}").fullmatch
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 _json_string: Callable[[str], str] = json.encoder.encode_basestring  # a function written in C
@@ -185,10 +191,11 @@ def is_event_name(value: Any) -> bool:
 
 def object_ids_text(values: Any) -> str | None:
     """The JSON of object IDs, without the brackets; None if they are not a list of 1 to 20 object IDs."""
-    if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
+    if type(values) is not list and type(values) is not tuple:
         return None
-    if len(values) > 1:
-        return texts_text(values)
+    number = len(values)
+    if number != 1:
+        return texts_text(values) if 0 < number <= MAX_OBJECTS else None
     value = values[0]
     return _json_string(value) if type(value) is str and value else None
 
@@ -197,10 +204,14 @@ def filters_text(values: Any) -> str | None:
     """The JSON of filters, without the brackets; None if they are not a list of 1 to 20 filters."""
     if not (type(values) is list or type(values) is tuple) or not 0 < len(values) <= MAX_OBJECTS:
         return None
-    for value in values:
-        if type(value) is not str or not _is_filter(value):  # as is_filter, without the function call
-            return None
-    return texts_text(values)
+    try:
+        text = f'"{_BETWEEN.join(values)}"'
+    except TypeError:
+        return None
+    # The quotes are counted, as a value that holds quotes may look like two filters.
+    if _are_plain_filters(text) and text.count('"') == 2 * len(values):
+        return text
+    return texts_text(values) if all(map(is_filter, values)) else None
 
 
 def is_filter(value: Any) -> bool:
@@ -225,11 +236,26 @@ def positions_text(values: Any, number: int) -> str | None:
 def query_id_text(value: Any) -> str | None:
     if type(value) is not str:
         return None
-    return f'"{value}"' if _is_search(value) else _json_string(value) if _is_query_id(value) else None
+    if len(value) == 32 and is_hexadecimal(value):
+        return f'"{value}"'
+    return _json_string(value) if _is_query_id(value) else None
+
+
+def is_search(value: Any) -> bool:
+    """Whether a value is the query ID of a search: 32 hexadecimal digits in lower case."""
+    return type(value) is str and len(value) == 32 and is_hexadecimal(value)
+
+
+def is_hexadecimal(text: str) -> bool:
+    """Whether a text of even length has no characters but hexadecimal digits in lower case."""
+    try:  # faster than a regular expression
+        return _from_hex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def is_user_token(value: Any) -> bool:
-    return type(value) is str and identity.is_user_token(value)
+    return type(value) is str and _is_user_token(value) is not None
 
 
 def is_timestamp(value: Any) -> bool:
@@ -237,29 +263,15 @@ def is_timestamp(value: Any) -> bool:
 
 
 def value_text(value: Any) -> str | None:
-    return None if type(value) is str and len(value) > plain.MAX_AMOUNT else _price_text(value)
+    return None if type(value) is str and len(value) > plain.MAX_AMOUNT else amount_text(value)
 
 
 def is_currency(value: Any) -> bool:
     return type(value) is str and len(value) == 3 and value.isascii() and value.isalpha()
 
 
-def object_data_text(data: Any) -> str | None:
-    """The JSON of object data; None if it is not a dict, or has a field or a value that it may not have."""
-    if type(data) is not dict:
-        return None
-    price, quantity, search = data.get("price"), data.get("quantity"), data.get("queryID")
-    # A fast path, as nearly all objects have these fields, and there may be twenty objects. The loop below does the
-    # same field by field.
-    if type(quantity) is int and -(2**31) <= quantity < 2**31 and (amount := _price_text(price)) is not None:
-        count = len(data)
-        if count == 2:
-            return f'{{"price":{amount},"quantity":{quantity}}}'
-        if type(search) is str and _is_search(search):
-            if count == 3:
-                return f'{{"price":{amount},"quantity":{quantity},"queryID":"{search}"}}'
-            if count == 4 and (off := _price_text(data.get("discount"))) is not None:
-                return f'{{"price":{amount},"discount":{off},"quantity":{quantity},"queryID":"{search}"}}'
+def object_data_text(data: dict[Any, Any]) -> str | None:
+    """The JSON of object data; None if it has a field or a value that it may not have."""
     if not OBJECT_DATA_FIELDS.issuperset(data):
         return None
     text = ""
@@ -276,11 +288,12 @@ def object_data_text(data: Any) -> str | None:
 def texts_text(values: Sequence[Any]) -> str | None:
     """The JSON of strings, without the brackets; None if one of them is empty or not a string."""
     try:
-        text = f'"{_BETWEEN.join(values)}"'
+        joined = _BETWEEN.join(values)
     except TypeError:
         return None
-    # If nothing needs to be escaped and no string is empty, the text is right already.
-    if text.isprintable() and "\\" not in text and text.count('"') == 2 * len(values) and '""' not in text:
+    text = f'"{joined}"'
+    # If nothing but the quotes in between has to be escaped, and no string is empty, this is the JSON already.
+    if len(_json_string(joined)) == len(joined) + 2 * len(values) and '""' not in text:
         return text
     return ",".join(map(_json_string, values)) if all(map(is_text, values)) else None
 
@@ -290,11 +303,12 @@ def scalar_text(value: str | float) -> str:
     return _json_string(value) if isinstance(value, str) else repr(value)
 
 
-def _price_text(value: Any) -> str | None:
-    kind = type(value)
-    if kind is float or kind is int:
+def amount_text(value: Any) -> str | None:
+    if type(value) is float:
+        return repr(value) if isfinite(value) else None
+    if type(value) is int:
         return repr(value) if -_LARGEST <= value <= _LARGEST else None
-    return _json_string(value) if kind is str else None
+    return _json_string(value) if type(value) is str else None
 
 
 def _quantity_text(value: Any) -> str | None:
@@ -303,12 +317,12 @@ def _quantity_text(value: Any) -> str | None:
 
 def _search_text(value: Any) -> str | None:
     """The JSON of the query ID of a search; the items of a purchase must not have the ID of an agent's message."""
-    return f'"{value}"' if type(value) is str and _is_search(value) else None
+    return f'"{value}"' if is_search(value) else None
 
 
 _OBJECT_DATA_TEXTS = {
-    "price": _price_text,
-    "discount": _price_text,
+    "price": amount_text,
+    "discount": amount_text,
     "quantity": _quantity_text,
     "queryID": _search_text,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import time
 from decimal import Decimal
@@ -14,8 +15,10 @@ from valid_events import NOW, QUERY_ID, click, event, filters, purchase
 
 from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenProvider
 from algolia_usertoken.events import text
+from algolia_usertoken.events.door import text_of
 from algolia_usertoken.events.model import attributed
-from algolia_usertoken.events.text import encoded, unknown_fields, without_nones, written_event
+from algolia_usertoken.events.rules import object_data_text
+from algolia_usertoken.events.text import encoded, ended, without_nones, written_event
 
 MS = int(NOW * 1000)
 BOTH = Identity("anon", "login")
@@ -34,8 +37,8 @@ def the_longer_way(given: Any, identity: Identity | None) -> bytes:
 
 
 def the_short_way(given: Any, identity: Identity | None) -> bytes | None:
-    unknown = unknown_fields(given)
-    return None if unknown is None else written_event(given, identity, MS, unknown)
+    ordinary = written_event(given)
+    return None if ordinary is None else ended(ordinary, identity, MS)
 
 
 MONEY = {"value": 19, "currency": "EUR", "objectData": [{"price": 9.5, "discount": "0", "quantity": 2}]}
@@ -66,6 +69,10 @@ WRITTEN = {
     "items with a discount and a search": purchase(
         objectData=[{"price": 10, "discount": "1", "quantity": 1, "queryID": QUERY_ID}]
     ),
+    "items without a discount": purchase(objectData=[{"price": 9.5, "discount": 0.0, "quantity": 1}]),
+    "prices of zero": purchase(
+        objectIDs=["1", "2"], objectData=[{"price": -0.0, "quantity": 0}, {"price": 0.0, "quantity": 0}]
+    ),
     "items with a discount": purchase(objectData=[{"price": "10", "discount": 1, "quantity": -1}]),
     "items with a search and no quantity": purchase(objectData=[{"price": 1.5, "queryID": QUERY_ID, "discount": None}]),
     "what InstantSearch sends": event(algoliaSource=["instantsearch", "instantsearch-internal"]),
@@ -83,6 +90,7 @@ WRITTEN = {
     "a use of InstantSearch": event(
         eventType="instantsearch", agentID="a", objectIDs=..., index=..., colour=["red"], userToken=None
     ),
+    "a use of InstantSearch by an agent": event(eventType="instantsearch", objectIDs=..., index=..., agentID='"a"'),
     "a use of InstantSearch by nobody in particular": event(
         eventType="instantsearch", objectIDs=..., index=..., agentID=None
     ),
@@ -94,13 +102,14 @@ WRITTEN = {
 @pytest.mark.parametrize("given", WRITTEN.values(), ids=WRITTEN.keys())
 @pytest.mark.parametrize("identity", [Identity("anon"), BOTH], ids=["a token", "a login, too"])
 def test_an_ordinary_event_is_written_as_the_longer_way_would(given: dict[str, Any], identity: Identity) -> None:
-    before = copy.deepcopy(given)
-    short = the_short_way(given, identity)
+    for each in (given, {name: value for name, value in given.items() if name != "userToken"}):
+        before = copy.deepcopy(each)
+        short = the_short_way(each, identity)
 
-    assert short is not None
-    assert json.loads(short) == json.loads(the_longer_way(given, identity))
-    assert b":null" not in short.replace(b"[null,", b"")
-    assert given == before
+        assert short is not None
+        assert json.loads(short) == json.loads(the_longer_way(each, identity))
+        assert b":null" not in short.replace(b"[null,", b"")
+        assert each == before
 
 
 endless: list[Any] = []
@@ -133,6 +142,9 @@ SLOWLY = {
     "a use of InstantSearch with an agent that is none": event(
         eventType="instantsearch", objectIDs=..., index=..., agentID=""
     ),
+    "another type": event(eventType="buy"),
+    "an event name that is none": event(eventName="é"),
+    "a query ID that is none": event(queryID=QUERY_ID.upper()),
     "ids of a database": event(objectIDs=[1]),
     "a decimal": purchase(value=Decimal("1.5")),
     "a subclass of a list": event(objectIDs=type("List", (list,), {})(["1"])),
@@ -143,6 +155,18 @@ SLOWLY = {
     "both lists": event(filters=["a:b"]),
     "neither list": event(objectIDs=...),
     "positions of a view": event(positions=[1]),
+    "positions of a purchase": purchase(positions=[1]),
+    "positions of a purchase after a search": purchase(queryID=QUERY_ID, positions=[1]),
+    "filters of a purchase": purchase(filters=["a:b"]),
+    "filters beside an unknown field": event(filters=["a:b"], colour="red"),
+    "a currency of a plain conversion": event(eventType="conversion", currency="EUR", algoliaSource=["a"]),
+    "items of a click": click(objectData=[{}]),
+    "an index of a use of InstantSearch": event(eventType="instantsearch", objectIDs=..., agentID="a"),
+    "no index of a use of InstantSearch": event(eventType="instantsearch", objectIDs=..., index=None, agentID="a"),
+    "a use of InstantSearch without a name": {"eventType": "instantsearch", "agentID": "a"},
+    "a use of InstantSearch with a name that is none": {"eventType": "instantsearch", "eventName": "é"},
+    "a source that is no text": event(algoliaSource=[{1}]),
+    "a source of nobody that is no text": event(userToken=..., algoliaSource=[{1}]),
     "positions of a click without a search": event(eventType="click", positions=[1]),
     "no positions of a click after a search": click(positions=...),
     "too few positions": click(objectIDs=["1", "2"]),
@@ -194,8 +218,8 @@ def test_an_event_with_a_token_of_its_own_asks_nobody() -> None:
 
 @pytest.mark.parametrize("identity", [None, Identity(), Identity(opted_out=True)])
 def test_an_event_of_nobody_takes_the_longer_way(identity: Identity | None) -> None:
-    assert written_event(event(userToken=...), identity, MS) is None
-    assert written_event(event(), identity, MS) is not None
+    assert not the_short_way(event(userToken=...), identity)
+    assert the_short_way(event(), identity)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +268,43 @@ def test_parts_of_one_call_are_put_all_or_none() -> None:
     assert [len(each["objectIDs"]) for each in delivery.events] == [20, 20]
 
 
+PRICES = [9.5, 10.0, 0.0, -0.0, 1e300, float("inf"), float("nan"), 7, -(10**308), 10**309, "9.50", '"', True, None, [1]]
+QUANTITIES = [1, 0, -(2**31), 2**31 - 1, 2**31, True, 1.0, "1", None]
+SEARCHES = [QUERY_ID, QUERY_ID.upper(), QUERY_ID[2:], QUERY_ID + "ab", "", " " * 32, "message_x", 7, None]
+
+
+@pytest.mark.parametrize("price", PRICES)
+def test_items_are_written_as_they_are_field_by_field(price: Any) -> None:
+    for discount, quantity, search in itertools.product(PRICES, QUANTITIES, SEARCHES):
+        fields = {"queryID": search, "quantity": quantity, "discount": discount, "price": price}
+        data = {name: value for name, value in fields.items() if value is not None}
+        expected = object_data_text(data)
+        assert text._object_data_texts([data], 1) == expected, data
+        assert text._object_data_texts([{"queryID": "f" * 32, "price": 1, "quantity": 1}, data], 2) == (
+            expected and f'{{"price":1,"quantity":1,"queryID":"{"f" * 32}"}},{expected}'
+        ), data
+        assert text._object_data_texts([data], 2) is None
+
+
+@pytest.mark.parametrize("given", [event(userToken=...), purchase(userToken=..., authenticatedUserToken="l", **MONEY)])
+def test_nothing_is_written_of_a_visitor_who_opted_out(given: dict[str, Any]) -> None:
+    out = Identity("anon", opted_out=True)
+    assert the_short_way(given, out) == b""
+    assert text_of(given, out, MS) is None
+
+    own = the_short_way(given | {"userToken": "u"}, out)
+    assert own
+    assert json.loads(own)["userToken"] == "u"
+
+    with EventSender(delivery=MemoryDelivery(), background=False, user_token=out, strict=True) as sender:
+        assert not sender.send(given)
+        assert not sender.viewed_object_ids("Seen", "products", ["1"])
+        assert sender.stats.accepted == 0
+
+    # That it is no Unicode is said, whoever sends it.
+    assert the_short_way(given | {"colour": "\ud800"}, out) is None
+
+
 def test_what_the_caller_changes_after_the_call_changes_nothing() -> None:
     delivery = MemoryDelivery()
     ids, item = ["1"], {"price": 1}
@@ -275,8 +336,11 @@ def test_what_json_knows_no_form_of_is_said_and_not_quoted() -> None:
 def test_what_is_remembered_of_names_stays_small_whatever_is_sent() -> None:
     for number in range(1_100):
         assert the_short_way(event(index=f"products-{number}", **{f"colour-{number}": 1}), BOTH) is not None
+        assert the_short_way({"eventType": "instantsearch", "eventName": f"Used {number}"}, BOTH) is not None
+        assert the_short_way(purchase(objectData=[{"price": number + 0.5, "quantity": 1}]), BOTH) is not None
     assert the_short_way(event(index="i" * 1_000, **{"c" * 1_000: 1}), BOTH) is not None
 
-    for remembered in (text._starts, text._unknown):
+    assert 0 < text._price.cache_info().currsize <= 1_024
+    for remembered in (text._starts, text._starts_of_usage, text._unknown):
         assert 0 < len(remembered) <= 1_000
         assert max(map(len, remembered.values())) <= 500

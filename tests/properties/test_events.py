@@ -339,8 +339,8 @@ def judge(event: dict[str, Any]) -> None:
     before = repr(event)
     sent = of_the_door(event)
 
-    unknown = text.unknown_fields(event)
-    written = None if unknown is None else text.written_event(event, None, MS, unknown)
+    ordinary = text.written_event(event)
+    written = None if ordinary is None else text.ended(ordinary, None, MS)
     if written is not None:  # it was an ordinary one
         assert sent is not None, event
         assert json.loads(written) == as_sent({"timestamp": MS} | sent), event
