@@ -115,7 +115,7 @@ class DeadLetters:
             left = [line for line in lines if self._may_be_kept(line)]
             mode: int | None = None  # of the file that was renamed
             while left:
-                with _opened(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
+                with locked_file(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
                     if not outer:
                         self._in_vain = not locked
                     left, mode = self._write_some(file, left, locked, mode)
@@ -192,7 +192,7 @@ def erase(path: str | os.PathLike[str], tokens: Collection[str]) -> Erased:
     wanted = frozenset(tokens)
     removed = unreadable = 0
     # The lock of the current file guards its predecessor, too: only the holder of the lock renames the file.
-    with _opened(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
+    with locked_file(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
         if not locked:
             raise OSError(errno.EBUSY, "another process keeps it locked")
         for file in found:
@@ -253,8 +253,16 @@ def _has_text(value: Any, texts: frozenset[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
-    """Open the file at the path for appending; yield it, and whether it is locked.
+def locked_file(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
+    """Open the file at the path for appending, and lock it; yield its descriptor, and whether it is locked.
+
+    The lock ends with the block, and with the process. On Windows and on file systems without locks, there is none, and
+    the file counts as locked.
+
+    Args:
+        path: The file.
+        patience_s: How many seconds to wait if another process has locked it.
+        make: Whether to make the file if it does not exist.
 
     Raises:
         OSError: The file can't be opened.

@@ -612,6 +612,43 @@ class TestResuming:
         assert doubled <= kills * 1000
         assert not path.with_name(f"{path.name}.progress").exists()
 
+    @pytest.mark.parametrize("by_another_name", [False, True])
+    def test_a_file_that_another_run_is_sending_is_not_sent_and_is_after_that_run_was_killed(
+        self, by_another_name: bool, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(*map(event, range(1_500))))
+        given = path.with_name("orders") if by_another_name else path
+        if by_another_name:
+            given.symlink_to(path)
+        algolia.pause = PATIENCE  # the answer never comes: the run is killed first
+        process = subprocess.Popen([*COMMAND, str(path), "--host", algolia.host], stdout=subprocess.DEVNULL)
+        wait_until(lambda: algolia.requests > 0)
+
+        for resume in ([], ["--resume"]):
+            code, _, (line,) = send(given, *resume)
+            assert code == 2
+            assert line == (
+                f"algolia-usertoken: {given}: another `algolia-usertoken send` is sending it: "
+                "wait until that one has ended"
+            )
+        assert send(given, "--dry-run")[0] == 0
+
+        process.kill()
+        process.wait(PATIENCE)
+        algolia.pause = 0.0
+        assert send(given)[0] == 0
+        assert len(algolia.received) == 1_500
+        assert sorted(one.name for one in path.parent.iterdir()) == sorted({path.name, given.name})
+
+    def test_a_file_in_a_directory_where_no_lock_can_be_made_is_sent(
+        self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(event(1)))
+        path.with_name(f"{path.name}.progress.lock").mkdir()
+
+        assert send(path)[0] == 0
+        assert list(algolia.received) == ["1"]
+
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_after_ctrl_c_none_is_lost_and_none_is_doubled(
         self, signum: signal.Signals, path: pathlib.Path, algolia: Algolia

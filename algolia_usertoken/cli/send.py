@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 from .common import (
@@ -72,14 +72,15 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from .done import NotResumableError
 
-    try:
-        given = None if arguments.dry_run else application(arguments, "app_id", "api_key")
-        sources = _sources(arguments)
-    except (ValueError, NotResumableError) as error:
-        return refuse(printable(str(error)))
-    with progress() as say, _as_ctrl_c(signal.SIGTERM):
-        sending = _Sending(arguments, sources, say)
-        return sending.check() if given is None else sending.send(given)
+    with ExitStack() as locks:
+        try:
+            given = None if arguments.dry_run else application(arguments, "app_id", "api_key")
+            sources = _sources(arguments, locks)
+        except (ValueError, NotResumableError) as error:
+            return refuse(printable(str(error)))
+        with progress() as say, _as_ctrl_c(signal.SIGTERM):
+            sending = _Sending(arguments, sources, say)
+            return sending.check() if given is None else sending.send(given)
 
 
 class _Source:
@@ -106,14 +107,14 @@ class _Source:
                 yield file
 
 
-def _sources(arguments: argparse.Namespace) -> list[_Source]:
-    """The sources to read. This checks all of them before anything is sent.
+def _sources(arguments: argparse.Namespace, locks: ExitStack) -> list[_Source]:
+    """The sources to read. This checks all of them before anything is sent, and locks them.
 
     Raises:
-        ValueError: A source can't be read, or is given twice.
+        ValueError: A source can't be read, is given twice, or is being sent by another run.
         NotResumableError: A part of a file was sent already, or it is not known how much was sent.
     """
-    from .done import Done
+    from .done import Done, only_run
 
     sources = []
     seen: set[object] = set()
@@ -137,6 +138,7 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
             raise ValueError(f"{path}: --resume is for files, and this is none")
         done = Done(path) if is_file and not arguments.dry_run else None
         if done is not None:
+            locks.enter_context(only_run(path))
             done.begin(resume=arguments.resume)
         sources.append(_Source(path, done, size if is_file else None))
     return sources
