@@ -126,7 +126,7 @@ class DeadLetters:
     def _may_be_kept(self, line: bytes) -> bool:
         if len(line) <= self.max_bytes // 2:
             return True
-        self._say("long", f"a line of {len(line)} bytes is longer than half of max_bytes, and left out")
+        self._say("long", f"a line of {len(line)} bytes is left out: it is longer than half of max_bytes")
         return False
 
     def _write_some(
@@ -135,12 +135,14 @@ class DeadLetters:
         """Write as many lines as there is room for; return the other lines, and the mode for the next file."""
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "it is not a file")
         if mode is not None and hasattr(os, "fchmod"):
             with contextlib.suppress(OSError):  # another user has created the file
                 os.fchmod(file, mode)
         elif stat.S_IMODE(status.st_mode) & 0o077:
-            self._say("mode", f"others may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, better 600")
+            self._say(
+                "mode", f"other users may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, and should be 600"
+            )
         if not locked:
             _append(file, b"".join(lines), None)
             return [], None
@@ -282,7 +284,7 @@ def locked_file(path: str, patience_s: float, *, make: bool = True) -> Iterator[
                 with contextlib.suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
-    raise OSError(errno.EBUSY, "it is moved away again and again")
+    raise OSError(errno.EBUSY, "other processes rename it again and again")
 
 
 def _open(path: str, make: bool) -> int:

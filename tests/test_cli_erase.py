@@ -70,7 +70,7 @@ class TestAtAlgolia:
         assert [event.user_token for event in algolia.events] == ["stays"]
         assert said["events"] == ["done: The events of 2 users will be gone within 48 hours."]
         assert said["profile"] == ["done: The profiles of 2 users in the region us are erased."]
-        assert said["agents"][0].startswith(("done: Nothing is kept there of 2 users", "yours: Agent Studio"))
+        assert said["agents"][0].startswith(("done: No data of 2 users is kept there", "yours: Agent Studio"))
         assert [place for place, lines in said.items() if lines[0].startswith("yours: ")][-6:] == [
             *("queued", "searches", "logs", "models", "advanced", "browser")
         ]
@@ -227,7 +227,7 @@ class TestOnDisk:
         code, said = erase("gone", "--outbox", path)
 
         assert code == 1
-        assert "0 events removed. 1 event stays: a process that runs delivers" in said["outbox"][0]
+        assert "0 events removed. 1 event stays: a running process delivers" in said["outbox"][0]
         assert len(living.take(9)) == 1
         living.took()
         living.close()
@@ -261,7 +261,7 @@ class TestOnDisk:
         code, said = erase("gone", "--dead-letters", path)
 
         assert code == 1
-        assert "0 letters removed. 1 line is no JSON, and may be of the user." in said["letters"][0]
+        assert "0 letters removed. 1 line is not JSON, and may have data of the user." in said["letters"][0]
 
 
 def test_of_two_regions_the_one_that_the_application_is_not_in_is_no_failure() -> None:

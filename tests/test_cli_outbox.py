@@ -92,7 +92,7 @@ class TestStatus:
         assert main(["outbox", "status", path]) == 0
 
         first = capsys.readouterr().out.splitlines()[0]
-        assert re.fullmatch(r" +1  event wait in the file, the oldest for \d+ seconds", first)
+        assert re.fullmatch(r" +1  event waits in the file, the oldest for \d+ seconds", first)
 
     def test_of_an_empty_file_is_zero_events(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
         SQLiteOutbox(path).close()
@@ -257,7 +257,7 @@ class TestDrain:
 
         assert capsys.readouterr().out.splitlines() == [
             "1,500 of 1,500 events delivered.",
-            "1 are of processes that run, and deliver them.",
+            "Left to running processes, which deliver them: 1.",
         ]
         assert len(algolia.events) == 1500
         assert len(living.take(9)) == 1

@@ -180,14 +180,14 @@ class TestReading:
     @pytest.mark.parametrize(
         ("line", "wrong"),
         [
-            (b"garbage", "is no JSON"),
-            (b"\x00\x01\x02", "is no JSON"),
+            (b"garbage", "is not JSON"),
+            (b"\x00\x01\x02", "is not JSON"),
             (b'{"a": "\xff"}', "is not UTF-8"),
-            (b'{"a": 1} {"b": 2}', "is no JSON"),
-            (b'{"a": 1', "is no JSON"),
+            (b'{"a": 1} {"b": 2}', "is not JSON"),
+            (b'{"a": 1', "is not JSON"),
             (b"[" * 100_000, "is nested too deeply"),
             (b'{"a":' * 100_000, "is nested too deeply"),
-            (b"1" * 5000, "is no JSON"),
+            (b"1" * 5000, "is not JSON"),
         ],
         ids=short,
     )
@@ -212,14 +212,14 @@ class TestReading:
     @pytest.mark.parametrize(
         ("content", "line", "why"),
         [
-            (b'[{"a": 1},\n{"a": 1', 2, "is no JSON"),
+            (b'[{"a": 1},\n{"a": 1', 2, "is not JSON"),
             (b'[{"a": 1}\n', 2, "ends before the array"),
             (b'[{"a": 1},\n', 2, "ends before the array"),
             (b"[", 1, "ends before the array"),
             (b'[\n{"a": 1}\n{"a": 1}]', 3, "a comma must come here"),
             (b'[{"a": 1}]\n{"a": 1}\n', 2, "after the end of the array"),
             (b"[\n" + b"[" * 100_000, 2, "nested too deeply"),
-            (b"[garbage" + b" " * 100 + b"]", 1, "is no JSON"),
+            (b"[garbage" + b" " * 100 + b"]", 1, "is not JSON"),
             (b'["' + b"x" * 5000, 1, "more than 1,000 characters"),
             ("[]".encode("utf-16"), 1, "UTF-16"),
             (gzipped(b'{"a": 1}\n' * 1000)[:-4], 1000, "ends too early"),
@@ -500,10 +500,10 @@ class TestWhatCanNotBeSent:
         [
             (["missing"], "missing: No such file or directory"),
             (["."], ".: Is a directory"),
-            (["a\0b"], "a\\x00b: no file has such a name"),
+            (["a\0b"], "a\\x00b: a file cannot have this name"),
             (["orders.ndjson", "missing"], "missing: No such file or directory"),
             (["orders.ndjson", "./orders.ndjson"], "./orders.ndjson: is given twice"),
-            (["--resume", "-"], "-: --resume is for files, and this is none"),
+            (["--resume", "-"], "-: --resume works only with files, and this is not a file"),
         ],
     )
     def test_what_is_no_file_is_told_before_anything_is_sent(
@@ -668,7 +668,8 @@ class TestResuming:
 
         again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert again.returncode == 2
-        assert f"{path}.progress: says that" in again.stderr
+        assert f"{path}: " in again.stderr
+        assert "of its events were sent already: use --resume" in again.stderr
 
         algolia.pause = 0.0
         done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=PATIENCE, check=True)
@@ -695,10 +696,10 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("garbage", "does not say how much is sent"),
-            ('{"sent": "x"}', "does not say how much is sent"),
-            ("[" * 100_000, "does not say how much is sent"),
-            ('{"sent": 1, "also": [], "bytes": 3, "sha256": "0"}', "is about another file than"),
+            ("garbage", "does not say how many events were sent"),
+            ('{"sent": "x"}', "does not say how many events were sent"),
+            ("[" * 100_000, "does not say how many events were sent"),
+            ('{"sent": 1, "also": [], "bytes": 3, "sha256": "0"}', "belongs to another file"),
         ],
     )
     def test_a_count_of_something_else_is_told(
@@ -713,7 +714,7 @@ class TestResuming:
         assert said in line
         assert algolia.requests == 0
 
-    @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is no text"), (None, "Is a directory")])
+    @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is not text"), (None, "Is a directory")])
     def test_a_count_that_can_not_be_read_is_told(
         self, content: bytes | None, said: str, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
     ) -> None:
@@ -752,7 +753,8 @@ class TestResuming:
         code, _, err = send(path)
 
         assert (code, len(algolia.received)) == (0, 3000)
-        assert err == [f"algolia-usertoken: --resume will not know how much is sent: {path}.progress: Is a directory"]
+        why = f"{path}.progress: Is a directory"
+        assert err == [f"algolia-usertoken: the progress cannot be saved, so --resume will not work: {why}"]
 
 
 class TestOnATerminal:

@@ -82,7 +82,7 @@ class Done:
             self._start = self._start_of(_LOOKED_AT)
             return
         except (OSError, UnicodeDecodeError) as error:
-            raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+            raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
         try:
             told = json.loads(text)
             self.count = int(told["sent"])
@@ -90,14 +90,16 @@ class Done:
                 self._beyond.update(range(int(first), int(last) + 1))
             self._start = {"bytes": int(told["bytes"]), "sha256": str(told["sha256"])}
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise NotResumableError(f"{self.path}: does not say how much is sent; look at it, and remove it") from None
+            raise NotResumableError(
+                f"{self.path}: does not say how many events were sent: look at it, and remove it"
+            ) from None
         if not resume:
             raise NotResumableError(
-                f"{self.path}: says that {self.count:,} of its events are sent already; "
-                "--resume goes on from there, and to send all of them again, remove it"
+                f"{self._of}: {self.count:,} of its events were sent already: use --resume to go on from there, or "
+                f"remove {self.path} to send all of them again"
             )
         if self._start != self._start_of(self._start["bytes"]):
-            raise NotResumableError(f"{self.path}: is about another file than {self._of} is now")
+            raise NotResumableError(f"{self.path}: belongs to another file: the beginning of {self._of} has changed")
         self.last = max(self._beyond, default=self.count)
 
     def _start_of(self, size: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name, such as shop.test, under which it may be asked beside localhost; may be given several times",
+        help="a host name, such as shop.test, that requests may use besides localhost; may be given several times",
     )
     parser.set_defaults(run=run)
 

@@ -60,10 +60,10 @@ class RelayAnswer(NamedTuple):
     refused: int = 0
 
 
-_FORBIDDEN = RelayAnswer(403, "Events are taken from this site's own pages only")
+_FORBIDDEN = RelayAnswer(403, "Only the pages of this site may send events here")
 _TOO_LARGE = RelayAnswer(413, "Request Entity Too Large")
 _NOT_ALLOWED = RelayAnswer(405, "Method Not Allowed")
-_UNREADABLE = RelayAnswer(400, "The body is no JSON")
+_UNREADABLE = RelayAnswer(400, "The body is not JSON")
 _ACCEPTED = RelayAnswer(200, _OK, 1)  # a beacon has one event
 
 
@@ -190,7 +190,7 @@ class EventsRelay:
         if type(events) is not list or not events:
             return RelayAnswer(422, "The body must be an object with a list of events")
         if len(events) > MAX_EVENTS:
-            return RelayAnswer(422, f"A request has {MAX_EVENTS} events at most", 0, len(events))
+            return RelayAnswer(422, f"A request may have {MAX_EVENTS} events at most", 0, len(events))
         identity = current_identity()
         if identity is None and current_request() is None:
             _say_once(

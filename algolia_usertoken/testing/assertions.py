@@ -94,17 +94,18 @@ def assert_anonymous(*sources: Any) -> None:
 
 
 _WRONG_NUMBER = """\
-What a sender refused at its door, or an if left out, is missing here. The
-log says what was refused, and EventSender(strict=True) raises it."""
+An event is missing here if the sender refused it, or if the code did not
+send it. The log names refused events; EventSender(strict=True) raises them."""
 _LOGIN = "authenticatedUserToken"
 _NOTHING_SEEN = """\
 there was no search and no event to look at.
 
-Was the code under test called? respx forgets its calls when a mock ends:
-look while it is on."""
+Was the code under test called? respx forgets its calls when a mock ends,
+so use the assertion before that."""
 _WRONG_USER = """\
-Whose request is it at that point? current_identity() tells. Who wins:
-the call itself, a bound client, the context, resolve(), the default."""
+current_identity() tells whose request it is at that point. The first of
+these that names a user wins: the call itself, a bound client, the context,
+resolve(), the default."""
 _TWO_LOGINS = """\
 A login is in force until set_authenticated_user_token(None), or the end
 of its scope: give each request a scope of its own."""

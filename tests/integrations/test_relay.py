@@ -358,7 +358,7 @@ class TestAnswers:
         answer = relayed.relay.handle(body, **OWN_PAGE)
 
         assert answer[:2] in (
-            (400, "The body is no JSON"),
+            (400, "The body is not JSON"),
             (422, "nobody to attribute the event to: no user token is known"),
         )
         assert answer.accepted == 0
