@@ -60,9 +60,9 @@ class DeadLetters:
     error: if it can't write (a full disk, a missing directory), it logs the problem, each kind once.
 
     Args:
-        path: The file; it is created if it does not exist, in a directory that must exist.
-        max_bytes: The most bytes that the file and its predecessor take together, at least 10,000. When the file has
-            half of that, it is renamed to `PATH.1`, which replaces its predecessor, and a new file is begun: so the
+        path: The path of the file, which is created if it does not exist. Its directory must exist.
+        max_bytes: How many bytes the file and its predecessor may have together: at least 10,000. When the file has
+            half of that, it is renamed to `PATH.1`, which replaces its predecessor, and a new file is begun. So the
             oldest letters are lost first.
 
     Raises:
