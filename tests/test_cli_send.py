@@ -367,7 +367,7 @@ class TestWhatIsSent:
         assert (first.index, second.index) == ("products", "others")
         assert started <= second.event["timestamp"] <= time.time() * 1000
         assert capsys.readouterr().out == (
-            "3 events accepted, 0 refused.\n2 of them had no timestamp, and count as of now.\n"
+            "3 events accepted, 0 refused.\nThat includes 2 events without a timestamp, counted as happening now.\n"
         )
 
     def test_in_a_thread_that_may_not_handle_signals(

@@ -170,7 +170,7 @@ class _Sending:
         for _ in self._texts():
             pass
         self._say("")
-        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now('would count')}")
+        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now()}")
         return self._code()
 
     def send(self, given: dict[str, str | None]) -> int:
@@ -204,7 +204,7 @@ class _Sending:
                 else "Algolia can't be reached"
             )
             return refuse(f"{why} ({printable(backfill.stopped)}). {self._so_far()}")
-        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now('count')}")
+        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now()}")
         if self._resumed:
             print(f"{self._resumed:,} were settled by an earlier run.")
         if not self._unreadable:
@@ -216,8 +216,10 @@ class _Sending:
     def _code(self) -> int:
         return 2 if self._unreadable else 1 if self._refused else 0
 
-    def _of_now(self, verb: str) -> str:
-        return f"\n{self._untimed:,} of them had no timestamp, and {verb} as of now." if self._untimed else ""
+    def _of_now(self) -> str:
+        if not self._untimed:
+            return ""
+        return f"\nThat includes {_events(self._untimed)} without a timestamp, counted as happening now."
 
     def _so_far(self) -> str:
         assert self._backfill is not None
