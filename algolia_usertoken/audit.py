@@ -82,26 +82,32 @@ class Threshold(NamedTuple):
 
 
 THRESHOLDS: Mapping[str, Threshold] = {
-    "searches": Threshold(100, "With fewer searches, or fewer tracked ones, chance alone makes any share."),
-    "users": Threshold(3, "So few users with a hundred searches are servers, or one token that all share."),
+    "searches": Threshold(100, "With fewer searches, or fewer tracked ones, a share can be high or low by chance."),
+    "users": Threshold(
+        3, "If so few users make a hundred searches, they are servers, or all visitors share one token."
+    ),
     "searches per user and day": Threshold(
-        30, "Visitors search a few times on a day on which they come; no site's visitors average thirty."
+        30, "A visitor searches a few times on a day. On no site do visitors make thirty searches on average."
     ),
     "searches per user": Threshold(
-        1.05, "Some visitors always search twice; where nearly none does, each request is a new user."
+        1.05, "On each site, some visitors search twice. If nearly none does, each request is a new user."
     ),
-    "share without results": Threshold(0.5, "Five to ten per cent are common; half of all is a fault, not taste."),
-    "share tracked": Threshold(0.5, "Clicks of untracked searches count for nothing: here, for most visitors."),
-    "click rate": Threshold(
-        0.01, "Where all clicks are sent, visitors click after ten to forty searches of a hundred."
+    "share without results": Threshold(
+        0.5, "Five to ten per cent are common. If half of all searches find nothing, something is wrong."
     ),
+    "share tracked": Threshold(
+        0.5, "Clicks after untracked searches are not counted, and here most searches are untracked."
+    ),
+    "click rate": Threshold(0.01, "If all clicks are sent, visitors click after ten to forty of a hundred searches."),
     "events per tracked search": Threshold(
-        1, "Visitors click a hit or two after some searches, and none after most: the average stays below one."
+        1, "Visitors click one or two hits after some searches, and none after most: the average is below one."
     ),
     "clicks at one position": Threshold(30, "Of thirty real clicks, some are on the second hit or later."),
-    "clicks without conversion": Threshold(50, "About one click in ten ends in a cart: of fifty, at least one does."),
-    "carts without purchase": Threshold(30, "About one cart in three is bought: of thirty, at least one is."),
-    "a usual day": Threshold(20, "Where twenty come on a usual day, a day with none is no chance."),
+    "clicks without conversion": Threshold(
+        50, "After about one of ten clicks, something is put into a cart: after fifty clicks, at least once."
+    ),
+    "carts without purchase": Threshold(30, "About one of three carts is bought: of thirty, at least one."),
+    "a usual day": Threshold(20, "If a usual day has twenty of them, a day without any is not chance."),
 }
 
 
@@ -154,14 +160,14 @@ def _too_few(total: Figures) -> Finding:
         return Finding(
             "searches",
             "unknown",
-            "No search was counted on these days, so there is nothing to tell.",
-            "Is it the index that the application searches, and not a replica of it? Searches with `analytics: false` "
-            "are not counted.",
+            "No search was counted on these days, so there is nothing to judge.",
+            "Does the application search this index itself, or a replica of it? Searches with `analytics: false` are "
+            "not counted.",
         )
     return Finding(
         "searches",
         "unknown",
-        f"{_count(total.searches, 'search', 'searches')} on these days: too few to tell.",
+        f"{_count(total.searches, 'search', 'searches')} on these days: too few to judge.",
         "Ask for more days: --days 30.",
     )
 
@@ -172,7 +178,7 @@ def _users(traffic: Traffic) -> Finding:
     known = [day.figures for day in traffic.days if day.figures.users]
     if not total.users or not known:
         return Finding(
-            "users", "unknown", "Algolia has not counted the users yet: that takes a day.", "Ask again tomorrow."
+            "users", "unknown", "Algolia has not counted the users yet. It takes a day.", "Ask again tomorrow."
         )
     searches, of_days = sum(day.searches for day in known), sum(day.users for day in known)
     users = min(total.users, of_days)
@@ -182,19 +188,19 @@ def _users(traffic: Traffic) -> Finding:
         return Finding(
             "users",
             "wrong",
-            f"{said}, {_number(a_day)} a user and day: most carry no token, and count as the server's address, or "
-            "all carry the same.",
-            "Search with a token-aware client, inside of the middleware that recognises the visitor, and give it no "
-            "user_token that is one for all. `algolia-usertoken check` tells whether the header arrives.",
+            f"{said}, {_number(a_day)} per user and day: either most carry no token, so that they count for the "
+            "server's address, or all carry the same token.",
+            "Search with a token-aware client, inside the middleware that recognises the visitor, and give the client "
+            "no user_token that all visitors would share. `algolia-usertoken check` tells whether the header arrives.",
         )
     if searches >= _at("searches") and searches / users < _at("searches per user"):
         return Finding(
             "users",
             "wrong",
-            f"{said}: nearly every search is a user of its own, so each request gets a new token, and no cookie is "
-            "kept.",
-            "Let the middleware keep the token (set_cookie=True), make none by yourself in each request, and see that "
-            "no cache or proxy in front of the application drops Set-Cookie or Cookie.",
+            f"{said}: nearly every search has a user of its own, so each request gets a new token, and the cookie is "
+            "not kept.",
+            "Let the middleware keep the token (set_cookie=True), do not make a new token in each request, and make "
+            "sure that no cache or proxy in front of the application removes Set-Cookie or Cookie.",
         )
     return Finding("users", "ok", f"{said}, {_number(searches / users)} each.")
 
@@ -207,8 +213,8 @@ def _results(total: Figures) -> Finding:
             "results",
             "wrong",
             f"{said}: that is most of them.",
-            "Look at filters that nothing fits, at an index that is empty or in another language, and in the dashboard "
-            "at the searches without results.",
+            "Look in the dashboard at the searches without results. Common reasons are filters that no record passes, "
+            "and an index that is empty or in another language.",
         )
     return Finding("results", "ok", f"{said}.")
 
@@ -218,7 +224,7 @@ def _tracking(total: Figures) -> Finding:
         return Finding(
             "tracking",
             "wrong",
-            "No search was tracked: clickAnalytics is missing, so that no event can be counted for a search.",
+            "No search was tracked: clickAnalytics is missing, so no event can be counted for a search.",
             "Search with clickAnalytics=True (with InstantSearch: insights: true), in each request of a multi-query.",
         )
     share = total.tracked / total.searches
@@ -228,7 +234,7 @@ def _tracking(total: Figures) -> Finding:
             "tracking",
             "wrong",
             f"{said}: most searches are made without clickAnalytics.",
-            "Find the place that searches without clickAnalytics=True. If visitors never see those results, search "
+            "Find the code that searches without clickAnalytics=True. If visitors never see those results, search "
             "there with `analytics: false`.",
         )
     return Finding("tracking", "ok", f"{said}.")
@@ -237,22 +243,22 @@ def _tracking(total: Figures) -> Finding:
 def _clicks(total: Figures) -> Finding:
     searches = f"{total.tracked:,} tracked searches"
     if total.tracked < _at("searches"):
-        return Finding("clicks", "unknown", f"{searches}: too few to tell.", "Ask for more days: --days 30.")
+        return Finding("clicks", "unknown", f"{searches}: too few to judge.", "Ask for more days: --days 30.")
     rate = total.click_rate or 0.0
     if not total.clicks and not total.conversions:
         return Finding(
             "clicks",
             "wrong",
-            f"No event was counted for {searches}: none is sent, or they carry no queryID, or a guessed one, or happen "
+            f"No event was counted for {searches}: events are not sent, or carry no queryID or a wrong one, or happen "
             "more than an hour after the search.",
             "Send clicks with the queryID of their search: client.events.clicked(reference), or "
-            "clicked_object_ids_after_search. `algolia-usertoken check` tells whether Algolia takes an event.",
+            "clicked_object_ids_after_search. `algolia-usertoken check` tells whether Algolia accepts an event.",
         )
     if not total.clicks:
         return Finding(
             "clicks",
             "wrong",
-            f"{_count(total.conversions, 'conversion', 'conversions')} and not one click were counted for {searches}: "
+            f"{_count(total.conversions, 'conversion', 'conversions')} but no clicks were counted for {searches}: "
             "clicks are not sent, or carry no queryID.",
             "Send a click with the queryID and the position when a visitor opens a hit: client.events.clicked("
             "reference), or clicked_object_ids_after_search.",
@@ -262,7 +268,7 @@ def _clicks(total: Figures) -> Finding:
         return Finding(
             "clicks",
             "wrong",
-            f"{said}: hardly any click is counted, so most are not sent, or lose their queryID.",
+            f"{said}: hardly any click is counted, so most clicks are not sent, or lose their queryID.",
             "Look for pages of hits whose links send no click, and for ad blockers: an EventsRelay takes the events of "
             "the page through your own server.",
         )
@@ -283,10 +289,10 @@ def _query_ids(total: Figures) -> Finding:
         return Finding(
             "query ids",
             "wrong",
-            f"{' and '.join(many)} for only {total.tracked:,} tracked searches: more clicked searches than tracked, so "
-            "positions or query IDs are guessed, or one queryID serves many searches.",
-            "Take queryID and position from the answer to the visitor's own search: client.events.references(results) "
-            "does. Keep no answer with its queryID in a cache for all.",
+            f"{' and '.join(many)} for only {total.tracked:,} tracked searches: so positions or query IDs are "
+            "invented, or many searches share one queryID.",
+            "Take queryID and position from the answer to the visitor's own search, as client.events.references("
+            "results) does. Do not keep an answer with its queryID in a cache that visitors share.",
         )
     return Finding("query ids", "ok", "There are fewer clicks and conversions than tracked searches.")
 
@@ -302,9 +308,9 @@ def _positions(traffic: Traffic) -> Finding:
         return Finding(
             "positions",
             "wrong",
-            f"All {clicks:,} clicks are at {where}: positions are guessed.",
-            "Send the absolute position of the hit, which begins with 1 and goes on over pages: "
-            "client.events.references(results) counts it.",
+            f"All {clicks:,} clicks are at {where}: so positions are invented.",
+            "Send the position of the hit in the results of all pages, from 1: client.events.references(results) "
+            "counts it.",
         )
     return Finding("positions", "ok", f"{clicks:,} clicks are at different positions.")
 
@@ -312,25 +318,25 @@ def _positions(traffic: Traffic) -> Finding:
 def _conversion(total: Figures) -> Finding:
     if not total.conversions:
         if total.clicks < _at("clicks without conversion"):
-            said = f"No conversion yet, after {_count(total.clicks, 'click', 'clicks')}: too few to tell."
+            said = f"No conversion yet, after {_count(total.clicks, 'click', 'clicks')}: too few to judge."
             return Finding("conversion", "skipped", said)
         return Finding(
             "conversion",
             "wrong",
             f"{total.clicks:,} clicks but no conversions: purchases carry no queryID, or are not sent, or come more "
             "than an hour after the search.",
-            "Carry the reference of the hit to the cart and to the order: a QueryMemory in the session does, and "
-            "client.events.purchased(*references) sends it. A site without a goal after the click can leave it so.",
+            "Keep the reference of the hit for the cart and the order, as a QueryMemory in the session does, and send "
+            "it with client.events.purchased(*references). If a click is the goal of your site, all is well.",
         )
     said = f"{_count(total.conversions, 'conversion', 'conversions')} for {total.tracked:,} tracked searches"
     if total.added_to_cart >= _at("carts without purchase") and not total.purchases:
         return Finding(
             "conversion",
             "wrong",
-            f"{said}: {total.added_to_cart:,} times something was put into a cart, and nothing was bought: purchases "
+            f"{said}: {total.added_to_cart:,} times something was put into a cart, but nothing was bought: purchases "
             "carry no queryID, or are not sent, or come more than an hour after the search.",
-            "Keep the references of a cart until its order: a QueryMemory in the session does, and "
-            "client.events.purchased(*references) sends them.",
+            "Keep the references of a cart until the order, as a QueryMemory in the session does, and send them with "
+            "client.events.purchased(*references).",
         )
     return Finding("conversion", "ok", f"{said}, {total.conversion_rate or 0.0:.1%} of these.")
 
@@ -351,12 +357,12 @@ def _days(traffic: Traffic) -> Finding:
             "days",
             "wrong",
             "; ".join(stopped) + ".",
-            "Look at what was changed or did not run on that day: a release, a key that expired, a worker that "
-            "delivers events. Days on which the site was closed are fine.",
+            "Find out what was changed or did not run on that day: a release, a key that expired, a worker that "
+            "delivers events. If the site was closed, all is well.",
         )
     if sum(bool(day.figures.searches) for day in over) < _DAYS_TO_COMPARE:
         return Finding("days", "skipped", "Not judged: too few of the days that are over have searches.")
-    return Finding("days", "ok", "On none of the days that are over did anything stop.")
+    return Finding("days", "ok", "Nothing stopped on any of the days that are over.")
 
 
 def _stopped(days: Sequence[Day]) -> Iterator[str]:

@@ -151,8 +151,9 @@ def _named_in_page(identity: Identity) -> Identity:
 @functools.cache
 def _warn_once() -> None:
     logger.warning(
-        "a page names nobody, as its headers were sent already and let caches share it: call browser.script() or "
-        "settings() before the response begins, or send Cache-Control: private with it. This is logged once"
+        "a page is sent without its user: its headers were sent before, and they allow shared caches to keep the page. "
+        "Call browser.script() or settings() before the response begins, or send Cache-Control: private with it. This "
+        "is logged once"
     )
 
 

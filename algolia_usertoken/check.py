@@ -123,7 +123,7 @@ class Check:
             "Look at the name server, the firewall, and the host or the proxy in between.",
         )
         for other in others:
-            yield Finding(other, "skipped", f"Not tried, because of the {step}.")
+            yield Finding(other, "skipped", f"Not tried, because the step {step} has failed.")
 
     def _findings(self) -> Iterator[Finding]:
         config = SearchConfig(self.app_id, self._api_key)
@@ -152,10 +152,10 @@ class Check:
             error, self._words(error), self.app_id, self.index, self._key_in_short(), self._keys
         )
         for step in STEPS[: STEPS.index(failed.step)]:
-            yield Finding(step, "ok", "Fine, as the answer to the search shows.")
+            yield Finding(step, "ok", "The answer to the search shows that this is right.")
         yield failed
         for step in STEPS[STEPS.index(failed.step) + 1 :]:
-            yield Finding(step, "skipped", f"Not tried, because of the {failed.step}.")
+            yield Finding(step, "skipped", f"Not tried, because the step {failed.step} has failed.")
 
     def _unreachable(self, error: Exception) -> Finding | None:
         if not isinstance(error, UNREACHABLE):
@@ -169,8 +169,8 @@ class Check:
             "connection",
             "wrong",
             said,
-            f"Hosts are named after the application: is {self.app_id} its id? Otherwise a firewall, a proxy "
-            "(HTTPS_PROXY) or the name server keeps this machine from *.algolia.net and *.algolianet.com.",
+            f"Is {self.app_id} the application's id? The names of its hosts begin with it. If it is right, a firewall, "
+            "a proxy (HTTPS_PROXY) or the name server keeps this machine from *.algolia.net and *.algolianet.com.",
         )
 
     def _token_arrived(self, client: TokenAwareClientSync) -> Iterator[Finding]:
@@ -181,8 +181,8 @@ class Check:
                 yield Finding(
                     "token",
                     "unknown",
-                    f"The search was sent with the header {HEADER}: {self.user_token}. Whether it arrived, "
-                    "only Algolia's logs tell, and this key may not read them.",
+                    f"The search was sent with the header {HEADER}: {self.user_token}. Only Algolia's logs show "
+                    "whether it arrived, and this key may not read them.",
                     f"Run the check with a key that has the ACL `logs`: see {self._keys}.{self._or_dashboard('token')}",
                 )
             else:
@@ -197,8 +197,8 @@ class Check:
             yield Finding(
                 "token",
                 "unknown",
-                "The logs could not be read: the answer is not that of logs.",
-                "Look at what is behind the host or the proxy in between.",
+                "The logs could not be read: the answer has no logs.",
+                "Find out which server or proxy answers in Algolia's place.",
             )
             return
         yield self._token_in(entry)
@@ -245,15 +245,14 @@ class Check:
             return Finding(
                 "token",
                 "wrong",
-                "The search arrived at Algolia with a userToken among its parameters, which may win over the header, "
-                "and was sent without.",
-                "Something between this machine and Algolia adds parameters: have it leave userToken alone.",
+                "The search was sent without a userToken among its parameters, but arrived at Algolia with one, which "
+                "may override the header.",
+                "Something between this machine and Algolia adds parameters: make it add no userToken.",
             )
         return Finding(
             "token",
             "ok",
-            f"Algolia recorded the user token {self.user_token}, in the header {HEADER}. There is none "
-            "in the parameters that could win over it.",
+            f"Algolia recorded the user token {self.user_token}, in the header {HEADER}. No parameter overrides it.",
         )
 
     def _or_dashboard(self, what: str) -> str:
@@ -261,13 +260,13 @@ class Check:
 
     def _has_query_id(self, query_id: Any) -> Finding:
         if query_id and isinstance(query_id, str):
-            return Finding("query id", "ok", "The response has a queryID, so that clicks can be told to belong to it.")
+            return Finding("query id", "ok", "The response has a queryID, so clicks can be attributed to the search.")
         return Finding(
             "query id",
             "wrong",
-            "The search asked for clickAnalytics, and the response has no queryID.",
-            "Something between this machine and Algolia answers from a cache, or drops parameters: lead searches "
-            "around it.",
+            "The search asked for clickAnalytics, but the response has no queryID.",
+            "Something between this machine and Algolia answers from a cache, or removes parameters: make searches "
+            "bypass it.",
         )
 
     # -- The event ----------------------------------------------------------------------------------------------------
@@ -291,7 +290,7 @@ class Check:
             if elsewhere is not None:
                 yield Finding("event", "ok", f"{sent} was accepted, by insights.{elsewhere}.algolia.io.")
                 yield _wrong_region(
-                    self.region, f"Events of this application are taken in the region {elsewhere}.", elsewhere
+                    self.region, f"The region {elsewhere} accepts events of this application.", elsewhere
                 )
                 return
         if isinstance(error, RequestException) and "region" in str(error).lower():
@@ -299,7 +298,7 @@ class Check:
             yield _wrong_region(self.region, f"Algolia says: {self._words(error)}.", None)
             return
         yield self._event_fault(error)
-        yield Finding("region", "skipped", "Not known, because of the event.")
+        yield Finding("region", "skipped", "Not known, because the step event has failed.")
 
     def _event_fault(self, error: Exception) -> Finding:
         host = self._insights_name()
@@ -310,13 +309,13 @@ class Check:
                 "event",
                 "wrong",
                 f"{host} cannot be reached: {self._why(error)}.",
-                "Events have a host of their own: let a firewall or a proxy pass it, too.",
+                "Events have a host of their own: a firewall or a proxy must allow it, too.",
             )
         if isinstance(error, InvalidEventError):
-            said = f"The answer to the search makes no event: {self._words(error)}."
+            said = f"No event can be made from the answer to the search: {self._words(error)}."
         else:
-            said = f"What answers at {host} is not Algolia: the answer is not that to an event."
-        return Finding("event", "wrong", said, "Look at what is behind the host or the proxy in between.")
+            said = f"The answer of {host} does not come from Algolia: it is not the answer to an event."
+        return Finding("event", "wrong", said, "Find out which server or proxy answers in Algolia's place.")
 
     def _sent_to(self, region: str | None, event: dict[str, Any]) -> Exception | None:
         config = InsightsConfig(self.app_id, self._api_key, region)
@@ -335,14 +334,14 @@ class Check:
 
     def _region_of_accepted(self) -> Finding:
         if self._host is not None:
-            return Finding("region", "ok", "A stand-in has no regions.")
+            return Finding("region", "ok", "LocalAlgolia has no regions.")
         if self.region is not None:
-            return Finding("region", "ok", f"The region {self.region} takes events of this application.")
+            return Finding("region", "ok", f"The region {self.region} accepts events of this application.")
         return Finding(
             "region",
             "unknown",
             "No region was given: insights.algolia.io forwards events by geography.",
-            f"To fix where they are kept, give the region that {INFRASTRUCTURE} shows: us or de.",
+            f"To choose where they are kept, give the region that {INFRASTRUCTURE} shows: us or de.",
         )
 
     # -- Both ---------------------------------------------------------------------------------------------------------
@@ -394,7 +393,7 @@ def words(said: object, api_key: str) -> str:
 def why(error: BaseException, api_key: str) -> str:
     """Why a host is not reached: the operating system's word where that is at the bottom; else that of who gave up."""
     if isinstance(error, AlgoliaUnreachableHostException):
-        return "no host answers, or only with an error of its own"
+        return "no host answers, or a host answers with an error"
     cause: BaseException | None = error
     seen: list[BaseException] = []  # a chain may lead back to itself
     while cause is not None and cause not in seen:
@@ -431,22 +430,22 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
         return Finding(
             "connection",
             "wrong",
-            "What answers is not Algolia: the answer is not that of a search.",
-            "Look at what is behind the host or the proxy in between.",
+            "The answer does not come from Algolia: it is not the answer to a search.",
+            "Find out which server or proxy answers in Algolia's place.",
         )
     status = error.status_code
     if status in (401, 403, 404) and message == HTTPStatus(status).phrase:  # Algolia sends a message of its own
         return Finding(
             "connection",
             "wrong",
-            f"What answers is not Algolia: {status}, {message}, without a reason.",
-            "Look at what is behind the host or the proxy in between.",
+            f"The answer does not come from Algolia: {status}, {message}, without a reason.",
+            "Find out which server or proxy answers in Algolia's place.",
         )
     if status in (401, 403):
         if "invalid" in message.lower():
-            remedy = f"Copy both anew from {keys}: they must be of the same application."
+            remedy = f"Copy the id and the key again from {keys}: they must belong to the same application."
         else:
-            remedy = f"Give the key the ACL `search`, and leave to search {index} in its restrictions: see {keys}."
+            remedy = f"Give the key the ACL `search`, and allow the index {index} in its restrictions: see {keys}."
         return Finding(
             "key", "wrong", f"The key {key} of application {app_id} is not accepted: {status}, {message}.", remedy
         )
@@ -454,7 +453,7 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
         return Finding(
             "index",
             "wrong",
-            f"The index {index} is not there: {message}.",
+            f"The index {index} does not exist: {message}.",
             "Names of indices are case-sensitive, and often have a prefix such as dev_ or prod_. An index is made by "
             "saving its first record.",
         )
@@ -463,12 +462,13 @@ def _search_fault(error: Exception, message: str, app_id: str, index: str, key: 
             "key",
             "wrong",
             f"The key {key} is over its rate limit: {message}.",
-            "Wait, or raise the key's maxQueriesPerIPPerHour. Where it counted a backend as one user, tokens mend it.",
+            "Wait, or raise the key's maxQueriesPerIPPerHour. If Algolia counted your server as one user, user tokens "
+            "solve this.",
         )
     if status == 407:
-        remedy = "The proxy in between (HTTPS_PROXY) wants a user and a password."
+        remedy = "The proxy in between (HTTPS_PROXY) asks for a user name and a password."
     else:
-        remedy = "If this is not Algolia's own word, look at what is behind the host or the proxy in between."
+        remedy = "If this message is not Algolia's, find out which server or proxy answers in Algolia's place."
     return Finding("connection", "wrong", f"The search was answered with {status}: {message}.", remedy)
 
 
@@ -481,10 +481,12 @@ def _event_refused(status: int | None, message: str, host: str, key: str, of_alg
         said = f"The key {key} may not send events to {host}: {status}, {message}."
         remedy = "The key needs the ACL `search`."
         if of_algolia:
-            remedy = f"{remedy[:-1]} ({KEYS}). If it has it, the region may be wrong: see {INFRASTRUCTURE}."
+            remedy = f"{remedy[:-1]} ({KEYS}). If it has this ACL, the region may be wrong: see {INFRASTRUCTURE}."
     elif status in (400, 413, 422):
         said = f"The event was refused: {status}, {message}."
-        remedy = "Something between this machine and Algolia changes bodies, or Algolia's rules have changed: tell us."
+        remedy = (
+            "Something between this machine and Algolia changes bodies, or Algolia has changed its rules: report it."
+        )
     elif status == 429:
         said, remedy = f"The event was refused: {status}, {message}.", "Too many at once: wait, and try again."
     else:

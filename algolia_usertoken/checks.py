@@ -106,7 +106,7 @@ def file_path(path: str | os.PathLike[str]) -> str:
         raise wrong_type("path", "a str or a path", path)
     if not text or text == ":memory:" or "\0" in text:
         what = "of a name with a null character" if "\0" in text else repr(text)
-        raise ValueError(f"path must be that of a file, not {what}")
+        raise ValueError(f"path must be the path of a file, not {what}")
     return os.path.abspath(text)  # the working directory may change
 
 

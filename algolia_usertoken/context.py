@@ -324,11 +324,11 @@ def set_user_token(token: str | None) -> None:
     If several tasks of one request run at the same time, what a task sets holds for that task alone. What it sets in a
     thread holds for the request.
 
-    The rest of the identity (login, address, opt-out) stays. This is for the request's own visitor: to act for anybody
-    else, use `identity_scope`.
+    The rest of the identity (login, address, opt-out) stays. Use it for the visitor whose request this is. To act for
+    another user, use `identity_scope`.
 
     Args:
-        token: The user token. None: the visitor has none any more.
+        token: The user token. None means that the visitor has no user token any more.
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.
@@ -346,7 +346,7 @@ def set_authenticated_user_token(token: str | None) -> None:
     knows them.
 
     Args:
-        token: The pseudonymous id of the user: see `pseudonymous_user_token`. None: they have logged out.
+        token: The pseudonymous id of the user: see `pseudonymous_user_token`. None means that the user has logged out.
 
     Raises:
         InvalidUserTokenError: `token` is not what Algolia accepts.

@@ -60,9 +60,9 @@ class DeadLetters:
     error: if it can't write (a full disk, a missing directory), it logs the problem, each kind once.
 
     Args:
-        path: The file; it is created if it does not exist, in a directory that must exist.
-        max_bytes: The most bytes that the file and its predecessor take together, at least 10,000. When the file has
-            half of that, it is renamed to `PATH.1`, which replaces its predecessor, and a new file is begun: so the
+        path: The path of the file, which is created if it does not exist. Its directory must exist.
+        max_bytes: How many bytes the file and its predecessor may have together: at least 10,000. When the file has
+            half of that, it is renamed to `PATH.1`, which replaces its predecessor, and a new file is begun. So the
             oldest letters are lost first.
 
     Raises:
@@ -115,7 +115,7 @@ class DeadLetters:
             left = [line for line in lines if self._may_be_kept(line)]
             mode: int | None = None  # of the file that was renamed
             while left:
-                with _opened(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
+                with locked_file(self.path, 0 if outer or self._in_vain else PATIENCE_S) as (file, locked):
                     if not outer:
                         self._in_vain = not locked
                     left, mode = self._write_some(file, left, locked, mode)
@@ -126,7 +126,7 @@ class DeadLetters:
     def _may_be_kept(self, line: bytes) -> bool:
         if len(line) <= self.max_bytes // 2:
             return True
-        self._say("long", f"a line of {len(line)} bytes is longer than half of max_bytes, and left out")
+        self._say("long", f"a line of {len(line)} bytes is left out: it is longer than half of max_bytes")
         return False
 
     def _write_some(
@@ -135,12 +135,14 @@ class DeadLetters:
         """Write as many lines as there is room for; return the other lines, and the mode for the next file."""
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "it is not a file")
         if mode is not None and hasattr(os, "fchmod"):
             with contextlib.suppress(OSError):  # another user has created the file
                 os.fchmod(file, mode)
         elif stat.S_IMODE(status.st_mode) & 0o077:
-            self._say("mode", f"others may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, better 600")
+            self._say(
+                "mode", f"other users may read it: its mode is {stat.S_IMODE(status.st_mode):03o}, and should be 600"
+            )
         if not locked:
             _append(file, b"".join(lines), None)
             return [], None
@@ -192,7 +194,7 @@ def erase(path: str | os.PathLike[str], tokens: Collection[str]) -> Erased:
     wanted = frozenset(tokens)
     removed = unreadable = 0
     # The lock of the current file guards its predecessor, too: only the holder of the lock renames the file.
-    with _opened(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
+    with locked_file(found[-1], _ERASING_PATIENCE_S, make=False) as (_, locked):
         if not locked:
             raise OSError(errno.EBUSY, "another process keeps it locked")
         for file in found:
@@ -253,8 +255,16 @@ def _has_text(value: Any, texts: frozenset[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
-    """Open the file at the path for appending; yield it, and whether it is locked.
+def locked_file(path: str, patience_s: float, *, make: bool = True) -> Iterator[tuple[int, bool]]:
+    """Open the file at the path for appending, and lock it; yield its descriptor, and whether it is locked.
+
+    The lock ends with the block, and with the process. On Windows and on file systems without locks, there is none, and
+    the file counts as locked.
+
+    Args:
+        path: The file.
+        patience_s: How many seconds to wait if another process has locked it.
+        make: Whether to make the file if it does not exist.
 
     Raises:
         OSError: The file can't be opened.
@@ -274,7 +284,7 @@ def _opened(path: str, patience_s: float, *, make: bool = True) -> Iterator[tupl
                 with contextlib.suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
-    raise OSError(errno.EBUSY, "it is moved away again and again")
+    raise OSError(errno.EBUSY, "other processes rename it again and again")
 
 
 def _open(path: str, make: bool) -> int:

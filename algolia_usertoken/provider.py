@@ -105,14 +105,15 @@ def bind(function: F, token_provider: TokenProvider | None = None) -> F:
 
     Args:
         function: A function, coroutine function, generator or async generator.
-        token_provider: Decides which identity is current. Give that of the client if its `resolve` knows the visitor.
-            Its current answer is used, even if that is its default. Without a provider, only the context is asked.
+        token_provider: The `TokenProvider` that decides which identity is current. Give the client's if its `resolve`
+            knows the visitor. Its current answer is used, even if that is its default. Without a provider, only the
+            context is asked.
 
     Returns:
         A function with the same arguments and result.
 
     Raises:
-        TypeError: `token_provider` is no TokenProvider.
+        TypeError: `token_provider` is not a TokenProvider.
 
     https://docs.python.org/3/library/contextvars.html
     """
@@ -147,7 +148,7 @@ def one_provider(
 
     Raises:
         ValueError: The arguments mean two providers.
-        TypeError: `token_provider` is no TokenProvider.
+        TypeError: `token_provider` is not a TokenProvider.
     """
     if token_provider is not None:
         check_provider(token_provider)
@@ -170,6 +171,6 @@ def check_provider(token_provider: object) -> None:
     """Check that the argument `token_provider` is one.
 
     Raises:
-        TypeError: It is no TokenProvider.
+        TypeError: It is not a TokenProvider.
     """
     check_type("token_provider", token_provider, TokenProvider, "a TokenProvider")

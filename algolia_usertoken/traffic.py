@@ -104,8 +104,8 @@ class _Asking:
                 raise CannotAskError(self._unreachable(error)) from None
             except (ValueError, TypeError, KeyError, AttributeError):
                 raise CannotAskError(
-                    f"What answers at {self._host()} is not Algolia: the answer is not that of analytics. Look at "
-                    "what is behind the host, or the proxy in between."
+                    f"The answer of {self._host()} does not come from Algolia: it has no analytics. Find out "
+                    "which server or proxy answers in Algolia's place."
                 ) from None
         if not found.total.searches:
             self._check_index()
@@ -158,7 +158,7 @@ class _Asking:
             except RequestException as error:
                 if error.status_code == 404 and self._said(error) != HTTPStatus(404).phrase:
                     raise CannotAskError(
-                        f"The index {self._app.index} is not there: {self._said(error)}. Names of indices are "
+                        f"The index {self._app.index} does not exist: {self._said(error)}. Names of indices are "
                         "case-sensitive, and often have a prefix such as dev_ or prod_."
                     ) from None
             except Exception:  # the figures (all zero) are known; why there are no searches can't be found out
@@ -174,42 +174,44 @@ class _Asking:
             lower = message.lower()
             if message == HTTPStatus(status).phrase:  # so it is not Algolia, which sends messages of its own
                 return (
-                    f"What answers at {self._host()} is not Algolia: {status}, {message}, without a reason. Look at "
-                    "what is behind the host, or the proxy in between."
+                    f"The answer of {self._host()} does not come from Algolia: {status}, {message}, without a reason. "
+                    "Find out which server or proxy answers in Algolia's place."
                 )
             if "region" in lower:
                 given = f"the region {self._app.region}" if self._app.region else "the region us, as none was given"
                 return (
-                    f"Analytics of this application are not kept in {given}: {status}, {message}. Give the one that "
+                    f"Analytics of this application are not kept in {given}: {status}, {message}. Give the region that "
                     f"{INFRASTRUCTURE} shows: --region us or --region de."
                 )
             if status == 402 or any(word in lower for word in ("plan", "subscription", "upgrade", "feature")):
                 return (
-                    f"The plan of application {self._app.app_id} has no such analytics: {status}, {message}. {_PLANS}."
+                    f"The plan of application {self._app.app_id} has no Analytics API: {status}, {message}. {_PLANS}."
                 )
             if "invalid" in lower:
                 return (
-                    f"{key} is not accepted: {status}, {message}. Copy both anew from {KEYS}; they must be of the same "
-                    "application."
+                    f"{key} is not accepted: {status}, {message}. Copy the id and the key again from {KEYS}: they must "
+                    "belong to the same application."
                 )
             return (
-                f"{key} may not read analytics: {status}, {message}. Give it the ACL `analytics`, and leave "
-                f"{self._app.index} in its restrictions: {KEYS}. {_PLANS}."
+                f"{key} may not read analytics: {status}, {message}. Give it the ACL `analytics`, and allow the "
+                f"index {self._app.index} in its restrictions: {KEYS}. {_PLANS}."
             )
         if status == 429:
-            return f"Too many requests: {message}. Algolia takes 100 a minute; an audit makes eight. Wait a minute."
+            return (
+                f"Too many requests: {message}. Algolia allows 100 per minute, and an audit makes eight. Wait a minute."
+            )
         if status == 407:
-            return f"{message}. The proxy in between (HTTPS_PROXY) wants a user and a password."
+            return f"{message}. The proxy in between (HTTPS_PROXY) asks for a user name and a password."
         return (
-            f"{self._host()} answered with {status}: {message}. If this is not Algolia's own word, look at what is "
-            "behind the host, or the proxy in between."
+            f"{self._host()} answered with {status}: {message}. If this message is not Algolia's, find out "
+            "which server or proxy answers in Algolia's place."
         )
 
     def _unreachable(self, error: Exception) -> str:
         said = f"{self._host()} cannot be reached: {why(error, self._app.api_key)}."
         if self._app.host is not None:
             return f"{said} Does it run, and on that port? `algolia-usertoken serve` starts one."
-        return f"{said} Analytics have a host of their own: let a firewall or a proxy (HTTPS_PROXY) pass it, too."
+        return f"{said} Analytics have a host of their own: a firewall or a proxy (HTTPS_PROXY) must allow it, too."
 
     def _said(self, error: object) -> str:
         return words(error, self._app.api_key)
@@ -231,14 +233,14 @@ def _count(answer: dict[str, Any], name: str) -> int:
         return 0
     value = answer[name]
     if type(value) is not int or value < 0:
-        raise TypeError(f"{name} is no count")
+        raise TypeError(f"{name} is not a count")
     return value
 
 
 def _rate(answer: dict[str, Any]) -> float | None:
     value = answer.get("rate")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError("rate is no number")
+        raise TypeError("rate is not a number")
     return value
 
 
@@ -246,5 +248,5 @@ def _position(answer: dict[str, Any]) -> Position:
     bounds: Sequence[Any] = answer["position"]
     first, last = bounds
     if type(first) is not int or type(last) is not int:
-        raise TypeError("position is no range")
+        raise TypeError("position is not a range")
     return Position(first, last, _count(answer, "clickCount"))

@@ -406,23 +406,24 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     algoliasearch alone, a second loop fails. A forked process opens connections of its own.
 
     Args:
-        transporter: Sends the requests: algoliasearch's `Transporter`, one that only echoes, or your own.
-        token_provider: Decides for whom each call is made.
-        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
-            the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
-            `"both"`.
-        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
-            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
-            and country analytics. By default, it is sent only where there is no token.
-        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
-            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
-            analytics too, `"no_analytics"` (and `analytics: false`). If the query itself sets these parameters, its
-            values win. Exports and GET requests stay as they are.
+        transporter: The object that sends the requests: algoliasearch's `Transporter`, one that only echoes, or your
+            own.
+        token_provider: The `TokenProvider` that decides who the user of each call is.
+        user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
+            search parameter `userToken`, which Personalization and Recommend need; requests that are no searches keep
+            the header) or `"both"`.
+        on_missing_user_token: What to do with a search for which no identity is known: `"ignore"` sends it, `"warn"`
+            sends it and issues a `MissingUserTokenWarning`, `"raise"` raises a `MissingUserTokenError` instead.
+        forward_client_ip: Whether a search with a user token also sends the visitor's IP address (`X-Forwarded-For`),
+            for geo search and analytics by country. By default, only searches without a token send it.
+        searches_without_user: What to do with a query that has neither a user token nor an IP address, so that Algolia
+            takes your server for its user: `"count"` sends it as it is, `"no_ab_test"` keeps it out of A/B tests,
+            `"no_analytics"` out of analytics too. What the query itself sets (`enableABTest`, `analytics`) is not
+            changed. Exports and GET requests are not changed either.
 
     Raises:
-        TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.
-        ValueError: Another option is none of those above.
+        TypeError: `token_provider` is not a TokenProvider, or `forward_client_ip` is neither True nor False.
+        ValueError: Another option does not have one of the values above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -460,23 +461,24 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     answer may reach the wrong process.
 
     Args:
-        transporter: Sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or your own.
-        token_provider: Decides for whom each call is made.
-        user_token_in: Where a request names its user: `"header"` (`X-Algolia-UserToken`), `"parameter"` (`userToken` in
-            the parameters of searches, which Personalization and Recommend need; other requests keep the header) or
-            `"both"`.
-        on_missing_user_token: What to do about a search for which no identity is known: `"ignore"` it, `"warn"` with a
-            `MissingUserTokenWarning`, or `"raise"` a `MissingUserTokenError`.
-        forward_client_ip: Whether to send the visitor's address (`X-Forwarded-For`) beside a token too, for geo search
-            and country analytics. By default, it is sent only where there is no token.
-        searches_without_user: What to do about a query that has neither a token nor an address, and so counts as one of
-            the server: `"count"` it; keep it out of A/B tests, `"no_ab_test"` (`enableABTest: false`); or out of
-            analytics too, `"no_analytics"` (and `analytics: false`). If the query itself sets these parameters, its
-            values win. Exports and GET requests stay as they are.
+        transporter: The object that sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or
+            your own.
+        token_provider: The `TokenProvider` that decides who the user of each call is.
+        user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
+            search parameter `userToken`, which Personalization and Recommend need; requests that are no searches keep
+            the header) or `"both"`.
+        on_missing_user_token: What to do with a search for which no identity is known: `"ignore"` sends it, `"warn"`
+            sends it and issues a `MissingUserTokenWarning`, `"raise"` raises a `MissingUserTokenError` instead.
+        forward_client_ip: Whether a search with a user token also sends the visitor's IP address (`X-Forwarded-For`),
+            for geo search and analytics by country. By default, only searches without a token send it.
+        searches_without_user: What to do with a query that has neither a user token nor an IP address, so that Algolia
+            takes your server for its user: `"count"` sends it as it is, `"no_ab_test"` keeps it out of A/B tests,
+            `"no_analytics"` out of analytics too. What the query itself sets (`enableABTest`, `analytics`) is not
+            changed. Exports and GET requests are not changed either.
 
     Raises:
-        TypeError: `token_provider` is no TokenProvider, or `forward_client_ip` is neither True nor False.
-        ValueError: Another option is none of those above.
+        TypeError: `token_provider` is not a TokenProvider, or `forward_client_ip` is neither True nor False.
+        ValueError: Another option does not have one of the values above.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """

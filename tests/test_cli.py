@@ -20,7 +20,14 @@ from typing import Any
 import pytest
 from waiting import PATIENCE
 
-from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox, identity_scope, pseudonymous_user_token
+from algolia_usertoken import (
+    EventSender,
+    MemoryDelivery,
+    SQLiteOutbox,
+    TokenAwareClientSync,
+    identity_scope,
+    pseudonymous_user_token,
+)
 from algolia_usertoken.cli import _parser, main
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -276,6 +283,28 @@ class TestServe:
             found = await client.search_single_index("products", {"query": "shoe"})
 
         assert found.nb_hits > 0
+
+    def test_the_variables_that_it_prints_lead_an_application_there_that_reads_them_as_the_docs_show(
+        self, serve: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, printed = serve()
+        for name, value in re.findall(r"\b(ALGOLIA_\w+)=(\S+)", printed):
+            monkeypatch.setenv(name, value)
+        page = (pathlib.Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+        section = page.partition("## Leading an application there\n")[2]
+        names: dict[str, Any] = {}
+        exec(section.partition("```python\n")[2].partition("```")[0], names)
+
+        with names["make_client"](TokenAwareClientSync) as client:
+            found = client.search_single_index("products", {"query": "shoe"})
+
+        assert found.nb_hits > 0
+
+    def test_the_host_that_it_prints_is_taken_by_the_other_commands(self, serve: Any) -> None:
+        _, printed = serve()
+        (host,) = re.findall(r"--host (\S+)\.\n", printed)
+
+        assert main(["erase", "user-1", "--host", host]) == 0
 
     def test_a_host_is_allowed_by_name(self, serve: Any) -> None:
         _, printed = serve("--allow-host", "shop.test", "--allow-host", "b.test")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from algoliasearch.search.client import SearchClientSync
 
 from algolia_usertoken import DeadLetters, InvalidEventError, SQLiteOutbox
 from algolia_usertoken.cli import main
@@ -69,7 +70,7 @@ class TestAtAlgolia:
         assert [event.user_token for event in algolia.events] == ["stays"]
         assert said["events"] == ["done: The events of 2 users will be gone within 48 hours."]
         assert said["profile"] == ["done: The profiles of 2 users in the region us are erased."]
-        assert said["agents"][0].startswith(("done: Nothing is kept there of 2 users", "yours: Agent Studio"))
+        assert said["agents"][0].startswith(("done: No data of 2 users is kept there", "yours: Agent Studio"))
         assert [place for place, lines in said.items() if lines[0].startswith("yours: ")][-6:] == [
             *("queued", "searches", "logs", "models", "advanced", "browser")
         ]
@@ -83,6 +84,34 @@ class TestAtAlgolia:
         assert code == 1
         assert said["events"][0].startswith("failed: Not erased: Algolia has answered 401.")
         assert "with the ACL `deleteObject`" in said["events"][0]
+
+    def test_a_key_without_the_acl_of_a_product_that_may_not_be_used_leaves_that_product_to_the_user(
+        self, algolia: LocalAlgolia, erase: Callable[..., Any]
+    ) -> None:
+        with SearchClientSync.create_with_config(algolia.search_config()) as client:
+            key = client.add_api_key({"acl": ["deleteObject"]}).key
+
+        code, said = erase("gone", "--api-key", key)
+
+        assert code == 0
+        assert said["events"][0].startswith("done: ")
+        (profile,) = said["profile"]
+        assert profile == (
+            "yours: Not erased: Algolia has answered 403. The key lacks the ACL `recommendation`. "
+            "→ If you use Personalization, give a key with this ACL, and run this again."
+        )
+
+    def test_a_key_without_any_acl_fails_at_the_products_too(
+        self, algolia: LocalAlgolia, erase: Callable[..., Any]
+    ) -> None:
+        with SearchClientSync.create_with_config(algolia.search_config()) as client:
+            key = client.add_api_key({"acl": ["search"]}).key
+
+        code, said = erase("gone", "--api-key", key)
+
+        assert code == 1
+        assert said["events"][0].startswith("failed: Not erased: Algolia has answered 40")
+        assert said["profile"][0].startswith("failed: Not erased: Algolia has answered 403.")
 
     def test_without_a_connection_it_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["erase", "gone", "--host", "127.0.0.1:9"]) == 1
@@ -198,7 +227,7 @@ class TestOnDisk:
         code, said = erase("gone", "--outbox", path)
 
         assert code == 1
-        assert "0 events removed. 1 event stays: a process that runs delivers" in said["outbox"][0]
+        assert "0 events removed. 1 event stays: a running process delivers" in said["outbox"][0]
         assert len(living.take(9)) == 1
         living.took()
         living.close()
@@ -232,7 +261,7 @@ class TestOnDisk:
         code, said = erase("gone", "--dead-letters", path)
 
         assert code == 1
-        assert "0 letters removed. 1 line is no JSON, and may be of the user." in said["letters"][0]
+        assert "0 letters removed. 1 line is not JSON, and may have data of the user." in said["letters"][0]
 
 
 def test_of_two_regions_the_one_that_the_application_is_not_in_is_no_failure() -> None:

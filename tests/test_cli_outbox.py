@@ -92,7 +92,7 @@ class TestStatus:
         assert main(["outbox", "status", path]) == 0
 
         first = capsys.readouterr().out.splitlines()[0]
-        assert re.fullmatch(r" +1  event wait in the file, the oldest for \d+ seconds", first)
+        assert re.fullmatch(r" +1  event waits in the file, the oldest for \d+ seconds", first)
 
     def test_of_an_empty_file_is_zero_events(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
         SQLiteOutbox(path).close()
@@ -130,19 +130,58 @@ class TestStatus:
         assert capsys.readouterr().err == f"algolia-usertoken: outbox {path}: there is no such file\n"
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("content", [b"", b"no database" * 500, b"foreign"])
-    def test_a_file_that_is_no_outbox(self, content: bytes, path: str, capsys: pytest.CaptureFixture[str]) -> None:
-        if content == b"foreign":
+    @pytest.mark.parametrize("command", ["status", "check"])
+    @pytest.mark.parametrize(
+        ("kind", "said"),
+        [
+            ("empty", "the file is empty: no outbox was made in it yet"),
+            (
+                "text",
+                "the file is not an SQLite database, or its start is damaged: if it was an outbox, put it aside, ",
+            ),
+            ("overwritten", "the file is not an SQLite database, or its start is damaged: if it was an outbox, put "),
+            ("foreign", "the file is the database of another program"),
+            ("newer", "the file was made by a newer version of algolia-usertoken (schema 99)"),
+        ],
+    )
+    def test_a_file_that_is_no_outbox_is_named_and_it_is_said_what_it_is(
+        self,
+        command: str,
+        kind: str,
+        said: str,
+        path: str,
+        left: Callable[..., None],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        if kind in ("overwritten", "newer"):
+            left(1)
+        statement = {"newer": "PRAGMA user_version = 99", "foreign": "CREATE TABLE shop (id)"}.get(kind)
+        if statement is not None:
             with sqlite3.connect(path) as connection:
-                connection.execute("CREATE TABLE shop (id)")
+                connection.execute(statement)
             connection.close()
-            content = pathlib.Path(path).read_bytes()
-        pathlib.Path(path).write_bytes(content)
+        else:
+            content = pathlib.Path(path).read_bytes() if kind == "overwritten" else b""
+            pathlib.Path(path).write_bytes(b"" if kind == "empty" else b"no database" * 500 + content[5500:])
+        before = pathlib.Path(path).read_bytes()
 
-        assert main(["outbox", "status", path]) == 2
+        assert main(["outbox", command, path]) == 2
 
-        assert capsys.readouterr().err.startswith(f"algolia-usertoken: outbox {path}: the file is ")
-        assert pathlib.Path(path).read_bytes() == content
+        assert capsys.readouterr().err.startswith(f"algolia-usertoken: outbox {path}: {said}")
+        assert pathlib.Path(path).read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("kind", "said"),
+        [("directory", "it is a directory"), ("pipe", "it is not a file")],
+    )
+    def test_a_path_of_something_else_is_named_and_not_opened(
+        self, kind: str, said: str, path: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        os.mkdir(path) if kind == "directory" else os.mkfifo(path)
+
+        assert main(["outbox", "check", path]) == 2
+
+        assert capsys.readouterr().err == f"algolia-usertoken: outbox {path}: {said}\n"
 
 
 class TestCheck:
@@ -160,10 +199,10 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("statement", "step", "said"),
         [
-            ("UPDATE events SET body = '[' WHERE number = 1", "events", "1 of 3 events are no JSON."),
-            ("INSERT INTO damaged VALUES (1, 2, 3, '[')", "set aside", "1 events were damaged"),
-            ("UPDATE total SET events = 5", "count", "The file has counted 5 events, and has 3"),
-            ("DROP TRIGGER count_up", "schema", "It lacks count_up."),
+            ("UPDATE events SET body = '[' WHERE number = 1", "events", "1 of 3 events are not JSON."),
+            ("INSERT INTO damaged VALUES (1, 2, 3, '[')", "set aside", "1 event was damaged"),
+            ("UPDATE total SET events = 5", "count", "The file's own count is 5, but it has 3 events"),
+            ("DROP TRIGGER count_up", "schema", "These are missing in the file: count_up."),
         ],
     )
     def test_finds_what_is_wrong(
@@ -218,7 +257,7 @@ class TestDrain:
 
         assert capsys.readouterr().out.splitlines() == [
             "1,500 of 1,500 events delivered.",
-            "1 are of processes that run, and deliver them.",
+            "Left to running processes, which deliver them: 1.",
         ]
         assert len(algolia.events) == 1500
         assert len(living.take(9)) == 1

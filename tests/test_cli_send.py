@@ -180,14 +180,14 @@ class TestReading:
     @pytest.mark.parametrize(
         ("line", "wrong"),
         [
-            (b"garbage", "is no JSON"),
-            (b"\x00\x01\x02", "is no JSON"),
+            (b"garbage", "is not JSON"),
+            (b"\x00\x01\x02", "is not JSON"),
             (b'{"a": "\xff"}', "is not UTF-8"),
-            (b'{"a": 1} {"b": 2}', "is no JSON"),
-            (b'{"a": 1', "is no JSON"),
+            (b'{"a": 1} {"b": 2}', "is not JSON"),
+            (b'{"a": 1', "is not JSON"),
             (b"[" * 100_000, "is nested too deeply"),
             (b'{"a":' * 100_000, "is nested too deeply"),
-            (b"1" * 5000, "is no JSON"),
+            (b"1" * 5000, "is not JSON"),
         ],
         ids=short,
     )
@@ -212,14 +212,14 @@ class TestReading:
     @pytest.mark.parametrize(
         ("content", "line", "why"),
         [
-            (b'[{"a": 1},\n{"a": 1', 2, "is no JSON"),
+            (b'[{"a": 1},\n{"a": 1', 2, "is not JSON"),
             (b'[{"a": 1}\n', 2, "ends before the array"),
             (b'[{"a": 1},\n', 2, "ends before the array"),
             (b"[", 1, "ends before the array"),
             (b'[\n{"a": 1}\n{"a": 1}]', 3, "a comma must come here"),
             (b'[{"a": 1}]\n{"a": 1}\n', 2, "after the end of the array"),
             (b"[\n" + b"[" * 100_000, 2, "nested too deeply"),
-            (b"[garbage" + b" " * 100 + b"]", 1, "is no JSON"),
+            (b"[garbage" + b" " * 100 + b"]", 1, "is not JSON"),
             (b'["' + b"x" * 5000, 1, "more than 1,000 characters"),
             ("[]".encode("utf-16"), 1, "UTF-16"),
             (gzipped(b'{"a": 1}\n' * 1000)[:-4], 1000, "ends too early"),
@@ -367,7 +367,7 @@ class TestWhatIsSent:
         assert (first.index, second.index) == ("products", "others")
         assert started <= second.event["timestamp"] <= time.time() * 1000
         assert capsys.readouterr().out == (
-            "3 events accepted, 0 refused.\n2 of them had no timestamp, and count as of now.\n"
+            "3 events accepted, 0 refused.\nThat includes 2 events without a timestamp, counted as happening now.\n"
         )
 
     def test_in_a_thread_that_may_not_handle_signals(
@@ -500,10 +500,10 @@ class TestWhatCanNotBeSent:
         [
             (["missing"], "missing: No such file or directory"),
             (["."], ".: Is a directory"),
-            (["a\0b"], "a\\x00b: no file has such a name"),
+            (["a\0b"], "a\\x00b: a file cannot have this name"),
             (["orders.ndjson", "missing"], "missing: No such file or directory"),
             (["orders.ndjson", "./orders.ndjson"], "./orders.ndjson: is given twice"),
-            (["--resume", "-"], "-: --resume is for files, and this is none"),
+            (["--resume", "-"], "-: --resume works only with files, and this is not a file"),
         ],
     )
     def test_what_is_no_file_is_told_before_anything_is_sent(
@@ -612,6 +612,43 @@ class TestResuming:
         assert doubled <= kills * 1000
         assert not path.with_name(f"{path.name}.progress").exists()
 
+    @pytest.mark.parametrize("by_another_name", [False, True])
+    def test_a_file_that_another_run_is_sending_is_not_sent_and_is_after_that_run_was_killed(
+        self, by_another_name: bool, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(*map(event, range(1_500))))
+        given = path.with_name("orders") if by_another_name else path
+        if by_another_name:
+            given.symlink_to(path)
+        algolia.pause = PATIENCE  # the answer never comes: the run is killed first
+        process = subprocess.Popen([*COMMAND, str(path), "--host", algolia.host], stdout=subprocess.DEVNULL)
+        wait_until(lambda: algolia.requests > 0)
+
+        for resume in ([], ["--resume"]):
+            code, _, (line,) = send(given, *resume)
+            assert code == 2
+            assert line == (
+                f"algolia-usertoken: {given}: another `algolia-usertoken send` is sending it: "
+                "wait until that one has ended"
+            )
+        assert send(given, "--dry-run")[0] == 0
+
+        process.kill()
+        process.wait(PATIENCE)
+        algolia.pause = 0.0
+        assert send(given)[0] == 0
+        assert len(algolia.received) == 1_500
+        assert sorted(one.name for one in path.parent.iterdir()) == sorted({path.name, given.name})
+
+    def test_a_file_in_a_directory_where_no_lock_can_be_made_is_sent(
+        self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
+    ) -> None:
+        path.write_bytes(ndjson(event(1)))
+        path.with_name(f"{path.name}.progress.lock").mkdir()
+
+        assert send(path)[0] == 0
+        assert list(algolia.received) == ["1"]
+
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_after_ctrl_c_none_is_lost_and_none_is_doubled(
         self, signum: signal.Signals, path: pathlib.Path, algolia: Algolia
@@ -631,7 +668,8 @@ class TestResuming:
 
         again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert again.returncode == 2
-        assert f"{path}.progress: says that" in again.stderr
+        assert f"{path}: " in again.stderr
+        assert "of its events were sent already: use --resume" in again.stderr
 
         algolia.pause = 0.0
         done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=PATIENCE, check=True)
@@ -658,10 +696,10 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("garbage", "does not say how much is sent"),
-            ('{"sent": "x"}', "does not say how much is sent"),
-            ("[" * 100_000, "does not say how much is sent"),
-            ('{"sent": 1, "also": [], "bytes": 3, "sha256": "0"}', "is about another file than"),
+            ("garbage", "does not say how many events were sent"),
+            ('{"sent": "x"}', "does not say how many events were sent"),
+            ("[" * 100_000, "does not say how many events were sent"),
+            ('{"sent": 1, "also": [], "bytes": 3, "sha256": "0"}', "belongs to another file"),
         ],
     )
     def test_a_count_of_something_else_is_told(
@@ -676,7 +714,7 @@ class TestResuming:
         assert said in line
         assert algolia.requests == 0
 
-    @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is no text"), (None, "Is a directory")])
+    @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is not text"), (None, "Is a directory")])
     def test_a_count_that_can_not_be_read_is_told(
         self, content: bytes | None, said: str, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
     ) -> None:
@@ -715,7 +753,8 @@ class TestResuming:
         code, _, err = send(path)
 
         assert (code, len(algolia.received)) == (0, 3000)
-        assert err == [f"algolia-usertoken: --resume will not know how much is sent: {path}.progress: Is a directory"]
+        why = f"{path}.progress: Is a directory"
+        assert err == [f"algolia-usertoken: the progress cannot be saved, so --resume will not work: {why}"]
 
 
 class TestOnATerminal:

@@ -223,7 +223,7 @@ class TestTheFile:
 
         assert [stat.S_IMODE(one.stat().st_mode) for one in (path, before(path))] == [0o640, 0o640]
         assert [record.message for record in caplog.records] == [
-            f"dead letters {path}: others may read it: its mode is 640, better 600"
+            f"dead letters {path}: other users may read it: its mode is 640, and should be 600"
         ]
 
     def test_is_where_it_was_when_the_working_directory_changes(
@@ -313,7 +313,7 @@ class TestItsBound:
         letters(ERROR, [EVENT, {**EVENT, "objectIDs": ["x" * 10_000]}, EVENT])
 
         assert events_in(path) == [EVENT, EVENT]
-        assert "is longer than half of max_bytes, and left out" in caplog.text
+        assert "is left out: it is longer than half of max_bytes" in caplog.text
 
 
 WRITE = """
@@ -409,7 +409,7 @@ class TestTogether:
         when_locked(lambda: path.rename(before(path)))
         DeadLetters(path)(ERROR, [EVENT])
 
-        said = "nothing can be written: OSError: it is moved away again and again"
+        said = "nothing can be written: OSError: other processes rename it again and again"
         assert [record.message for record in caplog.records] == [f"dead letters {path}: {said}"]
 
     def test_one_that_another_process_makes_at_the_same_moment_is_shared(
@@ -531,8 +531,8 @@ class TestWhatGoesWrong:
         [
             ("missing directory", "FileNotFoundError: No such file or directory"),
             ("directory", "IsADirectoryError: Is a directory"),
-            ("FIFO", "OSError: it is no file"),
-            ("device", "OSError: it is no file"),
+            ("FIFO", "OSError: it is not a file"),
+            ("device", "OSError: it is not a file"),
             ("file as a directory", "NotADirectoryError: Not a directory"),
             ("loop", "OSError: Too many levels of symbolic links"),
             ("long name", "OSError: File name too long"),

@@ -16,9 +16,10 @@ _DESCRIPTION = """\
 Searches and events that carry the same user token, for the Algolia Python
 client.
 
-To see what that is about, run the demo. To develop and test without an account,
-serve a stand-in for Algolia and watch it in a browser. To find out what is
-wrong with a real set-up, check it; with real traffic, audit it.
+`demo` shows what this is about. `serve` runs a stand-in for Algolia, to develop
+and test without an account, and to watch in a browser. `check` finds out what
+is wrong with the set-up of a real application, `audit` what is wrong with its
+traffic.
 """
 
 
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="algolia-usertoken",
         description=_DESCRIPTION,
-        epilog=f"`algolia-usertoken COMMAND --help` tells more about each.\n\n{EXIT_CODES}",
+        epilog=f"`algolia-usertoken COMMAND --help` describes a command.\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

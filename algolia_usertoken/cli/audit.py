@@ -33,9 +33,9 @@ _BARS, _ASCII_BARS, _NONE = "▁▂▃▄▅▆▇█", ".:-=+*#@", " "
 _NAME = 19  # the width of the first column
 _MORE = f"""\
 {APPLICATION}\
-  ALGOLIA_INDEX_NAME  the index, where --index is not given
-  ALGOLIA_REGION      the region, where --region is not given
-  NO_COLOR            set: no colours
+  ALGOLIA_INDEX_NAME  the index, if --index is not given
+  ALGOLIA_REGION      the region, if --region is not given
+  NO_COLOR            if it is set, the output has no colours
 
 examples:
   ALGOLIA_APP_ID=... ALGOLIA_API_KEY=... algolia-usertoken audit --index NAME
@@ -49,18 +49,18 @@ def add(commands: Any) -> None:
         commands,
         "audit",
         help="find out what is wrong with a real application's traffic",
-        description="Asks Algolia for the figures of the last days, and says in plain words what is wrong with "
-        "them, and what to do about it: searches without a user token or with a new one for each, searches that are "
-        "not tracked, clicks and purchases that are not counted, days on which something stopped. With fewer than "
-        "100 searches it says that there are too few to tell. It needs a key with the ACL `analytics`, which the "
-        "Premium and Elevate plans have.",
+        description="Asks Algolia for the figures of the last days. Prints in plain words what is wrong with them and "
+        "what to do about it: searches without a user token, searches with a new token each, searches that are not "
+        "tracked, clicks and purchases that are not counted, days on which something stopped. Fewer than 100 searches "
+        "are too few to judge, and it says so. It needs a key with the ACL `analytics`, which the Premium and Elevate "
+        "plans have.",
         more=_MORE,
     )
     add_application(
         parser,
         key="a key with the ACL `analytics`",
-        index="the index whose searches are meant",
-        region="where the application's analytics are kept (default: us)",
+        index="the index whose searches to look at",
+        region="where Algolia keeps the analytics (default: us)",
         host_is="a LocalAlgolia to ask instead of Algolia",
     )
     parser.add_argument(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _MORE = f"""\
 {APPLICATION}\
-  ALGOLIA_INDEX_NAME  the index, where --index is not given
-  ALGOLIA_REGION      the region, where --region is not given
+  ALGOLIA_INDEX_NAME  the index, if --index is not given
+  ALGOLIA_REGION      the region, if --region is not given
   NO_COLOR            if it is set, the output has no colours
 
 examples:
@@ -30,19 +30,19 @@ def add(commands: Any) -> None:
         commands,
         "check",
         help="find out what is wrong with a real application's set-up",
-        description="Sends one search and one event to a real application, under a throw-away user token, and "
-        "says in plain words what works, what is wrong, and what to do about it: whether the key is "
-        "accepted, the header with the token arrives (where the key may read logs), the response has "
-        "a queryID, the event is accepted, and the region is right. Both count in the application's "
-        "analytics, under the tag and event name algolia-usertoken-check; the last lines say how to "
-        "erase the user.",
+        description="Sends one search and one event to a real application, under a throw-away user token. Prints in "
+        "plain words what works, what is wrong, and what to do about it: whether the key is accepted, whether the "
+        "header with the token arrives (which only a key that may read logs can tell), whether the response has a "
+        "queryID, whether the event is accepted, and whether the region is right. The search and the event count in "
+        "the application's analytics, under the tag and the event name algolia-usertoken-check. The last lines say how "
+        "to erase the user.",
         more=_MORE,
     )
     add_application(
         parser,
-        key="a key with the ACL `search`, and `logs` for all of the answers",
+        key="a key with the ACL `search`; only one with `logs` too can tell whether the header arrived",
         index="an index to search",
-        host_is="a stand-in to check instead of Algolia; what is not given is then as `serve` has it",
+        host_is="a LocalAlgolia to check instead of Algolia; by default, with the id, key and index of `serve`",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    a mismatch (demo), a fault (check, audit) or an invalid token was found,
-       or not everything was delivered (outbox drain), accepted (send) or erased
-  2    wrong usage, input that cannot be used, nobody to ask (audit), or no way
-       to Algolia (send)
+  1    a mismatch (demo), a fault (check, audit, outbox check) or an invalid
+       token (token validate) was found, or some events were not delivered
+       (outbox drain) or accepted (send), or some data was not erased (erase)
+  2    wrong usage, or input that cannot be used; or Algolia gave no figures
+       (audit), or could not be reached or did not accept the key (send)
   130  interrupted (Ctrl-C)
 """
 
@@ -31,9 +32,9 @@ COLOURS = {"ok": "32", "wrong": "31", "unknown": "33", "skipped": "2"}  # of the
 REGIONS = ("us", "de")
 APPLICATION = """\
 environment:
-  ALGOLIA_APP_ID      the application, where --app-id is not given
-  ALGOLIA_API_KEY     the key, where --api-key is not given; better there than
-                      on a command line, which all users of the machine see
+  ALGOLIA_APP_ID      the application's id, if --app-id is not given
+  ALGOLIA_API_KEY     the key, if --api-key is not given. Here it is safer: all
+                      users of the machine can see the options of a command
 """
 # What `serve` serves. With --host these are the defaults, if neither an option nor the environment says otherwise.
 _LOCAL = {"app_id": "LOCALALGOLIA", "api_key": "local-api-key", "index": "products"}
@@ -59,7 +60,7 @@ def add_application(
     key: str,
     host_is: str,
     index: str | None = None,
-    region: str = "where the application's events are kept (default: by geography)",
+    region: str = "where Algolia keeps the events (default: chosen by geography)",
 ) -> None:
     """Add the options that `application` and `insights_config` read.
 
@@ -94,7 +95,7 @@ def host(text: str) -> tuple[str, str, int | None]:
             return url.scheme, name, url.port
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError("must be as 127.0.0.1:8108 or http://127.0.0.1:8108")
+    raise argparse.ArgumentTypeError("must have the form 127.0.0.1:8108 or http://127.0.0.1:8108")
 
 
 def application(arguments: argparse.Namespace, *names: str) -> dict[str, str | None]:
@@ -139,19 +140,19 @@ def check_index(source: str, value: str) -> None:
     if value in (".", ".."):
         raise ValueError(f"{source} {value!r} cannot be an index name: it has a special meaning in URLs")
     if value.encode("utf-8", "replace").decode() != value:
-        raise ValueError(f"{source} {value!a} cannot be an index name: it has characters that UTF-8 has not")
+        raise ValueError(f"{source} {value!a} cannot be an index name: it has characters that UTF-8 cannot encode")
 
 
 def _check_api_key(source: str, value: str, what: str = "an API key") -> None:
     if not (value.isascii() and value.isprintable() and " " not in value):
-        raise ValueError(f"{source} cannot be {what}: it has characters that none has")
+        raise ValueError(f"{source} cannot be {what}: it has characters that are not allowed in one")
 
 
 def _check_app_id(source: str, value: str) -> None:
     what = "the id of an application"
     _check_api_key(source, value, what)
     if not re.fullmatch(r"[\w-]+", value):  # the id is a part of the host names
-        raise ValueError(f"{source} cannot be {what}: it has characters that none has")
+        raise ValueError(f"{source} cannot be {what}: it has characters that are not allowed in one")
     if re.fullmatch("[0-9a-f]{32}", value):
         raise ValueError(f"{source} cannot be {what}: it looks like an API key")
 

@@ -1,4 +1,4 @@
-"""Records beside a file how many of its events are sent, so that this is known after Ctrl-C or a kill."""
+"""Records beside a file that it is being sent, and how many of its events are: for a second run, and after a kill."""
 
 from __future__ import annotations
 
@@ -7,10 +7,40 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..dead_letters import locked_file
+
 _LOOKED_AT = 1 << 16  # bytes at the start of the file, whose hash identifies the file
+
+
+@contextlib.contextmanager
+def only_run(path: str) -> Iterator[None]:
+    """Let no other run send this file meanwhile. This is a lock on a file beside it, which ends with the process.
+
+    If no file can be made there, there is no lock.
+
+    Raises:
+        ValueError: Another run has the lock.
+    """
+    beside = f"{os.path.realpath(path)}.progress.lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            _, locked = stack.enter_context(locked_file(beside, 0.0))
+        except OSError:
+            locked = True
+        else:
+            if locked:
+                stack.callback(_remove, beside)
+        if not locked:
+            raise ValueError(f"{path}: another `algolia-usertoken send` is sending it: wait until that one has ended")
+        yield
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 class NotResumableError(Exception):
@@ -52,7 +82,7 @@ class Done:
             self._start = self._start_of(_LOOKED_AT)
             return
         except (OSError, UnicodeDecodeError) as error:
-            raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+            raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
         try:
             told = json.loads(text)
             self.count = int(told["sent"])
@@ -60,14 +90,16 @@ class Done:
                 self._beyond.update(range(int(first), int(last) + 1))
             self._start = {"bytes": int(told["bytes"]), "sha256": str(told["sha256"])}
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise NotResumableError(f"{self.path}: does not say how much is sent; look at it, and remove it") from None
+            raise NotResumableError(
+                f"{self.path}: does not say how many events were sent: look at it, and remove it"
+            ) from None
         if not resume:
             raise NotResumableError(
-                f"{self.path}: says that {self.count:,} of its events are sent already; "
-                "--resume goes on from there, and to send all of them again, remove it"
+                f"{self._of}: {self.count:,} of its events were sent already: use --resume to go on from there, or "
+                f"remove {self.path} to send all of them again"
             )
         if self._start != self._start_of(self._start["bytes"]):
-            raise NotResumableError(f"{self.path}: is about another file than {self._of} is now")
+            raise NotResumableError(f"{self.path}: belongs to another file: the beginning of {self._of} has changed")
         self.last = max(self._beyond, default=self.count)
 
     def _start_of(self, size: int) -> dict[str, Any]:
@@ -105,8 +137,7 @@ class Done:
 
     def remove(self) -> None:
         """Remove the progress file, because all events are sent."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        _remove(self.path)
 
 
 def _runs(numbers: set[int]) -> list[tuple[int, int]]:

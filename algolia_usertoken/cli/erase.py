@@ -26,7 +26,7 @@ _COLOURS = {"done": "32", "failed": "31", "yours": "33"}
 _PROFILES = {"us": "us", "de": "eu"}  # for each region of Insights the region of Personalization
 _MORE = f"""\
 {APPLICATION}\
-  ALGOLIA_REGION      the region, where --region is not given
+  ALGOLIA_REGION      the region, if --region is not given
 
 examples:
   algolia-usertoken erase anonymous-5c3f8f2e user-1234 --region de
@@ -39,24 +39,33 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "erase",
-        help="erase what is kept of users: events, profiles, what waits on disk",
-        description="Erases all that is kept under user tokens: what waits in an outbox and in dead letters, then at "
-        "Algolia the events, the profile of Personalization and the conversations of Agent Studio. Says of each place "
-        "what it did, and in the end what nobody but you or Algolia's support can do. Give all tokens that the user "
-        "had: that of the cookie, and that of the login. It may be run again at any time.",
+        help="erase the data of users: events, profiles, events that wait on disk",
+        description="Erases the data that is kept under user tokens: first the events that wait in an outbox and in "
+        "dead letters, then, at Algolia, the events, the profile of Personalization and the conversations of Agent "
+        "Studio. For each place it prints what it did, and at the end what only you or Algolia's support can do. Give "
+        "all tokens that the user had: that of the cookie and that of the login. You may run it again at any time.",
         more=_MORE,
     )
     parser.add_argument(
         "tokens",
         nargs="+",
         metavar="TOKEN",
-        help="a token; - reads them from the input, one a line, where other users of the machine don't see them",
+        help="a token; or -, to read tokens from the standard input, one per line: other users of the machine can see "
+        "arguments, but not the input",
     )
     parser.add_argument(
-        "--outbox", action="append", default=[], metavar="FILE", help="the path of an SQLiteOutbox; may be given again"
+        "--outbox",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the path of an SQLiteOutbox; may be given several times",
     )
     parser.add_argument(
-        "--dead-letters", action="append", default=[], metavar="FILE", help="that of DeadLetters; may be given again"
+        "--dead-letters",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the path of DeadLetters; may be given several times",
     )
     add_application(
         parser,
@@ -90,7 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
                 finding_as_text(_COLOURS[step.state], step.state, step.place, printable(step.said), step.remedy),
                 flush=True,
             )
-    print(f"\n{failed} to mend; then run it again." if failed else "\nWhat this command can do is done.")
+    print(
+        f"\n{failed} failed: do what is said there, and run this again."
+        if failed
+        else "\nWhat this command can do is done."
+    )
     return 1 if failed else 0
 
 
@@ -128,8 +141,8 @@ def _steps(arguments: argparse.Namespace, given: dict[str, str | None], tokens: 
         yield _dead_letters(path, tokens)
     valid = [token for token in tokens if _is_valid(token)]
     if len(valid) < len(tokens):
-        said = f"{_count(len(tokens) - len(valid), 'token is', 'tokens are')} none that Algolia takes"
-        yield _Step("done", "tokens", f"{said}, so it has nothing of them.")
+        said = f"{_count(len(tokens) - len(valid), 'token is', 'tokens are')} not valid for Algolia"
+        yield _Step("done", "tokens", f"{said}, so nothing is kept there under them.")
     if valid:
         yield from _at_algolia(arguments, given, valid, say)
     yield from _YOURS
@@ -151,7 +164,7 @@ def _outbox(path: str, tokens: list[str]) -> _Step:
     return _Step(
         "failed",
         "outbox",
-        f"{said} {_events(erased.of_the_living)} {verb}: a process that runs delivers what it has.",
+        f"{said} {_events(erased.of_the_living)} {verb}: a running process delivers them.",
         "Wait until they are delivered (`algolia-usertoken outbox status`), or end the process.",
     )
 
@@ -162,11 +175,13 @@ def _dead_letters(path: str, tokens: list[str]) -> _Step:
     try:
         erased = erase(path, tokens)
     except (OSError, ValueError) as error:
-        return _Step("failed", "letters", f"{path}: {getattr(error, 'strerror', None) or 'no file has such a name'}.")
+        return _Step(
+            "failed", "letters", f"{path}: {getattr(error, 'strerror', None) or 'a file cannot have this name'}."
+        )
     said = f"{path}: {_count(erased.removed, 'letter', 'letters')} removed."
     if not erased.unreadable:
         return _Step("done", "letters", said)
-    said += f" {_count(erased.unreadable, 'line is', 'lines are')} no JSON, and may be of the user."
+    said += f" {_count(erased.unreadable, 'line is', 'lines are')} not JSON, and may have data of the user."
     return _Step("failed", "letters", said, "Look at them, and remove them from the file.")
 
 
@@ -179,7 +194,7 @@ def _at_algolia(
 
     app_id, api_key, region = given["app_id"], given["api_key"], given["region"]
     with InsightsClientSync.create_with_config(insights_config(arguments, given)) as insights:
-        yield _deleted(
+        events = _deleted(
             "events",
             tokens,
             insights.delete_user_token_with_http_info,
@@ -187,6 +202,8 @@ def _at_algolia(
             "deleteObject",
             say,
         )
+    yield events
+    is_key_known = events.state == "done"  # then a product that refuses it misses an ACL
     of_regions = []
     for of_profiles in (_PROFILES[region],) if region else ("us",) if arguments.host else ("us", "eu"):
         config = PersonalizationConfig(app_id, api_key, of_profiles)
@@ -200,6 +217,7 @@ def _at_algolia(
                     f"the profiles of {{}} in the region {of_profiles} are erased",
                     "recommendation",
                     say,
+                    product="Personalization" if is_key_known else None,
                 )
             )
     yield from _of_one_region(of_regions)
@@ -224,6 +242,7 @@ def _at_algolia(
             "what Agent Studio has of {} is erased: conversations, messages, memories",
             "logs",
             say,
+            product="Agent Studio" if is_key_known else None,
         )
 
 
@@ -231,12 +250,24 @@ def _of_one_region(steps: list[_Step]) -> list[_Step]:
     """Forgive the failure of one region if the other has answered: an application is in one region only."""
     if not any(step.state == "done" for step in steps):
         return steps
-    remedy = "That is right where the application is in the other region; --region leaves this one out."
+    remedy = "This is expected if the application is in the other region. With --region, only one is asked."
     return [step if step.state == "done" else step._replace(state="yours", remedy=remedy) for step in steps]
 
 
-def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: str, acl: str, say: Any) -> _Step:
-    """Delete what one place keeps of each user; stop at the first failure."""
+def _deleted(
+    place: str,
+    tokens: list[str],
+    delete: Callable[[str], Any],
+    said: str,
+    acl: str,
+    say: Any,
+    *,
+    product: str | None = None,
+) -> _Step:
+    """Delete what one place keeps of each user; stop at the first failure.
+
+    If the application may not use the product, a key that lacks its ACL is no failure: the user must decide.
+    """
     from algoliasearch.http.exceptions import RequestException
 
     known = 0
@@ -253,12 +284,15 @@ def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: 
             status, answer = None, f"Algolia can't be reached ({kind_of(error)})"
         if status == 404:  # Algolia knows nothing of this user, or the application does not use this feature
             continue
-        done = f" {_users(number)} were done." if number else ""
+        done = f" Before that, {_users(number)} succeeded." if number else ""
         what = f"Not erased: {answer}.{done}"
+        if status == 403 and product is not None:
+            what += f" The key lacks the ACL `{acl}`."
+            return _Step("yours", place, what, f"If you use {product}, give a key with this ACL, and run this again.")
         if status in (401, 403):
             return _Step("failed", place, what, f"The key must be one of this application, with the ACL `{acl}`.")
         return _Step("failed", place, what, "Run it again.")
-    said = said.format(_users(known)) if known else f"nothing is kept there of {_users(len(tokens))}"
+    said = said.format(_users(known)) if known else f"no data of {_users(len(tokens))} is kept there"
     return _Step("done", place, f"{said[0].upper()}{said[1:]}.")
 
 
@@ -266,18 +300,18 @@ _ASK = "Ask Algolia's support (https://support.algolia.com), with the applicatio
 _YOURS = (
     _Step("yours", "queued", "Events that a running process has in memory: flush its sender, then run this again."),
     _Step("yours", "searches", "Searches that were counted under the tokens: there is no request to erase them.", _ASK),
-    _Step("yours", "logs", "Algolia's logs hold requests for seven days, and then no more."),
+    _Step("yours", "logs", "Algolia's logs keep requests for seven days. Then Algolia deletes them."),
     _Step(
         "yours",
         "models",
-        "Recommend keeps no profiles, and no request removes a user from its models: they are trained anew, on the "
-        "events that are left.",
+        "Recommend keeps no profiles. No request removes a user from its models, but Algolia trains them again, on the "
+        "events that remain.",
         _ASK,
     ),
     _Step(
         "yours",
         "advanced",
-        "Advanced Personalization has profiles of its own, and algoliasearch no client for it.",
+        "Advanced Personalization has profiles of its own, and algoliasearch has no client for it.",
         _ASK,
     ),
     _Step("yours", "browser", "The cookie _ALGOLIA, and what your own database, sessions, logs and backups hold."),

@@ -42,30 +42,30 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "outbox",
-        help="look at events on disk, deliver them, find out what is wrong with the file",
-        description="For the person on call: what waits in the file of an SQLiteOutbox, and why. The application may "
-        "run meanwhile.",
+        help="look at the events on disk, deliver them, check the file",
+        description="Shows the person on call which events wait in the file of an SQLiteOutbox, and delivers them. The "
+        "application may run meanwhile.",
         more=_EXAMPLES,
     )
     kinds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     status = add_command(
         kinds,
         "status",
-        help="print how many events wait, whose they are, and how old",
-        description="Prints how many events wait in the file, how many of them belong to processes that run and "
-        "deliver them, how many to such that have ended, how old the oldest is, how long the file and its log are, and "
-        "how many events were set aside as they were damaged. Changes nothing.",
+        help="print how many events wait, in which processes, and how old they are",
+        description="Prints how many events wait in the file; how many of them belong to running processes, which "
+        "deliver them, and how many to processes that have ended; how old the oldest event is; how large the file and "
+        "its log are; and how many damaged events were set aside. Changes nothing.",
     )
     status.add_argument("--json", action="store_true", help="print JSON instead of text")
     status.set_defaults(run=_status)
     drain = add_command(
         kinds,
         "drain",
-        help="deliver what processes have left that do not run any more",
+        help="deliver the events of processes that have ended",
         description="Delivers the events of processes that have ended, as the next start of the application would. "
-        "Those of processes that run are left to them. Ctrl-C ends it at any time: what is not delivered stays in the "
-        "file. So it does where nothing could be delivered for a minute.",
-        more=f"{APPLICATION}  ALGOLIA_REGION      the region, where --region is not given\n\n",
+        "Running processes deliver their own events. The command ends when all is delivered, when nothing could be "
+        "delivered for a minute, or with Ctrl-C. Events that are not delivered stay in the file.",
+        more=f"{APPLICATION}  ALGOLIA_REGION      the region, if --region is not given\n\n",
     )
     add_application(
         drain,
@@ -77,13 +77,13 @@ def add(commands: Any) -> None:
         kinds,
         "check",
         help="find out whether the file is damaged",
-        description="Reads all of the file, which takes some seconds for a million events, and says what is damaged "
-        "and what to do about it. Changes nothing.",
+        description="Reads the whole file, which takes some seconds for a million events, and prints what is "
+        "damaged and what to do about it. Changes nothing.",
     )
     check.add_argument("--json", action="store_true", help="print JSON instead of text")
     check.set_defaults(run=_check)
     for command in (status, drain, check):
-        command.add_argument("file", metavar="FILE", help="the path that SQLiteOutbox has")
+        command.add_argument("file", metavar="FILE", help="the path that was given to SQLiteOutbox")
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -98,7 +98,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _status_as_text(status: Status) -> str:
-    lines = [f"{status.waiting:>12,}  {_events(status.waiting)} wait in the file"]
+    lines = [f"{status.waiting:>12,}  {'event waits' if status.waiting == 1 else 'events wait'} in the file"]
     if status.oldest is not None:
         lines[0] += f", the oldest for {_ago(status.oldest)}"
     for owner in (owner for owner in status.owners if owner.alive):
@@ -153,7 +153,7 @@ def _drain(arguments: argparse.Namespace) -> int:
         return refuse(printable(str(error)))
     print(f"{drained.delivered:,} of {before.of_the_dead:,} {_events(before.of_the_dead)} delivered.")
     if after.of_the_living:
-        print(f"{after.of_the_living:,} are of processes that run, and deliver them.")
+        print(f"Left to running processes, which deliver them: {after.of_the_living:,}.")
     for text, count in drained.refused.items():
         print(wrapped(f"{count:,} {_events(count)} refused: {text}", "  "))
     if after.of_the_dead:

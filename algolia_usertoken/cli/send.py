@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 from .common import (
@@ -37,7 +37,7 @@ _REDRAW = 0.1  # seconds between two updates of the progress bar
 _BAR = 20  # characters
 _MORE = f"""\
 {APPLICATION}\
-  ALGOLIA_REGION      the region, where --region is not given
+  ALGOLIA_REGION      the region, if --region is not given
 
 examples:
   algolia-usertoken send --dry-run orders.ndjson
@@ -51,19 +51,20 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "send",
-        help="send events from files: orders of a database, or what could not be sent",
-        description="Sends Insights events from files: one JSON event a line (NDJSON), a JSON array of events, or dead "
-        "letters as DeadLetters writes them; also compressed with gzip. Each event is checked first, as the library "
-        "checks it, and one that is refused, here or by Algolia, is named on stderr as FILE:LINE: reason, and costs no "
-        "other. An event must have a userToken; one without a timestamp counts as of now; one of more than 30 days ago "
-        "is refused. Beside each file, FILE.progress says how much of it is sent, until all is.",
+        help="send events from files: the orders of a database, or events that could not be sent",
+        description="Sends Insights events from files. A file has one JSON event per line (NDJSON), a JSON array of "
+        "events, or dead letters as DeadLetters writes them; it may be compressed with gzip. Each event is checked "
+        "first, as the library checks it. If an event is refused, here or by Algolia, the command prints FILE:LINE: "
+        "reason on stderr, and still sends the other events. An event must have a userToken. An event without a "
+        "timestamp counts as happening now. An event of more than 30 days ago is refused. While a file is sent, "
+        "FILE.progress beside it says how many of its events were sent.",
         more=_MORE,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a file; - reads the input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file; or -, to read the standard input")
     parser.add_argument("--dry-run", action="store_true", help="only check: send nothing; needs no key")
-    parser.add_argument("--index", metavar="NAME", help="the index of events that name none")
+    parser.add_argument("--index", metavar="NAME", help="the index for events that name none")
     parser.add_argument(
-        "--resume", action="store_true", help="go on where an earlier run has stopped, as FILE.progress says"
+        "--resume", action="store_true", help="go on where an earlier run stopped, which FILE.progress tells"
     )
     add_application(parser, key="a key with the ACL `search`", host_is="a LocalAlgolia to send to instead of Algolia")
     parser.set_defaults(run=run)
@@ -72,14 +73,15 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from .done import NotResumableError
 
-    try:
-        given = None if arguments.dry_run else application(arguments, "app_id", "api_key")
-        sources = _sources(arguments)
-    except (ValueError, NotResumableError) as error:
-        return refuse(printable(str(error)))
-    with progress() as say, _as_ctrl_c(signal.SIGTERM):
-        sending = _Sending(arguments, sources, say)
-        return sending.check() if given is None else sending.send(given)
+    with ExitStack() as locks:
+        try:
+            given = None if arguments.dry_run else application(arguments, "app_id", "api_key")
+            sources = _sources(arguments, locks)
+        except (ValueError, NotResumableError) as error:
+            return refuse(printable(str(error)))
+        with progress() as say, _as_ctrl_c(signal.SIGTERM):
+            sending = _Sending(arguments, sources, say)
+            return sending.check() if given is None else sending.send(given)
 
 
 class _Source:
@@ -106,14 +108,14 @@ class _Source:
                 yield file
 
 
-def _sources(arguments: argparse.Namespace) -> list[_Source]:
-    """The sources to read. This checks all of them before anything is sent.
+def _sources(arguments: argparse.Namespace, locks: ExitStack) -> list[_Source]:
+    """The sources to read. This checks all of them before anything is sent, and locks them.
 
     Raises:
-        ValueError: A source can't be read, or is given twice.
+        ValueError: A source can't be read, is given twice, or is being sent by another run.
         NotResumableError: A part of a file was sent already, or it is not known how much was sent.
     """
-    from .done import Done
+    from .done import Done, only_run
 
     sources = []
     seen: set[object] = set()
@@ -128,15 +130,18 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
                 with open(path, "rb") if not _is_pipe(path) else nullcontext():
                     status = os.stat(path)
             except (OSError, ValueError) as error:
-                raise ValueError(f"{path}: {getattr(error, 'strerror', None) or 'no file has such a name'}") from None
+                raise ValueError(
+                    f"{path}: {getattr(error, 'strerror', None) or 'a file cannot have this name'}"
+                ) from None
             identity, is_file, size = (status.st_dev, status.st_ino), stat.S_ISREG(status.st_mode), status.st_size
         if identity in seen:
             raise ValueError(f"{path}: is given twice")
         seen.add(identity)
         if arguments.resume and not is_file and not arguments.dry_run:
-            raise ValueError(f"{path}: --resume is for files, and this is none")
+            raise ValueError(f"{path}: --resume works only with files, and this is not a file")
         done = Done(path) if is_file and not arguments.dry_run else None
         if done is not None:
+            locks.enter_context(only_run(path))
             done.begin(resume=arguments.resume)
         sources.append(_Source(path, done, size if is_file else None))
     return sources
@@ -165,7 +170,7 @@ class _Sending:
         for _ in self._texts():
             pass
         self._say("")
-        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now('would count')}")
+        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now()}")
         return self._code()
 
     def send(self, given: dict[str, str | None]) -> int:
@@ -199,7 +204,7 @@ class _Sending:
                 else "Algolia can't be reached"
             )
             return refuse(f"{why} ({printable(backfill.stopped)}). {self._so_far()}")
-        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now('count')}")
+        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now()}")
         if self._resumed:
             print(f"{self._resumed:,} were settled by an earlier run.")
         if not self._unreadable:
@@ -211,8 +216,10 @@ class _Sending:
     def _code(self) -> int:
         return 2 if self._unreadable else 1 if self._refused else 0
 
-    def _of_now(self, verb: str) -> str:
-        return f"\n{self._untimed:,} of them had no timestamp, and {verb} as of now." if self._untimed else ""
+    def _of_now(self) -> str:
+        if not self._untimed:
+            return ""
+        return f"\nThat includes {_events(self._untimed)} without a timestamp, counted as happening now."
 
     def _so_far(self) -> str:
         assert self._backfill is not None
@@ -286,7 +293,8 @@ class _Sending:
             self._refuse(self._sources[text.place[0]], text.place[2], reason)
         if self._trouble is not None and not self._told:
             self._told = True
-            self._tell(f"algolia-usertoken: --resume will not know how much is sent: {printable(self._trouble)}")
+            why = printable(self._trouble)
+            self._tell(f"algolia-usertoken: the progress cannot be saved, so --resume will not work: {why}")
         self._bar.draw(self._say, self._read if backfill is None else backfill.accepted, self._refused)
 
     def _refuse(self, source: _Source, line: int, reason: str) -> None:

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name, such as shop.test, under which it may be asked beside localhost; may be given several times",
+        help="a host name, such as shop.test, that requests may use besides localhost; may be given several times",
     )
     parser.set_defaults(run=run)
 
@@ -95,6 +95,14 @@ Lead a Python client here:
       there.search_config(), insights_config=there.insights_config()
   )
 
-For an async client, put TokenAwareClient for TokenAwareClientSync.
+For an async client, write TokenAwareClient instead of TokenAwareClientSync.
+
+algoliasearch reads no address from the environment, but your application can:
+see "Leading an application there" in the docs. With the code from there, set
+
+  export ALGOLIA_URL={algolia.url}
+  export ALGOLIA_APP_ID={algolia.app_id} ALGOLIA_API_KEY={algolia.api_key}
+
+check, audit, send, erase and outbox drain take --host {algolia.host}:{algolia.port}.
 
 Ctrl-C ends it."""

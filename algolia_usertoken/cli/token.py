@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         commands,
         "token",
         help="make a user token, or find out what is wrong with one",
-        description="Makes user tokens as the library makes them, and tells whether Algolia would take one.",
+        description="Makes user tokens as the library does, and says whether Algolia would accept a token.",
         more=_MORE,
     )
     kinds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -49,21 +49,23 @@ def add(commands: Any) -> None:
         help="print the token of a user id",
         description="Prints the token that pseudonymous_user_token() makes of a user id: the same one each time, "
         "without personal data, and of no use to anybody who does not know the secret.",
-        more=f"environment:\n  {_SECRET}  the secret, where --secret-file is not given\n\n",
+        more=f"environment:\n  {_SECRET}  the secret, if --secret-file is not given\n\n",
     )
     pseudonymous.add_argument("user_id", metavar="USER_ID", help="the id in your database, an e-mail address, ...")
     pseudonymous.add_argument("--prefix", default="user-", metavar="TEXT", help="how the token begins (default: user-)")
     pseudonymous.add_argument(
-        "--secret-file", metavar="FILE", help="a file that has the secret; a line end after it does not count"
+        "--secret-file", metavar="FILE", help="a file with the secret; a line end after it is ignored"
     )
     pseudonymous.set_defaults(run=_pseudonymous)
     validate = add_command(
         kinds,
         "validate",
-        help="tell whether tokens are valid, and what is wrong with those that are not",
-        description="Tells of each token whether Algolia would take it, and if not, what is wrong.",
+        help="say whether tokens are valid, and what is wrong with the others",
+        description="Says for each token whether Algolia would accept it, and if not, what is wrong with it.",
     )
-    validate.add_argument("tokens", nargs="+", metavar="TOKEN", help="a token; - reads them from the input, one a line")
+    validate.add_argument(
+        "tokens", nargs="+", metavar="TOKEN", help="a token; or -, to read tokens from the standard input, one per line"
+    )
     validate.set_defaults(run=_validate)
 
 

@@ -68,7 +68,7 @@ def _read_json(path: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _checked(record: Any, where: str) -> Record:

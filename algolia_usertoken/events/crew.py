@@ -99,8 +99,11 @@ class Crew:
         A thread that the caller itself is about to start does not count: the caller is a signal handler or a `__del__`
         then, which has interrupted the start, and would wait in vain for that thread.
         """
+        starters = list(self._starting.values())
+        if not starters:
+            return 0
         ident = threading.get_ident()
-        return sum(starter != ident for starter in list(self._starting.values()))
+        return sum(starter != ident for starter in starters)
 
     def help(self) -> bool:
         """Register the calling thread as delivering, until `help_ends`; False where other threads deliver."""

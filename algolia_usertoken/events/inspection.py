@@ -138,14 +138,14 @@ def check(path: str, progress: Callable[[int, int], None] = lambda done, of: Non
         faults = _faults(connection)
         if faults:
             first = faults[0].splitlines()[-1]
-            yield Finding("pages", True, f"The file is damaged. The first that SQLite says: {first}", _SAVE)
+            yield Finding("pages", True, f"The file is damaged. The first fault that SQLite found: {first}", _SAVE)
         else:
             yield Finding("pages", False, "SQLite finds no fault in the file.")
         try:
             missing = _TABLES_AND_TRIGGERS - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             missing -= {"damaged"} if version == 1 else set()
             if missing:
-                yield Finding("schema", True, f"It lacks {', '.join(sorted(missing))}.", _SAVE)
+                yield Finding("schema", True, f"These are missing in the file: {', '.join(sorted(missing))}.", _SAVE)
                 return
             yield from _events(connection, progress)
             if version > 1:
@@ -167,7 +167,7 @@ def _faults(connection: sqlite3.Connection) -> list[str]:
 def _set_aside(connection: sqlite3.Connection) -> Iterator[Finding]:
     ((aside,),) = connection.execute("SELECT count(*) FROM damaged")
     if aside:
-        said = f"{aside} events were damaged, and never delivered."
+        said = f"{_events_and(aside, 'was', 'were')} damaged, and never delivered."
         yield Finding("set aside", True, said, "Look at them in the table damaged, and delete them from it.")
 
 
@@ -184,15 +184,16 @@ def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]
                 wrong += 1
         progress(read, total)
     if wrong:
-        remedy = "Nothing: who delivers the others sets them aside."
-        yield Finding("events", True, f"{wrong} of {read} events are no JSON.", remedy)
+        remedy = "Do nothing: the process that delivers the other events sets these aside."
+        yield Finding("events", True, f"{wrong} of {_events_and(read, 'is', 'are')} not JSON.", remedy)
     else:
-        yield Finding("events", False, f"{read} events wait, and all of them can be read.")
+        yield Finding("events", False, f"{_events_and(read, 'waits', 'wait')}, and all of them can be read.")
     if total != read:
         yield Finding(
             "count",
             True,
-            f"The file has counted {total} events, and has {read}: its bound (max_events) is off by as many.",
+            f"The file's own count is {total}, but it has {_events_and(read)}: its limit (max_events) is wrong by the "
+            "difference.",
             f"End the processes that use it, and run: sqlite3 FILE 'UPDATE total SET events = {read}'",
         )
 
@@ -201,20 +202,32 @@ def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]
 def opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
     """Open the file; yield a connection that only reads (`query_only`), and the version of the schema."""
     if not os.path.isfile(path):
-        raise OutboxError(f"outbox {path}: there is no such file")
+        what = "it is a directory" if os.path.isdir(path) else "it is not a file"
+        raise OutboxError(f"outbox {path}: {what if os.path.exists(path) else 'there is no such file'}")
     try:
         address = sqlite.address_of(os.path.abspath(path))
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = ON")
-            ((application_id, version, _),) = connection.execute(sqlite.WHAT_FILE)
-            if application_id != sqlite.APPLICATION_ID or not 1 <= version <= sqlite.SCHEMA_VERSION:
-                raise OutboxError(f"outbox {path}: the file is no outbox, or one of a newer version")
+            (what_file,) = connection.execute(sqlite.WHAT_FILE)
+            version = sqlite.schema_version(path, *what_file)
+            if version == 0:
+                raise OutboxError(f"outbox {path}: the file is empty: no outbox was made in it yet")
             yield connection, version
         finally:
             connection.close()
     except sqlite3.Error as error:
+        if "not a database" in str(error):
+            raise OutboxError(
+                f"outbox {path}: the file is not an SQLite database, or its start is damaged: "
+                "if it was an outbox, put it aside, and the next start of the application makes a new one"
+            ) from error
         raise sqlite.explained(path, error) from error
+
+
+def _events_and(count: int, one: str = "", several: str = "") -> str:
+    """The number of events, and the form of a verb that fits it."""
+    return f"1 event {one}".strip() if count == 1 else f"{count:,} events {several}".strip()
 
 
 def _size(path: str) -> int:

@@ -45,8 +45,8 @@ class SQLiteOutbox:
     number of processes of one machine may use the file. When a process dies or calls `close`, the other processes, or
     the next one to start, take over its remaining events. A forked child starts empty, with a lease of its own.
 
-    If another process keeps the file locked, a `send` waits at most 0.25 seconds, and later ones wait hardly at all:
-    the event is dropped, counted and reported. A new file can be read by its owner only (mode 0600).
+    If another process keeps the file locked, a `send` waits at most 0.25 seconds, and later calls hardly wait. An event
+    that cannot be stored then is dropped, counted and reported. A new file can be read by its owner only (mode 0600).
 
     Args:
         path: The file, on a local disk; it is created if it does not exist. SQLite keeps `…-wal` and `…-shm` beside it.

@@ -146,7 +146,7 @@ def _of_line(text: bytes, reader: io.BufferedReader, number: int, line: int, fir
         return Item(number, line, None, "is nested too deeply")
     except ValueError:
         hint = ": each line must be one event, as `jq -c .` writes them" if first and text.strip() == b"{" else ""
-        return Item(number, line, None, f"is no JSON{hint}")
+        return Item(number, line, None, f"is not JSON{hint}")
 
 
 # A JSON array.
@@ -220,9 +220,9 @@ def _value(buffer: _Buffer) -> Any:
             value, end = _decoder.raw_decode(buffer.text, buffer.at)
         except json.JSONDecodeError as error:
             whole = not error.msg.startswith("Unterminated") and error.pos < len(buffer.text) - _CUT_OFF
-            failure = "the event is no JSON" if whole or buffer.ended else None
+            failure = "the event is not JSON" if whole or buffer.ended else None
         except (ValueError, RecursionError) as error:
-            failure = "the event is nested too deeply" if isinstance(error, RecursionError) else "the event is no JSON"
+            failure = "the event is nested too deeply" if isinstance(error, RecursionError) else "the event is not JSON"
         else:
             # A number may go on behind the end of the buffer; then up to two characters of it are not decoded: `1.5e+`.
             if type(value) not in (int, float) or end < len(buffer.text) - 2 or buffer.ended:

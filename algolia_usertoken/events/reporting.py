@@ -32,8 +32,8 @@ OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 class EventStats(NamedTuple):
     """What has become of the events so far.
 
-    accepted + adopted = delivered + rejected + failed + gone + queued, at every moment. But for `queued`, the counts
-    never become smaller.
+    accepted + adopted = delivered + rejected + failed + gone + queued, at every moment. All these counts except
+    `queued` can only grow.
 
     Attributes:
         accepted: Events that `send` or an event method accepted.

@@ -44,11 +44,13 @@ class EventSender(EventMethods, ReferenceMethods):
         api_key: An API key with the ACL `search`. By default, the environment variable `ALGOLIA_API_KEY`.
         region: The region in which Algolia keeps the application's events: "us" or "de". By default, the events go to a
             host that forwards them.
-        config: An `InsightsConfig` of algoliasearch, which is used instead of `app_id`, `api_key` and `region`.
+        config: An `InsightsConfig` of algoliasearch, which has the id, the key and the region. It cannot be given
+            together with `app_id`, `api_key` or `region`.
         user_token: The user of the events if nothing else names one, for example the name of a background job.
         token_provider: The `TokenProvider` that decides who the user of each event is. Give that of your search client.
             It cannot be given together with `user_token`. By default, a new one, which asks the context.
-        delivery: The object that delivers the batches. By default, one that posts them to the Insights API.
+        delivery: The object that delivers the batches. By default, one that posts them to the Insights API. An object
+            of your own decides where the events go, and `app_id`, `api_key`, `region` and `config` are not used.
         outbox: A `SQLiteOutbox`, which keeps the events on disk until Algolia has them. By default, they wait in
             memory.
         max_queue_size: How many events may wait in memory, without those of batches that are being delivered. If the
@@ -72,8 +74,8 @@ class EventSender(EventMethods, ReferenceMethods):
             that it raises are logged.
 
     Raises:
-        ValueError: A number is out of its range, the application's id or key is missing, or both `user_token` and
-            `token_provider` are given.
+        ValueError: A number is out of its range, the application's id or key is missing, or two arguments say the same:
+            `user_token` and `token_provider`, or `config` and one that it has.
         TypeError: An argument is of the wrong type.
         InvalidUserTokenError: Algolia does not accept `user_token` as a user token.
 
@@ -115,6 +117,13 @@ class EventSender(EventMethods, ReferenceMethods):
             raise wrong_type("on_error", "callable", on_error)
         if config is not None:
             check_type("config", config, InsightsConfig, "an InsightsConfig")
+            for name, value, what in (
+                ("app_id", app_id, "which application it is"),
+                ("api_key", api_key, "which key it is"),
+                ("region", region, "which region it is"),
+            ):
+                if value is not None:
+                    raise ValueError(f"{name} and config both say {what}: give one of them")
         if delivery is not None and (isinstance(delivery, type) or not hasattr(delivery, "deliver")):
             raise wrong_type("delivery", "an object with the methods of Delivery", delivery)
         if outbox is not None and (isinstance(outbox, type) or not hasattr(outbox, "attach")):

@@ -15,6 +15,7 @@ How it keeps its promises:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import sqlite3
@@ -259,9 +260,13 @@ def explained(path: str, error: sqlite3.Error) -> OutboxError:
         what = _LOCKED
     elif is_damage(error):
         what = f"the file is damaged ({what}); `algolia-usertoken outbox check` tells more"
+    elif "readonly" in what:
+        what = f"this user may not write in the file or in its directory, and SQLite needs both ({what})"
     elif "unable to open" in what:
         try:
             os.stat(path)
+            if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                what = f"{what}: {os.strerror(errno.EACCES)}"
         except OSError as reason:
             what = f"{what}: {reason.strerror}"
     return OutboxError(f"outbox {path}: {what}")
@@ -292,13 +297,8 @@ def prepare(connection: Connection) -> None:
     """
     deadline = time.monotonic() + SET_UP_TIMEOUT
     _make(connection.path)
-    ((application_id, version, tables),) = connection.run(lambda it: it.execute(WHAT_FILE).fetchall(), deadline)
-    if application_id != APPLICATION_ID and (application_id or version or tables):
-        raise OutboxError(f"outbox {connection.path}: the file is the database of another program")
-    if version > SCHEMA_VERSION:
-        raise OutboxError(
-            f"outbox {connection.path}: the file was made by a newer version of algolia-usertoken (schema {version})"
-        )
+    (what_file,) = connection.run(lambda it: it.execute(WHAT_FILE).fetchall(), deadline)
+    version = schema_version(connection.path, *what_file)
     ((mode,),) = connection.run(lambda it: it.execute("PRAGMA journal_mode = WAL").fetchall(), deadline)
     if mode != "wal":  # pragma: no cover - such file systems are not at hand
         raise OutboxError(f"outbox {connection.path}: the file system has no shared memory, which SQLite needs (WAL)")
@@ -306,6 +306,21 @@ def prepare(connection: Connection) -> None:
         connection.run(_set_up, deadline)
     else:  # learn now whether the file can be written; if it is locked, sending will report that
         connection.run(_see_whether_it_can_be_written)
+
+
+def schema_version(path: str, application_id: int, version: int, tables: int) -> int:
+    """The version of the schema of an outbox's file, by the values of `WHAT_FILE`; 0 for an empty database.
+
+    Raises:
+        OutboxError: The file is the database of another program, or of a newer version.
+    """
+    if application_id != APPLICATION_ID and (application_id or version or tables):
+        raise OutboxError(f"outbox {path}: the file is the database of another program")
+    if version > SCHEMA_VERSION:
+        raise OutboxError(
+            f"outbox {path}: the file was made by a newer version of algolia-usertoken (schema {version})"
+        )
+    return version
 
 
 def _make(path: str) -> None:

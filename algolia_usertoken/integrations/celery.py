@@ -66,8 +66,8 @@ def install(app: Celery, *, token_provider: TokenProvider | None = None) -> None
         check_provider(token_provider)
         if _provider() not in (None, token_provider):
             raise ValueError(
-                "token_provider must be the one that this process has already, as Celery does not say which "
-                "application sends a task"
+                "token_provider must be the one that this process has already: Celery does not say which application "
+                "sends a task, so there can be only one"
             )
     _installed[app] = token_provider or _installed.get(app)
     for signal, receiver in _receivers():
@@ -164,7 +164,7 @@ def _as_identity(header: object) -> Identity | None:
         return Identity(**header)
     except (InvalidUserTokenError, InvalidClientIPError, TypeError):
         # The task is somebody's, but it is not known whose. So it runs for nobody, and not for a client's default.
-        logger.warning("the header %s of a task is no identity; the task runs as nobody", HEADER)
+        logger.warning("the header %s of a task is not a valid identity: the task runs as nobody", HEADER)
         return Identity()
 
 

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..checks import check_number, check_type, wrong_type
 from ..context import current_identity, current_request
@@ -60,17 +60,24 @@ class RelayAnswer(NamedTuple):
     refused: int = 0
 
 
-_FORBIDDEN = RelayAnswer(403, "Events are taken from this site's own pages only")
+_FORBIDDEN = RelayAnswer(403, "Only the pages of this site may send events here")
 _TOO_LARGE = RelayAnswer(413, "Request Entity Too Large")
 _NOT_ALLOWED = RelayAnswer(405, "Method Not Allowed")
-_UNREADABLE = RelayAnswer(400, "The body is no JSON")
+_UNREADABLE = RelayAnswer(400, "The body is not JSON")
 _ACCEPTED = RelayAnswer(200, _OK, 1)  # a beacon has one event
+
+
+class ClientWithEvents(Protocol):
+    """A client that has a sender: a `TokenAwareClient`, or another object with `events`."""
+
+    @property
+    def events(self) -> EventSender: ...
 
 
 class EventsRelay:
     """Receives the events of search-insights, InstantSearch and Autocomplete, and sends them for the visitor.
 
-        relay = EventsRelay(client.events)
+        relay = EventsRelay(client)
         app = IdentityMiddleware(relay.asgi(app), set_cookie=True)
 
     With `browser.settings(host=…)`, the page sends its events to the relay. The relay must be inside the middleware
@@ -84,8 +91,9 @@ class EventsRelay:
     `origins`. It accepts a request without an `Origin` if the browser sends `Sec-Fetch-Site: same-origin`.
 
     Args:
-        events: The sender, for example `client.events`. Even if it is `strict`, the relay raises no error for a refused
-            event.
+        events: An `EventSender`, or a client. For each request, a client is asked for the sender that it has then: a
+            client that is closed and opened again has a new one. Even if the sender is `strict`, the relay raises no
+            error for a refused event.
         origins: A list of more sites whose pages may send events, for example "https://shop.example" or
             "https://shop.example:8443". Add your own site if a proxy changes the `Host` header. None in the list allows
             requests without an `Origin`. Your own app sends such requests, but any other program can send them, too.
@@ -99,9 +107,14 @@ class EventsRelay:
     """
 
     def __init__(
-        self, events: EventSender, *, origins: Collection[str | None] = (), max_bytes: int = 1_000_000
+        self,
+        events: EventSender | ClientWithEvents,
+        *,
+        origins: Collection[str | None] = (),
+        max_bytes: int = 1_000_000,
     ) -> None:
-        check_type("events", events, EventSender, "an EventSender")
+        if not isinstance(events if isinstance(events, EventSender) else getattr(events, "events", None), EventSender):
+            raise wrong_type("events", "an EventSender, or a client that has one", events)
         check_number("max_bytes", max_bytes, 1, whole=True)
         self._events = events
         self._origins = _checked_origins(origins)
@@ -177,7 +190,7 @@ class EventsRelay:
         if type(events) is not list or not events:
             return RelayAnswer(422, "The body must be an object with a list of events")
         if len(events) > MAX_EVENTS:
-            return RelayAnswer(422, f"A request has {MAX_EVENTS} events at most", 0, len(events))
+            return RelayAnswer(422, f"A request may have {MAX_EVENTS} events at most", 0, len(events))
         identity = current_identity()
         if identity is None and current_request() is None:
             _say_once(
@@ -189,7 +202,8 @@ class EventsRelay:
         now = int(time.time() * 1000)
         identity = _attributable(identity)
         ready = [_of_server(event, identity, now) if type(event) is dict else event for event in events]
-        accepted, refused = self._events._send_each(ready, identity, now)
+        sender = self._events if isinstance(self._events, EventSender) else self._events.events
+        accepted, refused = sender._send_each(ready, identity, now)
         others = len(events) - accepted
         if accepted:
             return _ACCEPTED if accepted == 1 and not others else RelayAnswer(200, _OK, accepted, others)

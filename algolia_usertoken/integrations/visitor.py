@@ -349,7 +349,7 @@ class VisitorRules:
             return True
         if answer is not None and answer is not False:
             self._complain_once(
-                "consent", "set_cookie answered with %s, and only True is the visitor's consent", type(answer).__name__
+                "consent", "set_cookie returned %s, but only True is the visitor's consent", type(answer).__name__
             )
         return False
 
@@ -398,11 +398,11 @@ def _visitors_address(address: str) -> tuple[str | None, str | None]:
     try:
         Identity(client_ip=address)
     except InvalidClientIPError:
-        return None, "the peer's address is no IP address"
+        return None, "the peer's address is not an IP address"
     if is_public_client_ip(address):
         return address, None
     return None, (
-        "the peer's address is not one of the internet, as behind a proxy: have the server take the visitor's from the "
+        "the peer's address is a private one, as behind a proxy: make the server take the visitor's address from the "
         "proxy (--forwarded-allow-ips of uvicorn, and of gunicorn with UvicornWorker; else Werkzeug's ProxyFix)"
     )
 
@@ -429,7 +429,7 @@ def drive(flow: Flow, request: Any) -> Visitor:
                 if type(answer) not in _ANSWERS and inspect.isawaitable(answer):
                     if inspect.iscoroutine(answer):
                         answer.close()
-                    raise TypeError("the function is async, and its answer cannot be awaited here")
+                    raise TypeError("the function is async, but it cannot be awaited here")
             except Exception as error:
                 question = flow.throw(error)
             else:

@@ -28,7 +28,7 @@ class Access:
     """Judges requests by their Host, Origin and Sec-Fetch-Site headers.
 
     Args:
-        allowed_hosts: names, in addition to those of the loopback interface, that requests may have as Host.
+        allowed_hosts: Names, in addition to those of the loopback interface, that requests may have as Host.
     """
 
     def __init__(self, allowed_hosts: frozenset[str] = frozenset()) -> None:

@@ -75,8 +75,8 @@ class Call:
         """The body as JSON, an empty one as `{}`.
 
         Raises:
-            ValueError: the body is not JSON.
-            ApiError: the body is nested too deeply, or has too many objects in it.
+            ValueError: The body is not JSON.
+            ApiError: The body is nested too deeply, or has too many objects in it.
         """
         if not self.body:
             return {}

@@ -20,8 +20,8 @@ class Column:
     """The values of one attribute, each with the positions of the records that have it.
 
     Args:
-        contents: the records.
-        attribute: its name; `maker.city` is an attribute inside another one.
+        contents: The records.
+        attribute: The name of the attribute. `maker.city` is an attribute inside another one.
     """
 
     def __init__(self, contents: Contents, attribute: str) -> None:

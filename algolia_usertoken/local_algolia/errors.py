@@ -7,8 +7,8 @@ class ApiError(Exception):
     """An answer other than 200, with Algolia's JSON body `{"message": …, "status": …}`.
 
     Args:
-        status: the HTTP status.
-        message: the message that Algolia sends in such a case.
+        status: The HTTP status.
+        message: The message that Algolia sends in such a case.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -90,7 +90,7 @@ class Visitors:
     """The visitors whose searches carried one token: their addresses, and the tokens in their cookies.
 
     Args:
-        most: how many addresses and how many cookies are kept at most; None for all.
+        most: How many addresses and how many cookies are kept at most. None means all.
     """
 
     def __init__(self, most: int | None = None) -> None:

@@ -117,7 +117,7 @@ class Keys:
     """The keys of one application.
 
     Args:
-        api_key: the application's own key, which allows everything.
+        api_key: The application's own key, which allows everything.
     """
 
     def __init__(self, api_key: str) -> None:

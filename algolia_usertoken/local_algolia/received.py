@@ -180,8 +180,8 @@ class Received:
     """Keeps what arrived, in the order of arrival, and forgets the oldest first. Any thread may call any method.
 
     Args:
-        max_entries: how many requests, how many searches and how many events are kept.
-        max_bytes: the most bytes, as received over the network, of all entries of each kind.
+        max_entries: How many requests, how many searches and how many events are kept.
+        max_bytes: How many bytes the entries of each kind may have together, as received over the network.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:

@@ -48,12 +48,13 @@ def on(
     """Add a function to the table.
 
     Args:
-        method: the HTTP method.
-        path: a segment in braces is an argument of the function; the first path that fits is used.
-        for_pages: whether pages of other sites may send this request: true for searches and events.
-        records: whether the body contains records, and so may be large.
-        acl: the permission that the key must have; None for any key. By default it is "search" for requests that pages
-            may send, "settings" for other requests that read, and "editSettings" for requests that change something.
+        method: The HTTP method.
+        path: The path. A segment in braces is an argument of the function. The first path that fits is used.
+        for_pages: Whether pages of other sites may send this request, as searches and events.
+        records: Whether the body contains records, and so may be large.
+        acl: The permission that the key must have. None allows any key. By default, it is "search" for requests that
+            pages may send, "settings" for other requests that read, and "editSettings" for requests that change
+            something.
     """
     if acl == "":
         acl = "search" if for_pages else "settings" if method == "GET" else "editSettings"

@@ -57,22 +57,21 @@ class LocalAlgolia:
     and listens on the same port again, so that existing clients still reach it.
 
     Args:
-        app_id: the application id that clients must send.
-        api_key: the API key that clients must send, which allows everything. Keys that are added with it
+        app_id: The application id that clients must send.
+        api_key: The API key that clients must send, which allows everything. Keys that are added with it
             (`client.add_api_key`) are accepted too, and so are secured API keys made from any of these. Their
             restrictions work as with Algolia: `filters`, `restrictIndices`, `validUntil`, `userToken` and search
             parameters, but not `restrictSources`.
-        host: a loopback address, or "localhost".
-        port: the port; 0 for a free one, chosen by `start`.
-        max_received: how many requests, searches and events are kept of each; at least 1.
-        allowed_hosts: names, such as `"shop.test"`, that requests may have as Host, in addition to those of the
+        host: A loopback address, or "localhost".
+        port: The port. With 0, `start` chooses a free one.
+        max_received: How many requests, how many searches and how many events are kept. It is at least 1.
+        allowed_hosts: Names, such as `"shop.test"`, that requests may have as Host, in addition to those of the
             loopback interface. Requests with another Host are refused, because a page of another site could send them.
             Requests of such a page to the inspector are refused too, and all requests that browsers do not send to
             Algolia.
 
     Raises:
-        ValueError: an argument is invalid; the message names it.
-        OSError: the port is in use; raised by `start`.
+        ValueError: An argument is invalid. The message names it.
 
     https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -109,7 +108,11 @@ class LocalAlgolia:
     # -- Lifecycle ----------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start listening, and return once requests are answered. A second call does nothing. Raises OSError."""
+        """Start listening, and return when requests are answered. A second call does nothing.
+
+        Raises:
+            OSError: The port is in use.
+        """
         with self._lifecycle:
             if self._server is None:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -141,7 +144,11 @@ class LocalAlgolia:
 
     @property
     def port(self) -> int:
-        """The port. Raises RuntimeError before the first start, unless one was given."""
+        """The port on which it listens.
+
+        Raises:
+            RuntimeError: No port was given, and `start` was not called yet.
+        """
         if not self._port:
             raise RuntimeError("LocalAlgolia has no port yet: start() it, or use it in a with block")
         return self._port
@@ -160,6 +167,12 @@ class LocalAlgolia:
 
         `connect_timeout` and `read_timeout` are 20,000 ms, more than algoliasearch's own 2,000 and 5,000, because
         machines that run tests are often busy. With `hang_next`, set a shorter one.
+
+        Args:
+            config_class: The class of the configuration, which the client's package has.
+
+        Returns:
+            A new object of that class. You may change it.
         """
         region = inspect.signature(config_class).parameters.get("region")
         # Some clients cannot be configured without a region; its value does not matter here.
@@ -188,8 +201,17 @@ class LocalAlgolia:
     def save_objects(self, index: str, records: Iterable[Mapping[str, Any]]) -> list[str]:
         """Save records without a request, before or after `start`. A record without an `objectID` is given one.
 
-        They are kept as the JSON that a client would send, so a later change of the caller's objects has no effect.
-        Returns the objectIDs in order. Raises ValueError if a record is not a mapping, or cannot be written as JSON.
+        The records are kept as the JSON that a client would send, so a later change of your objects has no effect.
+
+        Args:
+            index: The name of the index. It is made if it does not exist.
+            records: The records, each a dict.
+
+        Returns:
+            The objectIDs of the records, in the same order.
+
+        Raises:
+            ValueError: A record is not a mapping, or cannot be written as JSON.
         """
         return self._records.add(index, records)
 
@@ -221,9 +243,10 @@ class LocalAlgolia:
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """Where searches and events disagree about who the user is, name an invalid user, or an event came too late.
+        """The places where searches and events disagree about the user or name an invalid one, and late events.
 
-        See `Mismatch` for the kinds. The list is empty if all is right.
+        An event is late if it came more than one hour after its search. See `Mismatch` for the kinds. The list is empty
+        if all is right.
         """
         return mismatches_of(*self._received.both(), self._received.query_ids)
 
@@ -254,17 +277,18 @@ class LocalAlgolia:
         """Answer the next requests with an error, without carrying them out.
 
         Args:
-            status: the HTTP status, 200 to 599.
-            times: how many requests; None for all of them, until `clear_faults`.
-            path: only requests with this path: a string is the beginning of the path, a compiled pattern is searched
+            status: The HTTP status, 200 to 599.
+            times: How many requests. None means all of them, until `clear_faults`.
+            path: Only requests with this path: a string is the beginning of the path, a compiled pattern is searched
                 for in it. Neither is compared with the query string.
-            method: only requests with this method, for example "POST".
-            body: bytes, text, or any other value as JSON. Default: `{"message": …, "status": status}`.
-            headers: added to the answer, for example `{"Retry-After": "1"}`.
-            delay: seconds to wait before the answer.
+            method: Only requests with this method, for example "POST".
+            body: The body of the answer: bytes, text, or any other value as JSON. By default,
+                `{"message": …, "status": status}`.
+            headers: Headers that are added to the answer, for example `{"Retry-After": "1"}`.
+            delay: How many seconds to wait before the answer.
 
         Raises:
-            ValueError: an argument is invalid; the message names it.
+            ValueError: An argument is invalid. The message names it.
         """
         code = faults.checked_status(status)
         content, content_type = faults.checked_body(body, code)
@@ -292,7 +316,18 @@ class LocalAlgolia:
         path: str | re.Pattern[str] | None = None,
         method: str | None = None,
     ) -> None:
-        """Carry out the next requests at once, but delay their answers. Other arguments are those of `fail_next`."""
+        """Carry out the next requests at once, but delay their answers.
+
+        Args:
+            seconds: How many seconds to wait before the answer.
+            times: How many requests. None means all of them, until `clear_faults`.
+            path: Only requests with this path: a string is the beginning of the path, a compiled pattern is searched
+                for in it. Neither is compared with the query string.
+            method: Only requests with this method, for example "POST".
+
+        Raises:
+            ValueError: An argument is invalid. The message names it.
+        """
         delay = faults.checked_seconds("seconds", seconds)
         self._add(self._fault("delay", times, path, method, delay=delay))
 
@@ -304,10 +339,17 @@ class LocalAlgolia:
         method: str | None = None,
         processed: bool = False,
     ) -> None:
-        """Never answer the next requests; the connection stays open until the client closes it, or `stop`.
+        """Never answer the next requests. Their connections stay open until the client closes them, or `stop` does.
 
-        With `processed`, they are carried out first: an event is kept, but its sender cannot know. The other arguments
-        are those of `fail_next`.
+        Args:
+            times: How many requests. None means all of them, until `clear_faults`.
+            path: Only requests with this path: a string is the beginning of the path, a compiled pattern is searched
+                for in it. Neither is compared with the query string.
+            method: Only requests with this method, for example "POST".
+            processed: Whether the requests are carried out: an event is kept, but its sender cannot know.
+
+        Raises:
+            ValueError: An argument is invalid. The message names it.
         """
         self._add(self._fault("hang", times, path, method, processed=processed))
 
@@ -319,7 +361,18 @@ class LocalAlgolia:
         method: str | None = None,
         processed: bool = False,
     ) -> None:
-        """Drop the connection of the next requests, once they are read. The arguments are those of `hang_next`."""
+        """Read the next requests, and then drop their connections without an answer.
+
+        Args:
+            times: How many requests. None means all of them, until `clear_faults`.
+            path: Only requests with this path: a string is the beginning of the path, a compiled pattern is searched
+                for in it. Neither is compared with the query string.
+            method: Only requests with this method, for example "POST".
+            processed: Whether the requests are carried out: an event is kept, but its sender cannot know.
+
+        Raises:
+            ValueError: An argument is invalid. The message names it.
+        """
         self._add(self._fault("drop", times, path, method, processed=processed))
 
     def clear_faults(self) -> None:

@@ -22,17 +22,18 @@ def assert_same_identity(
     waits up to two seconds for events that are still queued.
 
     Args:
-        sources: the router of `algolia_mock`, a route or a call of respx, an `httpx.Request`; a LocalAlgolia, or
-            requests, searches or events that it received; a `MemoryDelivery`; an event; an iterable of any of those.
-        token: the user token that they must carry; by default, any one that they agree about.
-        searches: how many searches there must be; by default, any number. Each query of a multi-query counts as one.
+        sources: Where to look: the router of `algolia_mock`, a route or a call of respx, an `httpx.Request`; a
+            LocalAlgolia, or requests, searches or events that it received; a `MemoryDelivery`; an event; an iterable of
+            any of those.
+        token: The user token that they must carry. By default, any one that they agree about.
+        searches: How many searches there must be. By default, any number. Each query of a multi-query counts as one.
             Exports and requests without a successful answer do not count.
-        events: how many events there must be; by default, any number.
+        events: How many events there must be. By default, any number.
 
     Raises:
-        AssertionError: they disagree, no user is named, the sources are empty, or the number of searches or events is
+        AssertionError: They disagree, no user is named, the sources are empty, or the number of searches or events is
             another one.
-        TypeError: a source is none of those, the token is not a token, or a number is not a number.
+        TypeError: A source is none of those, `token` is not a string, or `searches` or `events` is not a number.
 
     https://www.algolia.com/doc/guides/sending-events/concepts/usertoken
     """
@@ -76,11 +77,11 @@ def assert_anonymous(*sources: Any) -> None:
     too. The function waits up to two seconds for events that are still queued.
 
     Args:
-        sources: the same as for `assert_same_identity`.
+        sources: Where to look, as in `assert_same_identity`.
 
     Raises:
-        AssertionError: a user is named, or the sources are empty.
-        TypeError: a source is none of those.
+        AssertionError: A user is named, or the sources are empty.
+        TypeError: A source is none of those.
     """
     __tracebackhide__ = True
     settle()
@@ -93,17 +94,18 @@ def assert_anonymous(*sources: Any) -> None:
 
 
 _WRONG_NUMBER = """\
-What a sender refused at its door, or an if left out, is missing here. The
-log says what was refused, and EventSender(strict=True) raises it."""
+An event is missing here if the sender refused it, or if the code did not
+send it. The log names refused events; EventSender(strict=True) raises them."""
 _LOGIN = "authenticatedUserToken"
 _NOTHING_SEEN = """\
 there was no search and no event to look at.
 
-Was the code under test called? respx forgets its calls when a mock ends:
-look while it is on."""
+Was the code under test called? respx forgets its calls when a mock ends,
+so use the assertion before that."""
 _WRONG_USER = """\
-Whose request is it at that point? current_identity() tells. Who wins:
-the call itself, a bound client, the context, resolve(), the default."""
+current_identity() tells whose request it is at that point. The first of
+these that names a user wins: the call itself, a bound client, the context,
+resolve(), the default."""
 _TWO_LOGINS = """\
 A login is in force until set_authenticated_user_token(None), or the end
 of its scope: give each request a scope of its own."""

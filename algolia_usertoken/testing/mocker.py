@@ -74,7 +74,7 @@ class AlgoliaMocker(Mocker):
     `httpx.ConnectError` as a refused connection. In `request.extensions["timeout"]` are the client's time-outs.
 
     Raises:
-        RuntimeError: this version of algoliasearch keeps its connections elsewhere, so requests would really be sent.
+        RuntimeError: This version of algoliasearch keeps its connections elsewhere, so requests would really be sent.
 
     https://lundberg.github.io/respx/
     """
@@ -86,7 +86,7 @@ class AlgoliaMocker(Mocker):
 
     @classmethod
     def register(cls, router: Any) -> None:
-        """Let a router answer; respx calls it."""
+        """Let a router answer. respx calls this method."""
         for transporter in (Transporter, TransporterSync):
             if "_session" not in transporter.request.__code__.co_names:
                 raise RuntimeError(
@@ -97,7 +97,7 @@ class AlgoliaMocker(Mocker):
 
     @classmethod
     def start(cls) -> None:
-        """Replace the connections of algoliasearch, unless they are replaced already; respx calls it."""
+        """Replace the connections of algoliasearch, unless they are replaced already. respx calls this method."""
         if cls._patches:
             return
         for transporter, stand_in in ((Transporter, _AsyncSession), (TransporterSync, _SyncSession)):
@@ -113,13 +113,13 @@ class AlgoliaRouter(MockRouter):
     all in memory; keys are not checked. Without `records`, every index exists and is empty.
 
     Args:
-        records: objects by the name of their index; an object without an `objectID` is given one.
-        assert_all_mocked: if True, a request that no route answers is an error, as everywhere in respx.
-        using: the mocker; `"algolia"`.
-        options: `assert_all_called` and `base_url`, as in `respx.mock`.
+        records: For each index its objects. An object without an `objectID` is given one.
+        assert_all_mocked: If True, a request that no route answers is an error, as everywhere in respx.
+        using: The name of the mocker: `"algolia"`.
+        options: The options `assert_all_called` and `base_url` of `respx.mock`.
 
     Raises:
-        ValueError: `records` are invalid.
+        ValueError: `records` is not a dict of lists of objects.
 
     https://www.algolia.com/doc/rest-api/search and https://www.algolia.com/doc/rest-api/insights/push-events
     """
@@ -159,7 +159,7 @@ class AlgoliaRouter(MockRouter):
         return self._received.identities()
 
     def mismatches(self) -> list[Mismatch]:
-        """Where searches and events disagree about who the user is, as in `LocalAlgolia`."""
+        """The places where searches and events disagree about who the user is, as in `LocalAlgolia`."""
         return mismatches_of(*self._received.both(), self._received.query_ids)
 
     def hints(self) -> list[Hint]:
@@ -172,7 +172,7 @@ class AlgoliaRouter(MockRouter):
         self._received.clear()
 
     def handler(self, request: httpx.Request) -> httpx.Response:
-        """The answer of the first route that fits, or the router's own answer."""
+        """Return the answer of the first route that fits, or the router's own answer. respx calls this method."""
         try:
             response = super().handler(request)
         except AllMockedAssertionError:
@@ -183,7 +183,7 @@ class AlgoliaRouter(MockRouter):
         return response
 
     async def async_handler(self, request: httpx.Request) -> httpx.Response:
-        """The answer of the first route that fits, or the router's own answer."""
+        """Return the answer of the first route that fits, or the router's own answer. respx calls this method."""
         try:
             response = await super().async_handler(request)
         except AllMockedAssertionError:

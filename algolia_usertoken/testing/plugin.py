@@ -219,10 +219,10 @@ def _refused(item: pytest.Item) -> str | None:
     reasons.clear()
     return "\n".join(
         [
-            "while this test ran, a sender refused or dropped what the test may believe to have been sent:",
+            "while this test ran, a sender refused or dropped events that the test may count as sent:",
             *lines,
             "",
-            "If that is what the test is about: @pytest.mark.algolia(allow_refused=True)",
+            "If the test expects this, use @pytest.mark.algolia(allow_refused=True)",
         ]
     )
 

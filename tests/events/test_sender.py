@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.search.config import SearchConfig
 from collector import Collector
 from prelude import Errors, adds_up, event, send
@@ -36,6 +37,7 @@ from algolia_usertoken import (
     identity_scope,
 )
 from algolia_usertoken.events.crew import Crew
+from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = pytest.mark.slow
 
@@ -374,9 +376,9 @@ def test_a_sender_that_is_dropped_while_its_thread_starts_goes(
 ) -> None:
     go, work = threading.Event(), Crew._work
 
-    def started(crew: Crew) -> None:
+    def started(crew: Crew, token: object) -> None:
         assert go.wait(PATIENCE)
-        work(crew)
+        work(crew, token)
 
     monkeypatch.setattr(Crew, "_work", started)
     events = EventSender(delivery=delivery, user_token="u", flush_interval=60.0)
@@ -700,3 +702,22 @@ def test_object_data_that_raises_when_it_is_looked_into_is_refused(delivery: Mem
     [(error, _)] = errors.calls
     assert isinstance(error, InvalidEventError)
     assert "can't be read: ZeroDivisionError" in str(error)
+
+
+@pytest.mark.parametrize("argument", ["app_id", "api_key", "region"])
+def test_a_config_beside_an_argument_that_it_has_is_refused_and_both_are_named(argument: str) -> None:
+    config = InsightsConfig("APP", "KEY", "us")
+
+    with pytest.raises(ValueError, match=f"^{argument} and config both say .*: give one of them$"):
+        EventSender(config=config, **{argument: "de"})
+
+
+def test_a_config_is_used_although_the_environment_names_another_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALGOLIA_APP_ID", "ANOTHER")
+    monkeypatch.setenv("ALGOLIA_API_KEY", "another-key")
+
+    with LocalAlgolia() as algolia, EventSender(config=algolia.insights_config(), user_token="u-1") as events:
+        assert events.viewed_object_ids("Seen", "products", ["1"])
+        assert events.flush(PATIENCE)
+
+        assert [received.user_token for received in algolia.events] == ["u-1"]

@@ -235,7 +235,7 @@ def test_a_worker_without_a_key_says_so_and_keeps_every_event(
 ) -> None:
     # A prefork pool that is stopped while messages come and go may take minutes to end.
     with worker("solo", WITHOUT_CONFIG="1", ALGOLIA_APP_ID="", ALGOLIA_API_KEY="") as log:
-        wait_until(lambda: "whose events will wait: the environment has no ALGOLIA_APP_ID" in log.read_text())
+        wait_until(lambda: "but its events will wait: the environment has no ALGOLIA_APP_ID" in log.read_text())
         with EventSender(delivery=delivering.delivery, user_token="u") as sender:
             for number in range(5_000):
                 assert sender.send(event(number))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import io
 import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import probe_django  # noqa: F401 - sets Django up
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from algoliasearch.insights.client import InsightsClientSync
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
@@ -28,13 +30,23 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from werkzeug.test import Client
 
-from algolia_usertoken import EventSender, Identity, MemoryDelivery, SQLiteOutbox, TokenProvider, identity_scope
+from algolia_usertoken import (
+    EventSender,
+    Identity,
+    MemoryDelivery,
+    SQLiteOutbox,
+    TokenAwareClient,
+    TokenAwareClientSync,
+    TokenProvider,
+    identity_scope,
+)
 from algolia_usertoken.errors import InvalidEventError
 from algolia_usertoken.integrations import asgi, relay, wsgi
 from algolia_usertoken.integrations.aiohttp import identity_middleware
 from algolia_usertoken.integrations.flask import init_app
 from algolia_usertoken.integrations.relay import EventsRelay, RelayAnswer
 from algolia_usertoken.local_algolia.insights_rules import refusal
+from algolia_usertoken.testing import LocalAlgolia
 
 TOKEN = "anonymous-5c3f8f2e-8a1d-4f6b-9c0e-2d7b1a4e6f38"
 OTHER = "anonymous-00000000-0000-4000-8000-000000000000"
@@ -346,7 +358,7 @@ class TestAnswers:
         answer = relayed.relay.handle(body, **OWN_PAGE)
 
         assert answer[:2] in (
-            (400, "The body is no JSON"),
+            (400, "The body is not JSON"),
             (422, "nobody to attribute the event to: no user token is known"),
         )
         assert answer.accepted == 0
@@ -405,7 +417,9 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("arguments", "error", "text"),
         [
-            ({"events": None}, TypeError, "events must be an EventSender, not NoneType"),
+            ({"events": None}, TypeError, "events must be an EventSender, or a client that has one, not NoneType"),
+            ({"events": TokenAwareClientSync}, TypeError, "or a client that has one, not the class TokenAwareClient"),
+            ({"events": InsightsClientSync("APP", "KEY")}, TypeError, "that has one, not InsightsClientSync"),
             ({"origins": "https://shop.example"}, TypeError, "origins must be a list of origins, not str"),
             ({"origins": 7}, TypeError, "origins must be a list of origins, not int"),
             ({"origins": [7]}, TypeError, "each of origins must be a string or None, not int"),
@@ -425,6 +439,44 @@ class TestAnswers:
     ) -> None:
         with pytest.raises(error, match=text):
             EventsRelay(**{"events": events, **arguments})
+
+    def test_a_client_that_was_opened_again_gets_the_events_in_its_new_sender(self) -> None:
+        with LocalAlgolia() as algolia:
+            client = TokenAwareClientSync.create_with_config(
+                algolia.search_config(), insights_config=algolia.insights_config()
+            )
+            relay = EventsRelay(client)
+            for accepted in (1, 2):
+                with client, identity_scope(TOKEN):
+                    assert relay.handle(body_of(EVENT), **OWN_PAGE).status == 200
+                assert relay.handle(body_of({**EVENT, "userToken": TOKEN}), **OWN_PAGE).status == 503  # it is closed
+                assert [event.user_token for event in algolia.events] == [TOKEN] * accepted
+
+    async def test_a_lifespan_that_opens_and_closes_the_client_may_run_twice(self) -> None:
+        with LocalAlgolia() as algolia:
+            client = TokenAwareClient.create_with_config(
+                algolia.search_config(), insights_config=algolia.insights_config()
+            )
+
+            @contextlib.asynccontextmanager
+            async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+                async with client:
+                    yield
+
+            app = FastAPI(lifespan=lifespan)
+            app.add_middleware(EventsRelay(client).asgi)
+            app.add_middleware(asgi.IdentityMiddleware)
+            for _ in range(2):
+                transport = httpx.ASGITransport(app)
+                async with (
+                    app.router.lifespan_context(app),
+                    httpx.AsyncClient(transport=transport, base_url="https://shop.example") as page,
+                ):
+                    headers = {"Origin": "https://shop.example", "Cookie": f"_ALGOLIA={TOKEN}"}
+                    answer = await page.post("/1/events", json={"events": [EVENT]}, headers=headers)
+                    assert answer.json() == {"status": 200, "message": "OK"}
+
+            assert [event.user_token for event in algolia.events] == [TOKEN, TOKEN]
 
     def test_a_body_that_is_no_bytes(self, relayed: Relayed) -> None:
         with pytest.raises(TypeError, match="body must be bytes, not str"):

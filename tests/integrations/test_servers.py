@@ -229,7 +229,7 @@ def test_the_address_behind_a_proxy_is_the_one_that_the_server_knows(server: str
     with serving.running(command(port), port, tmp_path / "log"), urllib.request.urlopen(request) as response:
         assert json.loads(response.read())["client_ip"] == address
 
-    said = "is not one of the internet" in (tmp_path / "log").read_text(encoding="utf-8")
+    said = "the peer's address is a private one" in (tmp_path / "log").read_text(encoding="utf-8")
     assert said is (address is None)
 
 

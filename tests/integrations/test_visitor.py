@@ -181,7 +181,7 @@ class TestOptedOut:
             warnings.simplefilter("error")  # it is closed
             assert visit(VisitorRules(set_cookie=lambda request: consent(request))) == (Identity(), None)
         assert "given no cookie" in caplog.text
-        assert "the function is async, and its answer cannot be awaited here" in caplog.text
+        assert "the function is async, but it cannot be awaited here" in caplog.text
 
         with contextlib.closing(asyncio.new_event_loop()) as loop:
             rules = VisitorRules(opted_out=lambda request: loop.create_future())
@@ -268,7 +268,7 @@ class TestConsent:
             assert visit(rules) == (Identity(), None)
 
         (record,) = caplog.records  # once
-        assert f"set_cookie answered with {type(answer).__name__}, and only True" in record.getMessage()
+        assert f"set_cookie returned {type(answer).__name__}, but only True" in record.getMessage()
 
     @pytest.mark.parametrize("answer", [False, None])
     def test_refused_is_nothing_to_log(self, answer: object, caplog: pytest.LogCaptureFixture) -> None:
@@ -517,7 +517,7 @@ class TestArguments:
             return "user-42"
 
         assert visit(VisitorRules(authenticated_user_token=lambda request: token(request))) == (Identity(), None)
-        assert "the function is async, and its answer cannot be awaited here" in caplog.text
+        assert "the function is async, but it cannot be awaited here" in caplog.text
 
 
 async def test_async_functions_of_the_rules_are_awaited() -> None:

@@ -156,8 +156,7 @@ FOUND = (
     ),
     Fault(
         "who interrupts the start of a thread waits for that thread",
-        crew.Crew, "_starts", "sum(starter != ident for starter in list(self._starting.values()))",
-        "len(self._starting)",
+        crew.Crew, "_starts", "sum(starter != ident for starter in starters)", "len(starters)",
     ),
     Fault(
         "what one close has closed is opened by another",

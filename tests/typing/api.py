@@ -464,6 +464,9 @@ def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 relay = EventsRelay(events)
+relay = EventsRelay(TokenAwareClient())
+relay = EventsRelay(TokenAwareClientSync())
+EventsRelay("events")  # type: ignore[arg-type]
 relay = EventsRelay(events, origins=["https://shop.example", None], max_bytes=10_000)
 EventsRelay()  # type: ignore[call-arg]
 EventsRelay(events, origins=[7])  # type: ignore[list-item]

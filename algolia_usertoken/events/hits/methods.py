@@ -41,8 +41,8 @@ class ReferenceMethods(Door):
             results: What a search or a recommendation returned: algoliasearch's models, those of a multi-query, a list
                 of them, or their JSON.
             index_name: The index that the events will name. By default, the one that each result names.
-            identity: Whose search it was. By default, the identity that `token_provider` gives now. If a result repeats
-                the `userToken` in its `params`, that token takes priority.
+            identity: The user of the search, or their user token. By default, the user that `token_provider` names now.
+                If a result repeats the `userToken` in its `params`, that token takes priority.
 
         Returns:
             References that you can send now, keep in a session, or `sign` for a link or a form.
@@ -51,6 +51,8 @@ class ReferenceMethods(Door):
             ValueError: Neither the results nor `index_name` name an index, or the results are facet values, or a hit
                 has no objectID.
             TypeError: `results` is not what a search returns.
+            InvalidUserTokenError: `identity` is neither an Identity nor a valid token, or `resolve()` returned such a
+                value.
             InvalidEventError: With `strict`, if there is no `queryID`.
 
         https://support.algolia.com/hc/en-us/articles/9671338778385
@@ -75,22 +77,21 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody clicked hits.
+        """Send the event that a user clicked hits.
 
         A click is attributed to its search only if the reference has a position, as those from search results have.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
-            identity: Whose event it is. By default, the identity that `token_provider` gives now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
             True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -104,20 +105,19 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody converted hits, for example subscribed to them or shared them.
+        """Send the event that a user converted hits: shared them, for example.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
-            identity: Whose event it is. By default, the identity that `token_provider` gives now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
             True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -134,25 +134,24 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody put hits into the cart.
+        """Send the event that a user put hits into the cart.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
-            object_data: For each reference `price` (what is paid for one object, after the discount), `discount` (per
-                object) and `quantity`. The query id comes from the reference.
-            value: The amount for all references together. If they become several events, each gets the sum of its own
-                objects, and the first also gets the rest, such as shipping; without prices the first gets all of it.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, the identity that `token_provider` gives now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            object_data: One dict for each reference, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece) and `quantity` (an integer). The `queryID` comes from the reference.
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
             True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """
@@ -169,27 +168,26 @@ class ReferenceMethods(Door):
         identity: Identity | str | None = None,
         timestamp: datetime | int | None = None,
     ) -> bool:
-        """Somebody bought hits.
+        """Send the event that a user bought hits.
 
         All purchased objects of one index are one event and one transaction, whether a search led to them or not.
 
         Args:
-            event_name: What you call the event, as in "Product Clicked": 1 to 64 printable ASCII characters.
+            event_name: Your own name for the event, like "Product Clicked": 1 to 64 printable ASCII characters.
             *references: References from `references`, `HitReference.verify` or `QueryMemory.recall`, one by one.
-            object_data: For each reference `price` (what is paid for one object, after the discount), `discount` (per
-                object) and `quantity`. The query id comes from the reference.
-            value: The amount for all references together. If they become several events, each gets the sum of its own
-                objects, and the first also gets the rest, such as shipping; without prices the first gets all of it.
-            currency: The currency of the amounts, by ISO 4217, as in "EUR".
-            identity: Whose event it is. By default, the identity that `token_provider` gives now.
-            timestamp: When it happened, at most 30 days ago: a `datetime` with a time zone, or milliseconds since
-                the epoch. By default, now.
+            object_data: One dict for each reference, in the same order: `price` (of one piece, after the discount),
+                `discount` (on one piece) and `quantity` (an integer). The `queryID` comes from the reference.
+            value: The total amount. If there are several events, each gets the sum of the prices of its own objects.
+                The first also gets the rest, for example for shipping; without prices, it gets all of `value`.
+            currency: The currency of the amounts: the three letters of ISO 4217, for example "EUR".
+            identity: The user of the event, or their user token. By default, the user that `token_provider` names now.
+            timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
             True if the event was accepted, False if it was refused or dropped.
 
         Raises:
-            InvalidEventError, MissingUserTokenError: With `strict`, if the event was refused.
+            InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
 
         https://www.algolia.com/doc/rest-api/insights/push-events
         """

@@ -47,13 +47,13 @@ _is_hex_query_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 @dataclass(frozen=True, slots=True, init=False)
 class HitReference:
-    """A reference to a hit of a search, until somebody clicks the hit, puts it into the cart or buys it.
+    """A reference to a hit of a search, for the events about the hit later: clicks, additions to a cart, purchases.
 
     `EventSender.references` makes references from search results. Its methods `clicked`, `converted`, `added_to_cart`
     and `purchased` send events about them. Until then a reference can be kept as it is, or go through a page as the
     text that `sign` makes. It can be pickled; after `verify` it contains a key that is made from the secret.
 
-    A reference knows whose search it is from, and the time of the search: when the reference was made, not when it was
+    A reference knows the user and the time of its search. The time is when the reference was made, not when it was
     signed. Comparisons ignore both, and `repr`, which is safe to log, does not show them.
 
     Args:

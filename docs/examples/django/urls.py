@@ -26,7 +26,7 @@ urlpatterns: list[Any] = [
     path("identity.json", views.identity),
 ]
 if pages.RELAY:
-    urlpatterns.append(path(pages.RELAY_PATH.removeprefix("/"), EventsRelay(views.client.events).django))
+    urlpatterns.append(path(pages.RELAY_PATH.removeprefix("/"), EventsRelay(views.client).django))
 if pages.NPM:
     urlpatterns.append(path("static/npm/<path:path>", serve, {"document_root": pages.NPM}))
 urlpatterns.append(path("static/<path:path>", serve, {"document_root": pages.STATIC}))

@@ -58,7 +58,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 if pages.RELAY:  # added before the middleware, so that it is inside
-    app.add_middleware(EventsRelay(client.events).asgi, path=pages.RELAY_PATH)
+    app.add_middleware(EventsRelay(client).asgi, path=pages.RELAY_PATH)
 app.add_middleware(
     IdentityMiddleware,
     authenticated_user_token=who_is_logged_in,

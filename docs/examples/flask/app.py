@@ -50,7 +50,7 @@ init_app(
     client_ip=True,
 )
 if pages.RELAY:
-    EventsRelay(client.events).flask(app, pages.RELAY_PATH)
+    EventsRelay(client).flask(app, pages.RELAY_PATH)
 
 
 # -- The pages ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Opens a new and an old outbox as a user who may not write there, and prints the errors."""
+"""Opens a new, an old and an unreadable outbox as a user who may not write there, and prints the errors."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from algolia_usertoken.events.outbox import SQLiteOutbox
 if os.getuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)
-for name in ("new.db", "old.db"):
+for name in ("new.db", "old.db", "closed.db"):
     try:
         SQLiteOutbox(os.path.join(sys.argv[1], name))
     except OutboxError as error:
