@@ -313,7 +313,8 @@ class Worker:
 
     def orphan(self) -> None:
         """Deliver the remaining events and end, as nobody can send, flush or close any more."""
-        self._renew_outdated_locks()
+        if sys.is_finalizing():  # the hook at exit has delivered what there was, and all threads are stopped
+            return
         self._orphaned = self._crew.ends = True
         if not self._crew.is_empty:
             self._engine.flush(time.monotonic())
