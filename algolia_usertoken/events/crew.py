@@ -56,6 +56,7 @@ class Crew:
         self.threads: dict[int, _Attempt | None] = {}  # what each thread is delivering, by its ident
         # Threads that are about to run: who is about to start each, by its ident; None: it was started.
         self._starting: dict[object, int | None] = {}
+        self.starts_none = False  # no thread could be started the last time
         self._parked = 0  # threads that wait for events
         self._is_helped = False  # whether a caller delivers in its own thread
         self.flush_until = -math.inf  # with background=False: until when a caller waits for a flush
@@ -131,12 +132,13 @@ class Crew:
             run = partial(self._work, token)
             start(threading.Thread(target=run, name="algolia-usertoken-events", daemon=True))
             with self.lock:
+                self.starts_none = False
                 if token in self._starting:
                     self._starting[token] = None
         except BaseException as error:
             with self.lock:
                 self._starting.pop(token, None)
-                self._engine.idle = True
+                self.starts_none = self._engine.idle = True
             if not isinstance(error, RuntimeError):  # a RuntimeError says that no thread can be started
                 raise
 

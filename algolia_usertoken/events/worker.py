@@ -229,7 +229,7 @@ class Worker:
             return False
         while True:
             self._deliver_until(deadline)
-            if self._crew.is_empty:  # no thread can be started
+            if self._crew.is_empty and self._crew.starts_none:  # else a thread found nothing to do, and has ended
                 return self.drain(deadline)
             with self._crew.lock:
                 if self._wait_for(target, deadline):

@@ -12,7 +12,7 @@ import pytest
 from prelude import Errors, Gate, event, send
 from waiting import PATIENCE, wait_until
 
-from algolia_usertoken import EventSender, MemoryDelivery
+from algolia_usertoken import Batch, EventSender, MemoryDelivery
 from algolia_usertoken.events import crew as module
 from algolia_usertoken.events.crew import Crew
 from algolia_usertoken.events.in_flight import InFlight, Post
@@ -180,6 +180,31 @@ def test_a_flush_that_interrupts_the_start_of_a_thread_does_not_wait_for_that_th
     assert len(delivery.events) == 3
     wait_until(lambda: not crew_of(events)._starting)
     assert len(crew_of(events).threads) <= 1
+
+
+def test_a_flush_whose_thread_has_ended_already_starts_another_and_does_not_deliver_itself(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A delivery may take any time, and only a thread of its own can be left behind.
+    by: list[threading.Thread] = []
+
+    class Delivery(MemoryDelivery):
+        def deliver(self, batch: Batch, timeout: float | None) -> None:
+            by.append(threading.current_thread())
+
+    events = senders(delivery=Delivery(), background=False)
+    send(events, range(3))
+    work = Crew._work
+
+    def find_nothing(crew: Crew, token: object) -> None:
+        monkeypatch.setattr(Crew, "_work", work)
+        del crew._starting[token]
+
+    monkeypatch.setattr(Crew, "_work", find_nothing)
+
+    assert events.flush(PATIENCE)
+    assert len(by) == 1
+    assert by[0] is not threading.current_thread()
 
 
 def test_a_thread_that_starts_after_the_locks_were_replaced_ends_at_once(

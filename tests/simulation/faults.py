@@ -155,6 +155,10 @@ FOUND = (
         crew.Crew, "_has_room", " + self._is_helped", "",
     ),
     Fault(
+        "where a thread has ended already, its caller delivers",
+        worker.Worker, "flush", "self._crew.is_empty and self._crew.starts_none", "self._crew.is_empty",
+    ),
+    Fault(
         "who interrupts the start of a thread waits for that thread",
         crew.Crew, "_starts", "sum(starter != ident for starter in starters)", "len(starters)",
     ),
