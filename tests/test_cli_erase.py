@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from algoliasearch.search.client import SearchClientSync
 
 from algolia_usertoken import DeadLetters, InvalidEventError, SQLiteOutbox
 from algolia_usertoken.cli import main
@@ -84,34 +83,6 @@ class TestAtAlgolia:
         assert code == 1
         assert said["events"][0].startswith("failed: Not erased: Algolia has answered 401.")
         assert "with the ACL `deleteObject`" in said["events"][0]
-
-    def test_a_key_without_the_acl_of_a_product_that_may_not_be_used_leaves_that_product_to_the_user(
-        self, algolia: LocalAlgolia, erase: Callable[..., Any]
-    ) -> None:
-        with SearchClientSync.create_with_config(algolia.search_config()) as client:
-            key = client.add_api_key({"acl": ["deleteObject"]}).key
-
-        code, said = erase("gone", "--api-key", key)
-
-        assert code == 0
-        assert said["events"][0].startswith("done: ")
-        (profile,) = said["profile"]
-        assert profile == (
-            "yours: Not erased: Algolia has answered 403. The key lacks the ACL `recommendation`. "
-            "→ If you use Personalization, give a key with this ACL, and run this again."
-        )
-
-    def test_a_key_without_any_acl_fails_at_the_products_too(
-        self, algolia: LocalAlgolia, erase: Callable[..., Any]
-    ) -> None:
-        with SearchClientSync.create_with_config(algolia.search_config()) as client:
-            key = client.add_api_key({"acl": ["search"]}).key
-
-        code, said = erase("gone", "--api-key", key)
-
-        assert code == 1
-        assert said["events"][0].startswith("failed: Not erased: Algolia has answered 40")
-        assert said["profile"][0].startswith("failed: Not erased: Algolia has answered 403.")
 
     def test_without_a_connection_it_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["erase", "gone", "--host", "127.0.0.1:9"]) == 1

@@ -194,7 +194,7 @@ def _at_algolia(
 
     app_id, api_key, region = given["app_id"], given["api_key"], given["region"]
     with InsightsClientSync.create_with_config(insights_config(arguments, given)) as insights:
-        events = _deleted(
+        yield _deleted(
             "events",
             tokens,
             insights.delete_user_token_with_http_info,
@@ -202,8 +202,6 @@ def _at_algolia(
             "deleteObject",
             say,
         )
-    yield events
-    is_key_known = events.state == "done"  # then a product that refuses it misses an ACL
     of_regions = []
     for of_profiles in (_PROFILES[region],) if region else ("us",) if arguments.host else ("us", "eu"):
         config = PersonalizationConfig(app_id, api_key, of_profiles)
@@ -217,7 +215,6 @@ def _at_algolia(
                     f"the profiles of {{}} in the region {of_profiles} are erased",
                     "recommendation",
                     say,
-                    product="Personalization" if is_key_known else None,
                 )
             )
     yield from _of_one_region(of_regions)
@@ -242,7 +239,6 @@ def _at_algolia(
             "what Agent Studio has of {} is erased: conversations, messages, memories",
             "logs",
             say,
-            product="Agent Studio" if is_key_known else None,
         )
 
 
@@ -254,20 +250,8 @@ def _of_one_region(steps: list[_Step]) -> list[_Step]:
     return [step if step.state == "done" else step._replace(state="yours", remedy=remedy) for step in steps]
 
 
-def _deleted(
-    place: str,
-    tokens: list[str],
-    delete: Callable[[str], Any],
-    said: str,
-    acl: str,
-    say: Any,
-    *,
-    product: str | None = None,
-) -> _Step:
-    """Delete what one place keeps of each user; stop at the first failure.
-
-    If the application may not use the product, a key that lacks its ACL is no failure: the user must decide.
-    """
+def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: str, acl: str, say: Any) -> _Step:
+    """Delete what one place keeps of each user; stop at the first failure."""
     from algoliasearch.http.exceptions import RequestException
 
     known = 0
@@ -286,9 +270,6 @@ def _deleted(
             continue
         done = f" Before that, {_users(number)} succeeded." if number else ""
         what = f"Not erased: {answer}.{done}"
-        if status == 403 and product is not None:
-            what += f" The key lacks the ACL `{acl}`."
-            return _Step("yours", place, what, f"If you use {product}, give a key with this ACL, and run this again.")
         if status in (401, 403):
             return _Step("failed", place, what, f"The key must be one of this application, with the ACL `{acl}`.")
         return _Step("failed", place, what, "Run it again.")
