@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+MOMENT_S = 0.05  # how long to wait at least: also a thread that needs no time at all has to get its turn
+
 
 def start(thread: threading.Thread) -> None:
     """Start a thread.
@@ -52,7 +54,7 @@ def bounded(function: Callable[[], object], seconds: float, lock: threading.Cond
         run()
     else:
         with lock:
-            lock.wait_for(lambda: is_done, for_a_lock(max(0.05, seconds)))
+            lock.wait_for(lambda: is_done, for_a_lock(max(MOMENT_S, seconds)))
     for error in errors:
         raise error
 

@@ -22,7 +22,7 @@ from .engine import Engine, MemoryQueue, Waiting
 from .in_flight import Done, Post, Take
 from .reporting import EventStats, Reporter
 from .sending import Sending
-from .threads import bounded, for_a_lock
+from .threads import MOMENT_S, bounded, for_a_lock
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -387,5 +387,6 @@ class Worker:
             self._engine.settle(Done("failed", group, error))
         if seconds < math.inf and not self.asked_by_on_error():
             with self._crew.lock:  # another thread may be reporting events that it gave up, or that were refused
-                left = for_a_lock(until - time.monotonic())
+                # Where the process was stopped meanwhile, no time is left, and that thread still needs a moment.
+                left = for_a_lock(max(MOMENT_S, until - time.monotonic()))
                 self._crew.lock.wait_for(lambda: not self._engine.core.open, left)

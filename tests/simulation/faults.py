@@ -155,6 +155,10 @@ FOUND = (
         crew.Crew, "_has_room", " + self._is_helped", "",
     ),
     Fault(
+        "after a stop, the exit does not wait for who is telling",
+        worker.Worker, "abandon", "max(MOMENT_S, until - time.monotonic())", "until - time.monotonic()",
+    ),
+    Fault(
         "where a thread has ended already, its caller delivers",
         worker.Worker, "flush", "self._crew.is_empty and self._crew.starts_none", "self._crew.is_empty",
     ),
