@@ -117,8 +117,8 @@ FOUND = (
     Fault(
         "who waits for a thread keeps the lock meanwhile",
         threads, "bounded",
-        "with lock:\n            lock.wait_for(lambda: is_done, for_a_lock(max(0.05, seconds)))",
-        "thread.join(for_a_lock(max(0.05, seconds)))",
+        "with lock:\n            lock.wait_for(lambda: is_done, for_a_lock(max(MOMENT_S, seconds)))",
+        "thread.join(for_a_lock(max(MOMENT_S, seconds)))",
     ),
     Fault(
         "what a close has given up is concluded again when it is written off",
