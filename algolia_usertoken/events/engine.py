@@ -184,7 +184,7 @@ class Engine:
             self.idle = True  # before the look at the queue
             waiting = len(self.queue)
             action = self._core_next(now, waiting)
-            if isinstance(action, Take) and self.in_memory:
+            while isinstance(action, Take) and self.in_memory:  # again if a `__del__` in between has taken the events
                 events = self.queue.take(action.limit)
                 self._bytes_out += sum(map(len, events))
                 self.core.took(events, 0, now, self._since)

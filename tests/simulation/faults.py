@@ -155,6 +155,11 @@ FOUND = (
         crew.Crew, "_has_room", " + self._is_helped", "",
     ),
     Fault(
+        "a driver takes events out of memory, and they are not counted meanwhile",
+        engine.Engine, "next", "while isinstance(action, Take) and self.in_memory:",
+        "if isinstance(action, Take) and self.in_memory:",
+    ),
+    Fault(
         "after a stop, the exit does not wait for who is telling",
         worker.Worker, "abandon", "max(MOMENT_S, until - time.monotonic())", "until - time.monotonic()",
     ),

@@ -46,6 +46,7 @@ PINNED = {
     1307084: "a flush interrupted the start of a thread, and waited for that thread",
     1422938: "the thread of a flush had ended before its caller looked, who delivered then, without a bound",
     1604233: "a process was stopped in its exit, which then did not wait for a close that was about to tell",
+    1820731: "an interruption took what was about to be taken out of memory, and the next was taken without the lock",
     6000500: "what a close had given up was concluded again, and -1 events were open",
 }
 
