@@ -89,7 +89,7 @@ def test_events_that_are_first_sent_inside_atexit_are_delivered(
 
 def test_events_are_delivered_where_the_library_is_imported_inside_atexit(run: Run, collector: Collector) -> None:
     run("import_at_exit.py")
-    all_once(collector, range(1000))
+    all_once(collector, range(200))
 
 
 @pytest.mark.parametrize("senders", [1, 100])

@@ -8,8 +8,8 @@ def late() -> None:
     from prelude import send, sender
 
     events = sender()
-    send(events, range(500))
-    send(sender(), range(500, 1000))
+    send(events, range(100))
+    send(sender(), range(100, 200))
 
 
 atexit.register(late)
