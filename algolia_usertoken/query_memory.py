@@ -78,13 +78,13 @@ class QueryMemory:
         have no query id anyway. For a visitor who opted out, nothing is remembered.
 
         Args:
-            references: A list of references, which `EventSender.references`, `HitReference.verify` or `recall`
-                returned.
+            references: The references, in a list or another iterable, which `EventSender.references`,
+                `HitReference.verify` or `recall` returned.
             identity: The visitor, an `Identity` or a user token. By default, the identity that the context names. Give
                 it if only the `resolve` function of the client's token provider knows the visitor.
 
         Raises:
-            TypeError: `references` is not a list, or has an item that is not a HitReference.
+            TypeError: `references` is no iterable, or has an item that is not a HitReference.
             InvalidUserTokenError: `identity` is neither an Identity nor a valid token nor None.
         """
         if not may_be_list(references):

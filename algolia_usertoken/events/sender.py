@@ -183,7 +183,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Returns:
             True if every event that was accepted before is settled, that is, delivered, rejected or given up. False if
-            the time was not enough for that.
+            the time was not enough for that. `stats` says what has become of the events.
 
         Raises:
             TypeError: `timeout` is not a number.
@@ -198,7 +198,8 @@ class EventSender(EventMethods, ReferenceMethods):
                 delivered by then are counted as failed; with an outbox, they stay there until the next start.
 
         Returns:
-            True if every accepted event is settled, that is, delivered, rejected or given up.
+            True if every accepted event was settled in time, that is, delivered, rejected or given up after its
+            retries. False if the time ran out. `stats` says what has become of the events.
 
         Raises:
             TypeError: `timeout` is not a number.
@@ -217,7 +218,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Returns:
             True if every event that was accepted before is settled, that is, delivered, rejected or given up. False if
-            the time was not enough for that.
+            the time was not enough for that. `stats` says what has become of the events.
 
         Raises:
             TypeError: `timeout` is not a number.
@@ -233,7 +234,8 @@ class EventSender(EventMethods, ReferenceMethods):
             timeout: How many seconds to wait at most. With None, the limit is `close_timeout`.
 
         Returns:
-            True if every accepted event is settled, that is, delivered, rejected or given up.
+            True if every accepted event was settled in time, that is, delivered, rejected or given up after its
+            retries. False if the time ran out. `stats` says what has become of the events.
 
         Raises:
             TypeError: `timeout` is not a number.

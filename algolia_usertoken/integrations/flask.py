@@ -44,10 +44,12 @@ def init_app(
         app: The application.
         authenticated_user_token: A function that gets Flask's request and returns the pseudonymous id of the user who
             is logged in (see `pseudonymous_user_token`), or None. By default, nobody is logged in.
+            Without a user token, the login serves as one, whether or not there is a cookie.
         cookie: The name of the cookie that holds the user token. By default `_ALGOLIA`, the cookie of search-insights,
             from which only anonymous tokens are used.
         set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
             a function that gets Flask's request and returns True if the visitor has consented.
+            A cookie that is there already counts in any case.
         header: The name of the header in which your own mobile app sends its user token, for example
             `X-Algolia-UserToken`. By default, no header is read.
         client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from

@@ -88,7 +88,8 @@ class ReferenceMethods(Door):
             timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if the event was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped. An event with the reference of
+            another user is accepted, without the query ID.
 
         Raises:
             InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
@@ -114,7 +115,8 @@ class ReferenceMethods(Door):
             timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if the event was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped. An event with the reference of
+            another user is accepted, without the query ID.
 
         Raises:
             InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
@@ -148,7 +150,8 @@ class ReferenceMethods(Door):
             timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if the event was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped. An event with the reference of
+            another user is accepted, without the query ID.
 
         Raises:
             InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
@@ -184,7 +187,8 @@ class ReferenceMethods(Door):
             timestamp: When it happened: an aware `datetime`, or epoch milliseconds, at most 30 days ago. Default: now.
 
         Returns:
-            True if the event was accepted, False if it was refused or dropped.
+            True if the event was accepted, False if it was refused or dropped. An event with the reference of
+            another user is accepted, without the query ID.
 
         Raises:
             InvalidEventError, InvalidUserTokenError, MissingUserTokenError: With `strict`, if the event was refused.
