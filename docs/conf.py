@@ -41,7 +41,7 @@ python_maximum_signature_line_length = 80
 
 # Types of others, which have no page here, and type variables. Nothing is fetched while building.
 nitpick_ignore_regex = [
-    (r"py:class", r"os\.PathLike|decimal\.Decimal|uuid\.UUID|.*\.events\.model\.Model"),
+    (r"py:class", r"os\.PathLike|decimal\.Decimal|uuid\.UUID|.*\.events\.model\.Model|.*\.relay\.ClientWithEvents"),
     (r"py:.*", r"(algoliasearch|typing_extensions|typing|collections|datetime|re)\b.*"),
     (r"py:.*", r"(.*\.)?(SearchConfig|InsightsConfig|RecommendConfig|SecuredApiKeyRestrictions|RequestOptions)"),
     (r"py:.*", r"Any|Callable|Collection|Iterable|Mapping|MutableMapping|Sequence|Self"),
