@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pages import DOCS, PROJECT, answer_for_algolia, blocks
+from docs_code import DOCS, PROJECT, answer_for_algolia, blocks
 
 from algolia_usertoken import (
     Identity,

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from algoliasearch.insights.client import InsightsClientSync
 from browsing import Visitor, buy_something
-from pages import DOCS, PROJECT
+from docs_code import DOCS, PROJECT
 from ports import free_port
 from serving import gunicorn, running
 from waiting import wait_until

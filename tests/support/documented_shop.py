@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import probe
-from pages import DOCS
+from docs_code import DOCS
 
 from algolia_usertoken import EventSender
 from algolia_usertoken.integrations.asgi import IdentityMiddleware

@@ -10,7 +10,7 @@ import probe
 import sanic
 import tornado.web
 import tornado.websocket
-from pages import DOCS, blocks
+from docs_code import DOCS, blocks
 
 from algolia_usertoken import set_authenticated_user_token
 from algolia_usertoken.integrations.asgi import IdentityMiddleware

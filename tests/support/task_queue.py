@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from pages import DOCS, answer_for_algolia, run_block
+from docs_code import DOCS, answer_for_algolia, run_block
 
 from algolia_usertoken import EventSender
 from algolia_usertoken.testing import LocalAlgolia
