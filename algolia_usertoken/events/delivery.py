@@ -154,7 +154,8 @@ class InsightsDelivery:
         except UnicodeError as error:  # a header cannot be sent
             failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
         except Exception as error:  # requests, urllib3, or code that patches them, raised it
-            if sys.is_finalizing():  # urllib3 imports a module to read an answer, which is not possible any more
+            if sys.is_finalizing():  # pragma: no cover - the measuring has ended
+                # urllib3 imports a module to read an answer, which is not possible any more.
                 failure = DeliveryError(f"no answer can be read while the interpreter ends: {kind_of(error)}")
             else:
                 over = transporter.deadline.is_over

@@ -17,7 +17,7 @@ def start(thread: threading.Thread) -> None:
         RuntimeError: No thread can be started, as the interpreter ends. Before Python 3.12, `Thread.start` would wait
             for the thread for ever then.
     """
-    if sys.is_finalizing():
+    if sys.is_finalizing():  # pragma: no cover - the measuring has ended
         raise RuntimeError("no thread can be started: the interpreter ends")
     thread.start()
 

@@ -313,8 +313,8 @@ class Worker:
 
     def orphan(self) -> None:
         """Deliver the remaining events and end, as nobody can send, flush or close any more."""
-        if sys.is_finalizing():  # the hook at exit has delivered what there was, and all threads are stopped
-            return
+        if sys.is_finalizing():  # pragma: no cover - the measuring has ended
+            return  # the hook at exit has delivered what there was, and all threads are stopped
         self._orphaned = self._crew.ends = True
         if not self._crew.is_empty:
             self._engine.flush(time.monotonic())
@@ -332,7 +332,7 @@ class Worker:
 
         Where another thread delivers already, the calling thread waits for it, so that `concurrency` is not exceeded.
         """
-        if self._outbox is not None and sys.is_finalizing():
+        if self._outbox is not None and sys.is_finalizing():  # pragma: no cover - the measuring has ended
             return False  # the file keeps the events, while an answer could hardly be read any more
         while True:
             if not self._crew.is_empty and not sys.is_finalizing():  # while it finalizes, other threads do not run
