@@ -47,6 +47,7 @@ PINNED = {
     1422938: "the thread of a flush had ended before its caller looked, who delivered then, without a bound",
     1604233: "a process was stopped in its exit, which then did not wait for a close that was about to tell",
     1820731: "an interruption took what was about to be taken out of memory, and the next was taken without the lock",
+    1637642: "a close interrupted who was about to tell, in the same thread, which the rules did not allow for",
     6000500: "what a close had given up was concluded again, and -1 events were open",
 }
 
