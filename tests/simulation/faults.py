@@ -59,7 +59,7 @@ FAULTS = (
     ),
     Fault(
         "a process that was stopped does not ask what is still its own",
-        engine.Engine, "confirm", "if self.in_memory:", "if True:", 1000555,
+        engine.Engine, "confirm", "if self.in_memory:", "if True:", 1001012,
     ),
     Fault(
         "the rest of a call site is given up too early",
