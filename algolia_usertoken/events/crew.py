@@ -76,10 +76,10 @@ class Crew:
         token = object()
         with self.lock:
             self._engine.idle = False
-            start = not self._parked and self._has_room
-            if start:
+            needs_one = not self._parked and self._has_room
+            if needs_one:
                 self._starting[token] = threading.get_ident()
-        if start:
+        if needs_one:
             self._start_thread(token)
         else:
             self.signal()
@@ -150,9 +150,8 @@ class Crew:
             if token not in self._starting:  # the locks were replaced since
                 return
             del self._starting[token]
-            if (
-                len(self.threads) + self._is_helped >= self._concurrency
-            ):  # who interrupted the start has started another
+            delivering = len(self.threads) + self._is_helped
+            if delivering >= self._concurrency:  # whoever interrupted the start has started another thread
                 return
             self.threads[ident] = None
         try:

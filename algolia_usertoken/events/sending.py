@@ -32,7 +32,7 @@ class Sending:
         self.last_error: str | None = None
 
     def attempt(
-        self, group: InFlight, timeout: float, may_be_interrupted: bool, begin: Callable[[], object] = bool
+        self, group: InFlight, timeout: float, may_be_interrupted: bool, begin: Callable[[], object]
     ) -> Answer | None:
         """Send a group once, within `timeout` seconds; None: it is not ours to send any more, and nothing was sent.
 

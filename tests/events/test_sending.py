@@ -16,6 +16,10 @@ from algolia_usertoken.events.sending import Sending, parsed
 EVENT = b'{"objectIDs":["1"]}'
 
 
+def begin_nothing() -> None:
+    """What is called right before the request."""
+
+
 def engine_of(*events: bytes) -> Engine:
     engine = Engine(
         MemoryQueue(events),
@@ -41,7 +45,10 @@ def test_what_is_nobodys_any_more_is_not_sent() -> None:
     group = post(engine)
     engine.give_up()
 
-    assert Sending(engine, delivery, Reporter(None)).attempt(group, 1.0, may_be_interrupted=False) is None
+    assert (
+        Sending(engine, delivery, Reporter(None)).attempt(group, 1.0, may_be_interrupted=False, begin=begin_nothing)
+        is None
+    )
     assert delivery.batches == []
 
 
@@ -63,7 +70,9 @@ def test_where_an_outbox_can_not_tell_whose_it_is_it_is_sent_later(monkeypatch: 
 
     monkeypatch.setattr(engine, "in_memory", False)
     monkeypatch.setattr(engine.queue, "confirm", confirm, raising=False)
-    answer = Sending(engine, delivery, Reporter(None)).attempt(group, 1.0, may_be_interrupted=False)
+    answer = Sending(engine, delivery, Reporter(None)).attempt(
+        group, 1.0, may_be_interrupted=False, begin=begin_nothing
+    )
 
     assert answer is not None
     assert (answer.kind, str(answer.error)) == ("retry", "the file is locked")
@@ -79,7 +88,7 @@ def test_ctrl_c_in_the_thread_of_whoever_flushes_is_raised_and_the_group_waits_a
     group = post(engine)
 
     with pytest.raises(KeyboardInterrupt):
-        Sending(engine, Interrupted(), Reporter(None)).attempt(group, 1.0, may_be_interrupted=True)
+        Sending(engine, Interrupted(), Reporter(None)).attempt(group, 1.0, may_be_interrupted=True, begin=begin_nothing)
 
     assert post(engine) is group
 
