@@ -171,6 +171,11 @@ def wrapped(text: str, indent: str = "") -> str:
     )
 
 
+def counted(count: int, one: str = "event", several: str = "events") -> str:
+    """A number with its noun: "1 event", "2,000 events"."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def insights_config(arguments: argparse.Namespace, given: dict[str, str | None]) -> InsightsConfig:
     """The config to reach the Insights API of the application, or the stand-in."""
     from algoliasearch.insights.config import InsightsConfig

@@ -14,6 +14,7 @@ from .common import (
     add_application,
     add_command,
     application,
+    counted,
     finding_as_text,
     insights_config,
     lead,
@@ -141,7 +142,7 @@ def _steps(arguments: argparse.Namespace, given: dict[str, str | None], tokens: 
         yield _dead_letters(path, tokens)
     valid = [token for token in tokens if _is_valid(token)]
     if len(valid) < len(tokens):
-        said = f"{_count(len(tokens) - len(valid), 'token is', 'tokens are')} not valid for Algolia"
+        said = f"{counted(len(tokens) - len(valid), 'token is', 'tokens are')} not valid for Algolia"
         yield _Step("done", "tokens", f"{said}, so nothing is kept there under them.")
     if valid:
         yield from _at_algolia(arguments, given, valid, say)
@@ -157,14 +158,14 @@ def _outbox(path: str, tokens: list[str]) -> _Step:
         erased = erase(path, tokens)
     except OutboxError as error:
         return _Step("failed", "outbox", f"{error}.")
-    said = f"{path}: {_events(erased.removed)} removed."
+    said = f"{path}: {counted(erased.removed)} removed."
     if not erased.of_the_living:
         return _Step("done", "outbox", said)
     verb = "stays" if erased.of_the_living == 1 else "stay"
     return _Step(
         "failed",
         "outbox",
-        f"{said} {_events(erased.of_the_living)} {verb}: a running process delivers them.",
+        f"{said} {counted(erased.of_the_living)} {verb}: a running process delivers them.",
         "Wait until they are delivered (`algolia-usertoken outbox status`), or end the process.",
     )
 
@@ -178,10 +179,10 @@ def _dead_letters(path: str, tokens: list[str]) -> _Step:
         return _Step(
             "failed", "letters", f"{path}: {getattr(error, 'strerror', None) or 'a file cannot have this name'}."
         )
-    said = f"{path}: {_count(erased.removed, 'letter', 'letters')} removed."
+    said = f"{path}: {counted(erased.removed, 'letter', 'letters')} removed."
     if not erased.unreadable:
         return _Step("done", "letters", said)
-    said += f" {_count(erased.unreadable, 'line is', 'lines are')} not JSON, and may have data of the user."
+    said += f" {counted(erased.unreadable, 'line is', 'lines are')} not JSON, and may have data of the user."
     return _Step("failed", "letters", said, "Look at them, and remove them from the file.")
 
 
@@ -268,12 +269,16 @@ def _deleted(place: str, tokens: list[str], delete: Callable[[str], Any], said: 
             status, answer = None, f"Algolia can't be reached ({kind_of(error)})"
         if status == 404:  # Algolia knows nothing of this user, or the application does not use this feature
             continue
-        done = f" Before that, {_users(number)} succeeded." if number else ""
+        done = f" Before that, {counted(number, 'user', 'users')} succeeded." if number else ""
         what = f"Not erased: {answer}.{done}"
         if status in (401, 403):
             return _Step("failed", place, what, f"The key must be one of this application, with the ACL `{acl}`.")
         return _Step("failed", place, what, "Run it again.")
-    said = said.format(_users(known)) if known else f"no data of {_users(len(tokens))} is kept there"
+    said = (
+        said.format(counted(known, "user", "users"))
+        if known
+        else f"no data of {counted(len(tokens), 'user', 'users')} is kept there"
+    )
     return _Step("done", place, f"{said[0].upper()}{said[1:]}.")
 
 
@@ -307,15 +312,3 @@ def _is_valid(token: str) -> bool:
     except InvalidUserTokenError:
         return False
     return True
-
-
-def _users(count: int) -> str:
-    return _count(count, "user", "users")
-
-
-def _events(count: int) -> str:
-    return _count(count, "event", "events")
-
-
-def _count(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"

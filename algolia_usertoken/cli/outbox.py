@@ -15,6 +15,7 @@ from .common import (
     add_application,
     add_command,
     application,
+    counted,
     finding_as_text,
     insights_config,
     printable,
@@ -151,13 +152,13 @@ def _drain(arguments: argparse.Namespace) -> int:
         after = status_of(arguments.file)
     except (OutboxError, ValueError) as error:
         return refuse(printable(str(error)))
-    print(f"{drained.delivered:,} of {before.of_the_dead:,} {_events(before.of_the_dead)} delivered.")
+    print(f"{drained.delivered:,} of {counted(before.of_the_dead)} delivered.")
     if after.of_the_living:
         print(f"Left to running processes, which deliver them: {after.of_the_living:,}.")
     for text, count in drained.refused.items():
-        print(wrapped(f"{count:,} {_events(count)} refused: {text}", "  "))
+        print(wrapped(f"{counted(count)} refused: {text}", "  "))
     if after.of_the_dead:
-        print(f"{after.of_the_dead:,} {_events(after.of_the_dead)} could not be delivered, and stay in the file.")
+        print(f"{counted(after.of_the_dead)} could not be delivered, and stay in the file.")
     for text in drained.said:
         print(wrapped(text, "  "))
     return 1 if after.of_the_dead or drained.refused else 0
@@ -219,10 +220,6 @@ class _Drained:
     def close(self) -> None:
         self._sender.close()
         self.delivered = self._sender.stats.delivered
-
-
-def _events(count: int) -> str:
-    return "event" if count == 1 else "events"
 
 
 def _megabytes(count: int) -> str:

@@ -19,6 +19,7 @@ from .common import (
     add_application,
     add_command,
     application,
+    counted,
     insights_config,
     printable,
     progress,
@@ -170,7 +171,7 @@ class _Sending:
         for _ in self._texts():
             pass
         self._say("")
-        print(f"{_events(self._read)} would be sent, {self._refused:,} refused.{self._of_now()}")
+        print(f"{counted(self._read)} would be sent, {self._refused:,} refused.{self._of_now()}")
         return self._code()
 
     def send(self, given: dict[str, str | None]) -> int:
@@ -204,7 +205,7 @@ class _Sending:
                 else "Algolia can't be reached"
             )
             return refuse(f"{why} ({printable(backfill.stopped)}). {self._so_far()}")
-        print(f"{_events(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now()}")
+        print(f"{counted(backfill.accepted)} accepted, {self._refused:,} refused.{self._of_now()}")
         if self._resumed:
             print(f"{self._resumed:,} were settled by an earlier run.")
         if not self._unreadable:
@@ -219,13 +220,13 @@ class _Sending:
     def _of_now(self) -> str:
         if not self._untimed:
             return ""
-        return f"\nThat includes {_events(self._untimed)} without a timestamp, counted as happening now."
+        return f"\nThat includes {counted(self._untimed)} without a timestamp, counted as happening now."
 
     def _so_far(self) -> str:
         assert self._backfill is not None
         resumable = all(source.done is not None for source in self._sources) and self._trouble is None
         hint = " --resume goes on from there." if resumable else ""
-        return f"{_events(self._backfill.accepted)} accepted, {self._refused:,} refused so far.{hint}"
+        return f"{counted(self._backfill.accepted)} accepted, {self._refused:,} refused so far.{hint}"
 
     def _texts(self) -> Generator[Text, None, None]:
         """Yield the texts of the events to send; report refused events and unreadable files."""
@@ -344,10 +345,6 @@ def _clock(seconds: float) -> str:
 
 def _with_index(event: dict[str, Any], index: str) -> dict[str, Any]:
     return event if event.get("eventType") == "instantsearch" else {**event, "index": index}
-
-
-def _events(count: int) -> str:
-    return "1 event" if count == 1 else f"{count:,} events"
 
 
 @contextmanager
