@@ -1148,7 +1148,10 @@ def patched(world: World) -> Iterator[None]:
             world.excused |= hub.process.in_hand
             hub.process.back |= hub.process.in_hand | hub.process.not_before.keys()
             hub.process.not_before.clear()
-        return give_up(self)
+        given_up = give_up(self)
+        # A request may be under way with them, and `on_error` may be told of it much later, when it has returned.
+        world.excused |= hub.process.in_hand & numbers_in(given_up.events)
+        return given_up
 
     def prepare_(connection: sqlite.Connection) -> None:
         deadline = hub.monotonic() + sqlite.SET_UP_TIMEOUT
