@@ -129,7 +129,7 @@ def run_with_files(command: str) -> None:
     event = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": ["1"], "userToken": "u"}
     with LocalAlgolia() as algolia, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("orders", "mended", "failed"):
+        for name in ("orders", "corrected", "failed"):
             pathlib.Path(f"{name}.ndjson").write_text(json.dumps(event), encoding="utf-8")
         SQLiteOutbox("events.db").close()
         patch.delenv("ALGOLIA_REGION", raising=False)
