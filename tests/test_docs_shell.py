@@ -210,7 +210,7 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken token .*": run_token,
     r"algolia-usertoken outbox (status|drain|check) events\.db( --host .*)?": run_outbox,
     r"algolia-usertoken (send|erase) .*": run_with_files,
-    r"mv failed\.ndjson mended\.ndjson": check_elsewhere,
+    r"mv failed\.ndjson corrected\.ndjson": check_elsewhere,
     r"algolia-usertoken serve --port 8108": run_serve,
     r"python docs/examples/\w+/app\.py --port 8000": run_example,
     r"(\.venv/bin/)?pip install .*": check_install,

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
                 flush=True,
             )
     print(
-        f"\n{failed} failed: do what is said there, and run this again."
+        f"\n{failed} failed: follow the advice there, and run the command again."
         if failed
         else "\nWhat this command can do is done."
     )

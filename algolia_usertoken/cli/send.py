@@ -231,8 +231,8 @@ class _Sending:
     def _texts(self) -> Generator[Text, None, None]:
         """Yield the texts of the events to send; report refused events and unreadable files."""
         from ..errors import UserTokenError
+        from ..events.accepting import text_of
         from ..events.backfill import Text
-        from ..events.door import text_of
         from ..events.reading import UnreadableError, event_of, items_of
 
         index = self._arguments.index
