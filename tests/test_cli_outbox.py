@@ -139,7 +139,7 @@ class TestStatus:
                 "text",
                 "the file is not an SQLite database, or its start is damaged: if it was an outbox, move it away, ",
             ),
-            ("overwritten", "the file is not an SQLite database, or its start is damaged: if it was an outbox, put "),
+            ("overwritten", "the file is not an SQLite database, or its start is damaged: if it was an outbox, move "),
             ("foreign", "the file is the database of another program"),
             ("newer", "the file was made by a newer version of algolia-usertoken (schema 99)"),
         ],

@@ -1,4 +1,4 @@
-"""Records beside a file that it is being sent, and how many of its events are: for a second run, and after a kill."""
+"""Records, in files beside a file of events, whether it is being sent, and how many of its events are settled."""
 
 from __future__ import annotations
 

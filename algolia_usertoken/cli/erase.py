@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"\n{failed} failed: follow the advice there, and run the command again."
         if failed
-        else "\nWhat this command can do is done."
+        else "\nThis command has done all that it can do."
     )
     return 1 if failed else 0
 

@@ -162,12 +162,12 @@ class _Sending:
         self._bar = _Bar(sources)
         self._read = self._refused = self._untimed = self._resumed = 0
         self._unreadable = False  # whether the rest of a file could not be read
-        self._trouble: str | None = None  # why FILE.progress can't be written; told once
+        self._trouble: str | None = None  # why FILE.progress can't be written; reported once
         self._told = False
         self._backfill: Backfill | None = None
 
     def check(self) -> int:
-        """Send nothing; only tell what would be refused."""
+        """Send nothing; only report what would be refused."""
         for _ in self._texts():
             pass
         self._say("")
