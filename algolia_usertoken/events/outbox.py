@@ -98,7 +98,7 @@ class SQLiteOutbox:
         self._read = 0  # events that left `_waiting` and still count as waiting
         self._adopted = self._gone = 0
         self._settled: list[int] = []  # numbers of events that are still to be removed
-        self._damaged: list[int] = []  # numbers of events that are still to be set aside
+        self._damaged: list[int] = []  # numbers of events that are still to be moved to the table `damaged`
         self._more_to_adopt = False
         self._removed_some = False  # since the log was last cut
         self._troubles = Troubles()
