@@ -367,15 +367,15 @@ def _days(traffic: Traffic) -> Finding:
 
 def _stopped(days: Sequence[Day]) -> Iterator[str]:
     """Say which figures were 0 on a day but not on a usual day. Days before the first non-zero figure do not count."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for name, number_of in _OF_A_DAY.items():
         numbers = [number_of(day.figures) for day in days]
         begun = next((at for at, number in enumerate(numbers) if number), len(numbers))
         later = numbers[begun:]
         usual = statistics.median(number for number in later if number) if later else 0
         empty = [day.date for day, number in zip(days[begun:], later, strict=True) if not number]
-        empty = [date for date in empty if date not in told]  # a day without searches has no clicks either
-        told.update(empty)
+        empty = [date for date in empty if date not in reported]  # a day without searches has no clicks either
+        reported.update(empty)
         if empty and usual >= _at("a usual day"):
             more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
             yield f"No {name} on {empty[0]}{more}, and {_number(usual)} on a usual day"

@@ -383,7 +383,7 @@ def key_in_short(api_key: str) -> str:
 
 
 def words(said: object, api_key: str) -> str:
-    """What somebody else said, in one line, and without the key."""
+    """The text of other software, in an error or an answer, in one line and without the key."""
     text = str(said)
     if len(api_key) > 2 * _LAST_DIGITS:  # a shorter one is none, and may be part of any word
         text = text.replace(api_key, key_in_short(api_key))
@@ -391,7 +391,7 @@ def words(said: object, api_key: str) -> str:
 
 
 def why(error: BaseException, api_key: str) -> str:
-    """Why a host is not reached: the operating system's word where that is at the bottom; else that of who gave up."""
+    """Why a host can't be reached, in the operating system's words if the chain of errors has them."""
     if isinstance(error, AlgoliaUnreachableHostException):
         return "no host answers, or a host answers with an error"
     cause: BaseException | None = error

@@ -357,7 +357,7 @@ def set_authenticated_user_token(token: str | None) -> None:
 
 
 def as_of_now(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """A function that calls `function` for the identity that is current now. It is no scope: it may set nothing."""
+    """A function that calls `function` for the identity that is current now; `function` must not set a token."""
     return functools.partial(_await_under, _frame.get(), function)
 
 

@@ -91,8 +91,8 @@ class UnauthorizedDeliveryError(DeliveryError):
 class OutboxError(DeliveryError):
     """The file of an outbox cannot be used: for example, it is not an outbox, or the file or the disk is full.
 
-    `settled` is True if the events that `on_error` gets were delivered or given up, and only could not be removed from
-    the file.
+    If `settled` is True, the events that `on_error` gets were delivered or given up; only their removal from the file
+    has failed.
     """
 
     settled = False

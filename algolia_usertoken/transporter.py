@@ -406,7 +406,7 @@ class TokenAwareTransporter(_TokenAware, Transporter):
     algoliasearch alone, a second loop fails. A forked process opens connections of its own.
 
     Args:
-        transporter: The object that sends the requests: algoliasearch's `Transporter`, one that only echoes, or your
+        transporter: The object that sends the requests: algoliasearch's `Transporter`, an echo transporter, or your
             own.
         token_provider: The `TokenProvider` that decides who the user of each call is.
         user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the
@@ -461,7 +461,7 @@ class TokenAwareTransporterSync(_TokenAware, TransporterSync):
     answer may reach the wrong process.
 
     Args:
-        transporter: The object that sends the requests: algoliasearch's `TransporterSync`, one that only echoes, or
+        transporter: The object that sends the requests: algoliasearch's `TransporterSync`, an echo transporter, or
             your own.
         token_provider: The `TokenProvider` that decides who the user of each call is.
         user_token_in: The place of the user token in a request: `"header"` (`X-Algolia-UserToken`), `"parameter"` (the

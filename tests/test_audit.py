@@ -951,5 +951,5 @@ def test_audit_prints_its_findings_in_words(shop: Shop, capsys: pytest.CaptureFi
     assert "ok        users       240 searches came from 60 users, 4.0 each.\n" in text
     assert "wrong     clicks      No event was counted" in text
     assert "→ Send clicks with the queryID" in text
-    assert text.endswith("\n1 to mend.\n")
+    assert text.endswith("\n1 problem found.\n")
     assert "\033" not in text

@@ -643,7 +643,7 @@ def test_check_prints_its_findings_in_80_columns(algolia: LocalAlgolia, capsys: 
     assert "ok        connection  " in text
     assert "wrong     index       The index nope does not exist" in text
     assert "→ Names of indices" in text
-    assert "\n1 to mend.\n" in text
+    assert "\n1 problem found.\n" in text
     assert "To erase" not in text
     assert "dashboard" not in text
     assert all(len(line) <= 80 for line in text.splitlines())

@@ -291,7 +291,7 @@ class TestServe:
         for name, value in re.findall(r"\b(ALGOLIA_\w+)=(\S+)", printed):
             monkeypatch.setenv(name, value)
         page = (pathlib.Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
-        section = page.partition("## Leading an application there\n")[2]
+        section = page.partition("## Connecting an application\n")[2]
         names: dict[str, Any] = {}
         exec(section.partition("```python\n")[2].partition("```")[0], names)
 

@@ -77,7 +77,7 @@ class TestStatus:
         assert lines[1:4] == [
             f"           1    of process {os.getpid()}, which runs and delivers them",
             "       1,200    of processes that have ended: the next start delivers them, or `drain`",
-            "           1  more were damaged, and are set aside in the table damaged",
+            "           1  more were damaged, and are in the table damaged",
         ]
         assert lines[4].endswith(" MB  the file")
         assert len(living) == 1
@@ -137,9 +137,9 @@ class TestStatus:
             ("empty", "the file is empty: no outbox was made in it yet"),
             (
                 "text",
-                "the file is not an SQLite database, or its start is damaged: if it was an outbox, put it aside, ",
+                "the file is not an SQLite database, or its start is damaged: if it was an outbox, move it away, ",
             ),
-            ("overwritten", "the file is not an SQLite database, or its start is damaged: if it was an outbox, put "),
+            ("overwritten", "the file is not an SQLite database, or its start is damaged: if it was an outbox, move "),
             ("foreign", "the file is the database of another program"),
             ("newer", "the file was made by a newer version of algolia-usertoken (schema 99)"),
         ],
@@ -200,7 +200,7 @@ class TestCheck:
         ("statement", "step", "said"),
         [
             ("UPDATE events SET body = '[' WHERE number = 1", "events", "1 of 3 events are not JSON."),
-            ("INSERT INTO damaged VALUES (1, 2, 3, '[')", "set aside", "1 event was damaged"),
+            ("INSERT INTO damaged VALUES (1, 2, 3, '[')", "damaged", "1 event was damaged"),
             ("UPDATE total SET events = 5", "count", "The file's own count is 5, but it has 3 events"),
             ("DROP TRIGGER count_up", "schema", "These are missing in the file: count_up."),
         ],

@@ -368,3 +368,37 @@ def test_a_stream_asks_as_whoever_is_current_when_its_first_piece_is_read() -> N
         assert list(client.create_agent_completion_stream_raw(*ask)) == ["visitor-ada"]
 
     assert list(read_later) == [None]
+
+
+# -- What docs/asgi.md says of the cookie, and no block there can show ------------------------------------------------
+
+
+async def test_a_new_visitor_s_first_requests_at_the_same_time_get_a_token_each() -> None:
+    users: list[str | None] = []
+    all_have_begun = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        identity = current_identity()
+        assert identity is not None
+        users.append(identity.user_token)
+        if len(users) == 3:
+            all_have_begun.set()
+        await all_have_begun.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def cookie_of_first_request() -> str:
+        messages: list[Any] = []
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        await IdentityMiddleware(app, set_cookie=True)(scope, None, send)  # type: ignore[arg-type]
+        cookie: bytes = dict(messages[0]["headers"])[b"set-cookie"]
+        return cookie.decode().partition(";")[0]
+
+    cookies = await asyncio.gather(*[cookie_of_first_request() for _ in range(3)])
+
+    assert len(set(users)) == 3
+    assert sorted(cookies) == sorted(f"_ALGOLIA={user}" for user in users)

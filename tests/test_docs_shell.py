@@ -129,7 +129,7 @@ def run_with_files(command: str) -> None:
     event = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": ["1"], "userToken": "u"}
     with LocalAlgolia() as algolia, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("orders", "mended", "failed"):
+        for name in ("orders", "corrected", "failed"):
             pathlib.Path(f"{name}.ndjson").write_text(json.dumps(event), encoding="utf-8")
         SQLiteOutbox("events.db").close()
         patch.delenv("ALGOLIA_REGION", raising=False)
@@ -210,7 +210,7 @@ KNOWN: dict[str, Callable[[str], None]] = {
     r"algolia-usertoken token .*": run_token,
     r"algolia-usertoken outbox (status|drain|check) events\.db( --host .*)?": run_outbox,
     r"algolia-usertoken (send|erase) .*": run_with_files,
-    r"mv failed\.ndjson mended\.ndjson": check_elsewhere,
+    r"mv failed\.ndjson corrected\.ndjson": check_elsewhere,
     r"algolia-usertoken serve --port 8108": run_serve,
     r"python docs/examples/\w+/app\.py --port 8000": run_example,
     r"(\.venv/bin/)?pip install .*": check_install,

@@ -443,10 +443,14 @@ class NotEvenThat:
     [
         ({"events": [event()], "user": object()}, "user has no JSON form: TypeError", "user"),
         ({"events": [event()], "jane@example.com": {1}}, "an unknown field has no JSON form: TypeError", None),
-        ({"events": [event()], "Events": []}, "events is there twice, its letters in another case", "events"),
-        ({"_events": [event()]}, "_events is no field of an event: events is meant", "_events"),
+        ({"events": [event()], "Events": []}, "events is there twice, in different spellings", "events"),
+        ({"_events": [event()]}, "_events is not a field of an event: use events", "_events"),
         ({"events": [event()], 7: 1}, "the name of a field must be a string, not int", None),
-        ({"events": [event(), {**event(), "object_ids": []}]}, "events[1]: object_ids is no field of an", "object_ids"),
+        (
+            {"events": [event(), {**event(), "object_ids": []}]},
+            "events[1]: object_ids is not a field of an",
+            "object_ids",
+        ),
         ({"events": [Broken()]}, "events[0]: eventName is missing: it must be a string", "eventName"),
         (
             {"events": [{**event(), "objectIDs": Broken()}]},

@@ -97,7 +97,7 @@ def _option_of(argument: str) -> str | None:
 
 
 class _PrintVersion(argparse.Action):
-    """argparse's own wants the version before it is asked for it."""
+    """Reads the version only if it is asked for; argparse's own action needs it when the parser is made."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version

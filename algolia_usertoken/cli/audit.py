@@ -17,6 +17,7 @@ from .common import (
     add_application,
     add_command,
     application,
+    counted,
     finding_as_text,
     is_coloured,
     printable,
@@ -122,7 +123,7 @@ def _as_text(asked: Application, traffic: Traffic, findings: Sequence[Finding]) 
         print(finding_as_text(COLOURS[finding.state], finding.state, finding.step, finding.said, finding.remedy))
     faults = _faults(findings)
     if faults:
-        print(f"\n{faults} to mend.")
+        print(f"\n{counted(faults, 'problem', 'problems')} found.")
     elif len(findings) == 1:
         print("\nToo few searches to tell.")
     else:

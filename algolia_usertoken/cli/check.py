@@ -7,7 +7,17 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .common import APPLICATION, COLOURS, add_application, add_command, application, finding_as_text, refuse, wrapped
+from .common import (
+    APPLICATION,
+    COLOURS,
+    add_application,
+    add_command,
+    application,
+    counted,
+    finding_as_text,
+    refuse,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from ..check import Check, Finding
@@ -86,7 +96,7 @@ def _as_text(check: Check) -> int:
         faults += finding.state == "wrong"
         has_arrived |= finding.step == "index" and finding.state == "ok"  # the search was answered, so it counts
         print(_as_lines(finding), flush=True)
-    print(f"\n{faults} to mend." if faults else "\nNothing is wrong.")
+    print(f"\n{counted(faults, 'problem', 'problems')} found." if faults else "\nNothing is wrong.")
     if has_arrived and not check.is_of_stand_in:
         print("To erase this user, with a key that has the ACL `deleteObject`:")
         print(f"  user_token = {check.user_token!r}\n  client.insights.delete_user_token(user_token)")

@@ -1,4 +1,4 @@
-"""Records beside a file that it is being sent, and how many of its events are: for a second run, and after a kill."""
+"""Records, in files beside a file of events, whether it is being sent, and how many of its events are settled."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Done:
         except (OSError, UnicodeDecodeError) as error:
             raise NotResumableError(f"{self.path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
         try:
-            told = json.loads(text)
-            self.count = int(told["sent"])
-            for first, last in told["also"]:
+            found = json.loads(text)
+            self.count = int(found["sent"])
+            for first, last in found["also"]:
                 self._beyond.update(range(int(first), int(last) + 1))
-            self._start = {"bytes": int(told["bytes"]), "sha256": str(told["sha256"])}
+            self._start = {"bytes": int(found["bytes"]), "sha256": str(found["sha256"])}
         except (ValueError, TypeError, KeyError, RecursionError):
             raise NotResumableError(
                 f"{self.path}: does not say how many events were sent: look at it, and remove it"
@@ -129,10 +129,10 @@ class Done:
             OSError: The file can't be written.
         """
         with self._lock:
-            told = {"sent": self.count, "also": _runs(self._beyond), **self._start}
+            state = {"sent": self.count, "also": _runs(self._beyond), **self._start}
         new = f"{self.path}.new"
         with open(new, "w", encoding="utf-8") as file:
-            json.dump(told, file)
+            json.dump(state, file)
         os.replace(new, self.path)
 
     def remove(self) -> None:

@@ -101,9 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
                 flush=True,
             )
     print(
-        f"\n{failed} failed: do what is said there, and run this again."
+        f"\n{failed} failed: follow the advice there, and run the command again."
         if failed
-        else "\nWhat this command can do is done."
+        else "\nThis command has done all that it can do."
     )
     return 1 if failed else 0
 

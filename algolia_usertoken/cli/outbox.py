@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
         help="print how many events wait, in which processes, and how old they are",
         description="Prints how many events wait in the file; how many of them belong to running processes, which "
         "deliver them, and how many to processes that have ended; how old the oldest event is; how large the file and "
-        "its log are; and how many damaged events were set aside. Changes nothing.",
+        "its log are; and how many damaged events are in its table `damaged`. Changes nothing.",
     )
     status.add_argument("--json", action="store_true", help="print JSON instead of text")
     status.set_defaults(run=_status)
@@ -111,7 +111,7 @@ def _status_as_text(status: Status) -> str:
     if not status.is_whole:
         lines.append("              The file is damaged, and there may be more: `check` tells what to do.")
     if status.damaged:
-        lines.append(f"{status.damaged:>12,}  more were damaged, and are set aside in the table damaged")
+        lines.append(f"{status.damaged:>12,}  more were damaged, and are in the table damaged")
     lines.append(f"{_megabytes(status.file_bytes):>12}  the file")
     lines.append(f"{_megabytes(status.log_bytes):>12}  the log beside it")
     return "\n".join(lines)

@@ -162,12 +162,12 @@ class _Sending:
         self._bar = _Bar(sources)
         self._read = self._refused = self._untimed = self._resumed = 0
         self._unreadable = False  # whether the rest of a file could not be read
-        self._trouble: str | None = None  # why FILE.progress can't be written; told once
+        self._trouble: str | None = None  # why FILE.progress can't be written; reported once
         self._told = False
         self._backfill: Backfill | None = None
 
     def check(self) -> int:
-        """Send nothing; only tell what would be refused."""
+        """Send nothing; only report what would be refused."""
         for _ in self._texts():
             pass
         self._say("")
@@ -231,8 +231,8 @@ class _Sending:
     def _texts(self) -> Generator[Text, None, None]:
         """Yield the texts of the events to send; report refused events and unreadable files."""
         from ..errors import UserTokenError
+        from ..events.accepting import text_of
         from ..events.backfill import Text
-        from ..events.door import text_of
         from ..events.reading import UnreadableError, event_of, items_of
 
         index = self._arguments.index

@@ -98,7 +98,7 @@ Lead a Python client here:
 For an async client, write TokenAwareClient instead of TokenAwareClientSync.
 
 algoliasearch reads no address from the environment, but your application can:
-see "Leading an application there" in the docs. With the code from there, set
+see "Connecting an application" in the docs. With the code from there, set
 
   export ALGOLIA_URL={algolia.url}
   export ALGOLIA_APP_ID={algolia.app_id} ALGOLIA_API_KEY={algolia.api_key}

@@ -19,12 +19,12 @@ from .threads import bounded, start
 
 IDLE_TIME_S = 30.0  # how long a thread waits for an event before it ends
 PAUSE_OF_FILE_S = 1.0  # how long to wait after an outbox could not be read
-GRACE_S = 0.4  # how long `close` and the exit wait beyond their deadline for a delivery's close
-TELLING_S = 0.3  # how long they, and a flush, wait for on_error: `close` has other things to wait for after it
+GRACE_S = 0.4  # how long beyond its deadline `close` waits until the delivery and the outbox are closed
+ON_ERROR_S = 0.3  # how long beyond their deadline a flush, `close` and the exit wait for calls of on_error
 
 
 class Crew:
-    """See the module.
+    """All threads of a sender that deliver; see the module.
 
     Args:
         engine, sending: What the threads drive.
@@ -139,7 +139,7 @@ class Crew:
             with self.lock:
                 self._starting.pop(token, None)
                 self.starts_none = self._engine.idle = True
-            if not isinstance(error, RuntimeError):  # a RuntimeError says that no thread can be started
+            if not isinstance(error, RuntimeError):  # a RuntimeError means that no thread can be started
                 raise
 
     # The threads, which deliver events.
@@ -254,8 +254,8 @@ class Crew:
         with self.lock:
             is_any_late = bool(self._late(time.monotonic()))
         if is_any_late:
-            # All of it in a thread that no signal handler interrupts: one that closes waits for what is reported.
-            bounded(self._write_off, until + TELLING_S - time.monotonic(), self.lock)
+            # This runs in a thread that no signal handler interrupts: a handler that closes waits for these reports.
+            bounded(self._write_off, until + ON_ERROR_S - time.monotonic(), self.lock)
 
     def _late(self, now: float) -> list[tuple[int, _Attempt]]:
         """The threads that hang, by their ident; called with the lock."""
@@ -289,5 +289,5 @@ class _Attempt:
         self._timeout = timeout
 
     def begin(self) -> None:
-        """The request begins now: a process that was stopped before it has as much time for it as any other."""
+        """Start the time limit now, right before the request: the process may have been stopped until this moment."""
         self.deadline = time.monotonic() + self._timeout

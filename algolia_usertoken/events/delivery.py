@@ -154,7 +154,7 @@ class InsightsDelivery:
         except UnicodeError as error:  # a header cannot be sent
             failure = DeliveryError(f"the request could not be made: {kind_of(error)}")
         except Exception as error:  # requests, urllib3, or code that patches them, raised it
-            if sys.is_finalizing():  # pragma: no cover - the measuring has ended
+            if sys.is_finalizing():  # pragma: no cover - coverage is not measured any more
                 # urllib3 imports a module to read an answer, which is not possible any more.
                 failure = DeliveryError(f"no answer can be read while the interpreter ends: {kind_of(error)}")
             else:
@@ -330,7 +330,7 @@ class MemoryDelivery:
             error: The error to raise. By default, a `RetryableDeliveryError`.
             times: For how many batches.
         """
-        self._failures += [error or RetryableDeliveryError("told to fail")] * times
+        self._failures += [error or RetryableDeliveryError("fail_next() was called")] * times
 
     def hang(self) -> None:
         """Do not answer any more, until `release()` is called: deliveries time out."""

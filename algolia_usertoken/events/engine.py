@@ -1,4 +1,4 @@
-"""What every driver of the core shares: the queue of events, its door, and the core under one lock.
+"""What every driver of the core shares: the queue of events, and the core, which is guarded by one lock.
 
 There is no thread and no clock in it. `put` takes no lock, so that it may run in a `__del__`, which may interrupt any
 code, this module included. Three rules make sure that a thread looks at the queue after each event:
@@ -80,7 +80,7 @@ class MemoryQueue(deque[bytes]):
 
 
 class Engine:
-    """The door, the queue and the core.
+    """The queue of a sender, to which `put` adds events, and the core, which decides what to send.
 
     Args:
         queue: Where events wait: in memory, or in an outbox.
@@ -326,12 +326,15 @@ class Engine:
         self._was_empty = not len(self.queue)
         while self._marks and self._marks[0][0] <= self.core.taken:
             self._since = self._marks.popleft()[1]
-        if self._was_empty:  # a miscount, where two threads counted at the same moment, ends here
+        if self._was_empty:  # this corrects the bytes if two threads have counted at the same moment
             self._bytes_in = self._bytes_out
 
 
 def site_of(event: bytes) -> Hashable:
-    """The call site of an event, as far as its fields tell: bad events of one site are bad for the same reason."""
+    """The kind of an event, which stands for the place in the program that sends it.
+
+    Bad events of one kind are usually bad for the same reason.
+    """
     try:
         fields: dict[str, Any] = json.loads(event)
         site = fields.get("eventName"), fields.get("eventSubtype"), fields.get("index"), frozenset(fields)

@@ -1,4 +1,4 @@
-"""Turns given events into events that the rules can check: field names corrected, values plain, lists copied."""
+"""Turns the caller's events into events that the rules can check: corrects names, converts values, copies lists."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def _renamed(event: Event, fields: frozenset[str], spelled: frozenset[str] | Non
     for key, value in event.items():
         field = key if key in spelled else right.get(key.lower(), key)
         if field in renamed:
-            raise invalid(event, f"{prefix}{field}", "is there twice, its letters in another case")
+            raise invalid(event, f"{prefix}{field}", "is there twice, in different spellings")
         meant = None if field in spelled else near.get(_bare(key))
         if meant is not None:  # so the name has only the letters of a field and separators, and can be quoted
             name = key if len(key) <= LONGEST_NAME else meant
-            raise invalid(event, f"{prefix}{name}", f"is no field of an event: {meant} is meant")
+            raise invalid(event, f"{prefix}{name}", f"is not a field of an event: use {meant}")
         renamed[field] = value
     return renamed
 
@@ -129,7 +129,7 @@ def _bare(name: str) -> str:
 
 
 def may_mean_a_field(name: str) -> bool:
-    """Whether a name is the name of a field, or nearly one, of an event of any type."""
+    """Whether a name is that of a field of any event, or differs from one only in case and separators."""
     return _bare(name) in _ANY_FIELD
 
 

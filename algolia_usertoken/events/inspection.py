@@ -15,8 +15,8 @@ from .rows import Rows, timestamp_of
 
 _BUSY_TIMEOUT = 5.0  # seconds; somebody who inspects the file can wait
 _SAVE = (
-    "End the processes that use it. `algolia-usertoken outbox drain` delivers what can be read. Then put the file "
-    "aside, with those beside it that end in -wal and -shm: the application makes a new one."
+    "End the processes that use it. `algolia-usertoken outbox drain` delivers what can be read. Then move the file "
+    "away, with those beside it that end in -wal and -shm: the application makes a new one."
 )
 _AT_ONCE = 1_000  # events
 _TABLES_AND_TRIGGERS = {"events", "owners", "total", "damaged", "count_up", "count_down"}
@@ -46,7 +46,7 @@ class Status:
         of_the_living: How many of them belong to running processes, which deliver them.
         of_the_dead: How many belong to processes that have ended: the next start delivers them.
         oldest: Seconds since the oldest event was stored, by the time of day; None if no event waits.
-        damaged: How many damaged events were set aside.
+        damaged: How many damaged events are in the table `damaged`.
         file_bytes, log_bytes: The size on disk of the file and of the log beside it.
         is_whole: False if the file is damaged; it may then hold more events.
         owners: The processes that the events belong to.
@@ -149,7 +149,7 @@ def check(path: str, progress: Callable[[int, int], None] = lambda done, of: Non
                 return
             yield from _events(connection, progress)
             if version > 1:
-                yield from _set_aside(connection)
+                yield from _damaged(connection)
         except sqlite3.DatabaseError as error:
             if not faults:  # pragma: no cover - SQLite finds a fault where it can't read
                 raise
@@ -164,11 +164,11 @@ def _faults(connection: sqlite3.Connection) -> list[str]:
     return faults if faults != ["ok"] else []
 
 
-def _set_aside(connection: sqlite3.Connection) -> Iterator[Finding]:
-    ((aside,),) = connection.execute("SELECT count(*) FROM damaged")
-    if aside:
-        said = f"{_events_and(aside, 'was', 'were')} damaged, and never delivered."
-        yield Finding("set aside", True, said, "Look at them in the table damaged, and delete them from it.")
+def _damaged(connection: sqlite3.Connection) -> Iterator[Finding]:
+    ((count,),) = connection.execute("SELECT count(*) FROM damaged")
+    if count:
+        said = f"{_events_and(count, 'was', 'were')} damaged, and never delivered."
+        yield Finding("damaged", True, said, "Look at them in the table damaged, and delete them from it.")
 
 
 def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> Iterator[Finding]:
@@ -184,7 +184,7 @@ def _events(connection: sqlite3.Connection, progress: Callable[[int, int], None]
                 wrong += 1
         progress(read, total)
     if wrong:
-        remedy = "Do nothing: the process that delivers the other events sets these aside."
+        remedy = "Do nothing: the process that delivers the other events moves these to the table damaged."
         yield Finding("events", True, f"{wrong} of {_events_and(read, 'is', 'are')} not JSON.", remedy)
     else:
         yield Finding("events", False, f"{_events_and(read, 'waits', 'wait')}, and all of them can be read.")
@@ -220,7 +220,7 @@ def opened(path: str) -> Iterator[tuple[sqlite3.Connection, int]]:
         if "not a database" in str(error):
             raise OutboxError(
                 f"outbox {path}: the file is not an SQLite database, or its start is damaged: "
-                "if it was an outbox, put it aside, and the next start of the application makes a new one"
+                "if it was an outbox, move it away, and the next start of the application makes a new one"
             ) from error
         raise sqlite.explained(path, error) from error
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ..identity import Identity
-from .door import Door
+from .accepting import Accepting
 from .model import Amount, ObjectData, ObjectID
 
 
-class EventMethods(Door):
+class EventMethods(Accepting):
     """The methods that version 3 of algoliasearch had (`insights_client.user(token).…`), and four for carts and sales.
 
     Each method returns True if the event was accepted. It returns False if the event was refused (it is invalid, its

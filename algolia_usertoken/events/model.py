@@ -1,4 +1,4 @@
-"""Turns what the caller gives into the events to send: builds them, splits long ones, attributes them to a user.
+"""Makes the events to send from the caller's arguments: builds them, splits long ones, attributes them to a user.
 
 The rules are for exact types. An event that breaks a rule is converted to plain types once, and checked again.
 """
@@ -140,7 +140,7 @@ def check_after_search(event: Event) -> None:
             item = data[number] = plain_data(item)
         if type(item) is dict and item.get("queryID") is not None:
             return
-    rule = "is missing: give it for one object at least, or use purchased_object_ids where no search led to any"
+    rule = "is missing: give it for at least one object, or use purchased_object_ids if no search led to any"
     raise invalid(event, "objectData.queryID", rule)
 
 
@@ -213,7 +213,7 @@ def milliseconds(timestamp: datetime | int) -> int:
     """
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
-            raise InvalidEventError("timestamp must have a time zone: datetime.now(timezone.utc), say", "timestamp")
+            raise InvalidEventError("timestamp must have a time zone, as in datetime.now(timezone.utc)", "timestamp")
         timestamp = (timestamp - _EPOCH) // timedelta(milliseconds=1)
     elif type(timestamp) is not int:
         number = plain.integer(timestamp)

@@ -30,8 +30,8 @@ from .rules import MAX_AGE_MS
 
 ADOPTED_AT_ONCE = 5_000  # events; other processes may adopt the rest until these are nearly delivered
 _ADOPTED_FROM = 1 << 40  # the first number of adopted events, far above the numbers of a process's own events
-_UNREADABLE = "can't be read, as the file is damaged there, and are left in it"
-_NO_JSON = "were no JSON any more, and are set aside in its table `damaged`"
+_UNREADABLE = "can't be read, as the file is damaged there, and stay in the file"
+_NO_JSON = "are not JSON any more, and were moved to its table `damaged`"
 _UNREMOVABLE = (
     "were delivered or given up and can't be removed, as the file is damaged there: the next start delivers them again"
 )
@@ -98,7 +98,7 @@ class SQLiteOutbox:
         self._read = 0  # events that left `_waiting` and still count as waiting
         self._adopted = self._gone = 0
         self._settled: list[int] = []  # numbers of events that are still to be removed
-        self._damaged: list[int] = []  # numbers of events that are still to be set aside
+        self._damaged: list[int] = []  # numbers of events that are still to be moved to the table `damaged`
         self._more_to_adopt = False
         self._removed_some = False  # since the log was last cut
         self._troubles = Troubles()
@@ -161,7 +161,7 @@ class SQLiteOutbox:
         Raises:
             OutboxError: The outbox is full or closed, or the file can't be written, is damaged, or locked.
         """
-        owner, deadline = self._door()
+        owner, deadline = self._own_id()
         number, created_at = next(self._numbers), int(self.wall_clock() * 1000)
         if not self.rows.add(owner, number, created_at, event, self.max_events, deadline):
             raise self._error(f"it is full ({self.max_events} events)")
@@ -175,16 +175,16 @@ class SQLiteOutbox:
                 store.
         """
         if len(events) > MOST_OF_ONE_CALL:
-            raise self._error(f"one call makes {len(events)} events, and {MOST_OF_ONE_CALL} are stored at once at most")
+            raise self._error(f"one call made {len(events)} events, and at most {MOST_OF_ONE_CALL} can be stored")
         if not events:
             return
-        owner, deadline = self._door()
+        owner, deadline = self._own_id()
         numbers = [next(self._numbers) for _ in events]
         if not self.rows.add_all(owner, numbers, int(self.wall_clock() * 1000), events, self.max_events, deadline):
             raise self._error(f"it has no room for {len(events)} events of one call (it holds {self.max_events})")
         self._waiting.extend(numbers)
 
-    def _door(self) -> tuple[int, float | None]:
+    def _own_id(self) -> tuple[int, float | None]:
         """Our owner id and a deadline; the deadline is None if there was no need to register an owner first."""
         if self._closed:
             raise self._error("it is closed")
@@ -332,13 +332,13 @@ class SQLiteOutbox:
         """Renew the lease, and adopt events whose owner is dead; the sender calls this every third of the lease.
 
         Raises:
-            OutboxError: The file can't be used now; the next call tries again. Or the error tells, once, what `trouble`
-                says.
+            OutboxError: The file can't be used now; the next call tries again. Or the file still works, and the error
+                reports, once, what `trouble` says.
         """
         if self._closed:
             return
         self._see_whether_the_file_is_there()
-        self._door()
+        self._own_id()
         self._renew()
         self.rows.forget_dead_owners(self.clock())
         self._remove_settled()
@@ -346,7 +346,7 @@ class SQLiteOutbox:
         self._adopt()
         above, self._removed_some = (0 if self._removed_some and not len(self) else sqlite.LOG_LIMIT), False
         self._troubles.say("log", self.rows.cut_log(above))
-        news = self._troubles.untold()
+        news = self._troubles.unreported()
         if news:
             raise self._error(news)
 

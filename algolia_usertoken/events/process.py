@@ -87,7 +87,7 @@ class _SignalHandler:
         elif self._earlier == signal.SIG_DFL:  # pragma: no cover - the process ends here, and so does the measuring
             for worker in list(_workers):
                 if worker.begin_exit():
-                    worker.finish_exit(0)  # what is lost is reported
+                    worker.finish_exit(0)  # reports the events that are lost
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
@@ -107,7 +107,7 @@ def deliver_on_signal(worker: Deliverer, signum: int) -> None:
 
 
 def _deliver_all(workers: Iterable[Deliverer], wait: Callable[[Deliverer, float], object]) -> None:
-    # All at once: on a dead network, several senders take as long as the longest `close_timeout`, not as their sum.
+    # All senders deliver at the same time: without a network, this takes the longest `close_timeout`, and not the sum.
     start = time.monotonic()
     for worker in [worker for worker in list(workers) if worker.begin_exit()]:
         wait(worker, max(0.0, start + worker.close_timeout - time.monotonic()))

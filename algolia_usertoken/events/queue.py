@@ -8,10 +8,10 @@ simulation.
 How it decides:
 
 - Events are numbered by their place in the queue, so `flush` knows which came before it.
-- A group that gets no answer about its events is sent again after a pause, until `max_retry_time` ends. The pause also
-  holds for the way to the receiver: no group is sent meanwhile. After three failures of one group, another group is
-  tried. If that one succeeds, the pauses of the first hold for it alone. If it fails, no new events are taken before a
-  group succeeds.
+- A group that gets no answer about its events is sent again after a pause, until `max_retry_time` ends. During this
+  pause no other group is sent either, because the connection to the receiver may be down. After three failures of one
+  group, another group is tried. If that one succeeds, the pauses of the first group are for that group alone. If it
+  fails, no new events are taken before a group succeeds.
 - A refused group becomes suspects (`suspects.py`), which take turns with fresh events.
 - An outcome (`Done`) counts only when the driver has reported it and calls `settled`.
 """
@@ -41,7 +41,7 @@ class Core:
         flush_interval: Seconds that an event waits for others to share its request.
         max_retry_time: Seconds after which a group that gets no answer about its events is given up.
         max_suspect_bytes: Bytes of suspects above which no new events are taken.
-        site_of: The call site of an event.
+        site_of: The kind of an event, which stands for the call site that sends it.
         size_of: The bytes of an event.
     """
 
@@ -73,8 +73,8 @@ class Core:
         self._on_their_way: set[InFlight] = set()
         self._flush_to = 0  # events before this place do not wait for others
         self._last_answer = -math.inf
-        self._way_until = -math.inf  # before this time, no group is sent
-        self._way_failures = 0  # in a row, of the way to the receiver
+        self._pause_until = -math.inf  # before this time, no group is sent
+        self._failures_in_a_row = 0  # of any groups; it determines the next pause for all groups
         self._failing: set[InFlight] = set()  # groups that have failed since something succeeded
         self._turn = 0  # what is tried first: 0 fresh groups, 1 suspects, 2 groups that have failed often
 
@@ -88,11 +88,11 @@ class Core:
             waiting: Events in the queue.
             since: Since when the first of them has waited.
         """
-        if self._way_until > now:
-            return Wait(self._way_until)
-        impatient = self._due_again(now, most_failures=FAILURES_BEFORE_ANOTHER - 1)
-        if impatient is not None:
-            return self._post_again(impatient, now)
+        if self._pause_until > now:
+            return Wait(self._pause_until)
+        has_failed_seldom = self._due_again(now, most_failures=FAILURES_BEFORE_ANOTHER - 1)
+        if has_failed_seldom is not None:
+            return self._post_again(has_failed_seldom, now)
         turns: list[Callable[[], Action | None]] = [
             lambda: self._next_fresh(now, waiting, since),
             lambda: self._next_suspects(now),
@@ -183,8 +183,8 @@ class Core:
             if group.search is not None:
                 self._suspects.returned(group.search)
             return [Done("failed", group, answer.error)]
-        self._way_failures = 0
-        self._way_until = -math.inf
+        self._failures_in_a_row = 0
+        self._pause_until = -math.inf
         self._failing.clear()
         if answer.kind == "delivered":
             if group.search is None:
@@ -237,8 +237,8 @@ class Core:
         target = self.taken + self._taking + waiting
         self._flush_to = max(self._flush_to, target)
         soon = max(now, self._last_answer + SHORTEST_BREAK_S)
-        self._way_until = min(self._way_until, soon)
-        self._way_failures = 0
+        self._pause_until = min(self._pause_until, soon)
+        self._failures_in_a_row = 0
         for group in self._again:
             group.until = min(group.until, soon)
             group.backoff = 0
@@ -309,7 +309,7 @@ class Core:
         return Take(self._taking)
 
     def _next_suspects(self, now: float) -> Action | None:
-        search = None if self._is_way_down else self._suspects.next(now)
+        search = None if self._is_connection_down else self._suspects.next(now)
         if search is None:
             return None
         events = [suspect.event for suspect in search.suspects]
@@ -324,7 +324,7 @@ class Core:
         return min(due, key=lambda group: group.until, default=None)
 
     @property
-    def _is_way_down(self) -> bool:
+    def _is_connection_down(self) -> bool:
         """Whether several groups have failed, and none has succeeded since."""
         return len(self._failing) > 1
 
@@ -332,7 +332,7 @@ class Core:
         """When fresh events are to be sent; None: not before something happens."""
         if not self._ready and (self._taking or not waiting):
             return None
-        if self._is_way_down or any(group.attempts < FAILURES_BEFORE_ANOTHER for group in self._failing):
+        if self._is_connection_down or any(group.attempts < FAILURES_BEFORE_ANOTHER for group in self._failing):
             return None
         if self._ready:
             return now
@@ -350,7 +350,7 @@ class Core:
         fresh_at = self._fresh_at(now, waiting, since)
         if fresh_at is not None:
             times.append(fresh_at)
-        suspects_at = None if self._is_way_down else self._suspects.due_at(now)
+        suspects_at = None if self._is_connection_down else self._suspects.due_at(now)
         if suspects_at is not None:
             times.append(suspects_at)
         return min(times, default=math.inf)
@@ -385,12 +385,12 @@ class Core:
         pause = retries.pause_s(answer, group.backoff, luck)
         group.attempts += 1
         group.backoff += 1
-        # If a group fails while others get through, its pauses hold for it alone.
+        # If a group fails while others succeed, the cause is not the connection, and its pauses are for it alone.
         alone = group.attempts > FAILURES_BEFORE_ANOTHER and not self._failing
         if not alone:
             self._failing.add(group)
-            self._way_until = now + retries.pause_s(answer, self._way_failures, luck)
-            self._way_failures += 1
+            self._pause_until = now + retries.pause_s(answer, self._failures_in_a_row, luck)
+            self._failures_in_a_row += 1
         assert group.first_sent is not None
         if retries.is_over(group.first_sent, now, pause, self._max_retry_time):
             self._leave(group)

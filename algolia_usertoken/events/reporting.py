@@ -24,7 +24,7 @@ MAX_REASONS = 100  # kinds of refusal that have log lines of their own; all othe
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
 # Functions that every sender of the process calls with the reason for a refused or dropped event. Tests add theirs.
-watching: list[Callable[[str], None]] = []
+watchers: list[Callable[[str], None]] = []
 
 OnError: TypeAlias = Callable[[Exception, Sequence[Event]], None]
 
@@ -44,7 +44,7 @@ class EventStats(NamedTuple):
         gone: Events that another process took over from the outbox.
         queued: Events that wait or are on their way.
         refused: Events that were not accepted, as they are invalid, or no user is known for them.
-        dropped: Events that were not accepted, as the queue is full or closed, or the outbox is busy.
+        dropped: Events that were not accepted, as the queue is full or closed, or the outbox can't store them.
         requests: Requests that were made.
         retries: Requests that repeated an earlier one.
         oldest: For how many seconds the oldest of the queued events has waited; None: no event is queued.
@@ -122,10 +122,10 @@ class Reporter:
         """Count, log and report events that were not accepted, as they are invalid or no user is known for them."""
         for _ in events or (None,):
             self.refused.increment()
-            _tell_watchers(f"event refused: {error}")
+            _call_watchers(f"event refused: {error}")
         self.log(self._kind_of_refusal(error), f"event refused: {error}", max(1, len(events)))
-        if not self.telling:  # else an on_error that sends a refused event would call itself for ever
-            self.tell(error, events)
+        if not self.is_in_on_error:  # else an on_error that sends a refused event would call itself for ever
+            self.call_on_error(error, events)
 
     def _kind_of_refusal(self, error: Exception) -> str:
         kind = f"refused ({_PARTICULARS.sub('…', str(error))})"
@@ -139,19 +139,19 @@ class Reporter:
     def drop(self, reason: str) -> None:
         """Count and log an event that was not accepted, as the queue is full or closed."""
         self.dropped.increment()
-        _tell_watchers(f"event dropped: {reason}")
+        _call_watchers(f"event dropped: {reason}")
         self.log("dropped", f"event dropped: {reason}")
 
     @property
-    def telling(self) -> bool:
+    def is_in_on_error(self) -> bool:
         """Whether this thread is inside `on_error`."""
         return getattr(self._thread, "waiting", None) is not None
 
-    def tell(self, error: Exception, events: Sequence[Event]) -> None:
-        """Call `on_error`, and log what it raises. Errors that it causes itself are reported to it when it is done."""
+    def call_on_error(self, error: Exception, events: Sequence[Event]) -> None:
+        """Call `on_error`, and log what it raises. Errors that it causes itself are passed to it after that call."""
         if self.on_error is None:
             return
-        if self.telling:
+        if self.is_in_on_error:
             self._thread.waiting.append((error, events))
             return
         waiting = self._thread.waiting = deque([(error, events)])
@@ -169,7 +169,7 @@ class Reporter:
         unsaid = self._log_lines[kind].due(count)
         if unsaid is not None:
             more = f" (and {unsaid - count} more since the last line)" if unsaid > count else ""
-            with contextlib.suppress(Exception):  # an error in a handler of the log must not disturb the sender
+            with contextlib.suppress(Exception):  # an error in a logging handler must not disturb the sender
                 logger.warning("%s%s", message, more)
 
     def log_once(self, message: str) -> None:
@@ -188,9 +188,9 @@ class Reporter:
                     logger.warning("%s: %d more since the last line", kind, unsaid)
 
 
-def _tell_watchers(why: str) -> None:
-    for told in list(watching):
-        told(why)
+def _call_watchers(why: str) -> None:
+    for watcher in list(watchers):
+        watcher(why)
 
 
 class _LogLine:

@@ -367,11 +367,11 @@ def _among(numbers: Sequence[int]) -> str:
 
 
 class Troubles:
-    """What is wrong with a file that still works. Each kind of trouble is told once, and again if it gets worse."""
+    """What is wrong with a file that still works. Each kind of trouble is reported once, and again if it gets worse."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def __str__(self) -> str:
         return "; ".join(self._said.values())
@@ -382,17 +382,17 @@ class Troubles:
             self._said[kind] = text
         else:
             self._said.pop(kind, None)
-            self._told.discard(kind)
+            self._reported.discard(kind)
 
     def say_of(self, numbers: Sequence[int], what: str) -> None:
         """Add the number of these events to the count of the events that `what` is true of."""
         if numbers:
             before = int(self._said.get(what, "0 ").partition(" ")[0])
             self._said[what] = f"{before + len(numbers)} events {what}"
-            self._told.discard(what)
+            self._reported.discard(what)
 
-    def untold(self) -> str:
+    def unreported(self) -> str:
         """The troubles that this method has not returned before."""
-        news = "; ".join(text for kind, text in self._said.items() if kind not in self._told)
-        self._told.update(self._said)
+        news = "; ".join(text for kind, text in self._said.items() if kind not in self._reported)
+        self._reported.update(self._said)
         return news

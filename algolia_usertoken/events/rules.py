@@ -106,13 +106,13 @@ def check_content(event: Event) -> None:
     if object_ids is None:
         _check_filters(event, filters)
     elif filters is not None:
-        raise invalid(event, "filters", "must not stand beside objectIDs")
+        raise invalid(event, "filters", "must not be given together with objectIDs")
     elif object_ids_text(object_ids) is None:
         raise _wrong_in_list(event, "objectIDs", "object IDs", "must hold non-empty strings", is_text)
     if event_type == "click" and query_id is not None and object_ids is not None:
         _check_positions(event, positions, object_ids)
     elif positions is not None:
-        raise invalid(event, "positions", "must not be there: only clicks after a search have them, with its queryID")
+        raise invalid(event, "positions", "must not be given: only clicks after a search have them, with its queryID")
     if event_type == "conversion" and object_ids is not None and get("eventSubtype") is not None:
         _check_purchase(event, object_ids)
 
@@ -126,7 +126,7 @@ def check_user_token(event: Mapping[str, Any], field: str) -> None:
 
 def _check_filters(event: Event, filters: Any) -> None:
     if filters is None:
-        raise invalid(event, "objectIDs", "is missing: an event needs it, or filters")
+        raise invalid(event, "objectIDs", "is missing: an event needs objectIDs or filters")
     if filters_text(filters) is None:
         raise _wrong_in_list(event, "filters", "filters", "must be 'facet:value', URL-encoded", is_filter)
 
@@ -376,9 +376,9 @@ def _wrong_in_data(event: Event, data: dict[Any, Any]) -> InvalidEventError:
     name = field_name(unknown)
     if name is None:
         return InvalidEventError(
-            f"objectData: {described(unknown)} is no field of an event{of_event(event)}", "objectData"
+            f"objectData: {described(unknown)} is not a field of an event{of_event(event)}", "objectData"
         )
-    return invalid(event, f"objectData.{name}", "is no field of an event")
+    return invalid(event, f"objectData.{name}", "is not a field of an event")
 
 
 def unreadable(error: Exception) -> InvalidEventError:
@@ -415,8 +415,8 @@ def _wrong_in_name(name: Any) -> str:
         return ""
     name = str.__str__(name)
     bad = _NOT_PRINTABLE.search(name)
-    where = f", and the one at position {bad.start() + 1} is none" if bad else ""
-    return f": it has {len(name)}{where}"
+    where = f", and the one at position {bad.start() + 1} is not allowed" if bad else ""
+    return f": it has {len(name)} characters{where}"
 
 
 def field_name(key: Any) -> str | None:

@@ -34,10 +34,16 @@ class Sending:
     def attempt(
         self, group: InFlight, timeout: float, may_be_interrupted: bool, begin: Callable[[], object]
     ) -> Answer | None:
-        """Send a group once, within `timeout` seconds; None: it is not ours to send any more, and nothing was sent.
+        """Send a group once, within `timeout` seconds.
 
-        With `may_be_interrupted`, for the thread of a caller that flushes, Ctrl-C is raised, and the group waits again.
-        `begin` is called right before the request.
+        Args:
+            group: The group.
+            timeout: The time limit of the request.
+            may_be_interrupted: Whether Ctrl-C is raised in the calling thread, which flushes; the group waits again.
+            begin: Called right before the request.
+
+        Returns:
+            The answer. None if nothing was sent, as another process has taken over the events, or they were given up.
         """
         error: BaseException | None = None
         try:
@@ -70,7 +76,7 @@ class Sending:
         else:
             self.last_error = said(answer.error, group.events)
             if answer.kind == "unauthorized":
-                why = f"events are not accepted with this key, and wait: {self.last_error}"
+                why = f"the API key is not accepted, so the events wait: {self.last_error}"
                 self._reporter.log("unauthorized", why)
         for done in self._engine.answered(group, answer, time.monotonic(), random.random()):
             self.conclude(done)
@@ -86,30 +92,30 @@ class Sending:
             self.fail(error, done.group.events)
 
     def report(self, outcome: str, error: Exception, events: Sequence[bytes]) -> None:
-        """Log that events were rejected or given up, and tell `on_error`."""
+        """Log that events were rejected or given up, and call `on_error`."""
         what = "event" if len(events) == 1 else f"{len(events)} events"
         self._reporter.log(outcome, f"{what} {outcome}: {said(error, events)}", len(events))
-        self._tell(error, events)
+        self._call_on_error(error, events)
 
     def fail(self, error: OutboxError, events: Sequence[bytes] | None = ()) -> None:
         """Log an error of an outbox, and call `on_error` with the events concerned; with None, do not call it."""
         self.last_error = str(error)
         self._reporter.log("failed", str(error))
         if events is not None:
-            self._tell(error, events)
+            self._call_on_error(error, events)
 
     def drop(self, error: DeliveryError, events: Sequence[bytes]) -> None:
         """Count and report events that were not accepted, as the outbox could not store them."""
         self.last_error = str(error)
         for _ in events:
             self._reporter.drop(str(error))
-        self._tell(error, events)
+        self._call_on_error(error, events)
 
-    def _tell(self, error: Exception, events: Sequence[bytes]) -> None:
+    def _call_on_error(self, error: Exception, events: Sequence[bytes]) -> None:
         if self._reporter.on_error is None:
             return
         try:
-            self._reporter.tell(error, [parsed(event) for event in events])
+            self._reporter.call_on_error(error, [parsed(event) for event in events])
         except BaseException as from_there:  # for example SystemExit: on_error must not end this thread
             self._reporter.log("on_error", f"on_error raised {type(from_there).__name__}")
 

@@ -175,7 +175,7 @@ class Suspects:
         return search
 
     def due_at(self, now: float) -> float | None:
-        """When there is something to send; None: not before something happens."""
+        """When there is something to send; None: nothing waits, except for answers."""
         times = [max(now, pool.until) for pool in self._pools.values() if pool.known_bad or pool.unknown]
         return min(times, default=None)
 
@@ -218,13 +218,16 @@ class Suspects:
         return rejected
 
     def returned(self, search: Search, *, unknown: Iterable[Suspect] = ()) -> None:
-        """Register that no answer spoke of a search: `unknown` and its rest wait again, its other suspects are gone."""
+        """Register that a search has ended without an answer about it.
+
+        The events in `unknown`, and the `rest` of the search, wait again; its other suspects are not kept.
+        """
         search.pool.on_their_way -= 1
         self._wait_again(search.pool, [*unknown, *search.rest])
         self._end_episode(search.pool)
 
     def clear(self, events: Iterable[Event]) -> None:
-        """End the pauses of the call sites of accepted events: whatever was wrong there is mended."""
+        """End the pauses of the call sites of accepted events, as the mistake there seems to be corrected."""
         if any(pool.conclusions for pool in self._pools.values()):
             for site in {self._site_of(event) for event in events}:
                 if site in self._pools:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-MOMENT_S = 0.05  # how long to wait at least: also a thread that needs no time at all has to get its turn
+MOMENT_S = 0.05  # the shortest wait for another thread, which needs a moment to run at all
 
 
 def start(thread: threading.Thread) -> None:
@@ -17,7 +17,7 @@ def start(thread: threading.Thread) -> None:
         RuntimeError: No thread can be started, as the interpreter ends. Before Python 3.12, `Thread.start` would wait
             for the thread for ever then.
     """
-    if sys.is_finalizing():  # pragma: no cover - the measuring has ended
+    if sys.is_finalizing():  # pragma: no cover - coverage is not measured any more
         raise RuntimeError("no thread can be started: the interpreter ends")
     thread.start()
 
@@ -28,7 +28,7 @@ def bounded(function: Callable[[], object], seconds: float, lock: threading.Cond
     Args:
         function: What to run.
         seconds: For how long to wait.
-        lock: Released meanwhile. A signal handler that calls this may have interrupted its thread while that held the
+        lock: Released during the wait. If a signal handler calls this, the thread that it interrupted may hold this
             lock, which `function` or other threads need.
     """
     errors: list[BaseException] = []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DeliveryError
 from . import process
-from .crew import GRACE_S, TELLING_S, Crew
+from .crew import GRACE_S, ON_ERROR_S, Crew
 from .delivery import Delivery
 from .engine import Engine, MemoryQueue, Waiting
 from .in_flight import Done, Post, Take
@@ -52,7 +52,7 @@ class Worker:
         if outbox is not None:
             outbox.attach()
         self.close_timeout = close_timeout
-        self.closed_owner = "sender"  # where an event is dropped after `close`, the log says that this is closed
+        self.closed_owner = "sender"  # or "client", if one owns the sender: what a log line calls closed
         self._delivery = delivery
         self._reporter = reporter
         self._outbox = outbox
@@ -270,7 +270,7 @@ class Worker:
         if not done:
             self._engine.close_full()
             error = DeliveryError(f"the sender was closed, and {timeout:g} seconds were not enough")
-            self.abandon(error, deadline + TELLING_S - time.monotonic())
+            self.abandon(error, deadline + ON_ERROR_S - time.monotonic())
         with self._crew.lock:
             first, self._ended = not self._ended, True
             self._crew.lock.notify_all()
@@ -300,7 +300,7 @@ class Worker:
         """Wait until the events that `begin_exit` found are settled, and give up those that are not by then."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout):
-            self.abandon(self._exit_error(), deadline + TELLING_S - time.monotonic())
+            self.abandon(self._exit_error(), deadline + ON_ERROR_S - time.monotonic())
         self._reporter.finish()
 
     def _exit_error(self) -> DeliveryError:
@@ -313,7 +313,7 @@ class Worker:
 
     def orphan(self) -> None:
         """Deliver the remaining events and end, as nobody can send, flush or close any more."""
-        if sys.is_finalizing():  # pragma: no cover - the measuring has ended
+        if sys.is_finalizing():  # pragma: no cover - coverage is not measured any more
             return  # the hook at exit has delivered what there was, and all threads are stopped
         self._orphaned = self._crew.ends = True
         if not self._crew.is_empty:
@@ -325,15 +325,15 @@ class Worker:
     def asked_by_on_error(self) -> bool:
         """Whether the caller is itself the thread that would have to deliver, inside `on_error` or a `__del__`."""
         ident = threading.get_ident()
-        return ident in self._crew.threads or (self._reporter.telling and ident == self._inline_owner)
+        return ident in self._crew.threads or (self._reporter.is_in_on_error and ident == self._inline_owner)
 
     def drain(self, deadline: float) -> bool:
         """Deliver in the calling thread, until `deadline` (monotonic seconds); whether all events are settled.
 
         Where another thread delivers already, the calling thread waits for it, so that `concurrency` is not exceeded.
         """
-        if self._outbox is not None and sys.is_finalizing():  # pragma: no cover - the measuring has ended
-            return False  # the file keeps the events, while an answer could hardly be read any more
+        if self._outbox is not None and sys.is_finalizing():  # pragma: no cover - coverage is not measured any more
+            return False  # the events stay in the file, as the answer to a request can hardly be read any more
         while True:
             if not self._crew.is_empty and not sys.is_finalizing():  # while it finalizes, other threads do not run
                 target = self._engine.flush(time.monotonic())

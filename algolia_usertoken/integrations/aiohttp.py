@@ -74,7 +74,7 @@ def identity_middleware(
             from which only anonymous tokens are used.
         set_cookie: Whether a visitor without a token is given a new one, in that cookie, for 180 days: True, False, or
             a function that gets the request and returns True if the visitor has consented.
-            A cookie that is there already counts in any case.
+            A valid token in an existing cookie is used in any case.
         header: The name of the header in which your own mobile app sends its user token, for example
             `X-Algolia-UserToken`. By default, no header is read.
         client_ip: Whether searches without a token carry the visitor's IP address instead. It is taken from

@@ -243,7 +243,7 @@ class CeleryDelivery:
         try:
             self._to_algolia()
         except DeliveryError as error:
-            logger.error("this worker takes the queue %r, but its events will wait: %s", self._queue, error)
+            logger.error("this worker consumes the queue %r, but its events will wait: %s", self._queue, error)
 
     def _complain(self, message: str) -> None:
         now = time.monotonic()

@@ -194,8 +194,8 @@ class EventsRelay:
         identity = current_identity()
         if identity is None and current_request() is None:
             _say_once(
-                "the relay runs outside of the middleware that knows the visitor, so only anonymous tokens that pages "
-                "claim count: put it inside, as in IdentityMiddleware(relay.asgi(app))"
+                "the relay runs outside of the middleware that knows the visitor, so events count only for "
+                "the anonymous tokens that pages send: put it inside, as in IdentityMiddleware(relay.asgi(app))"
             )
         elif identity is not None and identity.opted_out:
             return RelayAnswer(200, _OK)

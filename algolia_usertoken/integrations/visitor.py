@@ -80,7 +80,7 @@ class Visit(RequestFrame):
             self.rules, self.new_token = rules, new_token
             return
         self.more_vary = (*self.more_vary, *rules.vary)
-        # The rules of the middleware count that gives the cookie, or that asked for consent and did not get it.
+        # The rules that count are those of the middleware that gives the cookie, or that asked for consent in vain.
         if new_token is not None or (rules.asks_consent and self.new_token is None):
             self.more_vary = (*self.more_vary, *self.rules.vary)
             self.rules, self.new_token = rules, new_token

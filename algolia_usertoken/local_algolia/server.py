@@ -178,9 +178,9 @@ class Server:
                 body=PAGE.read_bytes(), content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS
             )
         if (method, path) == ("GET", "/inspector/state"):
-            told = dict(parse_qsl(query_string))
-            number = told.get("number", "")
-            state = self._inspector.state(told.get("epoch"), int(number) if _NUMBER.fullmatch(number) else 0)
+            query = dict(parse_qsl(query_string))
+            number = query.get("number", "")
+            state = self._inspector.state(query.get("epoch"), int(number) if _NUMBER.fullmatch(number) else 0)
             return web.json_response(state, headers={"Cache-Control": "no-store"})
         if (method, path) == ("POST", "/inspector/clear"):
             self._app.received.clear()

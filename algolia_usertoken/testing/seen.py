@@ -43,14 +43,14 @@ def events_end_here(where: str) -> Iterator[None]:
 @contextlib.contextmanager
 def refusals_noted(reasons: list[str]) -> Iterator[None]:
     """Add to `reasons` why events are refused or dropped inside the block, whichever sender does it."""
-    if reasons.append in reporting.watching:  # both fixtures are used in one test
+    if reasons.append in reporting.watchers:  # both fixtures are used in one test
         yield
         return
-    reporting.watching.append(reasons.append)
+    reporting.watchers.append(reasons.append)
     try:
         yield
     finally:
-        reporting.watching.remove(reasons.append)
+        reporting.watchers.remove(reasons.append)
 
 
 class Seen(NamedTuple):

@@ -27,7 +27,7 @@ from counting_collector import EVENT_NAME, Collector, counts
 COMMAND = """
 import resource, sys, time
 from algolia_usertoken.cli import main
-import algolia_usertoken.events.backfill, algolia_usertoken.events.door, algoliasearch.insights.config
+import algolia_usertoken.events.accepting, algolia_usertoken.events.backfill, algoliasearch.insights.config
 wall, processor = time.perf_counter(), time.process_time()
 assert main(["send", "--host", f"127.0.0.1:{sys.argv[1]}", sys.argv[2]]) == 0
 """

@@ -228,7 +228,7 @@ def test_event_after_a_search_names_it(good: dict[str, Any]) -> None:
         (
             {"objectData": [{}, {"price": 1}]},
             "objectData.queryID",
-            "objectData.queryID is missing: give it for one object at least, or use purchased_object_ids",
+            "objectData.queryID is missing: give it for at least one object, or use purchased_object_ids",
         ),
         ({"objectData": [{"queryID": None}]}, "objectData.queryID", "objectData.queryID is missing"),
         ({"objectData": ["x"]}, "objectData.queryID", "objectData.queryID is missing"),
@@ -279,8 +279,11 @@ class NoZone(tzinfo):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (datetime(2026, 8, 1), "timestamp must have a time zone: datetime.now(timezone.utc), say"),
-        (datetime(2026, 8, 1, tzinfo=NoZone()), "timestamp must have a time zone: datetime.now(timezone.utc), say"),
+        (datetime(2026, 8, 1), "timestamp must have a time zone, as in datetime.now(timezone.utc)"),
+        (
+            datetime(2026, 8, 1, tzinfo=NoZone()),
+            "timestamp must have a time zone, as in datetime.now(timezone.utc)",
+        ),
         (1.5, "timestamp must be a datetime or an int of milliseconds, not float"),
         (True, "timestamp must be a datetime or an int of milliseconds, not bool"),
         ("2026-08-01", "timestamp must be a datetime or an int of milliseconds, not str"),

@@ -136,7 +136,7 @@ def test_a_group_is_given_up_when_its_patience_ends() -> None:
     driver = Driver(100, max_retry_time=10.0)
     while not driver.done:
         driver.answer(driver.post(), RETRY)
-        driver.now = max(driver.now, driver.core._way_until)
+        driver.now = max(driver.now, driver.core._pause_until)
 
     assert driver.events("failed") == list(range(100))
     assert driver.now <= 71.0
@@ -252,7 +252,7 @@ def test_all_that_is_not_settled_can_be_given_up(answers: Sequence[Answer]) -> N
     for answer in answers:
         group = driver.post()
         driver.answer(group, answer)
-        driver.now = max(driver.now, driver.core._way_until)
+        driver.now = max(driver.now, driver.core._pause_until)
     on_its_way = driver.post()
 
     group = driver.core.give_up(driver.queue)

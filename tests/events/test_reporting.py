@@ -346,11 +346,11 @@ def test_what_on_error_causes_to_be_told_waits_until_it_is_done() -> None:
     def on_error(error: Exception, events: Sequence[Any]) -> None:
         told.append(f"begin {error}")
         if str(error) == "first":
-            reporter.tell(DeliveryError("second"), [])
+            reporter.call_on_error(DeliveryError("second"), [])
         told.append(f"end {error}")
 
     reporter = reporting.Reporter(on_error)
-    reporter.tell(DeliveryError("first"), [])
+    reporter.call_on_error(DeliveryError("first"), [])
 
     assert told == ["begin first", "end first", "begin second", "end second"]
-    assert not reporter.telling
+    assert not reporter.is_in_on_error

@@ -91,17 +91,17 @@ INVALID: dict[str, tuple[list[dict[str, Any]], str, str]] = {
     "neither": (
         [event(objectIDs=...), event(objectIDs=None)],
         "objectIDs",
-        "is missing: an event needs it, or filters",
+        "is missing: an event needs objectIDs or filters",
     ),
     "no objects": (
         [purchase(objectIDs=...)],
         "objectIDs",
-        "is missing: an event needs it, or filters (event",
+        "is missing: an event needs objectIDs or filters (event",
     ),
     "both": (
         [event(filters=["a:b"]), event(filters=[])],
         "filters",
-        "must not stand beside objectIDs",
+        "must not be given together with objectIDs",
     ),
     "filters": ([filters(filters=some) for some in NO_FILTERS[:4]], "filters", "must be a list of 1 to 20 filters"),
     "a filter": (
@@ -224,9 +224,9 @@ def test_what_is_missing_is_said_to_be(field: str) -> None:
 def test_texts_name_the_event_and_quote_nothing_else() -> None:
     with pytest.raises(InvalidEventError, match=r"\(event 'Seen'\)$"):
         check(event(index=""))
-    with pytest.raises(InvalidEventError, match=r"printable ASCII characters: it has 65$"):
+    with pytest.raises(InvalidEventError, match=r"printable ASCII characters: it has 65 characters$"):
         check(event(eventName="x" * 65))
-    with pytest.raises(InvalidEventError, match=r"ASCII characters: it has 3, and the one at position 2 is none$"):
+    with pytest.raises(InvalidEventError, match=r"it has 3 characters, and the one at position 2 is not allowed$"):
         check(event(eventName="xéy"))
     with pytest.raises(InvalidEventError, match=r"not a string of 41 characters at position 2 \(event 'Seen'\)$"):
         check(filters(filters=["a:b", "x" * 41]))
@@ -327,11 +327,11 @@ CLICKED = {**SEEN, "eventType": "click", "queryID": QUERY_ID, "positions": [1]}
         ({**SEEN, "index": ""}, "index", "is empty: it must be the name of an index"),
         ({**SEEN, "eventType": "buy"}, "eventType", "must be 'click', 'view', 'conversion' or 'instantsearch'"),
         ({**BOUGHT, "eventSubtype": "buy"}, "eventSubtype", "must be 'addToCart' or 'purchase'"),
-        ({**SEEN, "filters": ["a:b"]}, "filters", "must not stand beside objectIDs"),
+        ({**SEEN, "filters": ["a:b"]}, "filters", "must not be given together with objectIDs"),
         (
             {**SEEN, "positions": [1]},
             "positions",
-            "must not be there: only clicks after a search have them, with its queryID",
+            "must not be given: only clicks after a search have them, with its queryID",
         ),
         ({**SEEN, "objectIDs": []}, "objectIDs", "is empty: it must be a list of 1 to 20 object IDs"),
         (
@@ -355,8 +355,8 @@ CLICKED = {**SEEN, "eventType": "click", "queryID": QUERY_ID, "positions": [1]}
         ),
         ({**BOUGHT, "objectData": [{"price": []}]}, "objectData.price", "must be a number or a string"),
         ({**BOUGHT, "objectData": [{"quantity": 1.5}]}, "objectData.quantity", "must be an integer of 32 bits"),
-        ({**BOUGHT, "objectIDs": None}, "objectIDs", "is missing: an event needs it, or filters"),
-        ({**SEEN, "objectIDs": None}, "objectIDs", "is missing: an event needs it, or filters"),
+        ({**BOUGHT, "objectIDs": None}, "objectIDs", "is missing: an event needs objectIDs or filters"),
+        ({**SEEN, "objectIDs": None}, "objectIDs", "is missing: an event needs objectIDs or filters"),
         ({**SEEN, "objectIDs": None, "filters": []}, "filters", "is empty: it must be a list of 1 to 20 filters"),
         ({**SEEN, "timestamp": "now"}, "timestamp", "must be an integer of milliseconds"),
     ],
@@ -409,7 +409,7 @@ TOO_LONG = ": this Decimal has more digits than fit, so round it first, as in ro
         (
             purchase(objectData=[{7: 1}]),
             "objectData",
-            "objectData: int is no field of an event (event 'Seen')",
+            "objectData: int is not a field of an event (event 'Seen')",
         ),
     ],
 )

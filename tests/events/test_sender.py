@@ -36,7 +36,7 @@ from algolia_usertoken import (
     TokenProvider,
     identity_scope,
 )
-from algolia_usertoken.events import door
+from algolia_usertoken.events import accepting
 from algolia_usertoken.events.crew import Crew
 from algolia_usertoken.testing import LocalAlgolia
 
@@ -727,14 +727,14 @@ def test_a_config_is_used_although_the_environment_names_another_application(mon
 def test_an_event_of_a_page_that_fails_in_an_unknown_way_costs_no_other(
     delivery: MemoryDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_text = door.text_of
+    of_text = accepting.text_of
 
     def fail_for_the_first(event: Any, *rest: Any) -> bytes | None:
         if event["objectIDs"] == ["1"]:
             raise RuntimeError("visitor-1")
         return of_text(event, *rest)
 
-    monkeypatch.setattr(door, "text_of", fail_for_the_first)
+    monkeypatch.setattr(accepting, "text_of", fail_for_the_first)
     with EventSender(delivery=delivery, user_token="visitor-1") as events:
         accepted, refused = events._send_each([event(1), event(2)], Identity("visitor-1"), int(time.time() * 1000))
 

@@ -15,7 +15,7 @@ from valid_events import NOW, QUERY_ID, click, event, filters, purchase
 
 from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenProvider
 from algolia_usertoken.events import text
-from algolia_usertoken.events.door import text_of
+from algolia_usertoken.events.accepting import text_of
 from algolia_usertoken.events.model import attributed
 from algolia_usertoken.events.rules import object_data_text
 from algolia_usertoken.events.text import encoded, ended, without_nones, written_event

@@ -476,7 +476,7 @@ LAXER: list[tuple[str | None, str, str]] = [
     ("objectIDs", "non-empty", "the models take an empty id, which is none"),
     ("filters", "list of 1 to 20", "the models know no lengths of lists"),
     ("filters", "facet:value", "that they are pairs, encoded, is said in words"),
-    ("filters", "beside objectIDs", "one field against another: the models see one at a time"),
+    ("filters", "together with objectIDs", "one field against another: the models see one at a time"),
     ("positions", "only clicks after a search", "the models have no positions there; the answer 422 forbids them"),
     ("positions", "is missing", "a click with a queryID and no positions is a plain click to the models"),
     ("positions", "items for", "one field against another"),
@@ -490,7 +490,7 @@ LAXER: list[tuple[str | None, str, str]] = [
     ("timestamp", "30 days", "the models do not look at the clock"),
     ("timestamp", "integer of milliseconds", "a number of any size, and one is made of texts and truths"),
     ("agentID", "not empty", "the models know no least length"),
-    (None, "is no field of an event", "the models let unknown fields of objectData pass, and near misses"),
+    (None, "is not a field of an event", "the models let unknown fields of objectData pass, and near misses"),
     (None, "is there twice", "the models know names in one case"),
 ]
 # Where the door takes what the class that is chosen refuses.

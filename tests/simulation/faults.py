@@ -55,7 +55,7 @@ FAULTS = (
     ),
     Fault(
         "a flush ends no pause",
-        queue.Core, "flush", "self._way_until = min(self._way_until, soon)", "pass", 2000011,
+        queue.Core, "flush", "self._pause_until = min(self._pause_until, soon)", "pass", 2000011,
     ),
     Fault(
         "a process that was stopped does not ask what is still its own",
@@ -139,7 +139,7 @@ FOUND = (
     Fault(
         "a flush tells of what it leaves behind, however long that takes",
         crew.Crew, "write_off",
-        "bounded(self._write_off, until + TELLING_S - time.monotonic(), self.lock)",
+        "bounded(self._write_off, until + ON_ERROR_S - time.monotonic(), self.lock)",
         "self._write_off()",
     ),
     Fault(
@@ -177,7 +177,7 @@ FOUND = (
     ),
     Fault(
         "a close tells for so long that no time is left to close the delivery",
-        worker.Worker, "close", "deadline + TELLING_S", "deadline + GRACE_S",
+        worker.Worker, "close", "deadline + ON_ERROR_S", "deadline + GRACE_S",
     ),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InvalidEventError, UserTokenError
 from ...identity import Identity, as_identity
-from ..door import Door, texts_of
+from ..accepting import Accepting, texts_of
 from ..given import as_list
 from ..model import Amount, ObjectData, event_time, share, split
 from ..plain import mapping
@@ -18,7 +18,7 @@ from .reference import HitReference, is_old, token_of
 from .results import references_in
 
 
-class ReferenceMethods(Door):
+class ReferenceMethods(Accepting):
     """Attribution across requests: make `references` when somebody searches, and send events about them later.
 
     `clicked`, `converted` and `added_to_cart` send one event for each index and query, and `purchased` sends one for
@@ -213,7 +213,7 @@ class ReferenceMethods(Door):
             who = self._provided() if identity is None else as_identity(identity)
             events = events_after(event, references, who, object_data)
             now = event_time(timestamp)
-            late = come_late(event, references, who, now)
+            late = warning_if_late(event, references, who, now)
             unattributed = [part for each in events for part in split(each)]
             if len(unattributed) > 1:
                 share(event.get("value"), unattributed)
@@ -223,7 +223,7 @@ class ReferenceMethods(Door):
         except Exception as error:
             failure = unreadable(error)
         if failure is not None:
-            if events[0] is event:  # it is not known whose it is: `on_error` gets the objects nevertheless
+            if events[0] is event:  # the user is not known; `on_error` nevertheless gets the events with their objects
                 with contextlib.suppress(Exception):
                     events = events_after(event, references, None, object_data)
             return self._refuse(failure, *events)
@@ -280,7 +280,9 @@ def events_after(
     return [first, *others]
 
 
-def come_late(event: Event, references: Sequence[HitReference], identity: Identity | None, now: int) -> str | None:
+def warning_if_late(
+    event: Event, references: Sequence[HitReference], identity: Identity | None, now: int
+) -> str | None:
     """The text to log if an event comes too late after its search to count in click analytics; None if it does not.
 
     Args:

@@ -1,4 +1,4 @@
-"""The door of an event sender: it checks each event, adds its user, and queues its text; or it refuses the event."""
+"""How a sender accepts events: it checks each event, adds its user and queues its JSON text, or refuses the event."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .text import encoded, ended, written, written_event
 from .worker import Worker
 
 
-class Door:
+class Accepting:
     """The code that `send`, the event methods and the methods that take references have in common.
 
-    The events of a call are queued together, after all of them were checked and made into text.
+    The events of a call are queued together, after all of them were checked and written as JSON text.
     """
 
     token_provider: TokenProvider
@@ -178,7 +178,7 @@ class Door:
     def _send_built(
         self, event: Event, who: Identity | None, now: int, failure: UserTokenError | None, after_search: bool
     ) -> bool:
-        """Send an event that is not an ordinary one, or refuse it, if `failure` says why."""
+        """Send an event that is not an ordinary one (see `text.py`), or refuse it, if `failure` says why."""
         parts: list[bytes] = []
         try:
             if after_search:
