@@ -300,9 +300,10 @@ class EventsRelay:
         """
         check_application(app, {"aiohttp": "use aiohttp()"}, "a WSGI", "environ", "start_response")
         _check_path(path)
+        path_info = path.encode("utf-8", "replace").decode("latin-1")  # as servers give it: PEP 3333
 
         def relay(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            if environ.get("PATH_INFO") != path:
+            if environ.get("PATH_INFO") != path_info:
                 return app(environ, start_response)
             answer = self._answer_environ(environ, environ.get("HTTP_HOST"), functools.partial(_read_environ, environ))
             reply = _reply(answer.status, answer.message)

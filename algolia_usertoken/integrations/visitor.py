@@ -46,6 +46,9 @@ _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # of a cookie o
 _is_anonymous_token = re.compile(
     rf"{ANONYMOUS_PREFIX}[a-zA-Z0-9_=/+-]{{0,{MAX_USER_TOKEN_LENGTH - len(ANONYMOUS_PREFIX)}}}"
 ).fullmatch
+# Some gateways (Azure's, for example) add the port, and RFC 7239, 6, puts IPv6 into brackets. Not every server that
+# takes the address from them removes that.
+_has_port = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}").fullmatch
 _OPTED_OUT = Identity(opted_out=True)
 _ANSWERS = (str, bool, type(None))
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
@@ -393,12 +396,18 @@ _identity = functools.lru_cache(maxsize=1024)(Identity)
 @functools.lru_cache(maxsize=1024)
 def _visitors_address(address: str) -> tuple[str | None, str | None]:
     """Return the address of a peer if it can be that of a visitor, or the reason why it cannot."""
-    if address[:7] == "::ffff:" and "." in address:
-        address = address[7:]  # a socket that listens for IPv4 and IPv6 gives an IPv4 address so
+    with_port = _has_port(address)
+    if with_port is not None:
+        address = with_port[1] or with_port[2]
     try:
         Identity(client_ip=address)
     except InvalidClientIPError:
         return None, "the peer's address is not an IP address"
+    import ipaddress  # the check above has imported it
+
+    parsed = ipaddress.ip_address(address)
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        address = str(parsed.ipv4_mapped)  # a socket that listens for IPv4 and IPv6 gives an IPv4 address so
     if is_public_client_ip(address):
         return address, None
     return None, (
@@ -467,14 +476,17 @@ def check_application(app: object, own: Mapping[str, str], kind: str, *arguments
         arguments: The names of the arguments with which such an application is called.
 
     Raises:
-        TypeError: `app` cannot be called with these arguments, or is an application of one of these frameworks.
+        TypeError: `app` cannot be called with these arguments. The text says what to use for an application of one of
+            these frameworks.
     """
+    if _takes(app, arguments):
+        return
+    # Only now, as the class of a suitable application may come from another framework: Quart's base class is Flask's.
     for base in type(app).__mro__:
-        instead = own.get(base.__module__.partition(".")[0])
-        if instead is not None:
-            raise TypeError(f"app must not be a {base.__module__.partition('.')[0]} application: {instead}")
-    if not _takes(app, arguments):
-        raise wrong_type("app", f"{kind} application, which is called with {', '.join(arguments)}", app)
+        package = base.__module__.partition(".")[0]
+        if package in own:
+            raise TypeError(f"app must not be a {package} application: {own[package]}")
+    raise wrong_type("app", f"{kind} application, which is called with {', '.join(arguments)}", app)
 
 
 def _takes(app: object, arguments: tuple[str, ...]) -> bool:

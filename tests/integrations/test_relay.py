@@ -853,6 +853,27 @@ def test_an_application_of_another_kind_is_refused(events: EventSender, adapter:
         getattr(EventsRelay(events), adapter)(app)
 
 
+@pytest.mark.parametrize("path", ["/événements/1/events", "/事件/1/events", "/a b/1/events"])
+async def test_a_path_may_have_any_letters(events: EventSender, relayed: Relayed, path: str) -> None:
+    relay = EventsRelay(events)
+    flask_app = flask.Flask("shop")
+    init_app(flask_app)
+    relay.flask(flask_app, path)
+    aiohttp_app = web.Application(middlewares=[identity_middleware()])
+    relay.aiohttp(aiohttp_app, path)
+    asked = [
+        ask_asgi(asgi.IdentityMiddleware(relay.asgi(page_asgi, path)), "POST", path, BEACON, body_of(EVENT)),
+        ask_wsgi(wsgi.IdentityMiddleware(relay.wsgi(page_wsgi, path)), "POST", path, BEACON, body_of(EVENT)),
+        ask_wsgi(flask_app, "POST", path, BEACON, body_of(EVENT)),
+        ask_aiohttp(aiohttp_app, "POST", path, BEACON, body_of(EVENT)),
+    ]
+
+    assert [(answer.status, answer.body) for answer in [await each for each in asked]] == [
+        (200, {"status": 200, "message": "OK"})
+    ] * 4
+    assert [who(event) for event in relayed.delivered] == [(TOKEN, None)] * 4
+
+
 @pytest.mark.parametrize(("adapter", "app"), [("asgi", page_asgi), ("wsgi", page_wsgi), ("flask", flask.Flask("shop"))])
 def test_a_path_without_a_slash_is_refused(events: EventSender, adapter: str, app: Any) -> None:
     with pytest.raises(ValueError, match="path must start with a slash, not '1/events'"):

@@ -195,7 +195,23 @@ class TestAddress:
             ("203.0.113.7", "203.0.113.7"),
             ("2001:db8::1", "2001:db8::1"),
             ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("::FFFF:203.0.113.7", "203.0.113.7"),
+            ("::ffff:cb00:7107", "203.0.113.7"),
+            ("0:0:0:0:0:ffff:203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:4711", "203.0.113.7"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("[::ffff:203.0.113.7]:4711", "203.0.113.7"),
+            ("2001:db8::1:4711", "2001:db8::1:4711"),  # without brackets it is a part of the address
             ("", None),
+            ("203.0.113.7:", None),
+            ("203.0.113.7:http", None),
+            ("203.0.113.7:4711:4711", None),
+            ("203.0.113:4711", None),
+            ("[203.0.113.7", None),
+            ("[]:4711", None),
+            ("[fe80::1%eth0]:4711", None),
+            (":4711", None),
             (None, None),
             ("testclient", None),
             ("fe80::1%eth0", None),
@@ -238,6 +254,9 @@ class TestPrivateAddress:
             "fdff::1",
             "::ffff:10.0.0.1",
             "::ffff:a00:1",
+            "10.0.0.1:4711",
+            "[fc00::1]:4711",
+            "[::ffff:10.0.0.1]",
         ],
     )
     def test_is_nobodys_on_the_internet(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -372,7 +391,20 @@ class TestApplication:
         with pytest.raises(TypeError, match="not a coroutine function"):
             wsgi.IdentityMiddleware(app)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("app", [Mock(), lambda *args: None, functools.partial(print), fastapi.FastAPI()])
+    @pytest.mark.parametrize(
+        "app",
+        [
+            Mock(),
+            lambda *args: None,
+            functools.partial(print),
+            fastapi.FastAPI(),
+            starlette.applications.Starlette(),
+            litestar.Litestar(),
+            quart.Quart("shop"),  # its base class is Flask's
+            type("Shop", (quart.Quart,), {})("shop"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
     def test_may_be_anything_that_is_called_so(self, app: Any) -> None:
         assert asgi.IdentityMiddleware(app).app is app
 
