@@ -28,7 +28,7 @@ _COUNTED = frozenset({"query", "queries", "facet_values", "recommendations", "ru
 # The name of a group is the kind of search.
 _posted = re.compile(
     r"""/+1/(?:
-        indexes/\*/(?: (?P<queries>queries) | (?P<recommendations>recommendations) )
+        indexes/(?: \* | %2[Aa] )/(?: (?P<queries>queries) | (?P<recommendations>recommendations) )
       | indexes/[^/?]+/(?: (?P<query>query) | (?P<browse>browse) | facets/[^/?]+/(?P<facet_values>query) )
       | compositions/[^/?]+/(?: (?P<run>run) | facets/[^/?]+/(?P<run_facet_values>query) )
     )(?:\?.*)?""",
