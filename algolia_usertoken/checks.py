@@ -110,6 +110,17 @@ def file_path(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(text)  # the working directory may change
 
 
+def app_id_and_key(app_id: str | None, api_key: str | None) -> tuple[str | None, str | None]:
+    """Return the id of the application and its key as they were given, and else those of the environment.
+
+    The clients of algoliasearch ask for both in the environment, but do not take them from there.
+    """
+    return (
+        os.environ.get("ALGOLIA_APP_ID") if app_id is None else app_id,
+        os.environ.get("ALGOLIA_API_KEY") if api_key is None else api_key,
+    )
+
+
 def check_choice(name: str, value: object, literal: Any) -> None:
     """Check that an argument is one of the strings of a `Literal` type.
 

@@ -18,7 +18,7 @@ from typing_extensions import Self, Unpack
 # Only for annotations: what they name is costly to import, and the package imports it when somebody evaluates them.
 import algolia_usertoken
 
-from .checks import check_type, wrong_type
+from .checks import app_id_and_key, check_type, wrong_type
 from .errors import MissingUserTokenError
 
 # The sender is imported here and not at the first use of `events`. In the middle of that import a fork could happen, or
@@ -132,6 +132,8 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         self._insights_config = insights_config
         self._insights_region = insights_region
         self._given_events = given
+        if transporter is None and config is None:
+            app_id, api_key = app_id_and_key(app_id, api_key)
         super().__init__(app_id, api_key, transporter, config)  # type: ignore[call-arg]
         make_token_aware(self, self._provider, **self._options)
         # Both are checked now, where the developer sees an error, and not at the first event of a visitor.
@@ -285,7 +287,14 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         given: dict[str, Any] = (
             {} if restrictions is None else restrictions if isinstance(restrictions, dict) else restrictions.to_dict()
         )
-        if given.get("userToken") or (given.get("searchParams") or {}).get("userToken"):
+        parameters = given.get("searchParams") or {}
+        if parameters.get("userToken"):
+            return given
+        if "userToken" in parameters:
+            # It is empty, and algoliasearch would let it win: the key would be that of all users.
+            parameters = {name: value for name, value in parameters.items() if name != "userToken"}
+            given = {**given, "searchParams": parameters}
+        if given.get("userToken"):
             return given
         identity = self.token_provider.identity()
         if identity is None or identity.opted_out or identity.user_token is None:

@@ -278,24 +278,7 @@ class identity_scope:
                 return (yield from _run_in_scope(self, function(*args, **kwargs)))
 
         elif inspect.isasyncgenfunction(function):
-
-            async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-                generator = function(*args, **kwargs)
-                step, value = generator.asend, None
-                while True:
-                    with self:
-                        try:
-                            item = await step(value)
-                        except StopAsyncIteration:
-                            return
-                    try:
-                        step, value = generator.asend, (yield item)
-                    except GeneratorExit:
-                        with self:
-                            await generator.aclose()
-                        raise
-                    except BaseException as error:
-                        step, value = generator.athrow, error
+            wrapper = _iterated_in_scope(self, function)
 
         elif inspect.iscoroutinefunction(function):
 
@@ -308,8 +291,13 @@ class identity_scope:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 with self:
                     result = function(*args, **kwargs)
-                # It may be an async callable that does not look like one: an object, or a partial of one.
-                return _await_in_scope(self, result) if inspect.iscoroutine(result) else result
+                # What has only begun goes on in the scope. It may come from a callable that does not look like one that
+                # goes on: an object, or a lambda.
+                if inspect.iscoroutine(result):
+                    return _await_in_scope(self, result)
+                if inspect.isgenerator(result):
+                    return _run_in_scope(self, result)
+                return _iterated_in_scope(self, lambda: result)() if inspect.isasyncgen(result) else result
 
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
@@ -435,3 +423,29 @@ def _run_in_scope(scope: identity_scope, generator: Generator[Any, Any, Any]) ->
             raise
         except BaseException as error:
             step, value = generator.throw, error
+
+
+def _iterated_in_scope(
+    scope: identity_scope, function: Callable[..., AsyncGenerator[Any, Any]]
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """The async generator function that runs each step of that of `function` inside the scope."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator = function(*args, **kwargs)
+        step, value = generator.asend, None
+        while True:
+            with scope:
+                try:
+                    item = await step(value)
+                except StopAsyncIteration:
+                    return
+            try:
+                step, value = generator.asend, (yield item)
+            except GeneratorExit:
+                with scope:
+                    await generator.aclose()
+                raise
+            except BaseException as error:
+                step, value = generator.athrow, error
+
+    return wrapper

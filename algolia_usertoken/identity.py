@@ -207,7 +207,9 @@ def pseudonymous_user_token(user_id: str | int, *, secret: str | bytes, prefix: 
         prefix = checked_user_token(prefix, "prefix")
     if len(prefix) > 21:
         raise ValueError(f"prefix has {len(prefix)} characters: at most 21 keep the token within 64")
-    message = str(user_id).encode("utf-8", "surrogatepass")
+    # The text of an enum's member differs from one version of Python to the next; that of its value does not.
+    text = str.__str__(user_id) if isinstance(user_id, str) else int.__repr__(user_id)
+    message = text.encode("utf-8", "surrogatepass")
     return prefix + base64.urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode("ascii")
 
 

@@ -16,6 +16,7 @@ from algoliasearch.insights.config import InsightsConfig
 from algoliasearch.insights.models import InsightsEvents
 from typing_extensions import Self, Unpack
 
+from .checks import app_id_and_key
 from .errors import InvalidEventError, MissingUserTokenError, UserTokenError
 from .events.given import batch_copy
 from .events.model import attributed
@@ -53,6 +54,8 @@ class _TokenAwareInsights(Generic[AnyTransporter]):
         token_provider: TokenProvider | None = None,
     ) -> None:
         self.token_provider = one_provider(user_token, token_provider)
+        if transporter is None and config is None:
+            app_id, api_key = app_id_and_key(app_id, api_key)
         super().__init__(app_id, api_key, region, transporter, config)  # type: ignore[call-arg]
         look_after(self._transporter)  # type: ignore[attr-defined]
 

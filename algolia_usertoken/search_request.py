@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 HEADER = "X-Algolia-UserToken"  # where a request names its user, and where its parameters do
 PARAMETER = "userToken"
 AB_TEST = "enableABTest"
+_HEADER = HEADER.lower()
 SEVERAL = object()  # this is used in place of a token where a query names two different ones
 
 # The kinds of search that count in Algolia's analytics and A/B tests, and have a body. Exports do not count.
@@ -27,7 +28,7 @@ _COUNTED = frozenset({"query", "queries", "facet_values", "recommendations", "ru
 # The name of a group is the kind of search.
 _posted = re.compile(
     r"""/+1/(?:
-        indexes/\*/(?: (?P<queries>queries) | (?P<recommendations>recommendations) )
+        indexes/(?: \* | %2[Aa] )/(?: (?P<queries>queries) | (?P<recommendations>recommendations) )
       | indexes/[^/?]+/(?: (?P<query>query) | (?P<browse>browse) | facets/[^/?]+/(?P<facet_values>query) )
       | compositions/[^/?]+/(?: (?P<run>run) | facets/[^/?]+/(?P<run_facet_values>query) )
     )(?:\?.*)?""",
@@ -47,7 +48,16 @@ def may_name_user(path: str, options: RequestOptions) -> bool:
     data = options.data
     if isinstance(data, str) and (PARAMETER in data or ("%" in data and '"params"' in data)):
         return True
-    return "?" in path or bool(options.query_parameters and PARAMETER in options.query_parameters)
+    parameters = options.query_parameters
+    return "?" in path or isinstance(data, dict) or bool(parameters and any(map(_is_of_user, parameters)))
+
+
+def header_in_url(path: str, options: RequestOptions) -> Any:
+    """The token that the URL names as the header `X-Algolia-UserToken`: Algolia takes it from there too, in any case.
+
+    It is None if there is none, and `SEVERAL` if there are different ones.
+    """
+    return _only_one([[value for name, value in _in_url(path, options) if name.lower() == _HEADER]])
 
 
 class SearchParameters:
@@ -62,7 +72,7 @@ class SearchParameters:
         self._body = _object(options.data)
         self._queries = [] if self._body is None else _queries(kind, self._body)
         self.tokens: list[Any] = [_only_one(map(_tokens_at, query)) for query in self._queries]
-        in_url = [unquote(str(options.query_parameters.get(PARAMETER) or "")), *_tokens_in(path.partition("?")[2])]
+        in_url = [value for name, value in _in_url(path, options) if name == PARAMETER]
         self.in_url = any(in_url)
         if self.in_url:  # it counts for every query that has no token itself
             self.tokens = [token for token in self.tokens if token is not None] + [_only_one([in_url])]
@@ -128,7 +138,20 @@ class _Place(NamedTuple):
         return self.holder if self.key is None else self.holder.get(self.key)
 
 
+def _is_of_user(name: str) -> bool:
+    return name == PARAMETER or name.lower() == _HEADER
+
+
+def _in_url(path: str, options: RequestOptions) -> list[tuple[str, str]]:
+    """The parameters in the URL of a request, without empty ones."""
+    # algoliasearch puts a dict in the place of a body there, too.
+    given = {**options.query_parameters, **(options.data if isinstance(options.data, dict) else {})}
+    return parse_qsl("&".join([path.partition("?")[2], *(f"{name}={value}" for name, value in given.items())]))
+
+
 def _object(data: Any) -> dict[str, Any] | None:
+    if isinstance(data, dict):
+        return None  # it goes into the URL
     try:
         body = json.loads(data) if data else {}
     except (ValueError, RecursionError):  # Algolia will say what is wrong with it
@@ -202,8 +225,11 @@ def _write_at(place: _Place, name: str, value: str | bool) -> bool:
     if params is None and place.as_text:
         params = ""
     if isinstance(params, str):
+        # Where it is there already, it is empty, and must not count beside the one that is written.
+        others = [part for part in params.split("&") if part and unquote(part.partition("=")[0]) != name]
         text = quote(value, safe="") if isinstance(value, str) else json.dumps(value)
-        parameters["params"] = f"{params}&{name}={text}".lstrip("&")
+        parameters["params"] = "&".join([*others, f"{name}={text}"])
+        parameters.pop(name, None)
     elif place.as_text:
         return False
     else:

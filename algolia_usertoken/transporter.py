@@ -26,7 +26,7 @@ from .checks import check_bool, check_choice, type_name
 from .errors import InvalidUserTokenError, MissingUserTokenError, MissingUserTokenWarning
 from .identity import Identity, is_public_client_ip, is_user_token
 from .provider import TokenProvider, check_provider
-from .search_request import AB_TEST, HEADER, PARAMETER, SearchParameters, may_name_user, search_kind
+from .search_request import AB_TEST, HEADER, PARAMETER, SearchParameters, header_in_url, may_name_user, search_kind
 from .sessions import close_sessions, leave_to_parent_in_a_fork, what_prepares_for_loops
 
 if sys.version_info >= (3, 12):  # pragma: no cover - the coverage is measured with one version of Python
@@ -89,12 +89,17 @@ class _Call:
         self.kind = search_kind(verb, path)
         self.parameters: SearchParameters | None = None
         # The values that the header has already, in whatever case its name is written.
-        self.present = [value for name, value in options.headers.items() if name.lower() == _HEADER]
+        self.present = self._values_of(_HEADER)
         self.token: Any = None
         self.config_token: Any = None
         if self.present:
             self.token, self.config_token = _own_and_config_token(self.present, options)
-        self.header: Any = self.token  # the value that the header is to have
+        # A header in the URL stays there, so the other one has to follow it.
+        self.in_url = header_in_url(path, options) if may_name_user(path, options) else None
+        if self.in_url is not None:
+            self.token = self.in_url
+        # The value that the header is to have.
+        self.header: Any = self.token if self.in_url is None or is_user_token(self.in_url) else None
         self.client_ip: str | None = None
         self.data = options.data
 
@@ -105,16 +110,17 @@ class _Call:
 
     def forward(self, client_ip: str) -> None:
         """Forward an address, if the request is a search, and the caller does not forward another address."""
-        if self.kind is not None and is_public_client_ip(client_ip) and not self._has_header(_FORWARDED_FOR):
+        if self.kind is not None and is_public_client_ip(client_ip) and not self._values_of(_FORWARDED_FOR):
             self.client_ip = client_ip
 
     def is_without_user(self) -> bool:
         """Whether the request has neither a token for each of its queries nor an address nor an API key of a user."""
         return (
             self.header is None
+            and self.in_url is None
             and self.client_ip is None
-            and not self._has_header(_FORWARDED_FOR)
-            and not any(name.lower() == _KEY and _names_user(key) for name, key in self.options.headers.items())
+            and not any(self._values_of(_FORWARDED_FOR))
+            and not any(map(_names_user, self._values_of(_KEY)))
         )
 
     def write_without_user(self, parameters: Mapping[str, bool]) -> None:
@@ -131,7 +137,7 @@ class _Call:
         if as_present and self.client_ip is None and self.data is options.data:
             return options
         if self.present:
-            headers = {name: value for name, value in headers.items() if name.lower() != _HEADER}
+            headers = {name: value for name, value in headers.items() if _lower(name) != _HEADER}
         else:
             headers = headers.copy()
         if self.header is not None:
@@ -140,8 +146,14 @@ class _Call:
             headers[FORWARDED_FOR] = self.client_ip
         return _IdentifiedOptions(options, headers, self.data)
 
-    def _has_header(self, lower_name: str) -> bool:
-        return any(name.lower() == lower_name for name in self.options.headers)
+    def _values_of(self, header: str) -> list[Any]:
+        """The values of a header, whose name is given in lower case."""
+        return [value for name, value in self.options.headers.items() if _lower(name) == header]
+
+
+def _lower(name: Any) -> str:
+    # requests takes a name in bytes too. It refuses itself what is no name at all.
+    return (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower()
 
 
 def _names_user(api_key: Any) -> bool:
@@ -273,6 +285,8 @@ class _TokenAware:
             call.data = parameters.write(call.token)
         if parameters.named:
             call.header = parameters.single if is_user_token(parameters.single) else None
+            if call.in_url not in (None, parameters.single):
+                call.header = None
         if self._in_parameter_only and parameters.written and call.header not in call.present:
             call.header = None
 
@@ -498,7 +512,7 @@ def _own_and_config_token(present: list[Any], options: RequestOptions) -> tuple[
 
     So a token of the call that equals the one in the config counts as that of the config.
     """
-    in_config = [value for name, value in options._config.headers.items() if name.lower() == _HEADER and value]
+    in_config = [value for name, value in options._config.headers.items() if _lower(name) == _HEADER and value]
     own = next((value for value in present if value and value not in in_config), None)
     if own is not None and not isinstance(own, str):
         raise InvalidUserTokenError(f"the header {HEADER} in request_options must be a string, not {type_name(own)}")

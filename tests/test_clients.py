@@ -121,6 +121,25 @@ def test_clients_are_those_of_algoliasearch() -> None:
 
 
 @pytest.mark.parametrize(
+    "client_class", [TokenAwareClient, TokenAwareClientSync, TokenAwareInsightsClient, TokenAwareInsightsClientSync]
+)
+def test_application_and_key_are_those_of_the_environment_where_none_are_given(
+    client_class: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALGOLIA_APP_ID", "APP")
+    monkeypatch.setenv("ALGOLIA_API_KEY", "a-key")
+    given = client_class("MINE", "mine")._config
+    client = client_class()
+
+    assert (given.app_id, given.api_key) == ("MINE", "mine")
+    assert (client._config.app_id, client._config.api_key) == ("APP", "a-key")
+    assert client._config.headers["x-algolia-api-key"] == "a-key"
+    assert (client_class("MINE")._config.app_id, client_class("MINE")._config.api_key) == ("MINE", "a-key")
+    assert client_class(config=given)._config is given
+    assert client_class(transporter=client_class("MINE", "mine")._transporter)._config.app_id == "MINE"
+
+
+@pytest.mark.parametrize(
     ("ours", "theirs"),
     [
         (TokenAwareClient, SearchClient),
@@ -1280,6 +1299,11 @@ def secured(key: str) -> tuple[str, dict[str, list[str]], str]:
         ({"userToken": None}, {"userToken": ["u"]}),
         ({"searchParams": {"userToken": "mine", "filters": "a:b"}}, {"userToken": ["mine"], "filters": ["a:b"]}),
         ({"searchParams": {"filters": "a:b"}}, {"userToken": ["u"], "filters": ["a:b"]}),
+        # An empty one would make a key for all users, and None one for a user called "None".
+        ({"searchParams": {"userToken": "", "filters": "a:b"}}, {"userToken": ["u"], "filters": ["a:b"]}),
+        ({"searchParams": {"userToken": None}}, {"userToken": ["u"]}),
+        ({"userToken": "mine", "searchParams": {"userToken": ""}}, {"userToken": ["mine"]}),
+        ({"userToken": "", "searchParams": {"userToken": "mine"}}, {"userToken": ["mine"]}),
         (SecuredApiKeyRestrictions(valid_until=9), {"userToken": ["u"], "validUntil": ["9"]}),
         (SecuredApiKeyRestrictions(user_token="mine"), {"userToken": ["mine"]}),
         (

@@ -386,6 +386,14 @@ async def test_decorated_async_function_restores_after_errors_and_cancellation()
     assert seen == [Identity("job")]
 
 
+JOB = Identity("job")
+
+
+def bind_for_job(function: Any) -> Any:
+    with identity_scope(JOB):
+        return bind(function)
+
+
 def test_decorated_generator_runs_in_the_scope_but_not_its_consumer() -> None:
     @identity_scope("job")
     def pages(count: int) -> Generator[Identity | None, None, str]:
@@ -403,6 +411,71 @@ def test_decorated_generator_runs_in_the_scope_but_not_its_consumer() -> None:
         assert stop.value.value == "end"
         assert current_identity() == Identity("outer")
         assert list(pages(3)) == [Identity("job")] * 3
+
+
+def who_twice() -> Generator[Identity | None, None, str]:
+    yield current_identity()
+    yield current_identity()
+    return "end"
+
+
+async def who_twice_later() -> AsyncGenerator[Identity | None, None]:
+    yield current_identity()
+    await asyncio.sleep(0)
+    yield current_identity()
+
+
+class Pages:
+    def __call__(self) -> Generator[Identity | None, None, str]:
+        return (yield from who_twice())
+
+
+class PagesLater:
+    async def __call__(self) -> AsyncGenerator[Identity | None, None]:
+        async for who in who_twice_later():
+            yield who
+
+
+@pytest.mark.parametrize("decorate", [identity_scope("job"), bind_for_job], ids=["scope", "bind"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        who_twice,
+        functools.partial(who_twice),
+        Pages(),
+        Pages().__call__,
+        functools.partial(Pages()),
+        lambda: who_twice(),
+    ],
+    ids=["function", "partial", "object", "method", "partial of an object", "lambda"],
+)
+def test_whatever_returns_a_generator_has_its_steps_in_the_scope(decorate: Any, function: Any) -> None:
+    with identity_scope("outer"):
+        generator = decorate(function)()
+        assert [next(generator), current_identity(), next(generator)] == [JOB, Identity("outer"), JOB]
+        with pytest.raises(StopIteration, match="end"):
+            next(generator)
+
+
+@pytest.mark.parametrize("decorate", [identity_scope("job"), bind_for_job], ids=["scope", "bind"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        who_twice_later,
+        functools.partial(who_twice_later),
+        PagesLater(),
+        PagesLater().__call__,
+        functools.partial(PagesLater()),
+        lambda: who_twice_later(),
+    ],
+    ids=["function", "partial", "object", "method", "partial of an object", "lambda"],
+)
+async def test_whatever_returns_an_async_generator_has_its_steps_in_the_scope(decorate: Any, function: Any) -> None:
+    with identity_scope("outer"):
+        seen = []
+        async for who in decorate(function)():
+            seen += [who, current_identity()]
+        assert seen == [JOB, Identity("outer")] * 2
 
 
 def test_decorated_generator_may_be_sent_to_thrown_into_and_closed() -> None:

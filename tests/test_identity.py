@@ -365,6 +365,22 @@ def test_pseudonymous_tokens_never_change() -> None:
     assert pseudonymous_user_token(7, secret="k") == "user-nHN9FjvNExW7aVsAJi47pEh64mcLsrDmuO5_atNUIVo"
 
 
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class Text(str, enum.Enum):
+    SEVEN = "7"
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+@pytest.mark.parametrize("user_id", [Number.SEVEN, Text.SEVEN, "7"])
+def test_pseudonymous_tokens_are_the_same_for_equal_ids(user_id: str | int) -> None:
+    assert pseudonymous_user_token(user_id, secret="k") == pseudonymous_user_token(7, secret="k")
+
+
 def test_pseudonymous_tokens_depend_on_all_they_are_made_of() -> None:
     tokens = [
         pseudonymous_user_token("7", secret="k"),

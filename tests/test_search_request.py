@@ -36,6 +36,9 @@ SEARCHES = [
     ("POST", "//1/indexes/products/query", "query"),
     ("POST", "/1/indexes/products/query?x=/1&y=?", "query"),
     ("POST", "/1/indexes/*/queries?", "queries"),
+    # As `custom_post(quote("1/…"))` makes them.
+    ("POST", "/1/indexes/%2A/queries", "queries"),
+    ("POST", "/1/indexes/%2a/recommendations", "recommendations"),
     ("GET", "/1/indexes/products?query=shoe", "get_query"),
     ("GET", "/1/indexes/products/browse?cursor=x", "get_browse"),
 ]

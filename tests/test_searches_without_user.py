@@ -210,10 +210,24 @@ def test_what_the_query_says_itself_stays(body: dict[str, Any], expected: dict[s
         {"headers": {"x-algolia-usertoken": "u"}},
         {"headers": {"X-Forwarded-For": "203.0.113.7"}},
         {"query_parameters": {"userToken": "u"}},
+        {"query_parameters": {"x-algolia-usertoken": "u"}},
+        {"query_parameters": {"x-algolia-usertoken": "a@b"}},
     ],
 )
 def test_nothing_is_added_where_the_call_names_a_user(options: Any) -> None:
     assert search({"query": "x"}, options=options) == {"query": "x"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"x-algolia-usertoken": ""}},
+        {"headers": {"x-forwarded-for": ""}},
+        {"query_parameters": {"x-algolia-usertoken": ""}},
+    ],
+)
+def test_an_empty_token_or_address_names_nobody(options: Any) -> None:
+    assert search({"query": "x"}, options=options) == {"query": "x", **NO_ANALYTICS}
 
 
 def test_nothing_is_added_where_a_secured_key_names_a_user() -> None:

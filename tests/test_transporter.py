@@ -282,6 +282,16 @@ def test_header_of_the_call_stays_as_it_is_written(name: str) -> None:
     assert send({}, who="who", headers={name: "call"}).unchanged
 
 
+def test_header_of_the_call_may_have_a_name_in_bytes_as_requests_takes_it() -> None:
+    headers: Any = {b"x-algolia-usertoken": "call", b"X-Other": "other"}
+    given = options()
+    given.headers |= {HEADER: "", **headers}
+    transporter = TokenAwareTransporterSync(Recorder(), TokenProvider("who"))
+    sent = transporter.apply_identity("POST", QUERY, given)
+
+    assert sent.headers == {"x-algolia-api-key": "key", b"X-Other": "other", HEADER: "call"}
+
+
 @pytest.mark.parametrize(
     "name", ["X-Algolia-UserToken2", "X-Algolia-User-Token", "X-Algolia-Secure-User-Token", "y" * 19]
 )
@@ -514,6 +524,21 @@ def test_a_request_without_a_field_for_the_user_token_keeps_the_header(
 
 
 @pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({"params": "userToken=&query=x"}, {"params": "query=x&userToken=who"}),
+        ({"params": "query=x&userToken"}, {"params": "query=x&userToken=who"}),
+        ({"params": "user%54oken=&query=x"}, {"params": "query=x&userToken=who"}),
+        ({"params": "query=x", "userToken": ""}, {"params": "query=x&userToken=who"}),
+        ({"params": "userToken=", "userToken": None}, {"params": "userToken=who"}),
+        ({"params": None, "userToken": ""}, {"params": None, "userToken": "who"}),
+    ],
+)
+def test_no_empty_token_stays_beside_the_one_that_is_written(given: Any, written: Any) -> None:
+    assert send(given, who="who", user_token_in="parameter").body == written
+
+
+@pytest.mark.parametrize(
     ("path", "body"), [(RECOMMEND, {"requests": [{"queryParameters": None}]}), (RUN, {"params": None})]
 )
 def test_token_is_not_lost_where_the_parameters_are_null(path: str, body: Any) -> None:
@@ -603,6 +628,70 @@ def test_header_follows_a_token_in_the_path(verb: Verb, path: str, body: Any, he
     sent = send(body, verb=verb, path=path, who="who")
 
     assert (sent.token, sent.body) == (header, body)
+
+
+# Browsers send headers in the URL, and Algolia takes them from there.
+@pytest.mark.parametrize("name", [HEADER, "x-algolia-usertoken", "X-ALGOLIA-USERTOKEN"])
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize(
+    ("verb", "path"), [(Verb.POST, QUERY), (Verb.POST, FACET), (Verb.POST, BATCH), (Verb.GET, "/1/indexes/products")]
+)
+def test_header_follows_one_in_the_url(name: str, user_token_in: Any, verb: Verb, path: str) -> None:
+    written = {"userToken": "a+/="} if path == QUERY and user_token_in != "header" else {}
+    for given in ({"query_parameters": {name: "a+/="}}, {"path": f"{path}?x=1&{name}=a%2B%2F%3D"}):
+        sent = send({}, verb=verb, who="who", user_token_in=user_token_in, **{"path": path, **given})
+        alone = user_token_in == "parameter" and path == QUERY  # as with a token in the header, the parameter is enough
+
+        assert sent.tokens == ([] if alone else ["a+/="])
+        assert sent.body == written
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "url", "header"),
+    [
+        (QUERY, {}, {HEADER: "call"}, "url", "url"),  # the one in the URL cannot be changed
+        (QUERY, {}, {HEADER: "url"}, "url", "url"),
+        (QUERY, {}, {}, "", "who"),
+        (QUERY, {}, {HEADER: "call"}, "", "call"),
+        (QUERY, {}, {}, "a@b", None),
+        (BATCH, {}, {HEADER: "call"}, "a@b", None),
+        (QUERY, {"userToken": "url"}, {}, "url", "url"),
+        (QUERY, {"userToken": "body"}, {}, "url", None),
+        (QUERIES, {"requests": [{}, {"userToken": "url"}]}, {}, "url", None),
+        (QUERIES, {"requests": [{"userToken": "a"}, {"userToken": "a"}]}, {}, "url", None),
+        (f"{QUERY}?userToken=url", {}, {}, "url", "url"),
+        (f"{QUERY}?userToken=other", {}, {}, "url", None),
+        (f"{QUERY}?x-algolia-usertoken=other", {}, {}, "url", None),
+        (BATCH, {"requests": [{"body": {"userToken": "stored"}}]}, {}, "url", "url"),
+    ],
+)
+def test_no_other_token_is_sent_beside_a_header_in_the_url(
+    path: str, body: Any, headers: Any, url: str, header: str | None
+) -> None:
+    query_parameters = {"x-algolia-usertoken": url}
+    sent = send(body, path=path, who="who", headers=headers, query_parameters=query_parameters)
+
+    assert (sent.token, sent.body) == (header, body)
+
+
+@pytest.mark.parametrize("user_token_in", ["header", "parameter", "both"])
+@pytest.mark.parametrize("name", ["userToken", HEADER])
+def test_header_follows_a_token_in_a_dict_that_algoliasearch_puts_into_the_url(user_token_in: Any, name: str) -> None:
+    given = options()
+    given.data = {"query": "shoe", name: "url"}
+    transporter = TokenAwareTransporterSync(Recorder(), TokenProvider("who"), user_token_in=user_token_in)
+    sent = transporter.apply_identity("GET", "/1/indexes/products", given)
+
+    assert (sent.headers[HEADER], sent.data) == ("url", {"query": "shoe", name: "url"})
+
+
+def test_a_dict_in_the_place_of_a_body_keeps_the_header() -> None:
+    given = options()
+    given.data = {"query": "shoe"}
+    transporter = TokenAwareTransporterSync(Recorder(), TokenProvider("who"), user_token_in="both")
+    sent = transporter.apply_identity("GET", "/1/indexes/products", given)
+
+    assert (sent.headers[HEADER], sent.data) == ("who", {"query": "shoe"})
 
 
 def test_other_query_parameters_play_no_part() -> None:

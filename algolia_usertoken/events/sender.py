@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from os import environ
 from typing import Any
 
 from algoliasearch.insights.config import InsightsConfig
 from typing_extensions import Self
 
-from ..checks import check_bool, check_number, check_type, wrong_type
+from ..checks import app_id_and_key, check_bool, check_number, check_type, wrong_type
 from ..identity import Identity
 from ..provider import TokenProvider, one_provider
 from . import process
@@ -284,8 +283,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
 
 def _insights_config(app_id: str | None, api_key: str | None, region: str | None) -> InsightsConfig:
-    app_id = environ.get("ALGOLIA_APP_ID") if app_id is None else app_id
-    api_key = environ.get("ALGOLIA_API_KEY") if api_key is None else api_key
+    app_id, api_key = app_id_and_key(app_id, api_key)
     if not app_id or not api_key:
         missing = "api_key (or ALGOLIA_API_KEY)" if app_id else "app_id (or ALGOLIA_APP_ID)"
         raise ValueError(f"{missing} is missing: give it, or a config, or a delivery")
