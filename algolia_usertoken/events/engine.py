@@ -136,13 +136,13 @@ class Engine:
         Raises:
             OutboxError: The outbox cannot store it.
         """
-        queue = self.queue
+        queue, size = self.queue, len(event)
         # Threads that call this at the same moment may exceed the bounds by the events that they add.
         if self._is_bounded and (
-            len(queue) >= self._capacity or self._bytes_in - self._bytes_out >= self._max_queue_bytes
+            len(queue) >= self._capacity or self._bytes_in - self._bytes_out + size > self._max_queue_bytes
         ):
             return False
-        self._bytes_in += len(event)
+        self._bytes_in += size
         queue.append(event)
         if self.idle or not self._glance() % self.notify_every:
             self._notify()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,10 @@ class EventSender(EventMethods, ReferenceMethods):
                     raise ValueError(f"{name} and config both say {what}: give one of them")
         if delivery is not None and (isinstance(delivery, type) or not hasattr(delivery, "deliver")):
             raise wrong_type("delivery", "an object with the methods of Delivery", delivery)
+        # Nobody would await what these return, so events would count as delivered, and errors as told.
+        for name, function in (("delivery.deliver", getattr(delivery, "deliver", None)), ("on_error", on_error)):
+            if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
+                raise TypeError(f"{name} must be a plain function, not a coroutine function")
         if outbox is not None and (isinstance(outbox, type) or not hasattr(outbox, "attach")):
             raise wrong_type("outbox", "an SQLiteOutbox", outbox)
         self.token_provider = one_provider(user_token, token_provider)

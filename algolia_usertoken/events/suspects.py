@@ -11,7 +11,8 @@ time.
   nothing is known about the right half any more, and it goes back into the pool. This is adaptive group testing
   (https://en.wikipedia.org/wiki/Group_testing).
 - Only an event that was refused alone is rejected, with one exception: if many events in a row, drawn from all over the
-  pool, are refused alone, and none is accepted, the rest of the pool is rejected with them.
+  pool, are refused alone, and none is accepted, the rest of the pool is rejected with them. The same holds for all
+  pools together: where everything is refused, each may be too small to reach that number by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ REFUSED_BEFORE_SPREAD = 8  # refusals in a row, after which a draw is spread ove
 SINGLES_IF_NONE_ACCEPTED = 128  # events refused alone, in a row, after which the rest of a pool is given up
 SINGLES_IF_SOME_ACCEPTED = 1_024
 SINGLES_AFTER_CONCLUSION = 16
+REFUSED_BEFORE_SAMPLES = 32  # refusals in a row, of all pools, after which single events are drawn from all that waits
 PAUSE_AFTER_CONCLUSION_S = 2.0  # doubled with each further conclusion
 MOST_CONCLUSIONS = 5  # conclusions that lengthen the pause, to 64 seconds
 MOST_POOLS = 1_000  # pools whose history is kept
@@ -42,13 +44,16 @@ class Suspect(NamedTuple):
 class Search:
     """A group of suspects to be sent, and the other suspects about which its answer will say something."""
 
-    __slots__ = ("drawn", "pool", "rest", "suspects")
+    __slots__ = ("drawn", "is_sample", "pool", "rest", "suspects")
 
-    def __init__(self, pool: Pool, suspects: list[Suspect], rest: list[Suspect], drawn: bool) -> None:
+    def __init__(
+        self, pool: Pool, suspects: list[Suspect], rest: list[Suspect], drawn: bool, is_sample: bool = False
+    ) -> None:
         self.pool = pool
         self.suspects = suspects
         self.rest = rest  # the right half, if `suspects` are the left half of a group with a bad event
-        self.drawn = drawn  # True: drawn from the pool; False: a part of a group that was refused
+        self.drawn = drawn  # True: drawn from the pool; False: a part of a group that was refused, or a sample
+        self.is_sample = is_sample  # whether it is one event, drawn from all that waits
 
 
 class Pool:
@@ -132,9 +137,17 @@ class Suspects:
         self._most_bytes = most_bytes
         self._pools: dict[Hashable, Pool] = {}  # the pool that was added to last comes last
         self.bytes = 0  # of the events of all pools, those on their way not counted
+        # About all pools together, since there were no suspects.
+        self._is_any_accepted = False  # fresh events count, too
+        self._refusals = 0  # in a row
+        self._samples = 0  # how many were drawn
+        self._samples_refused = 0  # in a row
 
     def add(self, refused: Sequence[Suspect], now: float) -> None:
         """Add events that were refused together."""
+        if all(pool.is_empty for pool in self._pools.values()):
+            self._is_any_accepted = False
+            self._refusals = self._samples_refused = 0
         by_site: dict[Hashable, list[Suspect]] = {}
         for suspect in refused:
             by_site.setdefault(self._site_of(suspect.event), []).append(suspect)
@@ -154,7 +167,14 @@ class Suspects:
         self._forget_idle_pools()
 
     def next(self, now: float) -> Search | None:
-        """The search to send next, if there is one: from the pool with the fewest refusals in a row."""
+        """The search to send next, if there is one: from the pool with the fewest refusals in a row.
+
+        If nothing was accepted, and much was refused, it is one event, drawn from all that waits.
+        """
+        if not self._is_any_accepted and self._refusals >= REFUSED_BEFORE_SAMPLES:
+            sample = self._sample()
+            if sample is not None:
+                return sample
         pool = min(
             (pool for pool in self._pools.values() if self._is_due(pool, now)),
             key=lambda pool: pool.refusals,
@@ -190,6 +210,7 @@ class Suspects:
         pool.on_their_way -= 1
         pool.refusals = pool.singles = pool.conclusions = 0
         pool.accepted += number
+        self._some_accepted()
         pool.observe(number, 0)
         if search.drawn:
             pool.draw_size = min(self._most_events, max(pool.draw_size, number) * 2)
@@ -202,6 +223,7 @@ class Suspects:
         pool, suspects = search.pool, search.suspects
         pool.on_their_way -= 1
         pool.refusals += 1
+        self._refusals += 1
         self._wait_again(pool, search.rest)
         if search.drawn:
             pool.draw_size = max(1, len(suspects) // 2)
@@ -210,12 +232,17 @@ class Suspects:
             return []
         pool.singles += 1
         pool.observe(0, 1)
-        rejected = [suspects]
-        if pool.singles >= self._most_singles(pool):
+        self._samples_refused += search.is_sample
+        rest: list[Suspect] = []
+        if self._samples_refused >= SINGLES_IF_NONE_ACCEPTED:
+            self._samples_refused = 0
+            for each in self._unconcluded:
+                rest += self._take_out(each)
+                self._end_episode(each)
+        elif pool.singles >= self._most_singles(pool):
             rest = self._give_up(pool)
-            rejected += [rest] if rest else []
         self._end_episode(pool)
-        return rejected
+        return [suspects, rest] if rest else [suspects]
 
     def returned(self, search: Search, *, unknown: Iterable[Suspect] = ()) -> None:
         """Register that a search has ended without an answer about it.
@@ -227,7 +254,8 @@ class Suspects:
         self._end_episode(search.pool)
 
     def clear(self, events: Iterable[Event]) -> None:
-        """End the pauses of the call sites of accepted events, as the mistake there seems to be corrected."""
+        """Register accepted fresh events, and end the pauses of their call sites: the mistake there seems to be corrected."""
+        self._some_accepted()
         if any(pool.conclusions for pool in self._pools.values()):
             for site in {self._site_of(event) for event in events}:
                 if site in self._pools:
@@ -239,6 +267,37 @@ class Suspects:
         found = [suspect for pool in self._pools.values() for suspect in self._take_out(pool)]
         self._pools.clear()
         return found
+
+    @property
+    def _unconcluded(self) -> list[Pool]:
+        """The pools that are sampled together; the others need fewer refusals, and wait between them."""
+        return [pool for pool in self._pools.values() if not pool.conclusions]
+
+    def _some_accepted(self) -> None:
+        self._is_any_accepted = True
+        self._refusals = self._samples_refused = 0
+
+    def _sample(self) -> Search | None:
+        """One event, drawn from all pools; None where fewer than two have events, as one pool can judge by itself.
+
+        What is known of groups with a bad event is forgotten: all that is asked is whether there is any good event.
+        """
+        pools = [pool for pool in self._unconcluded if pool.known_bad or pool.unknown]
+        if len(pools) < 2:
+            return None
+        for pool in pools:
+            pool.unknown += [suspect for group in pool.known_bad for suspect in group]
+            pool.known_bad.clear()
+        self._samples += 1
+        place = int(self._samples * GOLDEN % 1.0 * sum(len(pool.unknown) for pool in pools))
+        for pool in pools:
+            if place < len(pool.unknown):
+                break
+            place -= len(pool.unknown)
+        suspect = pool.unknown.pop(place)
+        self.bytes -= self._size_of(suspect.event)
+        pool.on_their_way += 1
+        return Search(pool, [suspect], [], drawn=False, is_sample=True)
 
     def _is_due(self, pool: Pool, now: float) -> bool:
         if pool.known_bad:

@@ -94,3 +94,17 @@ def test_a_flush_in_which_a_signal_handler_gives_up_is_not_done(
 
     assert not in_between
     outbox.close()
+
+
+def test_one_event_does_not_exceed_the_bytes_of_the_queue() -> None:
+    engine = engine_of(MemoryQueue())
+
+    assert engine.put(b"x" * 600)
+    assert not engine.put(b"x" * 401)
+    assert engine.put(b"x" * 400)
+    assert not engine.put(b"x")
+    assert engine.why_full == "the queue is full (1000 bytes)"
+
+
+def test_an_event_larger_than_the_queue_is_not_accepted() -> None:
+    assert not engine_of(MemoryQueue()).put(b"x" * 1_001)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +38,8 @@ from algolia_usertoken import (
 )
 from algolia_usertoken.events import accepting
 from algolia_usertoken.events.crew import Crew
+from algolia_usertoken.events.delivery import Batch
+from algolia_usertoken.events.rules import Event
 from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = pytest.mark.slow
@@ -500,6 +502,33 @@ def test_under_gevent_a_hung_collector_holds_up_no_flush(run: Any, collector: Co
 )
 def test_a_wrong_argument_is_named(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=f"^{text}$"):
+        EventSender(**{"delivery": MemoryDelivery()} | options)
+
+
+class AsyncDelivery(MemoryDelivery):
+    async def deliver(self, batch: Batch, timeout: float) -> None:  # type: ignore[override]
+        raise AssertionError("never awaited")
+
+
+async def async_on_error(error: Exception, events: Sequence[Event]) -> None:
+    raise AssertionError("never awaited")
+
+
+class AsyncOnError:
+    async def __call__(self, error: Exception, events: Sequence[Event]) -> None:
+        raise AssertionError("never awaited")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("delivery.deliver", {"delivery": AsyncDelivery()}),
+        ("on_error", {"on_error": async_on_error}),
+        ("on_error", {"on_error": AsyncOnError()}),
+    ],
+)
+def test_a_coroutine_function_that_nobody_would_await_is_named(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be a plain function, not a coroutine function$"):
         EventSender(**{"delivery": MemoryDelivery()} | options)
 
 

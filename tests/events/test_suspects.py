@@ -7,7 +7,14 @@ from collections.abc import Callable, Hashable
 
 import pytest
 
-from algolia_usertoken.events.suspects import MOST_POOLS, Search, Suspect, Suspects
+from algolia_usertoken.events.suspects import (
+    MOST_POOLS,
+    REFUSED_BEFORE_SAMPLES,
+    SINGLES_IF_NONE_ACCEPTED,
+    Search,
+    Suspect,
+    Suspects,
+)
 
 Site = Callable[[int], Hashable]
 
@@ -67,6 +74,88 @@ def test_where_all_are_bad_the_rest_is_given_up_together() -> None:
     assert sum(map(len, rejected)) == 10_000
     assert max(map(len, rejected)) > 9_000
     assert requests <= 200
+
+
+@pytest.mark.parametrize("sites", [2, 12, 20, 100, 1_000])
+def test_where_all_events_of_all_call_sites_are_bad_the_rest_is_given_up_together(sites: int) -> None:
+    suspects = suspects_of(lambda event: event % sites)
+    add(suspects, range(1_000))
+
+    accepted, rejected, requests = search_all(suspects, set(range(1_000)))
+
+    assert not accepted
+    assert sum(map(len, rejected)) == 1_000
+    assert len(rejected[-1]) > 800
+    assert requests == REFUSED_BEFORE_SAMPLES + SINGLES_IF_NONE_ACCEPTED
+    assert suspects.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "good"),
+    [
+        ("at random", set(random.Random(1).sample(range(1_000), 50))),
+        ("the last ones", set(range(950, 1_000))),
+        ("the first ones", set(range(50))),
+        ("of one call site", set(range(7, 1_000, 20))),
+    ],
+)
+@pytest.mark.parametrize("sites", [2, 12, 20, 100, 1_000])
+def test_where_one_in_twenty_is_good_no_good_event_is_given_up(what: str, good: set[int], sites: int) -> None:
+    suspects = suspects_of(lambda event: event % sites)
+    add(suspects, range(1_000))
+
+    accepted, _, _ = search_all(suspects, set(range(1_000)) - good)
+
+    assert sorted(accepted) == sorted(good)
+
+
+def test_good_events_of_a_large_call_site_are_found_among_many_small_bad_ones() -> None:
+    suspects = suspects_of(lambda event: min(event, 200))
+    add(suspects, range(1_000))
+    good = set(random.Random(2).sample(range(200, 1_000), 100))
+
+    accepted, _, _ = search_all(suspects, set(range(1_000)) - good)
+
+    assert sorted(accepted) == sorted(good)
+
+
+def test_an_accepted_fresh_event_ends_the_search_for_any_good_event() -> None:
+    suspects = suspects_of(lambda event: event % 20)
+    add(suspects, range(1_000))
+    for _ in range(REFUSED_BEFORE_SAMPLES + SINGLES_IF_NONE_ACCEPTED - 1):
+        search = suspects.next(0.0)
+        assert search is not None
+        suspects.refused(search)
+
+    suspects.clear([1_000])
+    last = suspects.next(0.0)
+
+    assert last is not None
+    assert sum(map(len, suspects.refused(last))) <= 1
+
+
+def test_a_new_search_for_any_good_event_begins_when_there_were_no_suspects() -> None:
+    suspects = suspects_of(lambda event: event % 20)
+    add(suspects, range(1_000))
+    search_all(suspects, set())  # all are accepted
+    add(suspects, range(1_000))
+
+    _, rejected, requests = search_all(suspects, set(range(1_000)))
+
+    assert sum(map(len, rejected)) == 1_000
+    assert requests <= 200
+
+
+def test_a_call_site_that_was_given_up_before_is_not_given_up_with_the_others() -> None:
+    suspects = suspects_of(lambda event: 0 if event < 1_000 else event % 20)
+    add(suspects, range(1_000))
+    search_all(suspects, set(range(1_000)))
+    add(suspects, range(1_000, 2_000), now=1.0)
+    add(suspects, range(5), now=1.0)  # they wait for others
+
+    _, rejected, _ = search_all(suspects, set(range(2_000)), now=1.0)
+
+    assert {event for group in rejected for event in group}.isdisjoint(range(1, 5))
 
 
 def test_1024_refusals_are_needed_where_something_was_accepted() -> None:

@@ -139,6 +139,7 @@ class Process:
         self.back: set[int] = set()  # events that an exit had no time for, and put back into the file
         self.suspect_since: dict[int, float] = {}
         self.singles: Counter[str] = Counter()  # by site, how many events in a row were refused alone
+        self.singles_of_all = 0  # how many suspects in a row were refused alone, of all sites
         self.suspects_accepted: dict[str, float] = {}  # by site, when a suspect was last accepted
         self.concluded: set[str] = set()
         self.last_start = self.hurried = -math.inf
@@ -490,7 +491,12 @@ class World:
     def _told_rejected(self, owner: Process, numbers: list[int]) -> None:
         if self.refused_alone.issuperset(numbers):
             return
+        if owner.singles_of_all >= suspects.SINGLES_IF_NONE_ACCEPTED:  # nothing at all was accepted
+            owner.singles_of_all = 0
+            return
         site = self.site_of[numbers[0]]
+        if {self.site_of[number] for number in numbers} != {site}:
+            raise Failure(f"{owner}: {len(numbers)} events of several sites are rejected together")
         needed = suspects.SINGLES_IF_NONE_ACCEPTED
         if site in owner.concluded:
             needed = min(needed, suspects.SINGLES_AFTER_CONCLUSION)
@@ -608,6 +614,7 @@ class World:
             self.excused.update(numbers)
         kinds = {self.site_of[number] for number in numbers}
         if error is None:
+            owner.singles_of_all = 0
             for number in numbers:
                 self.has_outcome(number)
                 owner.not_before.pop(number, None)
@@ -622,6 +629,7 @@ class World:
             if len(numbers) == 1:
                 self.refused_alone.add(numbers[0])
                 if numbers[0] in owner.suspect_since:
+                    owner.singles_of_all += 1
                     for site in kinds:
                         owner.singles[site] += 1
             else:
