@@ -254,7 +254,7 @@ class Suspects:
         self._end_episode(search.pool)
 
     def clear(self, events: Iterable[Event]) -> None:
-        """Register accepted fresh events, and end the pauses of their call sites, as the mistake there seems corrected."""
+        """Register accepted fresh events, and end the pauses of their call sites: the mistake there seems corrected."""
         self._some_accepted()
         if any(pool.conclusions for pool in self._pools.values()):
             for site in {self._site_of(event) for event in events}:
