@@ -152,7 +152,9 @@ class _Call:
 
 
 def _lower(name: Any) -> str:
-    # requests takes a name in bytes too. It refuses itself what is no name at all.
+    if type(name) is str:
+        return name.lower()
+    # requests takes a name in bytes too. It refuses itself what is not a name at all.
     return (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower()
 
 
