@@ -101,8 +101,8 @@ def bind(function: F, token_provider: TokenProvider | None = None) -> F:
         executor.submit(bind(recommend), "products")
 
     Use it where the context is not handed on: for `threading.Thread`, executors and `loop.run_in_executor`.
-    `asyncio.to_thread` and `asyncio.create_task` hand it on themselves. A pool of processes pickles what it is given, which
-    it cannot do with the function that is returned: give it the identity as an argument, for an `identity_scope` there.
+    `asyncio.to_thread` and `asyncio.create_task` hand it on themselves. A process of `multiprocessing` cannot be given
+    the returned function, which cannot be pickled: give it the identity as an argument, for an `identity_scope` there.
 
     Args:
         function: A function, coroutine function, generator or async generator.
