@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, MutableMapping
@@ -449,3 +450,21 @@ def _iterated_in_scope(
                 step, value = generator.athrow, error
 
     return wrapper
+
+
+def _begin_without_identity() -> None:
+    """Have a child of `multiprocessing`, or of Celery's billiard, begin without an identity, as a thread does.
+
+    The workers of a pool that is first used in a scope or request are forked there. They would serve everybody as that
+    one user, as long as they live. A child of a plain `os.fork` goes on for the user of its parent.
+    """
+    # This runs in each forked child, before the library that has made the child calls what is registered with it. A
+    # library that is not imported yet has not made it.
+    for library in ("multiprocessing.util", "billiard.util"):
+        util: Any = sys.modules.get(library)
+        if util is not None:
+            util.register_after_fork(identity_scope, lambda _: _frame.set(None))
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_begin_without_identity)

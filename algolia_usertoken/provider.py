@@ -101,8 +101,8 @@ def bind(function: F, token_provider: TokenProvider | None = None) -> F:
         executor.submit(bind(recommend), "products")
 
     Use it where the context is not handed on: for `threading.Thread`, executors and `loop.run_in_executor`.
-    `asyncio.to_thread` and `asyncio.create_task` hand it on themselves. A pool of processes pickles the function, and
-    the one that `bind` returns can't be pickled: pass the identity as an argument, and open an `identity_scope` there.
+    `asyncio.to_thread` and `asyncio.create_task` hand it on themselves. A process of `multiprocessing` can't take the
+    returned function, which can't be pickled: pass the identity as an argument, and open an `identity_scope` there.
 
     Args:
         function: A function, coroutine function, generator or async generator.

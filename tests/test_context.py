@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from program_files import run_program
 
 from algolia_usertoken import (
     Identity,
@@ -284,6 +286,20 @@ async def test_what_a_task_sets_in_a_scope_stays_in_that_task() -> None:
     with identity_scope("mine"):
         await asyncio.create_task(login())
         assert current_identity() == Identity("mine")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_of_a_pool_starts_without_the_identity_of_who_used_it_first(method: str) -> None:
+    run_program("programs/identity_in_process_pools.py", "multiprocessing", method)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_of_billiard_starts_without_an_identity_too() -> None:
+    pytest.importorskip("billiard")
+    run_program("programs/identity_in_process_pools.py", "billiard", "fork")
 
 
 # -- @identity_scope(…) --------------------------------------------------------------------------------------------
