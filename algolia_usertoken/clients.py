@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Generic, TypedDict, TypeVar
@@ -19,6 +21,7 @@ from typing_extensions import Self, Unpack
 import algolia_usertoken
 
 from .checks import app_id_and_key, check_type, wrong_type
+from .context import current_request
 from .errors import MissingUserTokenError
 
 # The sender is imported here and not at the first use of `events`. In the middle of that import a fork could happen, or
@@ -37,6 +40,8 @@ from .transporter import (
 )
 
 Client = TypeVar("Client")
+
+logger = logging.getLogger("algolia_usertoken.clients")
 
 
 # The arguments of a sender that the client gives to its own one, and the names under which the client takes them.
@@ -288,13 +293,12 @@ class _TokenAwareClient(Generic[AnyTransporter]):
             {} if restrictions is None else restrictions if isinstance(restrictions, dict) else restrictions.to_dict()
         )
         parameters = given.get("searchParams") or {}
-        if parameters.get("userToken"):
-            return given
-        if "userToken" in parameters:
+        if not parameters.get("userToken") and "userToken" in parameters:
             # It is empty, and algoliasearch would let it win: the key would be that of all users.
             parameters = {name: value for name, value in parameters.items() if name != "userToken"}
             given = {**given, "searchParams": parameters}
-        if given.get("userToken"):
+        if given.get("userToken") or parameters.get("userToken"):
+            _note_in_response()
             return given
         identity = self.token_provider.identity()
         if identity is None or identity.opted_out or identity.user_token is None:
@@ -302,6 +306,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
                 "no user token is known, and secured_api_key() binds the key to the current one: "
                 "call it where one is known, or use generate_secured_api_key() for a key of all users"
             )
+        _note_in_response()
         return {**given, "userToken": identity.user_token}
 
     def _build_ingestion_transporter(self, *args: Any, **kwargs: Any) -> Any:
@@ -312,6 +317,22 @@ class _TokenAwareClient(Generic[AnyTransporter]):
         # Another process makes its own when it first uses them.
         own = ("_made_events", "_made_insights", "_closed")
         return {name: value for name, value in self.__dict__.items() if name not in own}
+
+
+def _note_in_response() -> None:
+    """Have the response that is being made leave shared caches alone, as it will name its visitor."""
+    request = current_request()
+    if request is not None and not request.show():
+        _warn_of_shared_key()  # but the key is made: it may not be for this response at all
+
+
+@functools.cache
+def _warn_of_shared_key() -> None:
+    logger.warning(
+        "a secured API key was made for a response whose headers were sent before, and allow shared caches to keep it. "
+        "If the key is in that response, call secured_api_key() before the response begins, or send Cache-Control: "
+        "private with it. This is logged once"
+    )
 
 
 class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
@@ -369,6 +390,9 @@ class TokenAwareClient(_TokenAwareClient[Transporter], SearchClient):
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
         """Make a secured API key for a front end, which is bound to the current user token.
+
+        Anybody can read the token in the key. So, under a web integration, this makes the response private, as
+        `browser.script` does. Call it before the response begins.
 
         Args:
             parent_api_key: The search-only key to restrict.
@@ -479,6 +503,9 @@ class TokenAwareClientSync(_TokenAwareClient[TransporterSync], SearchClientSync)
         self, parent_api_key: str, restrictions: dict[str, Any] | SecuredApiKeyRestrictions | None = None
     ) -> str:
         """Make a secured API key for a front end, which is bound to the current user token.
+
+        Anybody can read the token in the key. So, under a web integration, this makes the response private, as
+        `browser.script` does. Call it before the response begins.
 
         Args:
             parent_api_key: The search-only key to restrict.

@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clients": {
         "errors",
         "identity",
+        "context",
         "provider",
         "search_request",
         "transporter",

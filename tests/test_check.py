@@ -659,9 +659,11 @@ def test_colours_are_for_a_terminal(
     main(arguments)
     assert "\033[31mwrong\033[0m     index" in capsys.readouterr().out
 
-    monkeypatch.setenv("NO_COLOR", "1")
-    main(arguments)
-    assert "\033" not in capsys.readouterr().out
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            main(arguments)
+        assert "\033" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ def finding_as_text(colour: str, state: str, step: str, said: str, remedy: str) 
 
 def is_coloured() -> bool:
     """Whether the output is a terminal whose user wants colours."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def printable(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from werkzeug.test import Client
 
-from algolia_usertoken import Identity, browser, current_identity
+from algolia_usertoken import Identity, TokenAwareClient, TokenAwareClientSync, browser, clients, current_identity
 from algolia_usertoken.integrations import asgi, wsgi
 from algolia_usertoken.integrations.flask import init_app
 
@@ -263,6 +264,72 @@ class TestStream:
         answer = await adapter.get(Page(self.late), set_cookie=True)  # which makes it private
         (set_cookie,) = answer.set_cookies
         assert set_cookie.partition(";")[0].removeprefix("_ALGOLIA=") in answer.text
+        assert answer.headers["Cache-Control"] == "private"
+
+
+class TestSecuredApiKey:
+    """Anybody can read the user token in a key that `secured_api_key` has made."""
+
+    CLIENT = TokenAwareClientSync("app", "key")
+
+    def key(self) -> str:
+        return self.CLIENT.secured_api_key("parent", {"filters": "brand:Larkfoot"})
+
+    def named(self, restrictions: dict[str, Any]) -> Callable[[], str]:
+        return lambda: self.CLIENT.secured_api_key("parent", restrictions)
+
+    def late(self) -> Iterator[str]:
+        yield "<html>"
+        yield self.key()
+
+    @pytest.mark.parametrize(
+        "headers",
+        [[], [("Cache-Control", "public, max-age=60")], [("Cache-Control", "s-maxage=60"), ("X-Accel-Expires", "60")]],
+    )
+    async def test_makes_the_response_private(self, adapter: Adapter, headers: list[tuple[str, str]]) -> None:
+        for cookie in (f"_ALGOLIA={TOKEN}", None):
+            answer = await adapter.get(Page(self.key, headers), cookie, set_cookie=True)
+
+            directives = answer.headers["Cache-Control"].split(", ")
+            assert directives[0] == "private"
+            assert {"public", "s-maxage=60"}.isdisjoint(directives)
+            assert "X-Accel-Expires" not in answer.headers
+            assert answer.headers["Vary"] == "Cookie"
+            token = TOKEN if cookie else answer.set_cookies[0].partition(";")[0].removeprefix("_ALGOLIA=")
+            assert f"userToken={token}" in b64decode(answer.text).decode()
+
+    @pytest.mark.parametrize("restrictions", [{"userToken": TOKEN}, {"searchParams": {"userToken": TOKEN}}])
+    async def test_does_so_too_where_the_application_gives_the_token(
+        self, adapter: Adapter, restrictions: dict[str, Any]
+    ) -> None:
+        answer = await adapter.get(Page(self.named(restrictions), [("Cache-Control", "public")]))
+
+        assert answer.headers["Cache-Control"] == "private"
+
+    async def test_of_no_user_changes_nothing(self, adapter: Adapter) -> None:
+        page = Page(lambda: self.CLIENT.generate_secured_api_key("parent", {}), [("Cache-Control", "public")])
+
+        assert (await adapter.get(page, f"_ALGOLIA={TOKEN}")).headers["Cache-Control"] == "public"
+
+    async def test_too_late_is_logged_once(self, adapter: Adapter, caplog: pytest.LogCaptureFixture) -> None:
+        clients._warn_of_shared_key.cache_clear()
+        for _ in range(2):
+            await adapter.get(Page(self.late, [("Cache-Control", "public")]), f"_ALGOLIA={TOKEN}")
+        await adapter.get(Page(self.late, [("Cache-Control", "private")]), f"_ALGOLIA={TOKEN}")
+
+        (record,) = (record for record in caplog.records if record.name == "algolia_usertoken.clients")
+        assert "call secured_api_key() before the response begins" in record.getMessage()
+        assert TOKEN not in record.getMessage()
+
+    async def test_of_the_async_client_makes_the_response_private(self) -> None:
+        async def view(request: Any) -> Response:
+            async with TokenAwareClient("app", "key") as client:
+                return Response(await client.secured_api_key("parent"), headers={"Cache-Control": "public"})
+
+        app = asgi.IdentityMiddleware(Starlette(routes=[Route("/", view)]))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.example") as visitor:
+            answer = await visitor.get("/", headers={"Cookie": f"_ALGOLIA={TOKEN}"})
+
         assert answer.headers["Cache-Control"] == "private"
 
 
