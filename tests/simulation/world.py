@@ -275,7 +275,10 @@ class Process:
         self.hurried, self.close_at = start, min(self.close_at, start + self.worker.close_timeout)
         before = set(self.open)
         self.closing_since = min(self.closing_since, start)
-        process._deliver_all([self.worker], lambda one, timeout: one.finish_exit(timeout))
+        process._finish_all([self.worker], start)
+        before |= self.open.keys()
+        self.worker.be_late()
+        process._finish_all([self.worker], start)
         took = hub.now - start - (world.stopped_for(self) - frozen)
         self.exit_took += took
         if with_threads and took > self.worker.close_timeout + BOUND_S:
@@ -283,7 +286,6 @@ class Process:
         left = before & self.open.keys()
         if self.outbox is None and left and self.on_error_kind != "slow":
             raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
-        self.worker.be_late()
         self.close_at = -math.inf
         if hub.random.random() < 0.3:
             self.put(hub.random.randint(1, 3))
