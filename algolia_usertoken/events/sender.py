@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from os import environ
@@ -192,6 +193,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         return self._worker.flush(_checked_timeout(timeout))
 
@@ -208,6 +210,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
@@ -227,6 +230,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         if self._worker.asked_by_on_error():
             return self.flush(timeout)  # here, it does not wait
@@ -244,6 +248,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         if self._worker.asked_by_on_error():
             return self.close(timeout)
@@ -327,4 +332,7 @@ def _checked_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     check_number("timeout", timeout, None, unit="seconds")
-    return min(timeout, threading.TIMEOUT_MAX)  # a lock cannot wait longer
+    limited = max(min(timeout, threading.TIMEOUT_MAX), -threading.TIMEOUT_MAX)  # a lock cannot wait longer
+    if math.isnan(limited):  # no time is later than that, so the wait would never end
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return limited
