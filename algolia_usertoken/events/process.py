@@ -155,11 +155,13 @@ def _at_exit() -> None:
     _exited = True
     start = time.monotonic()
     _finish_all(_workers, start)
+    _exit_took += time.monotonic() - start
     for worker in list(_workers):
         worker.be_late()
     # Once more, for events that a `__del__` or another thread has sent meanwhile: no thread looks for them any more.
+    again = time.monotonic()
     _finish_all(_workers, start)
-    _exit_took += time.monotonic() - start
+    _exit_took += time.monotonic() - again
 
 
 def _finish_all(workers: Iterable[Deliverer], start: float) -> None:

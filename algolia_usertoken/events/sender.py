@@ -73,7 +73,8 @@ class EventSender(EventMethods, ReferenceMethods):
             tests. By default, a refused event is counted, logged and reported to `on_error`.
         on_error: A function that is called as `on_error(error, events)` when events were refused by the sender,
             rejected by Algolia, or given up. It is called in the thread that sends or in the one that delivers. Errors
-            that it raises are logged.
+            that it raises are logged. If it sends events itself, one call of it is told of at most 100 errors that this
+            causes at once; the others are only logged and counted.
 
     Raises:
         ValueError: A number is out of its range, the application's id or key is missing, or two arguments say the same:

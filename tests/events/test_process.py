@@ -75,6 +75,11 @@ def test_slow_on_errors_of_many_senders_delay_exit_as_long_as_one_does(run: Run)
     assert done.stdout == "300\n"
 
 
+def test_an_on_error_that_sends_again_does_not_keep_the_process_from_ending(run: Run) -> None:
+    done = run("on_error_that_sends_at_the_very_end.py", str(free_port()))
+    assert done.stdout == "True\n"
+
+
 @pytest.mark.parametrize("background", ["True", "False"])
 def test_events_that_are_sent_while_the_exit_delivers_are_delivered(
     run: Run, collector: Collector, background: str
