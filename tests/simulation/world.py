@@ -228,7 +228,7 @@ class Process:
         if is_bounded and took > timeout + BOUND_S:  # type: ignore[operator]
             raise Failure(f"{self}: flush({timeout}) took {took:.3f} s")
         left = before & self.open.keys()
-        # An event that is sent at the very end, inside of on_error, is given up at once, and told when on_error is done.
+        # An event that is sent inside of on_error at the very end is given up at once, and told when on_error is done.
         told_later = self.worker._late and self.on_error_kind in ("flushes", "puts")
         if result and left and not told_later:
             raise Failure(f"{self}: flush has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
