@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Protocol
 
+from .threads import for_a_lock
+from .threads import start as begin
+
 logger = logging.getLogger("algolia_usertoken.events")
+
+LONGEST_REPORT_S = 0.4  # how long the exit waits beyond `close_timeout` for what is told about events that are given up
 
 
 class Deliverer(Protocol):
@@ -149,10 +154,35 @@ def _at_exit() -> None:
     global _exited, _exit_took
     _exited = True
     start = time.monotonic()
-    _deliver_all(_workers, lambda worker, timeout: worker.finish_exit(timeout))
+    _finish_all(_workers, start)
     _exit_took += time.monotonic() - start
     for worker in list(_workers):
         worker.be_late()
+    # Once more, for events that a `__del__` or another thread has sent meanwhile: no thread looks for them any more.
+    again = time.monotonic()
+    _finish_all(_workers, start)
+    _exit_took += time.monotonic() - again
+
+
+def _finish_all(workers: Iterable[Deliverer], start: float) -> None:
+    """Call `finish_exit` of all workers that have events, at the same time, as each may wait for a slow `on_error`."""
+
+    def finish(worker: Deliverer) -> None:
+        worker.finish_exit(start + worker.close_timeout - time.monotonic())
+
+    threads: list[tuple[threading.Thread, Deliverer]] = []
+    begun = [worker for worker in list(workers) if worker.begin_exit()]
+    for worker in begun[1:]:
+        thread = threading.Thread(target=finish, args=(worker,), name="algolia-usertoken-exit", daemon=True)
+        try:
+            begin(thread)
+            threads.append((thread, worker))
+        except RuntimeError:  # no thread can be started
+            finish(worker)
+    for worker in begun[:1]:
+        finish(worker)
+    for thread, worker in threads:  # it ends by itself, unless it does not get its turn
+        thread.join(for_a_lock(start + worker.close_timeout + LONGEST_REPORT_S - time.monotonic()))
 
 
 def _at_exit_of_pool_child(**_: Any) -> None:

@@ -18,6 +18,7 @@ from .rules import Event
 logger = logging.getLogger("algolia_usertoken.events")
 
 LOG_INTERVAL = 30.0  # seconds between two lines of one kind
+MOST_OF_ITS_OWN = 100  # errors that on_error may cause itself and be called with; any others are only logged
 MAX_REASONS = 100  # kinds of refusal that have log lines of their own; all others share one
 
 # The parts of a message that differ between two refusals of one kind: the names of events, and numbers.
@@ -148,13 +149,20 @@ class Reporter:
         return getattr(self._thread, "waiting", None) is not None
 
     def call_on_error(self, error: Exception, events: Sequence[Event]) -> None:
-        """Call `on_error`, and log what it raises. Errors that it causes itself are passed to it after that call."""
+        """Call `on_error`, and log what it raises. Errors that it causes itself are passed to it after that call.
+
+        If there are many of these, it gets the first ones only: an `on_error` that sends its events again, which can't be
+        delivered any more as the process exits, would be called for ever.
+        """
         if self.on_error is None:
             return
         if self.is_in_on_error:
-            self._thread.waiting.append((error, events))
+            self._thread.of_its_own += 1
+            if self._thread.of_its_own <= MOST_OF_ITS_OWN:
+                self._thread.waiting.append((error, events))
             return
         waiting = self._thread.waiting = deque([(error, events)])
+        self._thread.of_its_own = 0
         try:
             while waiting:
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,8 @@ class EventSender(EventMethods, ReferenceMethods):
             tests. By default, a refused event is counted, logged and reported to `on_error`.
         on_error: A function that is called as `on_error(error, events)` when events were refused by the sender,
             rejected by Algolia, or given up. It is called in the thread that sends or in the one that delivers. Errors
-            that it raises are logged.
+            that it raises are logged. If it sends events itself, one call of it is told of at most 100 errors that this
+            causes at once; the others are only logged and counted.
 
     Raises:
         ValueError: A number is out of its range, the application's id or key is missing, or two arguments say the same:
@@ -191,6 +193,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         return self._worker.flush(_checked_timeout(timeout))
 
@@ -207,6 +210,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         return True if self._parent is not None else self._worker.close(_checked_timeout(timeout))
 
@@ -226,6 +230,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         if self._worker.asked_by_on_error():
             return self.flush(timeout)  # here, it does not wait
@@ -243,6 +248,7 @@ class EventSender(EventMethods, ReferenceMethods):
 
         Raises:
             TypeError: `timeout` is not a number.
+            ValueError: `timeout` is "not a number" (NaN).
         """
         if self._worker.asked_by_on_error():
             return self.close(timeout)
@@ -325,4 +331,7 @@ def _checked_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     check_number("timeout", timeout, None, unit="seconds")
-    return min(timeout, threading.TIMEOUT_MAX)  # a lock cannot wait longer
+    limited = max(min(timeout, threading.TIMEOUT_MAX), -threading.TIMEOUT_MAX)  # a lock cannot wait longer
+    if math.isnan(limited):  # no time is later than that, so the wait would never end
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return limited

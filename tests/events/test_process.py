@@ -69,6 +69,25 @@ def test_a_refused_connection_delays_exit_by_close_timeout(run: Run) -> None:
     assert done.stdout.startswith("10 not delivered when the process exited")
 
 
+def test_slow_on_errors_of_many_senders_delay_exit_as_long_as_one_does(run: Run) -> None:
+    done = run("exit_with_many_slow_on_errors.py", str(free_port()))
+    assert done.seconds < 60  # one after another, they would take 90
+    assert done.stdout == "300\n"
+
+
+def test_an_on_error_that_sends_again_does_not_keep_the_process_from_ending(run: Run) -> None:
+    done = run("on_error_that_sends_at_the_very_end.py", str(free_port()))
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("background", ["True", "False"])
+def test_events_that_are_sent_while_the_exit_delivers_are_delivered(
+    run: Run, collector: Collector, background: str
+) -> None:
+    run("send_while_the_exit_delivers.py", background)
+    all_once(collector, range(2))
+
+
 def test_an_idle_sender_does_not_delay_exit(run: Run, collector: Collector) -> None:
     done = run("exit_while_idle.py")
     assert done.seconds < 60

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,14 @@ from collector import Answer, Collector
 from prelude import Errors, adds_up, event, send
 from waiting import PATIENCE
 
-from algolia_usertoken import BatchRejectedError, DeliveryError, EventSender, InvalidEventError, MemoryDelivery
+from algolia_usertoken import (
+    BatchRejectedError,
+    DeliveryError,
+    EventSender,
+    InvalidEventError,
+    MemoryDelivery,
+    SQLiteOutbox,
+)
 from algolia_usertoken.events import reporting
 
 Make = Callable[..., EventSender]
@@ -354,3 +362,32 @@ def test_what_on_error_causes_to_be_told_waits_until_it_is_done() -> None:
 
     assert told == ["begin first", "end first", "begin second", "end second"]
     assert not reporter.is_in_on_error
+
+
+def test_an_on_error_that_causes_an_error_each_time_is_not_called_for_ever() -> None:
+    calls: list[Exception] = []
+
+    def on_error(error: Exception, events: Sequence[Any]) -> None:
+        calls.append(error)
+        reporter.call_on_error(error, events)
+
+    reporter = reporting.Reporter(on_error)
+    for times in (1, 2):  # it counts anew each time
+        reporter.call_on_error(ValueError("given up"), [])
+        assert len(calls) == times * (1 + reporting.MOST_OF_ITS_OWN)
+
+
+def test_an_on_error_that_sends_again_to_a_full_outbox_is_not_called_for_ever(tmp_path: Path) -> None:
+    calls: list[Exception] = []
+
+    def on_error(error: Exception, lost: Sequence[Any]) -> None:
+        calls.append(error)
+        for one in lost:
+            events.send(one)
+
+    outbox = SQLiteOutbox(tmp_path / "outbox.db", max_events=1)
+    events = EventSender(delivery=MemoryDelivery(), user_token="u", outbox=outbox, background=False, on_error=on_error)
+    assert send(events, range(2)) == 1
+    assert len(calls) == 1 + reporting.MOST_OF_ITS_OWN
+    assert events.stats.dropped == len(calls) + 1  # the last one is only counted
+    assert events.close()

@@ -542,6 +542,24 @@ def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout:
     assert events.close()
 
 
+def test_a_timeout_that_is_nan_is_refused_as_no_wait_for_it_would_end(delivery: MemoryDelivery) -> None:
+    events = EventSender(delivery=delivery, user_token="u")
+    for wait in (events.flush, events.close):
+        with pytest.raises(ValueError, match=r"^timeout must be a number of seconds, not nan$"):
+            wait(float("nan"))
+    assert events.send(event(1))  # it is not closed
+    assert events.close()
+
+
+@pytest.mark.parametrize("early", [-1, -1e300, -(10**400), float("-inf")])
+def test_a_timeout_below_zero_does_not_wait(delivery: MemoryDelivery, early: float) -> None:
+    delivery.hang()
+    events = EventSender(delivery=delivery, user_token="u")
+    assert events.send(event(1))
+    assert not events.flush(early)
+    assert not events.close(early)
+
+
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("long", [float("inf"), 1e300, 10**400])
 def test_infinite_times_are_accepted(delivery: MemoryDelivery, long: float, background: bool) -> None:

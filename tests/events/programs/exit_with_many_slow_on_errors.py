@@ -1,0 +1,20 @@
+"""Exits while nothing can be delivered, with 300 senders, each of which has an `on_error` that takes its time."""
+
+import atexit
+import sys
+import time
+from typing import Any
+
+told: list[None] = []
+atexit.register(lambda: print(len(told)))  # runs last
+from prelude import send, sender
+
+
+def on_error(*_: Any) -> None:
+    told.append(None)
+    time.sleep(60)
+
+
+events = [sender(int(sys.argv[1]), close_timeout=0.5, on_error=on_error) for _ in range(300)]
+for one in events:
+    send(one, [0])
