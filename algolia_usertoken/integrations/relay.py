@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -458,7 +459,16 @@ def _no_constant(name: str) -> Any:
     raise ValueError("no JSON")
 
 
+def _whole_number(digits: str) -> float:
+    """Return the number; if it has more digits than Python reads, infinity, for which only its own event is refused."""
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
+
+
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+_slow_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_int=_whole_number)
 
 
 def _decode(text: str) -> Any:
@@ -466,7 +476,7 @@ def _decode(text: str) -> Any:
     try:
         value, end = _decoder.raw_decode(text)
     except ValueError:
-        return _decoder.decode(text)  # there may be white space before it
+        return _slow_decoder.decode(text)  # there may be white space before it, or a number that is too long
     return value if end == len(text) else _decoder.decode(text)  # or after it
 
 
