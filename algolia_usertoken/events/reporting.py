@@ -151,8 +151,8 @@ class Reporter:
     def call_on_error(self, error: Exception, events: Sequence[Event]) -> None:
         """Call `on_error`, and log what it raises. Errors that it causes itself are passed to it after that call.
 
-        If there are many of these, it gets the first ones only: an `on_error` that sends its events again would be called
-        for ever if they can't be delivered any more, as the process exits.
+        If there are many of these, it gets the first ones only. An `on_error` that sends its events again would be
+        called for ever if they can't be delivered any more, as the process exits.
         """
         if self.on_error is None:
             return

@@ -19,7 +19,6 @@ import urllib3.util.connection
 import vcr
 from algoliasearch.http.hosts import Host, HostsCollection
 from collector import HTML, Collector
-from conftest import Finished
 from prelude import config, event
 from urllib3.connectionpool import HTTPConnectionPool
 from waiting import wait_until
@@ -609,7 +608,7 @@ def test_a_cassette_of_vcrpy_around_the_application_s_code_holds_no_event_back(
 
 
 def test_what_is_imported_in_a_cassette_of_vcrpy_outlives_it(
-    run: Callable[..., Finished], collector: Collector
+    run: Callable[..., Any], collector: Collector
 ) -> None:
     run("import_in_a_cassette.py")
     assert not collector.lost(range(10))
@@ -636,7 +635,7 @@ def test_a_patcher_that_fails_in_the_sender_s_thread_costs_no_event(
 
 
 def test_under_gevent_a_trickle_and_a_look_up_that_hangs_end_with_the_deadline(
-    run: Callable[..., Finished], collector: Collector, peer: Callable[..., Peer]
+    run: Callable[..., Any], collector: Collector, peer: Callable[..., Peer]
 ) -> None:
     server = peer(trickling(TRICKLES["body"]))
     run(
