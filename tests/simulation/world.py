@@ -235,7 +235,9 @@ class Process:
         asked = world.telling_depth(hub.current)
         if not result and lone and timeout is not None and timeout >= 0.5 and left and not asked:
             is_slow = self.on_error_kind == "slow"  # the delivering thread may be inside of on_error
-            if world.file_trouble < start and took > 0.45 and not (on_its_way or is_slow or start <= self.last_start):
+            # A signal handler may close while the thread that it interrupts uses the file, which no other can use then.
+            is_held_up = on_its_way or is_slow or (self.closing and self.outbox is not None)
+            if world.file_trouble < start and took > 0.45 and not (is_held_up or start <= self.last_start):
                 raise Failure(f"{self}: flush({timeout}) has ended no pause")
             needed = 2 + world.most_latency * (2 + len(before) / self.options["batch_size"])
             if timeout >= 5 and timeout > needed and world.trouble < start - AFTERMATH_S and not self.closing:
