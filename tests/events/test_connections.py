@@ -607,9 +607,7 @@ def test_a_cassette_of_vcrpy_around_the_application_s_code_holds_no_event_back(
     assert not collector.errors
 
 
-def test_what_is_imported_in_a_cassette_of_vcrpy_outlives_it(
-    run: Callable[..., Any], collector: Collector
-) -> None:
+def test_what_is_imported_in_a_cassette_of_vcrpy_outlives_it(run: Callable[..., Any], collector: Collector) -> None:
     run("import_in_a_cassette.py")
     assert not collector.lost(range(10))
     assert not collector.twice

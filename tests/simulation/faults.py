@@ -66,6 +66,11 @@ FAULTS = (
         suspects.Suspects, "_most_singles", "SINGLES_IF_NONE_ACCEPTED", "8", 8000011,
     ),
     Fault(
+        "all call sites are given up too early",
+        suspects.Suspects, "refused", "self._samples_refused >= SINGLES_IF_NONE_ACCEPTED", "self._samples_refused >= 8",
+        8000011,
+    ),
+    Fault(
         "close sets `closed` after its last look",
         engine.Engine, "close_if_empty",
         "notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is\n"
