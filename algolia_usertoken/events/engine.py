@@ -117,6 +117,7 @@ class Engine:
         )
         self.idle = True  # whether the next event has to notify
         self.closed = False
+        self._is_over = False  # whether it is closed for good; `closed` is also True during the last look
         self.notify_every = batch_size
         self._notify = notify
         self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
@@ -276,11 +277,11 @@ class Engine:
             Whether all events are settled. What another thread has closed stays closed: it closes the outbox, too.
         """
         with self.lock:
-            was_closed = self.closed
             notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
             is_empty = self.core.is_settled(sys.maxsize, len(self.queue))
-            self.closed = is_empty or was_closed
+            # `_is_over` is read only now: a signal handler that waits in between releases the lock.
+            self.closed = self._is_over = is_empty or self._is_over
             if not self.closed:
                 self.notify_every = notify_every
             return is_empty
@@ -289,7 +290,7 @@ class Engine:
         """Close, even if events are left."""
         with self.lock:
             self.notify_every = 1
-            self.closed = self.idle = True
+            self.closed = self._is_over = self.idle = True
             self.lock.notify_all()
 
     def give_up(self) -> InFlight:

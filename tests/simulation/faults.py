@@ -178,7 +178,7 @@ FOUND = (
     ),
     Fault(
         "what one close has closed is opened by another",
-        engine.Engine, "close_if_empty", "self.closed = is_empty or was_closed", "self.closed = is_empty",
+        engine.Engine, "close_if_empty", "self._is_over = is_empty or self._is_over", "self._is_over = is_empty",
     ),
     Fault(
         "a close tells for so long that no time is left to close the delivery",

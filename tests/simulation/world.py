@@ -434,10 +434,10 @@ class World:
     def new_event(self, owner: Process) -> tuple[int, bytes]:
         number = next(self.numbers)
         site = f"s{self.draw.randrange(self.sites)}"
-        self.site_of[number] = site
         self.is_bad[number] = site in self.bad_sites or self.draw.random() < self.bad_rate
         self.owner_of[number] = owner
         timestamp = f', "timestamp": {int(self.hub.wall() * 1000)}' if self.draw.random() < 0.2 else ""
+        self.site_of[number] = f"{site}, timed" if timestamp else site  # as the fields of an event belong to its kind
         return number, b'{"eventName": "%s", "n": %d%s}' % (site.encode(), number, timestamp.encode())
 
     def has_put(self, owner: Process, numbers: list[int], taken: bool, start: float, was_closed: bool) -> None:
@@ -674,12 +674,17 @@ class World:
         if not numbers or self.path is None:
             return numbers
         assert owner.outbox is not None
+        found = numbers_in(self.texts("owner != ?", owner.outbox._owner))
+        return numbers - found
+
+    def texts(self, condition: str, *parameters: Any) -> list[bytes]:
+        """The texts of some events in the file."""
+        assert self.path is not None
         connection = self.memory or sqlite3.connect(self.path)
-        rows = connection.execute("SELECT CAST(body AS BLOB) FROM events WHERE owner != ?", (owner.outbox._owner,))
-        found = numbers_in(text for (text,) in rows.fetchall())
+        found = connection.execute(f"SELECT CAST(body AS BLOB) FROM events WHERE {condition}", parameters).fetchall()
         if self.memory is None:
             connection.close()
-        return numbers - found
+        return [text for (text,) in found]
 
     # Processes.
 
@@ -1144,11 +1149,8 @@ def patched(world: World) -> Iterator[None]:
             return move(self, dead, numbers, owner, *rest)
         finally:
             if new := moved[count:]:
-                found = self.keeper._connection.execute(  # type: ignore[union-attr]
-                    f"SELECT CAST(body AS BLOB) FROM events WHERE owner = ? AND number IN ({','.join(map(str, new))})",
-                    (owner,),
-                )
-                world.adopted(dead, [text for (text,) in found.fetchall()])
+                # Not with the connection of `self`, which may be closed by now.
+                world.adopted(dead, world.texts(f"owner = ? AND number IN ({','.join(map(str, new))})", owner))
 
     def confirm_(self: engine.Engine, group: InFlight) -> bool:
         owner: Process = hub.process
