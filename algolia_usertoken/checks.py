@@ -113,7 +113,7 @@ def file_path(path: str | os.PathLike[str]) -> str:
 def app_id_and_key(app_id: str | None, api_key: str | None) -> tuple[str | None, str | None]:
     """Return the id of the application and its key as they were given, and else those of the environment.
 
-    The clients of algoliasearch ask for both in the environment, but do not take them from there.
+    algoliasearch's configurations read both from the environment, and then still raise an error if they were not given.
     """
     return (
         os.environ.get("ALGOLIA_APP_ID") if app_id is None else app_id,

@@ -294,7 +294,7 @@ class identity_scope:
                     result = function(*args, **kwargs)
                 # What has only begun goes on in the scope. It may come from a callable that does not look like one that
                 # goes on: an object, or a lambda.
-                if inspect.iscoroutine(result):
+                if inspect.iscoroutine(result) or (inspect.isgenerator(result) and inspect.isawaitable(result)):
                     return _await_in_scope(self, result)
                 if inspect.isgenerator(result):
                     return _run_in_scope(self, result)

@@ -154,7 +154,7 @@ class _Call:
 def _lower(name: Any) -> str:
     if type(name) is str:
         return name.lower()
-    # requests takes a name in bytes too. It refuses itself what is not a name at all.
+    # requests takes a name in bytes too, and raises an error for anything else.
     return (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower()
 
 

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import threading
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -492,6 +493,19 @@ async def test_whatever_returns_an_async_generator_has_its_steps_in_the_scope(de
         async for who in decorate(function)():
             seen += [who, current_identity()]
         assert seen == [JOB, Identity("outer")] * 2
+
+
+@types.coroutine
+def who_in_the_old_style() -> Generator[Any, Any, Identity | None]:
+    yield from asyncio.sleep(0).__await__()
+    return current_identity()
+
+
+@pytest.mark.parametrize("decorate", [identity_scope("job"), bind_for_job], ids=["scope", "bind"])
+async def test_a_generator_that_can_be_awaited_runs_in_the_scope(decorate: Any) -> None:
+    with identity_scope("outer"):
+        assert await decorate(lambda: who_in_the_old_style())() == JOB
+        assert current_identity() == Identity("outer")
 
 
 def test_decorated_generator_may_be_sent_to_thrown_into_and_closed() -> None:

@@ -171,7 +171,7 @@ class Engine:
         """The reason to report where `put` found no room."""
         if len(self.queue) >= self._max_queue_size:
             return f"the queue is full ({self._max_queue_size} events)"
-        return f"the queue is full ({self._max_queue_bytes} bytes)"
+        return f"the queue has no room for it ({self._max_queue_bytes} bytes)"
 
     def mark(self, now: float) -> None:
         """Note when the queue was filled up to here, to know how long events wait; `notify` calls this."""

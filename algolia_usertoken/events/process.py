@@ -19,7 +19,7 @@ from .threads import start as begin
 
 logger = logging.getLogger("algolia_usertoken.events")
 
-LONGEST_REPORT_S = 0.4  # how long the exit waits beyond `close_timeout` for what is told about events that are given up
+LONGEST_REPORT_S = 0.4  # how long the exit waits beyond `close_timeout` for calls of `on_error`
 
 
 class Deliverer(Protocol):
@@ -165,7 +165,10 @@ def _at_exit() -> None:
 
 
 def _finish_all(workers: Iterable[Deliverer], start: float) -> None:
-    """Call `finish_exit` of all workers that have events, at the same time, as each may wait for a slow `on_error`."""
+    """Call `finish_exit` of all workers that have events, at the same time, as each may wait for a slow `on_error`.
+
+    Python 3.12 starts no thread at this stage: there, one is called after the other.
+    """
 
     def finish(worker: Deliverer) -> None:
         worker.finish_exit(start + worker.close_timeout - time.monotonic())

@@ -72,8 +72,8 @@ class EventSender(EventMethods, ReferenceMethods):
             tests. By default, a refused event is counted, logged and reported to `on_error`.
         on_error: A function that is called as `on_error(error, events)` when events were refused by the sender,
             rejected by Algolia, or given up. It is called in the thread that sends or in the one that delivers. Errors
-            that it raises are logged. If it sends events itself, one call of it is told of at most 100 errors that this
-            causes at once; the others are only logged and counted.
+            that it raises are logged. If it sends events itself, the errors that this causes are passed to it after
+            that call, at most 100 of them; the others are only logged and counted.
 
     Raises:
         ValueError: A number is out of its range, the application's id or key is missing, or two arguments say the same:
@@ -128,7 +128,7 @@ class EventSender(EventMethods, ReferenceMethods):
                     raise ValueError(f"{name} and config both say {what}: give one of them")
         if delivery is not None and (isinstance(delivery, type) or not hasattr(delivery, "deliver")):
             raise wrong_type("delivery", "an object with the methods of Delivery", delivery)
-        # Nobody would await what these return, so events would count as delivered, and errors as told.
+        # Nobody would await what these return, so nothing would be delivered, and nobody would learn of an error.
         for name, function in (("delivery.deliver", getattr(delivery, "deliver", None)), ("on_error", on_error)):
             if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
                 raise TypeError(f"{name} must be a plain function, not a coroutine function")

@@ -26,7 +26,8 @@ REFUSED_BEFORE_SPREAD = 8  # refusals in a row, after which a draw is spread ove
 SINGLES_IF_NONE_ACCEPTED = 128  # events refused alone, in a row, after which the rest of a pool is given up
 SINGLES_IF_SOME_ACCEPTED = 1_024
 SINGLES_AFTER_CONCLUSION = 16
-REFUSED_BEFORE_SAMPLES = 32  # refusals in a row, of all pools, after which single events are drawn from all that waits
+REFUSED_BEFORE_SAMPLES = 32  # refusals in a row, of all pools, after which single events are drawn from all pools
+MOST_BEFORE_SAMPLES = 64  # so many refusals in a row if some pool was not tried yet
 PAUSE_AFTER_CONCLUSION_S = 2.0  # doubled with each further conclusion
 MOST_CONCLUSIONS = 5  # conclusions that lengthen the pause, to 64 seconds
 MOST_POOLS = 1_000  # pools whose history is kept
@@ -53,7 +54,7 @@ class Search:
         self.suspects = suspects
         self.rest = rest  # the right half, if `suspects` are the left half of a group with a bad event
         self.drawn = drawn  # True: drawn from the pool; False: a part of a group that was refused, or a sample
-        self.is_sample = is_sample  # whether it is one event, drawn from all that waits
+        self.is_sample = is_sample  # whether it is one event, drawn from all pools
 
 
 class Pool:
@@ -169,7 +170,7 @@ class Suspects:
     def next(self, now: float) -> Search | None:
         """The search to send next, if there is one: from the pool with the fewest refusals in a row.
 
-        If nothing was accepted, and much was refused, it is one event, drawn from all that waits.
+        If nothing was accepted, and much was refused, it is one event, drawn from all pools (see `_sample`).
         """
         if not self._is_any_accepted and self._refusals >= REFUSED_BEFORE_SAMPLES:
             sample = self._sample()
@@ -237,8 +238,9 @@ class Suspects:
         if self._samples_refused >= SINGLES_IF_NONE_ACCEPTED:
             self._samples_refused = 0
             for each in self._unconcluded:
-                rest += self._take_out(each)
-                self._end_episode(each)
+                if each.known_bad or each.unknown:
+                    rest += self._give_up(each)
+                    self._end_episode(each)
         elif pool.singles >= self._most_singles(pool):
             rest = self._give_up(pool)
         self._end_episode(pool)
@@ -278,12 +280,13 @@ class Suspects:
         self._refusals = self._samples_refused = 0
 
     def _sample(self) -> Search | None:
-        """One event, drawn from all pools; None where fewer than two have events, as one pool can judge by itself.
+        """One event, drawn from all pools without a conclusion, to find out whether any event of them is good.
 
-        What is known of groups with a bad event is forgotten: all that is asked is whether there is any good event.
+        What is known of groups with a bad event is forgotten. It is None if fewer than two pools have events, as one
+        pool can judge by itself, or if a pool was not tried yet: all of its events may be good.
         """
         pools = [pool for pool in self._unconcluded if pool.known_bad or pool.unknown]
-        if len(pools) < 2:
+        if len(pools) < 2 or (self._refusals < MOST_BEFORE_SAMPLES and not all(pool.refusals for pool in pools)):
             return None
         for pool in pools:
             pool.unknown += [suspect for group in pool.known_bad for suspect in group]

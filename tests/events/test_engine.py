@@ -103,7 +103,7 @@ def test_one_event_does_not_exceed_the_bytes_of_the_queue() -> None:
     assert not engine.put(b"x" * 401)
     assert engine.put(b"x" * 400)
     assert not engine.put(b"x")
-    assert engine.why_full == "the queue is full (1000 bytes)"
+    assert engine.why_full == "the queue has no room for it (1000 bytes)"
 
 
 def test_an_event_larger_than_the_queue_is_not_accepted() -> None:

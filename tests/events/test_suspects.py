@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 import pytest
 
 from algolia_usertoken.events.suspects import (
+    MOST_BEFORE_SAMPLES,
     MOST_POOLS,
     REFUSED_BEFORE_SAMPLES,
     SINGLES_IF_NONE_ACCEPTED,
@@ -85,8 +86,9 @@ def test_where_all_events_of_all_call_sites_are_bad_the_rest_is_given_up_togethe
 
     assert not accepted
     assert sum(map(len, rejected)) == 1_000
-    assert len(rejected[-1]) > 800
-    assert requests == REFUSED_BEFORE_SAMPLES + SINGLES_IF_NONE_ACCEPTED
+    assert len(rejected[-1]) > 780
+    each_was_tried = min(max(REFUSED_BEFORE_SAMPLES, sites), MOST_BEFORE_SAMPLES)
+    assert requests == each_was_tried + SINGLES_IF_NONE_ACCEPTED
     assert suspects.bytes == 0
 
 
@@ -107,6 +109,31 @@ def test_where_one_in_twenty_is_good_no_good_event_is_given_up(what: str, good: 
     accepted, _, _ = search_all(suspects, set(range(1_000)) - good)
 
     assert sorted(accepted) == sorted(good)
+
+
+@pytest.mark.parametrize("bad_sites", [2, 20, 40, 60])
+def test_a_small_call_site_is_tried_by_itself_before_all_are_given_up_together(bad_sites: int) -> None:
+    suspects = suspects_of(lambda event: "good" if event < 10 else event % bad_sites)
+    events = list(range(50 * bad_sites + 10))
+    random.Random(bad_sites).shuffle(events)
+    suspects.add([Suspect(event, None) for event in events], 0.0)
+
+    accepted, _, _ = search_all(suspects, set(events) - set(range(10)))
+
+    assert sorted(accepted) == list(range(10))
+
+
+def test_after_all_call_sites_were_given_up_together_their_next_events_wait() -> None:
+    suspects = suspects_of(lambda event: event % 3)
+    add(suspects, range(1_000))
+    search_all(suspects, set(range(1_000)))
+    add(suspects, range(1_000, 1_100), now=1.0)
+
+    assert suspects.next(1.0) is None
+    due_at = suspects.due_at(1.0)
+    assert due_at is not None
+    assert due_at >= 3.0
+    assert search_all(suspects, set(range(1_000, 1_100)), due_at)[2] <= 3 * 20
 
 
 def test_good_events_of_a_large_call_site_are_found_among_many_small_bad_ones() -> None:

@@ -499,6 +499,9 @@ class World:
             return
         if owner.singles_of_all >= suspects.SINGLES_IF_NONE_ACCEPTED:  # nothing at all was accepted
             owner.singles_of_all = 0
+            for given_up in {self.site_of[number] for number in numbers}:
+                owner.concluded.add(given_up)
+                owner.singles[given_up] = 0
             return
         site = self.site_of[numbers[0]]
         if {self.site_of[number] for number in numbers} != {site}:
