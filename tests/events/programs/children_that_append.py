@@ -5,10 +5,11 @@ import sys
 import threading
 
 from algolia_usertoken import OutboxError
-from algolia_usertoken.events.outbox import SQLiteOutbox
+from algolia_usertoken.events.outbox import ADOPTED_AT_ONCE, SQLiteOutbox
 
 outbox = SQLiteOutbox(sys.argv[1])
 stop = threading.Event()
+MOST_OF_THE_PARENT = ADOPTED_AT_ONCE - 8 * 100  # so that there is room for the events of all children at once
 
 
 def append() -> None:
@@ -21,7 +22,9 @@ def append() -> None:
 
 
 def go_on() -> None:
-    while not stop.is_set():
+    for _ in range(MOST_OF_THE_PARENT):
+        if stop.is_set():
+            return
         append()
 
 
