@@ -133,6 +133,7 @@ class Process:
         self.accepted = 0
         self.open: dict[int, float] = {}  # events that `put` took and that have no outcome, with the time since
         self.in_hand: set[int] = set()  # events from the check that they are ours until their removal
+        self.given_up_by: dict[int, Task | None] = {}  # who has given up an event, and is about to tell
         self.attempts: list[Attempt] = []  # the requests that are running
         self.first_sent: dict[int, float] = {}
         self.not_before: dict[int, tuple[float, float]] = {}  # when an event failed, and when it may be sent again
@@ -234,7 +235,7 @@ class Process:
             raise Failure(f"{self}: flush has returned True, and {sorted(left)[:5]} of {len(left)} are not settled")
         asked = world.telling_depth(hub.current)
         if not result and lone and timeout is not None and timeout >= 0.5 and left and not asked:
-            is_slow = self.on_error_kind == "slow"  # the delivering thread may be inside of on_error
+            is_slow = self.on_error_kind in ("slow", "puts")  # the delivering thread may be inside of on_error
             # A signal handler may close while the thread that it interrupts uses the file, which no other can use then.
             is_held_up = on_its_way or is_slow or (self.closing and self.outbox is not None)
             if world.file_trouble < start and took > 0.45 and not (is_held_up or start <= self.last_start):
@@ -288,6 +289,8 @@ class Process:
         if with_threads and took > self.worker.close_timeout + BOUND_S:
             raise Failure(f"{self}: the exit took {took:.3f} s, and close_timeout is {self.worker.close_timeout}")
         left = before & self.open.keys()
+        # Another thread tells of them, once what has interrupted it is done: a `__del__` that sends and delivers.
+        left -= {number for number, giver in self.given_up_by.items() if giver is not None and giver.depth}
         if self.outbox is None and left and self.on_error_kind != "slow":
             raise Failure(f"{self}: the exit leaves {sorted(left)[:5]} of {len(left)} without a word")
         self.close_at = -math.inf
@@ -1181,7 +1184,9 @@ def patched(world: World) -> Iterator[None]:
             hub.process.not_before.clear()
         given_up = give_up(self)
         # A request may be under way with them, and `on_error` may be told of it much later, when it has returned.
-        world.excused |= hub.process.in_hand & numbers_in(given_up.events)
+        numbers = numbers_in(given_up.events)
+        world.excused |= hub.process.in_hand & numbers
+        hub.process.given_up_by.update(dict.fromkeys(numbers, hub.current))
         return given_up
 
     def prepare_(connection: sqlite.Connection) -> None:
