@@ -55,7 +55,7 @@ FAULTS = (
     ),
     Fault(
         "a flush ends no pause",
-        queue.Core, "flush", "self._pause_until = min(self._pause_until, soon)", "pass", 2000011,
+        queue.Core, "flush", "self._pause_until = min(self._pause_until, soon)", "pass", 5000011,
     ),
     Fault(
         "a process that was stopped does not ask what is still its own",
