@@ -6,6 +6,8 @@ error may end in a log.
 
 from __future__ import annotations
 
+import inspect
+import math
 import os
 from typing import Any, get_args
 
@@ -60,6 +62,11 @@ def check_text(name: str, value: object, hint: str = "") -> None:
         raise ValueError(f"{name} is empty: {hint or 'it must have at least one character'}")
 
 
+def is_async(function: object) -> bool:
+    """Whether a function, or an object that can be called, is a coroutine function, whose result has to be awaited."""
+    return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
+
+
 def check_number(
     name: str,
     value: Any,
@@ -85,13 +92,15 @@ def check_number(
         TypeError: It is no number.
         ValueError: It is too small or too large, or "not a number" (NaN).
     """
+    what = f"{'a whole number' if whole else 'a number'}{unit and f' of {unit}'}"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        what = "a whole number" if whole else "a number"
-        raise wrong_type(name, f"{what} of {unit}" if unit else what, value)
+        raise wrong_type(name, what, value)
     too_small = least is not None and not value >= least
     if too_small or (most is not None and value > most):
         allowed = f"at least {least}" if most is None else f"{least} to {most}"
         raise ValueError(f"{name} must be {allowed}, not {value}{hint and f': {hint}'}")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{name} must be {what}, not {value}")
 
 
 def file_path(path: str | os.PathLike[str]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from algoliasearch.insights.config import InsightsConfig
 from typing_extensions import Self
 
-from ..checks import app_id_and_key, check_bool, check_number, check_type, wrong_type
+from ..checks import app_id_and_key, check_bool, check_number, check_type, is_async, wrong_type
 from ..identity import Identity
 from ..provider import TokenProvider, one_provider
 from . import process
@@ -130,7 +128,7 @@ class EventSender(EventMethods, ReferenceMethods):
             raise wrong_type("delivery", "an object with the methods of Delivery", delivery)
         # Nobody would await what these return, so nothing would be delivered, and nobody would learn of an error.
         for name, function in (("delivery.deliver", getattr(delivery, "deliver", None)), ("on_error", on_error)):
-            if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
+            if is_async(function):
                 raise TypeError(f"{name} must be a plain function, not a coroutine function")
         if outbox is not None and (isinstance(outbox, type) or not hasattr(outbox, "attach")):
             raise wrong_type("outbox", "an SQLiteOutbox", outbox)
@@ -331,7 +329,4 @@ def _checked_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     check_number("timeout", timeout, None, unit="seconds")
-    limited = max(min(timeout, threading.TIMEOUT_MAX), -threading.TIMEOUT_MAX)  # a lock cannot wait longer
-    if math.isnan(limited):  # no time is later than that, so the wait would never end
-        raise ValueError("timeout must be a number of seconds, not nan")
-    return limited
+    return max(min(timeout, threading.TIMEOUT_MAX), -threading.TIMEOUT_MAX)  # a lock cannot wait longer

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from ..checks import check_bool, check_type, type_name, wrong_type
+from ..checks import check_bool, check_type, is_async, type_name, wrong_type
 from ..context import RequestFrame, current_request
 from ..errors import InvalidClientIPError, InvalidUserTokenError, UserTokenError, traced
 from ..identity import (
@@ -506,7 +506,7 @@ def _takes(app: object, arguments: tuple[str, ...]) -> bool:
 def _check_function(name: str, value: object, allow_async: bool, or_else: str = "") -> None:
     if not callable(value):
         raise wrong_type(name, f"{or_else}a function of the request", value)
-    if not allow_async and any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None)))):  # noqa: B004
+    if not allow_async and is_async(value):
         raise TypeError(f"{name} must be a plain function here, not a coroutine function")
 
 
