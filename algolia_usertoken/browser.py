@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from .checks import check_type
-from .context import current_identity, current_request
+from .context import current_identity, may_name_visitor
 from .identity import ANONYMOUS_PREFIX, Identity, as_identity
 from .provider import TokenProvider
 
@@ -141,8 +141,7 @@ def _identity(identity: Identity | str | TokenProvider | None) -> Identity:
 
 def _named_in_page(identity: Identity) -> Identity:
     """Return the identity if the current response may name it, which makes the response private; else nobody."""
-    request = current_request()
-    if request is None or request.show():
+    if may_name_visitor():
         return identity
     _warn_once()
     return Identity()

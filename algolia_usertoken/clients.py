@@ -21,7 +21,7 @@ from typing_extensions import Self, Unpack
 import algolia_usertoken
 
 from .checks import app_id_and_key, check_type, wrong_type
-from .context import current_request
+from .context import may_name_visitor
 from .errors import MissingUserTokenError
 
 # The sender is imported here and not at the first use of `events`. In the middle of that import a fork could happen, or
@@ -321,8 +321,7 @@ class _TokenAwareClient(Generic[AnyTransporter]):
 
 def _note_in_response() -> None:
     """Have the response that is being made leave shared caches alone, as it will name its visitor."""
-    request = current_request()
-    if request is not None and not request.show():
+    if not may_name_visitor():
         _warn_of_shared_key()  # but the key is made: it may not be for this response at all
 
 

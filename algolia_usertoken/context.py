@@ -361,6 +361,12 @@ def current_request() -> RequestFrame | None:
     return None
 
 
+def may_name_visitor() -> bool:
+    """Whether the response that is being made, if any, may name its visitor; if it may, this makes it private."""
+    request = current_request()
+    return request is None or request.show()
+
+
 def _change(**token: Any) -> None:
     frame = _frame.get() or _Frame(None, None, None, None)
     _frame.set(frame.changed(**token))
