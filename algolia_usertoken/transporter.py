@@ -95,7 +95,8 @@ class _Call:
         if self.present:
             self.token, self.config_token = _own_and_config_token(self.present, options)
         # A header in the URL stays there, so the other one has to follow it.
-        self.in_url = header_in_url(path, options) if may_name_user(path, options) else None
+        self.may_name_user = may_name_user(path, options)
+        self.in_url = header_in_url(path, options) if self.may_name_user else None
         if self.in_url is not None:
             self.token = self.in_url
         # The value that the header is to have.
@@ -257,7 +258,7 @@ class _TokenAware:
 
     def _apply_all(self, call: _Call, *asked: Identity | None) -> RequestOptions:
         """As `apply_identity`, for any call; `asked` is the answer of the provider, if it was asked already."""
-        if self._in_parameter or may_name_user(call.path, call.options):
+        if self._in_parameter or call.may_name_user:
             call.read_parameters()
         self._decide(call, *asked)
         if call.parameters is not None:
