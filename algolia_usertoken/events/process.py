@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Protocol
 
-from .threads import for_a_lock
-from .threads import start as begin
+from . import threads
 
 logger = logging.getLogger("algolia_usertoken.events")
 
@@ -173,19 +172,19 @@ def _finish_all(workers: Iterable[Deliverer], start: float) -> None:
     def finish(worker: Deliverer) -> None:
         worker.finish_exit(start + worker.close_timeout - time.monotonic())
 
-    threads: list[tuple[threading.Thread, Deliverer]] = []
+    started: list[tuple[threading.Thread, Deliverer]] = []
     begun = [worker for worker in list(workers) if worker.begin_exit()]
     for worker in begun[1:]:
         thread = threading.Thread(target=finish, args=(worker,), name="algolia-usertoken-exit", daemon=True)
         try:
-            begin(thread)
-            threads.append((thread, worker))
+            threads.start(thread)
+            started.append((thread, worker))
         except RuntimeError:  # no thread can be started
             finish(worker)
     for worker in begun[:1]:
         finish(worker)
-    for thread, worker in threads:  # it ends by itself, unless it does not get its turn
-        thread.join(for_a_lock(start + worker.close_timeout + LONGEST_REPORT_S - time.monotonic()))
+    for thread, worker in started:  # it ends by itself, unless it does not get its turn
+        thread.join(threads.for_a_lock(start + worker.close_timeout + LONGEST_REPORT_S - time.monotonic()))
 
 
 def _at_exit_of_pool_child(**_: Any) -> None:

@@ -237,10 +237,9 @@ class Suspects:
         rest: list[Suspect] = []
         if self._samples_refused >= SINGLES_IF_NONE_ACCEPTED:
             self._samples_refused = 0
-            for each in self._unconcluded:
-                if each.known_bad or each.unknown:
-                    rest += self._give_up(each)
-                    self._end_episode(each)
+            for each in self._sampled_pools:
+                rest += self._give_up(each)
+                self._end_episode(each)
         elif pool.singles >= self._most_singles(pool):
             rest = self._give_up(pool)
         self._end_episode(pool)
@@ -271,9 +270,9 @@ class Suspects:
         return found
 
     @property
-    def _unconcluded(self) -> list[Pool]:
-        """The pools that are sampled together; the others need fewer refusals, and wait between them."""
-        return [pool for pool in self._pools.values() if not pool.conclusions]
+    def _sampled_pools(self) -> list[Pool]:
+        """The pools with events and without a conclusion; the others need fewer refusals, and wait between them."""
+        return [pool for pool in self._pools.values() if (pool.known_bad or pool.unknown) and not pool.conclusions]
 
     def _some_accepted(self) -> None:
         self._is_any_accepted = True
@@ -285,7 +284,7 @@ class Suspects:
         What is known of groups with a bad event is forgotten. It is None if fewer than two pools have events, as one
         pool can judge by itself, or if a pool was not tried yet: all of its events may be good.
         """
-        pools = [pool for pool in self._unconcluded if pool.known_bad or pool.unknown]
+        pools = self._sampled_pools
         if len(pools) < 2 or (self._refusals < MOST_BEFORE_SAMPLES and not all(pool.refusals for pool in pools)):
             return None
         for pool in pools:
