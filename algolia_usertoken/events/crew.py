@@ -180,7 +180,7 @@ class Crew:
         while True:
             now = time.monotonic()
             with self.lock:
-                if engine.closed:  # events that are left in an outbox stay there
+                if engine.is_over:  # events that are left in an outbox stay there
                     del self.threads[ident]
                     return None
                 action = engine.next(now)

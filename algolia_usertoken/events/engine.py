@@ -116,8 +116,8 @@ class Engine:
             site_of=site_of,
         )
         self.idle = True  # whether the next event has to notify
-        self.closed = False
-        self._is_over = False  # whether it is closed for good; `closed` is also True during the last look
+        self.closed = False  # whether an event that comes in now is given up by the thread that puts it
+        self.is_over = False  # whether it is closed for good; `closed` is also True during the last look of a close
         self.notify_every = batch_size
         self._notify = notify
         self._max_queue_size = self._capacity = max_queue_size if self.in_memory else sys.maxsize
@@ -280,8 +280,8 @@ class Engine:
             notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
             is_empty = self.core.is_settled(sys.maxsize, len(self.queue))
-            # `_is_over` is read only now: a signal handler that waits in between releases the lock.
-            self.closed = self._is_over = is_empty or self._is_over
+            # `is_over` is read only now: a signal handler that waits in between releases the lock.
+            self.closed = self.is_over = is_empty or self.is_over
             if not self.closed:
                 self.notify_every = notify_every
             return is_empty
@@ -290,7 +290,7 @@ class Engine:
         """Close, even if events are left."""
         with self.lock:
             self.notify_every = 1
-            self.closed = self._is_over = self.idle = True
+            self.closed = self.is_over = self.idle = True
             self.lock.notify_all()
 
     def give_up(self) -> InFlight:

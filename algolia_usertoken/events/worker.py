@@ -234,7 +234,7 @@ class Worker:
             with self._crew.lock:
                 if self._wait_for(target, deadline):
                     return True
-                if self._engine.closed or time.monotonic() >= deadline:
+                if self._engine.is_over or time.monotonic() >= deadline:
                     return False
                 self._crew.lock.wait(PAUSE_OF_FLUSH_S)  # another thread is reporting the rest
 
@@ -242,7 +242,7 @@ class Worker:
         """Wait until all events up to `target` are settled, or no thread is left to deliver; whether all are."""
         with self._crew.lock:
             self._crew.lock.wait_for(
-                lambda: self._engine.is_settled(target) or self._engine.closed or self._crew.is_empty,
+                lambda: self._engine.is_settled(target) or self._engine.is_over or self._crew.is_empty,
                 None if deadline == math.inf else for_a_lock(deadline - time.monotonic()),
             )
             return self._engine.is_settled(target)
@@ -290,7 +290,7 @@ class Worker:
         self._renew_outdated_locks()
         if self._engine.flush(time.monotonic()) is None:
             return False
-        if self._engine.closed:
+        if self._engine.is_over:
             return self._engine.core.open > 0  # the thread that closed it is about to report what was left
         if self._background:
             self._deliver_until(time.monotonic() + self.close_timeout)
@@ -362,7 +362,7 @@ class Worker:
             self._crew.flush_until = max(self._crew.flush_until, deadline)
         while target is not None and not self._engine.is_settled(target):
             now = time.monotonic()
-            if self._engine.closed or now > deadline:  # events that are left in an outbox stay there
+            if self._engine.is_over or now > deadline:  # events that are left in an outbox stay there
                 return False
             action = self._engine.next(now)
             if isinstance(action, Post):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -89,10 +90,13 @@ def test_a_file_that_gets_corrupt_drops_events_and_says_so(path: str) -> None:
         delivery=delivery, outbox=outbox, user_token="u", on_error=lambda *what: told.append(what), flush_interval=60
     )
     assert sender.send(event(1))
-    for connection in outbox.connections:  # its cache would do for a while
-        connection.close()
-    content = Path(path).read_bytes()
-    Path(path).write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with contextlib.ExitStack() as locked:
+        # No connection may remember pages of the file: its thread could still read the event then, and deliver it.
+        for connection in outbox.connections:
+            locked.enter_context(connection.lock)
+            connection.close()
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     started = time.monotonic()
 
     assert not sender.send(event(2))

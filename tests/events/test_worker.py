@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -535,3 +537,27 @@ def test_an_exit_waits_for_the_thread_that_tells_what_a_close_has_left(senders: 
     delivery.release()
     closing.join(PATIENCE)
     assert not events._worker.begin_exit()
+
+
+def test_a_signal_handler_that_ends_the_process_amid_the_last_look_of_a_close(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = MemoryDelivery()
+    events = senders(delivery=delivery)
+    worker = events._worker
+    core = worker._engine.core
+    is_settled, found = core.is_settled, []
+
+    def look(target: int, waiting: int) -> bool:
+        if target == sys.maxsize and not found:  # it had found room before the close began
+            worker._engine.queue.append(json.dumps(event(1)).encode())
+            found.append(worker.begin_exit())
+            waiting += 1
+        return is_settled(target, waiting)
+
+    monkeypatch.setattr(core, "is_settled", look)
+
+    assert events.close(PATIENCE)
+
+    assert found == [True]
+    assert len(delivery.events) == 1

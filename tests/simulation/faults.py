@@ -177,8 +177,12 @@ FOUND = (
         crew.Crew, "_starts", "sum(starter != ident for starter in starters)", "len(starters)",
     ),
     Fault(
+        "an exit amid the last look of a close finds the sender closed",
+        worker.Worker, "begin_exit", "self._engine.is_over", "self._engine.closed",
+    ),
+    Fault(
         "what one close has closed is opened by another",
-        engine.Engine, "close_if_empty", "self._is_over = is_empty or self._is_over", "self._is_over = is_empty",
+        engine.Engine, "close_if_empty", "self.is_over = is_empty or self.is_over", "self.is_over = is_empty",
     ),
     Fault(
         "a close tells for so long that no time is left to close the delivery",

@@ -49,6 +49,7 @@ PINNED = {
     1820731: "an interruption took what was about to be taken out of memory, and the next was taken without the lock",
     1637642: "a close interrupted who was about to tell, in the same thread, which the rules did not allow for",
     6000500: "what a close had given up was concluded again, and -1 events were open",
+    10000499: "a process exited amid the last look of a close, which seemed to have closed the sender for good",
     6024864: "a close whose last look a signal handler interrupts opened again what another close had closed",
 }
 

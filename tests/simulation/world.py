@@ -258,7 +258,7 @@ class Process:
         took = hub.now - start - (world.stopped_for(self) - frozen)
         if not self.starts_no_thread and took > limit + BOUND_S:
             raise Failure(f"{self}: close({limit}) took {took:.3f} s")
-        if world.telling_depth(hub.current) and not self.worker._engine.closed:  # called inside of on_error
+        if world.telling_depth(hub.current) and not self.worker._engine.is_over:  # called inside of on_error
             return result
         left = before & self.open.keys()
         if result and (left := world.still_own(self, left)):
