@@ -500,28 +500,22 @@ class World:
     def _told_rejected(self, owner: Process, numbers: list[int]) -> None:
         if self.refused_alone.issuperset(numbers):
             return
-        if owner.singles_of_all >= suspects.SINGLES_IF_NONE_ACCEPTED:  # nothing at all was accepted
-            owner.singles_of_all = 0
-            for given_up in {self.site_of[number] for number in numbers}:
-                owner.concluded.add(given_up)
-                owner.singles[given_up] = 0
-            return
+        sites = {self.site_of[number] for number in numbers}
         site = self.site_of[numbers[0]]
-        if {self.site_of[number] for number in numbers} != {site}:
-            raise Failure(f"{owner}: {len(numbers)} events of several sites are rejected together")
         needed = suspects.SINGLES_IF_NONE_ACCEPTED
         if site in owner.concluded:
             needed = min(needed, suspects.SINGLES_AFTER_CONCLUSION)
         since = min(owner.suspect_since.get(number, math.inf) for number in numbers)
         if owner.suspects_accepted.get(site, -math.inf) > since:
             needed = suspects.SINGLES_IF_SOME_ACCEPTED
-        if owner.singles[site] < needed:
-            raise Failure(
-                f"{owner}: {len(numbers)} events of {site} are rejected after {owner.singles[site]} refused alone, and "
-                f"{needed} are needed"
-            )
-        owner.concluded.add(site)
-        owner.singles[site] = 0
+        if len(sites) > 1 or owner.singles[site] < needed:  # else one site by itself, which says nothing of the others
+            if owner.singles_of_all < suspects.SINGLES_IF_NONE_ACCEPTED:
+                what = f"{len(numbers)} events of {', '.join(sorted(sites))} are rejected after {owner.singles[site]}"
+                raise Failure(f"{owner}: {what} refused alone, and {needed} are needed")
+            owner.singles_of_all = 0  # nothing at all was accepted
+        owner.concluded.update(sites)
+        for given_up in sites:
+            owner.singles[given_up] = 0
 
     # Requests.
 
