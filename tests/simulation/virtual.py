@@ -115,6 +115,11 @@ class Hub:
         """Whether the running task is a call by the application, and not a thread of the sender."""
         return self.current is not None and self.current.name.startswith("call")
 
+    @property
+    def has_caller(self) -> bool:
+        """Whether a call of `put`, by the application or by a `__del__`, might end by what is raised here."""
+        return self.is_in_call or (self.current is not None and self.current.depth > 0)
+
     def cut(self) -> None:
         """Let another task run here, or an interruption, if that is drawn."""
         self.calm -= 1

@@ -321,7 +321,7 @@ class Process:
             if hub.current is None or self.worker._crew.lock.lock.owner is not hub.current:
                 hub.sleep(luck * 4)
         elif kind == "raises" and luck < 0.5:
-            raise (ValueError if luck < 0.3 or hub.is_in_call else SystemExit)("on_error")
+            raise (ValueError if luck < 0.3 or hub.has_caller else SystemExit)("on_error")
         elif kind == "flushes" and luck < 0.3:
             self.hurried = hub.now
             world.enter_telling(hub.current, 1)
@@ -595,7 +595,7 @@ class World:
             raise DeliveryError("fatal")
         if mood == "odd":
             raised = draw.choice((ValueError, SystemExit, RecursionError))
-            raise (ValueError if hub.is_in_call else raised)("odd")  # a caller would get SystemExit, as with Ctrl-C
+            raise (ValueError if hub.has_caller else raised)("odd")  # a caller would get SystemExit, as with Ctrl-C
         if mood == "vanish":
             raise ConnectionResetError("gone")
         if mood == "5xx":
