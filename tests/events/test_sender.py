@@ -220,7 +220,7 @@ def test_all_kinds_of_trouble_together_stay_a_few_lines(
     for number in range(2000):
         events.send({**event(number), "eventType": "no such"})
         events.send(event(f"\ud800{number}"))  # no JSON
-    assert events.close(10)
+    assert events.close(PATIENCE)
     assert events.stats.refused == 4000
     assert len(caplog.records) <= 12
     assert "1999" in caplog.text
@@ -236,7 +236,7 @@ def test_sends_after_close_are_dropped_and_logged(
     assert events.close(30)
     assert not events.send(event(2))
     assert not events.viewed_object_ids("Seen", "products", ["2"])
-    assert events.flush(20)
+    assert events.flush(PATIENCE)
     assert events.stats[:7] == (1, 1, 0, 0, 0, 0, 2)
     assert "closed" in caplog.text
 
@@ -298,7 +298,7 @@ def test_close_closes_the_delivery_once() -> None:
             self.closed += 1
 
     delivery = Closing()
-    events = EventSender(user_token="visitor-1", delivery=delivery)
+    events = EventSender(user_token="visitor-1", delivery=delivery, close_timeout=PATIENCE)
     events.send(event(1))
     threads = [threading.Thread(target=events.close) for _ in range(8)]
     for thread in threads:
@@ -322,7 +322,7 @@ def test_a_view_keeps_its_sender_alive(delivery: MemoryDelivery) -> None:
     view = EventSender(user_token="visitor-1", delivery=delivery).with_identity("visitor-2")
     gc.collect()
     assert view.send(event(1))
-    assert view.flush(20)
+    assert view.flush(PATIENCE)
 
 
 def test_copies_are_refused(senders: Make, delivery: MemoryDelivery) -> None:
@@ -539,7 +539,7 @@ def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout:
         with pytest.raises(TypeError, match=f"^timeout must be a number of seconds, not {type(timeout).__name__}$"):
             wait(timeout)
     assert events.send(event(1))  # it is not closed
-    assert events.close()
+    assert events.close(PATIENCE)
 
 
 def test_a_timeout_that_is_nan_is_refused_as_no_wait_for_it_would_end(delivery: MemoryDelivery) -> None:
@@ -548,7 +548,7 @@ def test_a_timeout_that_is_nan_is_refused_as_no_wait_for_it_would_end(delivery: 
         with pytest.raises(ValueError, match=r"^timeout must be a number of seconds, not nan$"):
             wait(float("nan"))
     assert events.send(event(1))  # it is not closed
-    assert events.close()
+    assert events.close(PATIENCE)
 
 
 @pytest.mark.parametrize("early", [-1, -1e300, -(10**400), float("-inf")])
@@ -641,7 +641,7 @@ def test_a_thread_that_cannot_be_had_reaches_who_sent(
             with pytest.raises(MemoryError):
                 events.send(event(1))
         assert events.send(event(2))  # the next one starts it
-        assert events.flush(20)
+        assert events.flush(PATIENCE)
         assert len(delivery.events) == 2
 
 
@@ -654,7 +654,7 @@ async def test_a_flush_that_is_done_after_its_caller_went(delivery: MemoryDelive
 
         delivery.release()
 
-        assert await events.aflush(20)  # the loop has heard of both
+        assert await events.aflush(PATIENCE)  # the loop has heard of both
         await asyncio.sleep(0.05)
         assert len(delivery.events) == 1
 
@@ -663,7 +663,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
     with EventSender(delivery=delivery, user_token="u", background=False) as events:
         events.send(event(1))
         delivery.hang()
-        other = threading.Thread(target=events.flush, args=(20,))
+        other = threading.Thread(target=events.flush, args=(PATIENCE,))
         other.start()
         while not any(events._worker._crew.threads.values()):
             time.sleep(0.001)
@@ -672,7 +672,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
 
         delivery.release()
         other.join()
-        assert events.flush(20)
+        assert events.flush(PATIENCE)
         assert len(delivery.events) == 1
 
 
@@ -782,7 +782,7 @@ def test_an_event_of_a_page_that_fails_in_an_unknown_way_costs_no_other(
         return of_text(event, *rest)
 
     monkeypatch.setattr(accepting, "text_of", fail_for_the_first)
-    with EventSender(delivery=delivery, user_token="visitor-1") as events:
+    with EventSender(delivery=delivery, user_token="visitor-1", close_timeout=PATIENCE) as events:
         accepted, refused = events._send_each([event(1), event(2)], Identity("visitor-1"), int(time.time() * 1000))
 
     assert accepted == 1
