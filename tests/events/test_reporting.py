@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_on_error_that_sends_at_the_door_does_not_recurse(senders: Make) -> None
 
 def test_on_error_that_flushes_at_the_door(sender: Make, collector: Collector) -> None:
     events: Any = None
-    errors = Errors(lambda: events.flush(20))
+    errors = Errors(lambda: events.flush(PATIENCE))
     events = sender(on_error=errors)
     send(events, range(10))
     events.send({"eventName": "bad"})
@@ -140,11 +141,11 @@ def test_without_background_what_a_flush_from_on_error_finds_is_reported_too(
 ) -> None:
     collector.poison("2")
     events: Any = None
-    errors = Errors(lambda: events.flush(20))
+    errors = Errors(lambda: events.flush(PATIENCE))
     events = sender(on_error=errors, background=False)
     send(events, range(5))
     events.send({"eventName": "bad"})  # on_error flushes
-    events.flush(20)
+    events.flush(PATIENCE)
     assert len(collector.counts) == 4
     assert [type(error) for error, _ in errors.calls] == [InvalidEventError, BatchRejectedError]
 
@@ -158,7 +159,8 @@ def test_when_flush_returns_on_error_has_been_told(sender: Make, collector: Coll
         told.extend(events)
 
     collector.poison("1")
-    events = sender(on_error=on_error, background=background, max_retry_time=0)
+    # All events of a flush in one request, however late the machine lets the test send the last one.
+    events = sender(on_error=on_error, background=background, max_retry_time=0, flush_interval=600.0)
     send(events, range(3))
     assert events.flush(30)
     assert [one["objectIDs"] for one in told] == [["1"]]
@@ -191,6 +193,7 @@ def test_each_event_is_reported_once_with_its_reason(sender: Make, collector: Co
     send(events, range(2000, 2100))
     events.send({**event("door"), "index": ""})
     assert not events.close(0.5)
+    assert collector.wait_until(lambda: "2000" in errors.ids)  # `close` waits only a moment for `on_error`
     stats = events.stats
     assert adds_up(stats)
     reasons = {one["objectIDs"][0]: str(error) for error, found in errors.calls for one in found}
@@ -209,7 +212,7 @@ def test_every_loss_is_logged_with_a_count(
     sender: Make, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector.answer(404)
-    events = sender(max_retry_time=0)
+    events = sender(max_retry_time=0, flush_interval=600.0)  # all in one request
     send(events, range(321))
     assert events.flush(30)
     assert events.close(30)
@@ -320,7 +323,7 @@ def test_what_was_not_said_is_said_with_its_count(
     senders: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: now)
+    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: now))  # other threads have the real one
     events = senders(delivery=MemoryDelivery(), background=False)
     for _ in range(3):
         events.send({**event(1), "index": ""})
