@@ -22,7 +22,7 @@ from algoliasearch.http.hosts import Host, HostsCollection
 from collector import HTML, Collector
 from prelude import config, event
 from urllib3.connectionpool import HTTPConnectionPool
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
     Batch,
@@ -600,18 +600,18 @@ def test_a_cassette_of_vcrpy_around_the_application_s_code_holds_no_event_back(
     events = senders(collector.port, flush_interval=0.0)
     for number in range(5):  # on a connection that is there before it, in it, and after it
         events.send(event(number))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     with vcr.use_cassette(str(tmp_path / "cassette.yaml"), record_mode=mode) as cassette:
         for number in range(5, 10):
             events.send(event(number))
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
         others = senders(collector.port)
         others.send(event(10))
-        assert others.flush(30)
+        assert others.flush(PATIENCE)
         assert len(cassette) == 0
     for number in range(11, 15):
         events.send(event(number))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert collector.counts == {str(number): 1 for number in range(15)}
     assert not collector.errors
 

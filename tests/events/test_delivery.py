@@ -61,7 +61,7 @@ def test_events_arrive_once_after_a_collector_answered_503_for_a_while(sender: M
     collector.answer(503, seconds=1.5)
     events = sender()
     send(events, range(2500))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 2500)
     assert 1 <= events.stats.retries <= 20
 
@@ -75,7 +75,7 @@ def test_a_status_that_will_pass_is_retried(sender: Make, collector: Collector, 
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(500))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(500))
     assert not collector.twice
     assert events.stats.delivered == 500
@@ -88,7 +88,7 @@ def test_a_redirect_to_a_page_counts_as_no_delivery(sender: Make, collector: Col
     collector.answer(302, headers={"Location": f"http://127.0.0.1:{collector.port}/login"})
     events = sender()
     send(events, range(5))
-    events.flush(30)
+    events.flush(PATIENCE)
     assert collector.errors == []
     assert events.stats.delivered == len(collector.counts)
 
@@ -100,7 +100,7 @@ def test_refused_connections_until_it_comes_up(senders: Make) -> None:
     assert not events.flush(0.7)
     assert events.stats.queued == 1200
     with collector:
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
         all_once_here = collector.counts
     assert len(all_once_here) == 1200
     assert set(all_once_here.values()) == {1}
@@ -114,7 +114,7 @@ def test_429_waits_as_long_as_it_was_asked_to(sender: Make, collector: Collector
     assert collector.wait_for(10)
     first, second = (request.time for request in collector.requests)
     assert second - first >= 1.95
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 10)
 
 
@@ -134,7 +134,7 @@ def test_retry_after_has_a_cap(sender: Make, collector: Collector, monkeypatch: 
     collector.answer(429, headers={"Retry-After": "86400"})
     events = sender()
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 10)
 
 
@@ -159,7 +159,7 @@ def test_a_strange_retry_after_stops_nothing(
     collector.answer(429, headers={"Retry-After": value})
     events = sender()
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 10)
 
 
@@ -182,7 +182,7 @@ def test_403_and_back_is_one_loud_line(sender: Make, collector: Collector, caplo
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(1500))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 1500)
     assert events.stats.retries <= 6
     assert not errors.calls
@@ -197,12 +197,12 @@ def test_a_rotated_key_that_is_set_on_the_config_is_used(senders: Make, collecto
     its_config = config(collector.port)
     events = senders(config=its_config)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     collector.keys = {"new key"}
     send(events, range(10, 20))
     assert not events.flush(0.3)
     its_config.set_client_api_key("new key")
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 20)
     assert collector.requests[-1].headers["x-algolia-api-key"] == "new key"
 
@@ -218,7 +218,7 @@ def test_3_poisoned_of_1000(sender: Make, collector: Collector, status: int) -> 
     errors = Errors()
     events = sender(on_error=errors, flush_interval=IN_ONE_REQUEST)
     send(events, range(1000))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert settled(events.stats) == (1000, 997, 3, 0, 0)
     assert collector.ids == {str(number) for number in range(1000)} - bad
     assert not collector.twice
@@ -234,7 +234,7 @@ def test_an_html_413_makes_smaller_batches(sender: Make, collector: Collector) -
     collector.limit = 100
     events = sender()
     send(events, range(1000))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(1000))
     assert not collector.twice
     assert settled(events.stats) == (1000, 1000, 0, 0, 0)
@@ -247,7 +247,7 @@ def test_an_html_413_for_a_single_event_rejects_it(
     errors = Errors()
     events = sender(on_error=errors)
     send(events, range(3))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert settled(events.stats) == (3, 0, 3, 0, 0)
     assert sorted(errors.ids) == ["0", "1", "2"]
     assert HTML.decode() not in caplog.text
@@ -258,7 +258,7 @@ def test_max_retry_time_gives_up_with_the_reason(sender: Make, collector: Collec
     errors = Errors()
     events = sender(on_error=errors, max_retry_time=0.6, flush_interval=IN_ONE_REQUEST)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     [(error, failed)] = errors.calls
     assert type(error) is DeliveryError
     assert "500" in str(error)
@@ -276,7 +276,7 @@ def test_a_slow_collector_costs_the_caller_nothing(sender: Make, collector: Coll
     assert time.monotonic() - started < 20
     assert collector.wait_until(lambda: collector.held == 4)
     collector.release()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert collector.connections == 4
     all_once(collector, events, 1000)
 
@@ -287,7 +287,7 @@ def test_a_stale_keep_alive_connection(sender: Make, collector: Collector) -> No
     events = sender(flush_interval=IN_ONE_REQUEST)
     for round in range(5):
         send(events, range(round * 10, round * 10 + 10))
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
         assert collector.wait_until(lambda: collector.open_connections == 0)
     all_once(collector, events, 50)
     assert events.stats.failed == 0
@@ -300,13 +300,13 @@ def test_connections_that_close_right_after_each_answer_or_right_at_a_request(
     collector.idle_time = 0
     events = sender(batch_size=1)
     send(events, range(30))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     collector.idle_time = None
     send(events, range(30, 35))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     collector.answer(DROP)
     send(events, range(35, 40))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(40))
     assert not collector.twice
     assert settled(events.stats) == (40, 40, 0, 0, 0)
@@ -317,7 +317,7 @@ def test_an_answer_that_is_lost_may_cost_a_duplicate_but_no_event(sender: Make, 
     collector.answer(ACCEPT_AND_DROP)
     events = sender(flush_interval=IN_ONE_REQUEST)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert set(collector.counts.values()) == {2}
     assert settled(events.stats) == (10, 10, 0, 0, 0)
 
@@ -344,7 +344,7 @@ def test_malformed_answers_end_in_a_retry_or_in_a_delivery(sender: Make, collect
     delivery = InsightsDelivery(its_config)
     events = sender(delivery=delivery, on_error=errors)
     send(events, range(5))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert settled(events.stats) == (5, 5, 0, 0, 0)
     assert not errors.calls
     assert not collector.lost(range(5))
@@ -359,7 +359,7 @@ def test_non_ascii_text_arrives_with_and_without_gzip(
     for index in ("商品", "plain"):
         for name in names:
             assert events.send({**event(name), "index": index})
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
     assert set(collector.counts) == set(names)
     assert set(collector.counts.values()) == {2}
     assert not collector.errors
@@ -371,7 +371,7 @@ def test_gzip_of_a_large_body_marks_no_later_small_one(senders: Make, collector:
     events = senders(config=config(collector.port, compression_type="gzip"), flush_interval=IN_ONE_REQUEST)
     for batch in (range(100), range(100, 101), range(101, 200), range(200, 201)):
         send(events, batch)
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
     all_once(collector, events, 201)
     assert ["content-encoding" in request.headers for request in collector.requests] == [True, False, True, False]
 
@@ -381,7 +381,7 @@ def test_no_body_reaches_2_000_000_bytes(sender: Make, collector: Collector) -> 
     text = "日本" * 1000  # 6,000 bytes in UTF-8
     for number in range(1000):
         assert events.send({**event(number), "objectIDs": [str(number), text]})
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     all_once(collector, events, 1000)
     assert max(request.size for request in collector.requests) < 2_000_000
     assert len(collector.requests) <= 8
@@ -392,7 +392,7 @@ def test_an_event_of_2_000_000_bytes_is_rejected_alone(sender: Make, collector: 
     events = sender(on_error=errors, flush_interval=IN_ONE_REQUEST)
     send(events, range(10))
     events.send({**event("big"), "objectIDs": ["big", "é" * 1_000_000]})
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(collector.counts) == 10
     assert errors.ids == ["big"]
     assert "2000000" in str(errors.calls[0][0])
@@ -436,7 +436,7 @@ def test_what_has_no_json_form_costs_its_neighbours_nothing(sender: Make, collec
             one = {**event(name), "eventType": "conversion", "eventSubtype": "purchase", "objectData": [data]}
             assert events.send(one)
             data["price"] = NO_JSON[name]  # as another thread might; or the check at the door let it through
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(900))
     assert not collector.twice
     if collector.ids.intersection(NO_JSON):  # it took a copy of its own: just as well
@@ -470,7 +470,7 @@ def test_what_has_no_json_form_is_refused_or_rejected_never_raised(
     for one in tried:
         events.send(one)
     assert events.send(event(2))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert collector.counts == {"1": 1, "2": 1}
     assert events.stats.rejected + events.stats.refused == len(tried) == len(errors.calls)
 
@@ -479,7 +479,7 @@ def test_a_lone_surrogate_is_rejected_alone(sender: Make, collector: Collector) 
     errors = Errors()
     events = sender(on_error=errors)
     send(events, [*range(500), "\ud800", *range(500, 1000)])
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(1000))
     assert not collector.twice
     assert errors.ids == ["\ud800"]
@@ -489,7 +489,7 @@ def test_a_field_that_is_none_is_not_sent(sender: Make, collector: Collector) ->
     collector.keep_events = True
     events = sender()
     assert events.send({**event(1), "queryID": None, "value": None, "index": ":null"})
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert None not in collector.events[0].values()
     assert collector.events[0]["index"] == ":null"
 
@@ -499,7 +499,7 @@ def test_a_host_that_failed_is_tried_again_at_once(sender: Make, collector: Coll
     started = time.monotonic()
     events = sender()
     send(events, range(5))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert time.monotonic() - started < 20
     all_once(collector, events, 5)
 
@@ -651,14 +651,14 @@ def test_a_memory_delivery_fails_and_hangs_as_told(senders: Make) -> None:
     delivery.fail_next()
     delivery.fail_next(BatchRejectedError("bad"))
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == 10
     assert [len(one.events) for one in delivery.batches] == [5, 5]
     delivery.hang()
     send(events, range(10))
     assert not events.flush(0.1)
     delivery.release()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == 20
     assert json.loads(delivery.batches[0].body)["events"] == delivery.batches[0].events
 
@@ -673,9 +673,9 @@ def test_a_strange_delay_of_ones_own_delivery_kills_nothing(
     delivery.fail_next(RetryableDeliveryError("wait", delay))
     events = senders(delivery=delivery)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert adds_up(events.stats)
     assert events.stats.delivered >= 10
 
@@ -688,7 +688,7 @@ def test_other_errors_of_ones_own_delivery(senders: Make, error: Exception) -> N
     errors = Errors()
     events = senders(delivery=delivery, on_error=errors, flush_interval=IN_ONE_REQUEST)
     send(events, range(10))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     if isinstance(error, OSError):
         assert settled(events.stats) == (10, 10, 0, 0, 0)
     else:
@@ -784,7 +784,7 @@ def test_what_algolia_says_of_an_event_is_told_without_its_values(
     errors = Errors()
     events = sender(on_error=errors)
     send(events, ["jane@example.com"])
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     [(error, [lost])] = errors.calls
     assert str(error) == "422: objectIDs: … is bad"
     assert lost["objectIDs"] == ["jane@example.com"]  # the events themselves stay whole

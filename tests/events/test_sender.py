@@ -60,7 +60,7 @@ def test_45_objects_bought_in_one_call_are_three_events_that_line_up(sender: Mak
     data = [{"price": number, "quantity": 1, "queryID": QUERY_ID} for number in range(45)]
     before = copy.deepcopy((names, data))
     assert events.purchased_object_ids_after_search("Bought", "products", names, data, value=990, currency="EUR")
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert [len(event["objectIDs"]) for event in collector.events] == [20, 20, 5]
     for one in collector.events:
         assert [f"o{item['price']}" for item in one["objectData"]] == one["objectIDs"]
@@ -77,7 +77,7 @@ def test_45_clicks_keep_their_positions(sender: Make, collector: Collector) -> N
     events = sender()
     clicks = (f"o{number}" for number in range(1, 46))  # generators are fine, too
     assert events.clicked_object_ids_after_search("Clicked", "products", clicks, range(1, 46), QUERY_ID)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     for one in collector.events:
         assert [f"o{position}" for position in one["positions"]] == one["objectIDs"]
 
@@ -144,7 +144,7 @@ BAD = [
 def test_nothing_that_is_sent_raises(senders: Make, delivery: MemoryDelivery, bad: Any) -> None:
     events = senders(delivery=delivery)
     accepted = events.send(bad)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert events.stats.refused == (not accepted)
     assert events.stats.rejected == accepted
 
@@ -156,7 +156,7 @@ def test_identity_and_time_are_those_of_the_call(senders: Make, delivery: Memory
         events.send(event(1))
     after = int(time.time() * 1000)
     time.sleep(0.05)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     [one] = delivery.events
     assert (one["userToken"], one["authenticatedUserToken"]) == ("visitor-2", "user-2")
     assert before <= one["timestamp"] <= after
@@ -169,7 +169,7 @@ def test_a_list_that_the_caller_goes_on_using_does_no_harm_to_the_twelve(
     names = ["1", "2"]
     events.viewed_object_ids("Seen", "products", names)
     names.clear()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert delivery.events[0]["objectIDs"] == ["1", "2"]
 
 
@@ -183,7 +183,7 @@ def test_a_full_queue_drops_at_once_and_counts(senders: Make, delivery: MemoryDe
     assert stats.accepted + stats.dropped == 10_000
     assert 2000 <= accepted <= 3000  # a batch may be on its way
     delivery.release()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == accepted
 
 
@@ -203,7 +203,7 @@ def test_20_000_drops_are_at_most_10_log_lines_with_counts(
     dropped = events.stats.dropped - before
     assert dropped > 19_990
     delivery.release()
-    assert events.close(30)
+    assert events.close(PATIENCE)
     lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
     assert 1 <= len(lines) <= 10
     assert all(record.name == "algolia_usertoken.events" for record in caplog.records)
@@ -232,8 +232,8 @@ def test_sends_after_close_are_dropped_and_logged(
     caplog.set_level(logging.INFO)
     events = senders(delivery=delivery)
     assert events.send(event(1))
-    assert events.close(30)
-    assert events.close(30)
+    assert events.close(PATIENCE)
+    assert events.close(PATIENCE)
     assert not events.send(event(2))
     assert not events.viewed_object_ids("Seen", "products", ["2"])
     assert events.flush(PATIENCE)
@@ -278,7 +278,7 @@ def test_sends_while_it_is_closed_are_each_delivered_or_counted(senders: Make) -
             thread.start()
         started.wait()
         time.sleep(round / 1000)
-        events.close(30)
+        events.close(PATIENCE)
         for thread in threads:
             thread.join()
         stats = events.stats
@@ -313,7 +313,7 @@ def test_a_view_shares_the_queue_and_closes_nothing(senders: Make, delivery: Mem
     view = events.with_identity("visitor-2").with_identity("visitor-3")
     assert view.close()
     assert view.send(event(1))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert delivery.events[0]["userToken"] == "visitor-3"
     assert view.stats == events.stats
 
@@ -447,7 +447,7 @@ def test_a_del_may_send_while_its_thread_holds_the_locks(senders: Make, delivery
 
         threading.Thread(target=work, daemon=True).start()
         assert finished.wait(PATIENCE), f"deadlock on {lock}"
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == 3
 
 
