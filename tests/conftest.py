@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -75,6 +77,22 @@ def _no_network() -> Iterator[None]:
             patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name), host_of_address))
         patch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo, lambda host, *_: host))
         yield
+
+
+_waited_for: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_said_later() -> Iterator[None]:
+    """A sender that was closed says in this test, and not in the next, which may read the log, what it has given up.
+
+    `close` waits only a moment for that.
+    """
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "algolia-usertoken-bounded" and thread not in _waited_for:
+            _waited_for.add(thread)  # it may hang for good: no other test waits for it
+            thread.join(5)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ It runs in threads of its own, on a free port:
         collector.poison("7", "8")                    # 400 for each request that holds one of these
         collector.limit = 100                         # 413 with a page of HTML for more events than this
         collector.keys = {"new key"}                  # 403 for any other
-        collector.idle_time = 0.0                     # seconds after which an idle connection is closed
+        collector.idle_time = 0.0                     # seconds after an answer until an idle connection is closed
         collector.drip = 0.2                          # seconds between two bytes of an answer
 
 An event's id is the first of its `objectIDs`. `counts` says how often each arrived, in requests that were answered with
@@ -149,6 +149,11 @@ class Collector:
     # What it saw.
 
     @property
+    def open_connections(self) -> int:
+        with self._lock:
+            return len(self._open)
+
+    @property
     def ids(self) -> set[str]:
         return set(self.counts)
 
@@ -189,7 +194,7 @@ class Collector:
         try:
             with connection, connection.makefile("rb") as file:
                 while not self._closing and self._serve_one(connection, file):
-                    connection.settimeout(None)
+                    connection.settimeout(self.idle_time or None)
         except OSError:
             pass
         finally:
@@ -197,7 +202,6 @@ class Collector:
                 self._open.discard(connection)
 
     def _serve_one(self, connection: socket.socket, file: Any) -> bool:
-        connection.settimeout(self.idle_time or None)
         line = file.readline()
         connection.settimeout(None)
         if not line:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, Identity, InvalidEventError, MemoryDelivery, TokenAwareClientSync
 from algolia_usertoken.events.methods import EventMethods
@@ -183,12 +184,13 @@ def test_identity_and_timestamp_are_handed_on(
     sender: Recording, name: str, arguments: tuple[Any, ...], event: dict[str, Any]
 ) -> None:
     method = getattr(sender, name)
+    before = int(time.time() * 1000)
     method("n", "i", *arguments)
-    method("n", "i", *arguments, identity="u-1", timestamp=(at := int(time.time() * 1000) - 1000))
+    method("n", "i", *arguments, identity="u-1", timestamp=(at := before - 1000))
 
     first, second = sender.sent
     assert first["userToken"] == "u"
-    assert at < first["timestamp"] <= time.time() * 1000
+    assert before <= first["timestamp"] <= time.time() * 1000
     assert (second["userToken"], second["timestamp"]) == ("u-1", at)
 
 
@@ -273,7 +275,7 @@ def test_all_twelve_reach_algolia(sync_client: TokenAwareClientSync, algolia: Lo
     events = sync_client.with_identity(Identity("anon", "login")).events
     for name, arguments, _ in METHODS:
         assert getattr(events, name)("Name", "products", *arguments)
-    assert sync_client.events.flush(10)
+    assert sync_client.events.flush(PATIENCE)
 
     assert [
         {field: value for field, value in received.event.items() if field != "timestamp"} for received in algolia.events

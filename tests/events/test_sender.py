@@ -60,7 +60,7 @@ def test_45_objects_bought_in_one_call_are_three_events_that_line_up(sender: Mak
     data = [{"price": number, "quantity": 1, "queryID": QUERY_ID} for number in range(45)]
     before = copy.deepcopy((names, data))
     assert events.purchased_object_ids_after_search("Bought", "products", names, data, value=990, currency="EUR")
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert [len(event["objectIDs"]) for event in collector.events] == [20, 20, 5]
     for one in collector.events:
         assert [f"o{item['price']}" for item in one["objectData"]] == one["objectIDs"]
@@ -77,7 +77,7 @@ def test_45_clicks_keep_their_positions(sender: Make, collector: Collector) -> N
     events = sender()
     clicks = (f"o{number}" for number in range(1, 46))  # generators are fine, too
     assert events.clicked_object_ids_after_search("Clicked", "products", clicks, range(1, 46), QUERY_ID)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     for one in collector.events:
         assert [f"o{position}" for position in one["positions"]] == one["objectIDs"]
 
@@ -144,7 +144,7 @@ BAD = [
 def test_nothing_that_is_sent_raises(senders: Make, delivery: MemoryDelivery, bad: Any) -> None:
     events = senders(delivery=delivery)
     accepted = events.send(bad)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert events.stats.refused == (not accepted)
     assert events.stats.rejected == accepted
 
@@ -156,7 +156,7 @@ def test_identity_and_time_are_those_of_the_call(senders: Make, delivery: Memory
         events.send(event(1))
     after = int(time.time() * 1000)
     time.sleep(0.05)
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     [one] = delivery.events
     assert (one["userToken"], one["authenticatedUserToken"]) == ("visitor-2", "user-2")
     assert before <= one["timestamp"] <= after
@@ -169,7 +169,7 @@ def test_a_list_that_the_caller_goes_on_using_does_no_harm_to_the_twelve(
     names = ["1", "2"]
     events.viewed_object_ids("Seen", "products", names)
     names.clear()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert delivery.events[0]["objectIDs"] == ["1", "2"]
 
 
@@ -183,7 +183,7 @@ def test_a_full_queue_drops_at_once_and_counts(senders: Make, delivery: MemoryDe
     assert stats.accepted + stats.dropped == 10_000
     assert 2000 <= accepted <= 3000  # a batch may be on its way
     delivery.release()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == accepted
 
 
@@ -203,7 +203,7 @@ def test_20_000_drops_are_at_most_10_log_lines_with_counts(
     dropped = events.stats.dropped - before
     assert dropped > 19_990
     delivery.release()
-    assert events.close(30)
+    assert events.close(PATIENCE)
     lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
     assert 1 <= len(lines) <= 10
     assert all(record.name == "algolia_usertoken.events" for record in caplog.records)
@@ -220,7 +220,7 @@ def test_all_kinds_of_trouble_together_stay_a_few_lines(
     for number in range(2000):
         events.send({**event(number), "eventType": "no such"})
         events.send(event(f"\ud800{number}"))  # no JSON
-    assert events.close(10)
+    assert events.close(PATIENCE)
     assert events.stats.refused == 4000
     assert len(caplog.records) <= 12
     assert "1999" in caplog.text
@@ -232,11 +232,11 @@ def test_sends_after_close_are_dropped_and_logged(
     caplog.set_level(logging.INFO)
     events = senders(delivery=delivery)
     assert events.send(event(1))
-    assert events.close(30)
-    assert events.close(30)
+    assert events.close(PATIENCE)
+    assert events.close(PATIENCE)
     assert not events.send(event(2))
     assert not events.viewed_object_ids("Seen", "products", ["2"])
-    assert events.flush(20)
+    assert events.flush(PATIENCE)
     assert events.stats[:7] == (1, 1, 0, 0, 0, 0, 2)
     assert "closed" in caplog.text
 
@@ -278,7 +278,7 @@ def test_sends_while_it_is_closed_are_each_delivered_or_counted(senders: Make) -
             thread.start()
         started.wait()
         time.sleep(round / 1000)
-        events.close(30)
+        events.close(PATIENCE)
         for thread in threads:
             thread.join()
         stats = events.stats
@@ -298,7 +298,7 @@ def test_close_closes_the_delivery_once() -> None:
             self.closed += 1
 
     delivery = Closing()
-    events = EventSender(user_token="visitor-1", delivery=delivery)
+    events = EventSender(user_token="visitor-1", delivery=delivery, close_timeout=PATIENCE)
     events.send(event(1))
     threads = [threading.Thread(target=events.close) for _ in range(8)]
     for thread in threads:
@@ -313,7 +313,7 @@ def test_a_view_shares_the_queue_and_closes_nothing(senders: Make, delivery: Mem
     view = events.with_identity("visitor-2").with_identity("visitor-3")
     assert view.close()
     assert view.send(event(1))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert delivery.events[0]["userToken"] == "visitor-3"
     assert view.stats == events.stats
 
@@ -322,7 +322,7 @@ def test_a_view_keeps_its_sender_alive(delivery: MemoryDelivery) -> None:
     view = EventSender(user_token="visitor-1", delivery=delivery).with_identity("visitor-2")
     gc.collect()
     assert view.send(event(1))
-    assert view.flush(20)
+    assert view.flush(PATIENCE)
 
 
 def test_copies_are_refused(senders: Make, delivery: MemoryDelivery) -> None:
@@ -447,7 +447,7 @@ def test_a_del_may_send_while_its_thread_holds_the_locks(senders: Make, delivery
 
         threading.Thread(target=work, daemon=True).start()
         assert finished.wait(PATIENCE), f"deadlock on {lock}"
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == 3
 
 
@@ -539,7 +539,7 @@ def test_a_timeout_that_is_no_number_is_named(delivery: MemoryDelivery, timeout:
         with pytest.raises(TypeError, match=f"^timeout must be a number of seconds, not {type(timeout).__name__}$"):
             wait(timeout)
     assert events.send(event(1))  # it is not closed
-    assert events.close()
+    assert events.close(PATIENCE)
 
 
 def test_a_timeout_that_is_nan_is_refused_as_no_wait_for_it_would_end(delivery: MemoryDelivery) -> None:
@@ -548,7 +548,7 @@ def test_a_timeout_that_is_nan_is_refused_as_no_wait_for_it_would_end(delivery: 
         with pytest.raises(ValueError, match=r"^timeout must be a number of seconds, not nan$"):
             wait(float("nan"))
     assert events.send(event(1))  # it is not closed
-    assert events.close()
+    assert events.close(PATIENCE)
 
 
 @pytest.mark.parametrize("early", [-1, -1e300, -(10**400), float("-inf")])
@@ -641,7 +641,7 @@ def test_a_thread_that_cannot_be_had_reaches_who_sent(
             with pytest.raises(MemoryError):
                 events.send(event(1))
         assert events.send(event(2))  # the next one starts it
-        assert events.flush(20)
+        assert events.flush(PATIENCE)
         assert len(delivery.events) == 2
 
 
@@ -654,7 +654,7 @@ async def test_a_flush_that_is_done_after_its_caller_went(delivery: MemoryDelive
 
         delivery.release()
 
-        assert await events.aflush(20)  # the loop has heard of both
+        assert await events.aflush(PATIENCE)  # the loop has heard of both
         await asyncio.sleep(0.05)
         assert len(delivery.events) == 1
 
@@ -663,7 +663,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
     with EventSender(delivery=delivery, user_token="u", background=False) as events:
         events.send(event(1))
         delivery.hang()
-        other = threading.Thread(target=events.flush, args=(20,))
+        other = threading.Thread(target=events.flush, args=(PATIENCE,))
         other.start()
         while not any(events._worker._crew.threads.values()):
             time.sleep(0.001)
@@ -672,7 +672,7 @@ def test_without_background_one_flush_waits_for_another(delivery: MemoryDelivery
 
         delivery.release()
         other.join()
-        assert events.flush(20)
+        assert events.flush(PATIENCE)
         assert len(delivery.events) == 1
 
 
@@ -782,7 +782,7 @@ def test_an_event_of_a_page_that_fails_in_an_unknown_way_costs_no_other(
         return of_text(event, *rest)
 
     monkeypatch.setattr(accepting, "text_of", fail_for_the_first)
-    with EventSender(delivery=delivery, user_token="visitor-1") as events:
+    with EventSender(delivery=delivery, user_token="visitor-1", close_timeout=PATIENCE) as events:
         accepted, refused = events._send_each([event(1), event(2)], Identity("visitor-1"), int(time.time() * 1000))
 
     assert accepted == 1

@@ -139,8 +139,11 @@ class Crowd:
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             headers = "".join(f"{name}: {value}\r\n" for name, value in visitor.headers.items())
             connection.sendall(f"GET /{path}?pause=0.02 HTTP/1.1\r\nHost: shop\r\n{headers}\r\n".encode())
-            start = connection.recv(2000).decode("latin-1")
-        cookie = next((line[12:] for line in start.split("\r\n") if line.lower().startswith("set-cookie: ")), None)
+            start = b""
+            while b"\r\n\r\n" not in start and (received := connection.recv(2000)):  # a head may come in parts
+                start += received
+        head = start.decode("latin-1")
+        cookie = next((line[12:] for line in head.split("\r\n") if line.lower().startswith("set-cookie: ")), None)
         self._note(path, visitor, cookie, 0)
 
     def _note(self, path: str, visitor: Visitor, set_cookie: str | None, searches: int | None = None) -> None:

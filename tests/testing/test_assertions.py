@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from algoliasearch.search.client import SearchClientSync
+from waiting import PATIENCE
 
 from algolia_usertoken import EventSender, Identity, MemoryDelivery, TokenAwareClientSync, identity_scope
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia, assert_anonymous, assert_same_identity
@@ -40,7 +41,7 @@ def search(client: Any, user: Any = None, **params: Any) -> Any:
 def view(client: TokenAwareClientSync, user: Any) -> None:
     with identity_scope(user):
         assert client.events.viewed_object_ids("Viewed", "products", ["1"])
-    assert client.events.flush(20)
+    assert client.events.flush(PATIENCE)
 
 
 def request(body: Any = None, path: str = QUERY, method: str = "POST", **headers: str) -> httpx.Request:

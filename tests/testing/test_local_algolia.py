@@ -18,7 +18,7 @@ from algoliasearch.personalization.config import PersonalizationConfig
 from algoliasearch.recommend.client import RecommendClient, RecommendClientSync
 from algoliasearch.search.client import SearchClient, SearchClientSync
 from program_files import run_program
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import testing
 from algolia_usertoken.testing import LocalAlgolia
@@ -92,8 +92,7 @@ def test_stopping_ends_open_connections_and_hanging_requests() -> None:
     algolia.hang_next()
     with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as hanging:
         hanging.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while not algolia.requests:
-            pass
+        wait_until(lambda: algolia.requests)
         algolia.stop()
         assert hanging.recv(1) == b""
 
@@ -103,8 +102,7 @@ def test_stopping_does_not_wait_for_late_answers() -> None:
     algolia.fail_next(delay=60)
     with socket.create_connection((algolia.host, algolia.port), timeout=PATIENCE) as waiting:
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while not algolia.requests:
-            pass
+        wait_until(lambda: algolia.requests)
         started = time.monotonic()
         algolia.stop()
         assert time.monotonic() - started < 20

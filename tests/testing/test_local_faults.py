@@ -109,10 +109,12 @@ def test_fail_next_answers_after_its_delay(ask: Ask, algolia: LocalAlgolia) -> N
 
 
 def post_events(algolia: LocalAlgolia) -> http.client.HTTPConnection:
-    """A connection on which events have been sent, and no answer was read."""
+    """A connection on which events have been sent, and received, and no answer was read."""
     key = {"x-algolia-application-id": algolia.app_id, "x-algolia-api-key": algolia.api_key}
+    received = len(algolia.requests)
     connection = http.client.HTTPConnection(algolia.host, algolia.port, timeout=1.5)
     connection.request("POST", EVENTS, json.dumps(BATCH), key)
+    wait_until(lambda: len(algolia.requests) > received)
     return connection
 
 
@@ -134,6 +136,7 @@ def test_a_client_times_out_on_a_request_that_hangs(algolia: LocalAlgolia) -> No
     config.read_timeout = 1_500
     with SearchClientSync.create_with_config(config) as client, pytest.raises(AlgoliaUnreachableHostException):
         client.search_single_index("products")
+    wait_until(lambda: algolia.requests)  # a busy machine may receive it only after the client has gone
     assert [request.status for request in algolia.requests] == [None]
     assert algolia.searches == []
 

@@ -159,7 +159,7 @@ def test_events_of_senders_made_before_and_after() -> None:
         with EventSender("APP", "key", user_token="after") as after:
             for sender in (before, after):
                 assert sender.viewed_object_ids("Viewed", "products", ["1"])
-                assert sender.flush(20)
+                assert sender.flush(PATIENCE)
 
         seen = [json.loads(call.request.content)["events"][0]["userToken"] for call in router.calls]
         assert seen == ["before", "after"]
@@ -300,7 +300,9 @@ async def test_the_http_of_others_is_left_alone() -> None:
         router.route().respond(500)
         url = f"{algolia.url}/1/indexes"
 
-        answers = [(await asyncio.to_thread(get, url)).status_code for get in (requests.get, httpx.get)]
+        answers = [
+            (await asyncio.to_thread(get, url, timeout=PATIENCE)).status_code for get in (requests.get, httpx.get)
+        ]
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             answers.append(response.status)
 

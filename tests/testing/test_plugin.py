@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,12 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin waits for queued events as long as a busy machine needs, instead of for two seconds."""
+    monkeypatch.setattr("algolia_usertoken.testing.seen._PATIENCE", PATIENCE)
+
+
 def run(project: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
     project.makepyfile(PRELUDE + tests)
     return project.runpytest_inprocess(*arguments)
@@ -54,7 +61,7 @@ def test_one(algolia_mock):
     with identity_scope("u-1"):
         found = search(query="shoe", clickAnalytics=True)
         client.events.clicked_object_ids_after_search("Clicked", "products", ["1"], [1], found.query_id)
-    assert client.events.flush(20)
+    assert client.events.flush(120)
     assert found.hits == []
     assert_same_identity(algolia_mock, token="u-1")
 
@@ -471,6 +478,7 @@ def test_two():
     ).assert_outcomes(passed=2)
 
 
+@pytest.mark.usefixtures("_patient")
 def test_queued_events_leave_before_the_mock_ends(project: pytest.Pytester) -> None:
     run(
         project,
@@ -672,6 +680,7 @@ def add_to_cart(product: str, login: str = Header()):
 """
 
 
+@pytest.mark.usefixtures("_patient")
 def test_short_tests_find_the_two_wrong_endpoints_of_a_shop(project: pytest.Pytester) -> None:
     """Three endpoints, of which two get the identity wrong: the tests that catch it have less than ten lines each."""
     pytest.importorskip("fastapi")
@@ -876,7 +885,7 @@ def visit(client):
     client.events.clicked_object_ids_after_search(
         "Clicked", "products", ["1"], [1], found.query_id, identity="u-2"
     )
-    assert client.events.flush(20)
+    assert client.events.flush(120)
 
 def judge(source):
     [search], [event], [mismatch] = source.searches, source.events, source.mismatches()
@@ -942,7 +951,7 @@ def visit(client):
     with identity_scope("u-1"):
         client.search_single_index("products", {"query": "shoe"})
         client.events.viewed_object_ids("Viewed", "products", ["1"])
-    assert client.events.flush(20)
+    assert client.events.flush(120)
 
 def test_inside(algolia_mock):
     with begin():

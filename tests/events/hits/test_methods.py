@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken import (
     EventSender,
@@ -561,7 +562,7 @@ def test_events_after_a_shared_link_credit_nobody_elses_search(
         with identity_scope(who):
             for method in METHODS:
                 assert getattr(sync_client.events, method)("Name", *verified(texts))
-    assert sync_client.events.flush(10)
+    assert sync_client.events.flush(PATIENCE)
 
     found = [(event.user_token, event.query_ids) for event in algolia.events]
     # A purchase names the query once per object.
@@ -583,7 +584,7 @@ async def test_views_of_the_async_client_send_as_their_visitors(
 
     assert ada.events.clicked("Name", *verified(texts)) is True
     assert ben.events.clicked("Name", *verified(texts)) is True
-    assert await async_client.events.aflush(10)
+    assert await async_client.events.aflush(PATIENCE)
 
     assert [(event.user_token, len(event.query_ids)) for event in algolia.events] == [("ada", 1)] * 3 + [("ben", 0)] * 3
     assert [event.event["positions"] for event in algolia.events[:3]] == [
@@ -612,7 +613,7 @@ def test_a_multi_query_by_several_visitors_credits_each(
         references = verified(searched(sync_client.events, response))
         assert sync_client.events.purchased("Name", *references, value=9, currency="EUR")
         assert sync_client.events.clicked("Name", *references)
-    assert sync_client.events.flush(10)
+    assert sync_client.events.flush(PATIENCE)
 
     indices = [(event.event["index"], event.event["objectIDs"], len(set(event.query_ids))) for event in algolia.events]
     assert indices == [
@@ -628,7 +629,7 @@ def test_a_search_by_nobody_is_nobodys_later_too(sync_client: TokenAwareClientSy
     texts = searched(sync_client.events, response)
     with identity_scope("u-1"):  # has accepted a cookie since
         assert sync_client.events.clicked("Name", *verified(texts))
-    assert sync_client.events.flush(10)
+    assert sync_client.events.flush(PATIENCE)
 
     assert [event.query_ids for event in algolia.events] == [()]
     assert algolia.mismatches() == []
@@ -643,7 +644,7 @@ def test_references_that_were_cached_credit_only_who_searched(
     for who in ("u-2", "u-1"):
         with identity_scope(who):
             assert sync_client.events.clicked("Name", cached[0])
-    assert sync_client.events.flush(10)
+    assert sync_client.events.flush(PATIENCE)
 
     assert [len(event.query_ids) for event in algolia.events] == [0, 1]
     assert algolia.mismatches() == []
