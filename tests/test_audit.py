@@ -703,10 +703,11 @@ def test_a_day_that_an_answer_does_not_have_has_none(
 
 
 def test_audit_names_a_port_on_which_no_server_listens(refused: Callable[..., str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port = one.getsockname()[1]
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))  # keeps the port from all others, and does not listen
+        address = f"127.0.0.1:{one.getsockname()[1]}"
 
-    assert f"127.0.0.1:{port} cannot be reached: Connection refused. Does it run" in refused(host=f"127.0.0.1:{port}")
+        assert f"{address} cannot be reached: Connection refused. Does it run" in refused(host=address)
 
 
 def test_audit_names_a_server_that_does_not_answer(

@@ -19,6 +19,7 @@ from algoliasearch.search.client import SearchClientSync
 from answering import answering, served_by
 from waiting import PATIENCE
 
+from algolia_usertoken.check import Check
 from algolia_usertoken.cli import main
 from algolia_usertoken.testing import AlgoliaRouter, LocalAlgolia
 
@@ -130,10 +131,10 @@ def test_check_of_an_index_without_records_sends_an_event_about_a_filter(check: 
 
 
 def test_check_names_a_port_on_which_no_server_listens(check: Checked) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))  # keeps the port from all others, and does not listen
         port = one.getsockname()[1]
-
-    _, findings = check(host=f"http://127.0.0.1:{port}")
+        _, findings = check(host=f"http://127.0.0.1:{port}")
 
     only_fault(findings, "connection", f"127.0.0.1:{port} cannot be reached: Connection refused", "serve")
 
@@ -159,8 +160,14 @@ def test_check_names_a_server_that_does_not_answer(
 def test_check_names_an_insights_host_that_does_not_answer(
     check: Checked, algolia: LocalAlgolia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 10_000)  # the search before it must be answered in time
     algolia.hang_next(times=None, path="/1/events")
+    send = Check._sent_to
+
+    def send_impatiently(*arguments: Any) -> Exception | None:
+        monkeypatch.setattr("algolia_usertoken.check._ANSWER_MS", 500)  # from here on: the search has its answer
+        return send(*arguments)
+
+    monkeypatch.setattr(Check, "_sent_to", send_impatiently)
 
     _, findings = check()
 

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -217,14 +216,12 @@ class TestAsAProcess:
         # Interrupts itself as soon as the visitors are about to start.
         code = (
             "import os, signal, sys; from algolia_usertoken import cli, demo\n"
-            "demo.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(30)\n"
+            "demo.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(3600)\n"
             "sys.exit(cli.main(['demo']))"
         )
-        start = time.monotonic()
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
 
         assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
-        assert time.monotonic() - start < 25
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from algolia_usertoken import DeadLetters, InvalidEventError, SQLiteOutbox
 from algolia_usertoken.cli import main
@@ -192,7 +193,7 @@ class TestOnDisk:
     def test_leaves_events_to_a_process_that_runs_and_says_so(
         self, path: pathlib.Path, erase: Callable[..., Any]
     ) -> None:
-        living = SQLiteOutbox(path)
+        living = SQLiteOutbox(path, lease=3600)
         living.append(text("gone"))
 
         code, said = erase("gone", "--outbox", path)
@@ -249,4 +250,4 @@ def test_of_two_regions_the_one_that_the_application_is_not_in_is_no_failure() -
 def _sender(algolia: LocalAlgolia) -> Any:
     from algolia_usertoken import EventSender
 
-    return EventSender(config=algolia.insights_config())
+    return EventSender(config=algolia.insights_config(), close_timeout=PATIENCE)

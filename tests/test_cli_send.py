@@ -29,14 +29,19 @@ from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import DeadLetters, EventSender, MemoryDelivery
 from algolia_usertoken.cli import main
-from algolia_usertoken.cli import send as module
-from algolia_usertoken.events import reading
+from algolia_usertoken.events import backfill, reading
 from algolia_usertoken.events.reading import Item, UnreadableError, event_of, items_of
 from algolia_usertoken.testing import LocalAlgolia
 
 pytestmark = pytest.mark.slow
 
 COMMAND = [sys.executable, "-m", "algolia_usertoken", "send"]
+# The same, but after Ctrl-C it waits for the current request as long as it takes.
+PATIENT_COMMAND = [
+    *(sys.executable, "-c"),
+    f"import sys; from algolia_usertoken.cli import main, send; send._PATIENCE_AT_END = {PATIENCE}; sys.exit(main())",
+    "send",
+]
 DAY = 24 * 60 * 60 * 1000
 
 
@@ -74,6 +79,8 @@ class Algolia(http.server.ThreadingHTTPServer):
         self.requests = 0
         self.pause = 0.0
         self.status = 200
+        self.most_answers = sys.maxsize  # further requests are taken, and answered only once `released` is set
+        self.released = threading.Event()
 
     @property
     def host(self) -> str:
@@ -88,11 +95,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         events = json.loads(self.rfile.read(int(self.headers["content-length"])))["events"]
         names = [one["objectIDs"][0] for one in events]
         self.server.requests += 1
+        is_held, released = self.server.requests > self.server.most_answers, self.server.released
         status, message = self.server.status, "no"
         if status == 200 and any(name.startswith("bad") for name in names):
             status, message = 422, "objectIDs: not of this shop"
         if status == 200:
             self.server.received.update(names)
+        if is_held:
+            released.wait(PATIENCE)
         time.sleep(self.server.pause)
         answer = json.dumps({"status": status, "message": message}).encode()
         self.send_response(status)
@@ -112,6 +122,12 @@ def algolia() -> Iterator[Algolia]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def _full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is not full waits for the end of the input, however slowly that is read."""
+    monkeypatch.setattr(backfill, "_FLUSH_INTERVAL_S", PATIENCE)
 
 
 @pytest.fixture
@@ -277,6 +293,7 @@ class TestReading:
 
 
 class TestWhatIsSent:
+    @pytest.mark.usefixtures("_full_batches")
     def test_all_of_it_in_the_order_of_the_file(
         self, path: pathlib.Path, send: Callable[..., Any], algolia: Algolia
     ) -> None:
@@ -379,6 +396,7 @@ class TestWhatIsSent:
 
         assert list(algolia.received) == ["1"]
 
+    @pytest.mark.usefixtures("_full_batches")
     def test_several_files_and_the_input(
         self, path: pathlib.Path, algolia: Algolia, monkeypatch: pytest.MonkeyPatch, send: Callable[..., Any]
     ) -> None:
@@ -409,12 +427,13 @@ class TestWhatIsSent:
         self, path: pathlib.Path, algolia: Algolia, send: Callable[..., Any]
     ) -> None:
         path.write_bytes(ndjson(*map(event, range(20_000))))
-        algolia.pause = 0.05
+        algolia.most_answers = 0  # the command can't read to the end before the first answer
 
         def write() -> None:
             wait_until(lambda: algolia.requests)
             with path.open("ab") as file:
                 file.write(ndjson(event("late")))
+            algolia.released.set()
 
         thread = threading.Thread(target=write)
         thread.start()
@@ -475,7 +494,16 @@ class TestWhatCanNotBeSent:
         self, path: pathlib.Path, send: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path.write_bytes(ndjson(*map(event, range(10_000))))
-        monkeypatch.setattr(module, "_PATIENCE", 0.5)
+
+        class GivesUpSoon(backfill.Backfill):
+            """It has half a second of patience once a request has failed."""
+
+            def _goes_on(self) -> bool:
+                if self._sending.last_error is not None:
+                    self._patience_s = 0.5
+                return super()._goes_on()
+
+        monkeypatch.setattr(backfill, "Backfill", GivesUpSoon)
 
         code, out, err = send(path, host=f"127.0.0.1:{free_port()}")
 
@@ -596,17 +624,21 @@ class TestResuming:
         kills = 0
         for _ in range(ROUNDS):
             before = algolia.requests
+            # So few answers do not bring a run to its end, however late the kill comes.
+            algolia.most_answers, algolia.released = before + 3, threading.Event()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             wait_until(lambda n=before, p=process: algolia.requests > n or p.poll() is not None)
             time.sleep(luck.random() * 0.3)
             kills += process.poll() is None
             process.kill()
             process.wait(PATIENCE)
+            algolia.released.set()
             time.sleep(0.1)  # until the request that was under way is counted
+        algolia.most_answers = sys.maxsize
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
         assert done.returncode in (0, 1), done.stderr
-        assert kills > 1
+        assert kills == ROUNDS
         assert set(algolia.received) == {str(name) for name in range(number) if name not in bad}
         doubled = sum(algolia.received.values()) - len(algolia.received)
         assert doubled <= kills * 1000
@@ -654,11 +686,13 @@ class TestResuming:
         self, signum: signal.Signals, path: pathlib.Path, algolia: Algolia
     ) -> None:
         path.write_bytes(ndjson(*map(event, range(20_000))))
-        algolia.pause = 0.1
-        command = [*COMMAND, str(path), "--host", algolia.host]
+        algolia.most_answers = 2
+        command = [*PATIENT_COMMAND, str(path), "--host", algolia.host]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: algolia.requests > 2)
+        algolia.pause = 1.0  # the requests that are left would take 18 seconds
         process.send_signal(signum)
+        algolia.released.set()
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
         assert re.fullmatch(

@@ -96,7 +96,8 @@ class Shop:
     def is_kept(self, path: str) -> bool:
         """Whether a page comes twice, as only a cache can hand it out. nginx may store it a moment after the answer."""
         made: set[str | None] = set()
-        for _ in range(100):
+        until = time.monotonic() + PATIENCE / 4
+        while time.monotonic() < until:
             found = self.get(path).made
             if found in made:
                 return True

@@ -18,7 +18,7 @@ import serving
 from algoliasearch.insights.config import InsightsConfig
 from celery import Celery, signals
 from celery.exceptions import WorkerLostError
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
     BatchRejectedError,
@@ -153,7 +153,7 @@ def arrived(algolia: LocalAlgolia) -> Counter[str]:
 @pytest.mark.usefixtures("_worker")
 class TestWorker:
     def test_delivers_each_event_once_under_the_user_of_its_time(self, worker_algolia: LocalAlgolia) -> None:
-        with EventSender(delivery=delivering.delivery, batch_size=100) as sender:
+        with EventSender(delivery=delivering.delivery, batch_size=100, close_timeout=PATIENCE) as sender:
             for number in range(1000):
                 assert sender.send(event(number), identity=f"u-{number % 7}")
         assert sender.stats.delivered == 1000
@@ -167,7 +167,7 @@ class TestWorker:
     def test_tries_again_where_algolia_is_busy(self, worker_algolia: LocalAlgolia) -> None:
         worker_algolia.fail_next(503, path="/1/events", times=1)
         worker_algolia.fail_next(429, path="/1/events", times=1, headers={"Retry-After": "1"})
-        with EventSender(delivery=delivering.delivery, user_token="u") as sender:
+        with EventSender(delivery=delivering.delivery, user_token="u", close_timeout=PATIENCE) as sender:
             sender.send(event(1))
 
         wait_until(lambda: len(worker_algolia.events) >= 1)
@@ -236,7 +236,7 @@ def test_a_worker_without_a_key_says_so_and_keeps_every_event(
     # A prefork pool that is stopped while messages come and go may take minutes to end.
     with worker("solo", WITHOUT_CONFIG="1", ALGOLIA_APP_ID="", ALGOLIA_API_KEY="") as log:
         wait_until(lambda: "but its events will wait: the environment has no ALGOLIA_APP_ID" in log.read_text())
-        with EventSender(delivery=delivering.delivery, user_token="u") as sender:
+        with EventSender(delivery=delivering.delivery, user_token="u", close_timeout=PATIENCE) as sender:
             for number in range(5_000):
                 assert sender.send(event(number))
         wait_until(lambda: "events are not delivered, and wait: the environment has no" in log.read_text())
@@ -472,7 +472,7 @@ def test_an_eager_delivery_delivers_at_once(algolia: LocalAlgolia) -> None:
     with EventSender(delivery=CeleryDelivery(app, config=algolia.insights_config()), user_token="u") as sender:
         for number in range(10):
             assert sender.send(event(number))
-        assert sender.flush(30)
+        assert sender.flush(PATIENCE)
     assert sender.stats.delivered == 10
     assert arrived(algolia) == {str(number): 1 for number in range(10)}
     app.close()

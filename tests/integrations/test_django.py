@@ -184,7 +184,7 @@ class TestEachRequest:
                 after.append(current_identity())
 
         task = asyncio.create_task(serve())
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(started.wait, PATIENCE)
         task.cancel()
         await asyncio.sleep(0.01)
         go_on.set()

@@ -54,7 +54,7 @@ def delivery() -> MemoryDelivery:
 @pytest.fixture
 def events(delivery: MemoryDelivery) -> Iterator[EventSender]:
     """A sender with an event that only somebody who stops delivers."""
-    with EventSender(delivery=delivery, user_token="visitor", flush_interval=600) as events:
+    with EventSender(delivery=delivery, user_token="visitor", flush_interval=600, close_timeout=PATIENCE) as events:
         events.send(EVENT)
         yield events
         delivery.release()
@@ -206,7 +206,10 @@ async def test_a_message_of_another_kind_ends_what_the_middleware_runs() -> None
 
 async def test_the_events_of_every_sender_of_the_process_are_delivered() -> None:
     deliveries = [MemoryDelivery() for _ in range(3)]
-    made = [EventSender(delivery=each, user_token="visitor", flush_interval=600) for each in deliveries]
+    made = [
+        EventSender(delivery=each, user_token="visitor", flush_interval=600, close_timeout=PATIENCE)
+        for each in deliveries
+    ]
     for each in made:
         each.send(EVENT)
 
@@ -277,6 +280,7 @@ async def test_what_there_is_no_time_for_is_logged_and_the_server_stops(caplog: 
 
         assert server.got == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 0)]
         delivery.release()
+        assert events.close(PATIENCE)
     assert "1 events are not delivered yet, after the 0.2 seconds of close_timeout" in caplog.messages
     assert events.stats.delivered == 1
 

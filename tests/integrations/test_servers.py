@@ -397,7 +397,7 @@ def test_a_sender_that_was_made_before_gevent_patches_freezes_no_worker(
     algolia: LocalAlgolia, tmp_path: pathlib.Path
 ) -> None:
     port = free_port()
-    options = ["-k", "gevent", "--preload", "--timeout", "15", "--graceful-timeout", "15"]
+    options = ["-k", "gevent", "--preload", "--timeout", "60", "--graceful-timeout", "60"]
     asking = Asking(port)
 
     command = serving.gunicorn("stopping:wsgi", port, *options)

@@ -35,6 +35,7 @@ class Odd:
 
 config = SearchConfig(app_id, api_key)
 config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=int(port))])
+config.connect_timeout = config.read_timeout = 20_000
 client = TokenAwareClientSync.create_with_config(config)
 session = client._transporter._session = requests.Session()
 session.headers["x-own"] = "1"

@@ -14,6 +14,7 @@ from algolia_usertoken.integrations.celery import CeleryDelivery
 config = InsightsConfig("LOCALALGOLIA", "local-api-key")
 config.hosts = HostsCollection([Host("127.0.0.1", scheme="http", port=int(os.environ.get("LOCAL_ALGOLIA_PORT", "1")))])
 config.proxies = {}
+config.connect_timeout = config.read_timeout = 20_000  # on a busy machine the usual 2 and 5 seconds may be too few
 
 app = Celery("delivering", broker=os.environ.get("BROKER"), set_as_current=False)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
@@ -27,7 +28,7 @@ def send_from_child(name: int) -> None:
     """Queue an event that only the exit of this process delivers."""
     global _sender
     if _sender is None:
-        _sender = EventSender(config=config, user_token="child", flush_interval=600)
+        _sender = EventSender(config=config, user_token="child", flush_interval=600, close_timeout=60)
     event = {"eventType": "view", "eventName": "Seen", "index": "products", "objectIDs": [str(name)]}
     assert _sender.send(event)
 

@@ -42,6 +42,7 @@ def answer_for_algolia(algolia: LocalAlgolia, patch: pytest.MonkeyPatch) -> None
     def set_default_hosts(config: Any) -> None:
         config.hosts = config.hosts or algolia.search_config().hosts
         config.headers = {**config.headers, **{name: ours.headers[name] for name in credentials}}
+        config.connect_timeout, config.read_timeout = ours.connect_timeout, ours.read_timeout
 
     for config_class in (SearchConfig, InsightsConfig, RecommendConfig, PersonalizationConfig):
         patch.setattr(config_class, "set_default_hosts", set_default_hosts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from uvicorn import Config as UvicornConfig
 from waiting import PATIENCE
 
 HERE = pathlib.Path(__file__).parent
@@ -63,7 +65,11 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: path
 
 
 def uvicorn(application: str, port: int, *options: str) -> list[str]:
-    return [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning", *options]
+    command = [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"]
+    if "timeout_worker_healthcheck" in inspect.signature(UvicornConfig).parameters:
+        # Otherwise it kills a worker that does not answer for 5 seconds, as one that works on a busy machine may.
+        command += ["--timeout-worker-healthcheck", str(int(PATIENCE))]
+    return [*command, *options]
 
 
 def hypercorn(application: str, port: int, *options: str) -> list[str]:
