@@ -8,7 +8,7 @@ How the file stays in order although several threads and processes write to it:
   write a line to its end, it removes the part that it has written.
 - No call waits long for the lock. A call that does not get the lock in time, or whose thread holds it already (the call
   comes from a signal handler), still appends its lines, which the operating system does in one piece. It leaves the
-  rotation to other calls.
+  rotation to other calls. If the file was replaced meanwhile, it appends them to the new one, too.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ class DeadLetters:
             )
         if not locked:
             _append(file, b"".join(lines), None)
-            return [], None
+            # Without links, `erase` has replaced the file, and may have looked for late lines before these came. Then
+            # they are written again: a letter that is there twice is better than one that is lost.
+            return ([] if os.fstat(file).st_nlink else lines), None
         size = status.st_size
         begun = b"\n" if size and not _ends_with_a_line(file, size) else b""
         count, room = 0, self.max_bytes // 2 - size - len(begun)

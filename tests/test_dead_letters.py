@@ -688,6 +688,30 @@ class TestErase:
         assert removed == written
         assert events_in(path) == [EVENT] * written
 
+    def test_no_line_is_lost_that_is_written_without_the_lock_when_the_file_is_gone_already(
+        self, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        letters = DeadLetters(path)
+        letters(ERROR, [{**EVENT, "userToken": "gone"}])
+        append = module._append
+        removed: list[int] = []
+
+        def append_late(file: int, data: bytes, size: int | None) -> None:
+            if size is None:  # it did not get the lock
+                holder.close()
+                removed.append(erase(path, ["gone"]).removed)
+            append(file, data, size)
+
+        monkeypatch.setattr(module, "PATIENCE_S", 0.02)
+        monkeypatch.setattr(module, "_append", append_late)
+        with path.open("rb") as holder:
+            fcntl.flock(holder, fcntl.LOCK_EX)
+
+            letters(ERROR, [EVENT])
+
+        assert removed == [1]
+        assert events_in(path) == [EVENT]
+
 
 @pytest.fixture(autouse=True)
 def _no_file_stays_open(tmp_path: pathlib.Path) -> Iterator[None]:
