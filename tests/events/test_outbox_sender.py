@@ -88,7 +88,7 @@ def test_a_full_outbox_drops_and_tells(path: str) -> None:
 
 
 def test_one_outbox_has_one_sender(path: str, outbox: SQLiteOutbox) -> None:
-    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u"):
+    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u", close_timeout=PATIENCE):
         with pytest.raises(ValueError, match="has a sender already"):
             EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u")
         with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u") as other:
@@ -104,7 +104,11 @@ def test_a_file_that_gets_corrupt_drops_events_and_says_so(path: str) -> None:
     delivery = MemoryDelivery()
     outbox = SQLiteOutbox(path)
     sender = EventSender(
-        delivery=delivery, outbox=outbox, user_token="u", on_error=lambda *what: told.append(what), flush_interval=60
+        delivery=delivery,
+        outbox=outbox,
+        user_token="u",
+        on_error=lambda *what: told.append(what),
+        flush_interval=10 * PATIENCE,
     )
     assert sender.send(event(1))
     with contextlib.ExitStack() as locked:
@@ -187,7 +191,10 @@ def test_flush_does_not_wait_for_what_others_took_over(
     path: str, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
 ) -> None:
     delivery = MemoryDelivery()
-    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
+    sibling.lease = 30 * PATIENCE  # the sender takes nothing back
+    with EventSender(
+        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=10 * PATIENCE
+    ) as sender:
         for name in range(5):
             sender.send(event(name))
         wait_until(lambda: end_leases() == [] and not sibling.keep() and len(sibling) == 5)
@@ -217,7 +224,8 @@ def test_a_flush_ends_where_others_took_over_all_that_it_waits_for(
     path: str, sibling: SQLiteOutbox, end_leases: Callable[[], Any]
 ) -> None:
     outbox = SQLiteOutbox(path, lease=30 * PATIENCE)  # it does not look for what the others have left
-    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u", flush_interval=60) as sender:
+    sibling.lease = 30 * PATIENCE
+    with EventSender(delivery=MemoryDelivery(), outbox=outbox, user_token="u", flush_interval=10 * PATIENCE) as sender:
         for name in range(5):
             sender.send(event(name))
         wait_until(lambda: end_leases() == [] and not sibling.keep() and len(sibling) == 5)
@@ -232,7 +240,9 @@ def test_a_flush_ends_where_others_took_over_all_that_it_waits_for(
 @pytest.mark.usefixtures("_threads_that_never_end")
 def test_a_flush_ends_where_all_is_gone_before_it_is_sent(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SQLiteOutbox, "confirm", lambda outbox, events: [])
-    with EventSender(delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
+    with EventSender(
+        delivery=MemoryDelivery(), outbox=SQLiteOutbox(path), user_token="u", flush_interval=10 * PATIENCE
+    ) as sender:
         for name in range(5):
             sender.send(event(name))
 
@@ -264,7 +274,9 @@ def test_events_older_than_thirty_days_are_offered_in_a_request_of_their_own(
     end_leases()
     delivery = MemoryDelivery()
 
-    with EventSender(delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=60) as sender:
+    with EventSender(
+        delivery=delivery, outbox=SQLiteOutbox(path), user_token="u", flush_interval=10 * PATIENCE
+    ) as sender:
         wait_until(lambda: sender.stats.queued == 4)
         assert sender.flush(PATIENCE)
         assert sender.stats.delivered == 4
