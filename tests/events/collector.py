@@ -74,7 +74,7 @@ class Collector:
         self.requests: list[Arrived] = []
         self.errors: list[str] = []
         self.in_doubt: set[str] = set()  # ids of events that were taken, and whose sender got no answer
-        self.connections = 0
+        self.connections = 0  # so far
         self.held = 0  # requests that came while it answered none
         self._answers: collections.deque[Answer] = collections.deque()
         self._for_now: tuple[float, Answer] | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from program_files import command_of, run_program
+from waiting import PATIENCE
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
@@ -98,7 +99,7 @@ def sibling(path: str) -> Iterator[SQLiteOutbox]:
 @pytest.fixture
 def sql(path: str) -> Iterator[Callable[..., list[Any]]]:
     """Runs a statement on the file."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE)
     yield lambda statement, *parameters: connection.execute(statement, parameters).fetchall()
     connection.close()
 

@@ -19,6 +19,7 @@ from algolia_usertoken.events.in_flight import InFlight, Post
 from algolia_usertoken.events.threads import start
 
 Make = Callable[..., EventSender]
+LONG = 10 * PATIENCE  # seconds
 
 
 def crew_of(sender: EventSender) -> Crew:
@@ -36,19 +37,25 @@ def ended(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
-def make_late(crew: Crew) -> None:
-    """Have all that is being delivered be beyond its deadline, and written off."""
+def send_together(events: EventSender, count: int) -> None:
+    """Have so many events leave in one request, however slowly they are sent: the sender's flush_interval is `LONG`."""
+    send(events, range(count))
+    assert not events.flush(0)  # the first delivery of these tests hangs
+
+
+def make_late(crew: Crew, seconds: float = PATIENCE) -> None:
+    """Have all that is being delivered be beyond its deadline, and written off; wait so long for the reports."""
     for attempt in crew.threads.values():
         assert attempt is not None
         attempt.deadline = 0.0
-    crew.write_off(time.monotonic())
+    crew.write_off(time.monotonic() + seconds)
 
 
 @pytest.mark.slow
 def test_a_thread_that_hangs_is_left_behind_and_ends_when_it_comes_back(senders: Make) -> None:
     delivery = Gate()
-    events = senders(delivery=delivery)
-    send(events, range(3))
+    events = senders(delivery=delivery, flush_interval=LONG)
+    send_together(events, 3)
     crew = crew_of(events)
     wait_until(lambda: len(events._worker._engine.queue) == 0 and delivery.inside.is_set())
     thread = only_thread_of(crew)
@@ -72,13 +79,14 @@ def test_a_slow_on_error_does_not_delay_who_leaves_a_thread_behind(senders: Make
         go_on.wait(PATIENCE)
         told.set()
 
-    events = senders(delivery=delivery, on_error=on_error, max_retry_time=0.0, flush_interval=0.01)
-    send(events, range(3))
+    events = senders(delivery=delivery, on_error=on_error, max_retry_time=0.0, flush_interval=LONG)
+    send_together(events, 3)
     assert delivery.inside.wait(PATIENCE)
 
-    make_late(crew_of(events))
+    make_late(crew_of(events), seconds=0)
 
-    assert telling.is_set()
+    assert not told.is_set()
+    assert telling.wait(PATIENCE)
     assert not told.is_set()
     go_on.set()
     delivery.go_on.set()
@@ -87,8 +95,8 @@ def test_a_slow_on_error_does_not_delay_who_leaves_a_thread_behind(senders: Make
 
 def test_where_there_is_no_patience_what_hangs_has_failed(senders: Make) -> None:
     delivery, errors = Gate(), Errors()
-    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=0.01)
-    send(events, range(3))
+    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=LONG)
+    send_together(events, 3)
     assert delivery.inside.wait(PATIENCE)
 
     make_late(crew_of(events))
@@ -102,9 +110,10 @@ def test_a_close_that_interrupts_who_leaves_a_thread_behind_tells_all_before_it_
     senders: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivery, errors = Gate(), Errors()
-    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=0.01)
-    send(events, range(3))
+    events = senders(delivery=delivery, on_error=errors, max_retry_time=0.0, flush_interval=LONG)
+    send_together(events, 3)
     assert delivery.inside.wait(PATIENCE)
+    monkeypatch.setattr("algolia_usertoken.events.worker.ON_ERROR_S", PATIENCE)  # the close waits as long as it takes
     bounded, told_by_close = module.bounded, []
 
     def interrupted(*args: Any) -> None:
@@ -234,7 +243,7 @@ def test_a_thread_that_waits_while_the_locks_are_replaced_ends(senders: Make) ->
     send(events, range(3))
     assert events.flush(PATIENCE)
     crew = crew_of(events)
-    wait_until(lambda: crew._parked)
+    wait_until(lambda: crew._parked and crew.wake.locked())  # it waits: nothing that was signalled earlier wakes it
     thread, wake = only_thread_of(crew), crew.wake
 
     crew_of(events)._made_by = None  # as if they were made before gevent patched `threading`

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ def text(name: int | str, **more: Any) -> bytes:
 
 def names(events: Any) -> list[str]:
     return [(json.loads(one) if isinstance(one, bytes) else one)["objectIDs"][0] for one in events]
+
+
+@pytest.fixture(autouse=True)
+def _a_clock_that_stands() -> Iterator[None]:
+    """No lease ends because the machine is busy; `later` moves the clock of one outbox."""
+    now = module.sqlite.clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.sqlite, "clock", lambda: now)
+        yield
 
 
 def take(outbox: SQLiteOutbox, limit: int = 100) -> list[str]:

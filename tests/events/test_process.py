@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from collector import Collector
 from ports import free_port
-from prelude import config
+from prelude import patient_config
 from waiting import wait_until
 
 from algolia_usertoken import EventSender, MemoryDelivery, SQLiteOutbox
@@ -57,7 +57,7 @@ def test_a_hung_collector_delays_exit_by_close_timeout(run: Run, collector: Coll
     )
     assert done.seconds < 60
     seconds, different, reported = done.stdout.split()
-    assert float(seconds) < 8.0  # ten of them one after the other would take 10
+    assert float(seconds) < 25.0  # ten of them one after the other would take 30
     assert int(different) == int(reported) == senders * 10
 
 
@@ -163,7 +163,7 @@ def test_an_event_sent_while_the_interpreter_finalizes_stays_in_the_outbox(
     path = tmp_path / "outbox.db"
     done = run("exit_with_a_lock_held.py", "send", str(path))
     assert done.stdout == "(3, False, (6, 3, 0, 0, 3))\n"
-    with EventSender(outbox=SQLiteOutbox(path, lease=1), config=config(collector.port)):
+    with EventSender(outbox=SQLiteOutbox(path, lease=1), config=patient_config(collector.port)):
         wait_until(lambda: not collector.lost(range(6)))
     all_once(collector, range(6))
 
@@ -302,7 +302,7 @@ def test_a_child_forked_in_on_error_delivers_its_events(run: Run, collector: Col
 def test_close_on_signal_delivers_and_then_does_what_the_earlier_handler_did(
     run: Run, collector: Collector, earlier: str, code: int, output: list[str], senders: int
 ) -> None:
-    done = run("close_on_signal.py", earlier, str(senders), "15", code=code)
+    done = run("close_on_signal.py", earlier, str(senders), "100", code=code)
     assert done.stdout.splitlines() == output
     all_once(collector, range(500 * senders))
     assert done.seconds < 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from prelude import event
+from waiting import PATIENCE
 
 from algolia_usertoken import OutboxError, SQLiteOutbox
 from algolia_usertoken.events import rows, sqlite
@@ -232,6 +232,7 @@ def test_who_reads_without_an_end_is_told_once_until_it_ends(
 
 def test_who_reads_for_a_moment_is_no_trouble(path: str, outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "LOG_LIMIT", 100_000)
+    monkeypatch.setattr(rows, "LOG_PATIENCE", PATIENCE)
     outbox.append(text(0))
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
@@ -262,26 +263,22 @@ def test_a_reader_that_blocks_the_log_costs_an_append_nothing(
 
 
 def test_many_threads_append_take_and_settle_at_once(
-    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]]
+    path: str, outbox: SQLiteOutbox, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", PATIENCE)  # on a busy machine the others may take any time
     delivered: list[int] = []
-    failed: list[OutboxError] = []
     done = threading.Event()
 
     def append(thread: int) -> None:
         for number in range(250):
-            try:
-                outbox.append(text(thread * 1000 + number))
-            except OutboxError as error:  # where the disk is too slow
-                failed.append(error)
+            outbox.append(text(thread * 1000 + number))
 
     def deliver() -> None:
         while not done.is_set() or len(outbox):
             some = outbox.take(50)
             outbox.took()
             delivered.extend(names(some))
-            with contextlib.suppress(OutboxError):  # which is tried again with the next ones
-                outbox.settle(some)
+            outbox.settle(some)
 
     threads = [threading.Thread(target=append, args=(number,)) for number in range(8)]
     workers = [threading.Thread(target=deliver) for _ in range(3)]
@@ -292,9 +289,8 @@ def test_many_threads_append_take_and_settle_at_once(
     done.set()
     for thread in workers:
         thread.join()
-    outbox.settle([])
 
-    assert len(delivered) == len(set(delivered)) == 2000 - len(failed)
+    assert len(delivered) == len(set(delivered)) == 2000
     assert sql("SELECT events FROM total") == [(0,)]
     assert outbox.counts() == (0, 0, 0)
 

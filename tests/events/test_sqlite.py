@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from prelude import event
 from program_files import command_of
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import OutboxError, SQLiteOutbox
 from algolia_usertoken.events import sqlite
@@ -39,7 +39,7 @@ CREATE TRIGGER count_down AFTER DELETE ON events BEGIN UPDATE total SET events =
 PRAGMA application_id = 0x416C6755;
 PRAGMA user_version = 1;
 PRAGMA journal_mode = WAL;
-INSERT INTO owners VALUES (6, unixepoch() - 5), (7, unixepoch() + 20);
+INSERT INTO owners VALUES (6, unixepoch() - 5), (7, unixepoch() + 50);
 INSERT INTO events VALUES (6, 0, 1, '{"objectIDs":["dead"]}'), (7, 0, 1, '{"objectIDs":["alive 1"]}'),
     (7, 1, 1, '{"objectIDs":["alive 2"]}');
 """
@@ -84,40 +84,53 @@ def neighbour(path: str) -> Iterator[Callable[..., Neighbour]]:
         one.end()
 
 
+@pytest.fixture
+def many(path: str) -> Iterator[list[SQLiteOutbox]]:
+    """For what can be tried only once with each: where one is too slow, the machine may be busy."""
+    many = [SQLiteOutbox(path) for _ in range(10)]
+    yield many
+    for one in many:
+        one.close()
+
+
 def took(action: Callable[[], Any]) -> float:
     started = time.monotonic()
     action()
     return time.monotonic() - started
 
 
-# A neighbour that is stopped in the middle of writing. What a call takes is at most 0.25 seconds; the tests allow for a
-# busy machine, and are far from what waiting for each other, or for 5 seconds, would take.
+# A neighbour that is stopped in the middle of writing. What a call takes is at most 0.25 seconds, far from what waiting
+# for each other, or for 5 seconds, would take. On a busy machine it may take any time, but not again and again.
 
 
 def test_a_stopped_writer_costs_many_threads_that_append_at_once_a_moment(
-    outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour]
+    outbox: SQLiteOutbox, path: str, many: list[SQLiteOutbox], neighbour: Callable[..., Neighbour]
 ) -> None:
-    outbox.append(text("before"))
+    for one in [outbox, *many]:
+        one.append(text("before"))
     writer = neighbour("BEGIN IMMEDIATE")
-    failed: list[str] = []
-    slowest: list[float] = []
 
-    def append() -> None:
-        for _ in range(5):
-            started = time.monotonic()
-            try:
-                outbox.append(text("meanwhile"))
-            except OutboxError as error:
-                failed.append(str(error))
-            slowest.append(time.monotonic() - started)
+    def is_in_time(outbox: SQLiteOutbox) -> bool:
+        failed: list[str] = []
+        slowest: list[float] = []
 
-    threads = [threading.Thread(target=append) for _ in range(8)]
-    all_of_it = took(lambda: [[thread.start() for thread in threads], [thread.join() for thread in threads]])
+        def append() -> None:
+            for _ in range(5):
+                started = time.monotonic()
+                try:
+                    outbox.append(text("meanwhile"))
+                except OutboxError as error:
+                    failed.append(str(error))
+                slowest.append(time.monotonic() - started)
 
-    assert len(failed) == 40
-    assert all("the file is locked" in one for one in failed)
-    assert max(slowest) < 1
-    assert all_of_it < 2  # one wait, and then next to nothing
+        threads = [threading.Thread(target=append) for _ in range(8)]
+        all_of_it = took(lambda: [[thread.start() for thread in threads], [thread.join() for thread in threads]])
+
+        assert len(failed) == 40
+        assert all("the file is locked" in one for one in failed)
+        return max(slowest) < 1 and all_of_it < 2  # one wait, and then next to nothing
+
+    assert any(is_in_time(one) for one in [outbox, *many])
     writer.end()
     outbox.append(text("after"))
     assert names(outbox.take(9)) == ["before", "after"]
@@ -166,16 +179,17 @@ def test_one_deadline_holds_for_all_that_a_first_append_has_to_do(
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 def test_a_stopped_writer_keeps_nobody_from_reading_closing_and_starting(
-    path: str, outbox: SQLiteOutbox, neighbour: Callable[..., Neighbour], statement: str
+    path: str, many: list[SQLiteOutbox], neighbour: Callable[..., Neighbour], statement: str
 ) -> None:
-    outbox.append(text("before"))
+    for one in many:
+        one.append(text("before"))
     neighbour(statement)
 
-    assert took(lambda: names(outbox.take(9)) == ["before"] or 1 / 0) < 2
+    assert any(took(lambda: names(one.take(9)) == ["before"] or 1 / 0) < 2 for one in many)  # noqa: B023
     with pytest.raises(OutboxError, match="locked"):
-        outbox.keep()
-    assert took(lambda: SQLiteOutbox(path).close()) < 2
-    assert took(outbox.close) < 2
+        many[0].keep()
+    wait_until(lambda: took(lambda: SQLiteOutbox(path).close()) < 2)
+    assert any(took(one.close) < 2 for one in many)
 
 
 def test_a_stopped_writer_delays_no_fork(
@@ -198,7 +212,7 @@ def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox:
 
     def long_call(_: Any) -> None:
         inside.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(2 * PATIENCE)
 
     thread = threading.Thread(target=outbox.rows.adder.run, args=(long_call,))
     thread.start()
@@ -208,8 +222,8 @@ def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox:
         with pytest.raises(OutboxError, match="locked"):
             outbox.append(text(1))
 
-    assert took(append) < 2
-    assert took(outbox.close) < 2
+    wait_until(lambda: took(append) < 2)
+    assert took(outbox.close) < PATIENCE / 2  # and not until that call is done
     go_on.set()
     thread.join()
     assert not outbox.rows.adder.is_open
@@ -223,9 +237,10 @@ def test_an_injected_fault_does_not_wait(outbox: SQLiteOutbox) -> None:
     for connection in outbox.connections:
         connection.fault = locked
     slept = threading.Event()
+    sleep, own = time.sleep, threading.get_ident()  # other threads of this process may sleep
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "sleep", lambda _: slept.set())
+        patch.setattr(time, "sleep", lambda seconds: slept.set() if threading.get_ident() == own else sleep(seconds))
         with pytest.raises(OutboxError, match="the file is locked"):
             outbox.append(text(2))
         with pytest.raises(OutboxError, match="the file is locked"):
@@ -282,7 +297,7 @@ def test_a_file_that_gets_damaged_is_said_to_be_so_at_the_first_append(path: str
     with pytest.raises(OutboxError, match=r"events\.db: the file is damaged \(.*`algolia-usertoken outbox check`"):
         outbox.append(text(1))
 
-    assert took(outbox.close) < 2
+    assert took(outbox.close) < PATIENCE
 
 
 def test_a_file_or_directory_that_cannot_be_written_is_said_to_be_so(run: Callable[..., Any]) -> None:
@@ -370,7 +385,7 @@ def test_a_file_of_schema_1_is_taken_over(path: str, sql: Callable[..., list[Any
     assert names(outbox.take(9)) == ["new", "dead"]
     assert sql("SELECT user_version FROM pragma_user_version") == [(sqlite.SCHEMA_VERSION,)]
     clock = outbox.clock
-    outbox.clock = lambda: clock() + 25  # the lease that the other had left has ended
+    outbox.clock = lambda: clock() + 55  # the lease that the other had left has ended
     outbox.keep()
     assert names(outbox.take(9)) == ["alive 1", "alive 2"]
     assert sql("SELECT events FROM total") == [(4,)]
@@ -432,7 +447,10 @@ def test_a_connection_that_is_closed_for_good_says_so(outbox: SQLiteOutbox) -> N
     assert not keeper.is_open
 
 
-def test_what_was_closed_in_the_middle_is_attempted_again(outbox: SQLiteOutbox) -> None:
+def test_what_was_closed_in_the_middle_is_attempted_again(
+    outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", PATIENCE)  # on a busy machine the second attempt may come late
     keeper = outbox.rows.keeper
     attempts: list[sqlite3.Connection] = []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from collector import Answer, Collector
 from prelude import Errors, Gate, adds_up, event, send
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from algolia_usertoken import (
     Batch,
@@ -69,7 +69,7 @@ def test_a_hung_collector_that_recovers_gets_the_rest(sender: Make, collector: C
     send(events, range(1500))
     assert not events.flush(0.3)
     collector.release()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(1500))
     assert not collector.twice
 
@@ -85,7 +85,7 @@ def test_10_000_sends_into_a_queue_of_2_000(sender: Make, collector: Collector) 
         accepted += events.send(one)
         taken.append(time.perf_counter() - started)
     # None waits for the collector. On a busy machine one or another waits for the processor.
-    assert sorted(taken)[-10] < 1.0
+    assert sorted(taken)[-10] < 10.0  # a request to the collector would wait for 30
     stats = events.stats
     assert (stats.accepted, stats.dropped) == (accepted, 10_000 - accepted)
     assert 2000 <= accepted <= 3000
@@ -116,7 +116,7 @@ def test_flush_is_true_only_for_what_was_accepted_before(senders: Make) -> None:
         for round in range(15):
             names = [f"{place}-{round}-{number}" for number in range(40)]
             send(events, names)
-            if not events.flush(10):
+            if not events.flush(PATIENCE):
                 wrong.append(f"{place}-{round}: False")
             arrived = {one["objectIDs"][0] for one in delivery.events}
             if not arrived.issuperset(names):
@@ -147,8 +147,8 @@ def test_flush_ends_although_others_send_without_pause(sender: Make, collector: 
     thread.start()
     try:
         for number in range(5):
-            assert events.send(event(number))
-            assert events.flush(30)
+            wait_until(lambda number=number: events.send(event(number)))  # type: ignore[misc]  # the queue may be full
+            assert events.flush(PATIENCE)
             assert str(number) in collector.counts
     finally:
         stop.set()
@@ -157,11 +157,13 @@ def test_flush_ends_although_others_send_without_pause(sender: Make, collector: 
 
 def test_the_flush_interval_gathers_a_batch(sender: Make, collector: Collector) -> None:
     events = sender(flush_interval=3.0)
+    started = time.monotonic()
     for number in range(10):
         events.send(event(number))
         time.sleep(0.01)
+    sending_took = time.monotonic() - started
     assert collector.wait_for(10)
-    assert len(collector.requests) == 1
+    assert len(collector.requests) <= 1 + sending_took // 3.0  # 1, where the machine is not too busy to send them
 
 
 def test_a_single_event_leaves_after_the_flush_interval(sender: Make, collector: Collector) -> None:
@@ -206,11 +208,14 @@ def test_events_sent_at_the_moment_a_thread_ends_are_delivered(
 
 
 def test_no_more_threads_than_told(sender: Make, collector: Collector) -> None:
-    collector.delay = 0.05
+    collector.hang()
     events = sender(batch_size=10, concurrency=3)
     for number in range(600):
         events.send(event(number))
-    assert events.flush(30)
+    assert collector.wait_until(lambda: collector.held == 3)  # all three have something to do
+    collector.delay = 0.05
+    collector.release()
+    assert events.flush(PATIENCE)
     assert collector.connections == 3  # each thread has one
 
 
@@ -228,7 +233,7 @@ def test_where_no_thread_can_start_flush_delivers(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         assert send(events, range(10)) == 10
-        assert events.flush(30)
+        assert events.flush(PATIENCE)
         assert send(events, range(10, 20)) == 10
     assert send(events, range(20, 30)) == 10
     assert collector.wait_for(30)
@@ -264,11 +269,11 @@ def test_4_posters_with_poisoned_events_while_stats_are_read(sender: Make, colle
         thread.start()
     for thread in threads:
         thread.join()
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
+    wait_until(lambda: readings > 200)
     stop.set()
     reader.join()
     assert not wrong
-    assert readings > 200
     bad = {str(number) for number in range(4 * rounds) if str(number).endswith("77")}
     assert collector.ids == {str(number) for number in range(4 * rounds)} - bad
     assert not collector.twice
@@ -280,7 +285,7 @@ def test_max_queue_size_of_one_and_batch_size_of_one(senders: Make) -> None:
     delivery = MemoryDelivery()
     events = senders(delivery=delivery, max_queue_size=1, batch_size=1)
     accepted = send(events, range(500))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert len(delivery.events) == accepted
     assert events.stats.accepted + events.stats.dropped == 500
 
@@ -295,10 +300,10 @@ def test_without_background_flush_delivers_and_no_thread_runs(sender: Make, coll
     time.sleep(0.1)
     assert not collector.requests
     assert not [one for one in set(threading.enumerate()) - before if one.name.startswith("algolia")]
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert not collector.lost(range(1050))
     assert events.stats[:5] == (1050, 1050, 0, 0, 0)
-    assert not [one for one in set(threading.enumerate()) - before if one.name.startswith("algolia")]
+    wait_until(lambda: not [one for one in set(threading.enumerate()) - before if one.name.startswith("algolia")])
 
 
 def test_without_background_what_flush_had_no_time_for_stays(sender: Make, collector: Collector) -> None:
@@ -307,6 +312,7 @@ def test_without_background_what_flush_had_no_time_for_stays(sender: Make, colle
     events = sender(background=False)
     send(events, range(100))
     assert not events.flush(5)
+    wait_until(lambda: len(collector.requests) == events.stats.requests)  # it has answered them all, with 503
     assert events.stats.queued == 100
     collector.choose = None
     assert events.flush(PATIENCE)
@@ -322,7 +328,7 @@ def test_without_background_several_threads_may_flush(sender: Make, collector: C
         for round in range(10):
             names = [f"{place}-{round}-{number}" for number in range(25)]
             send(events, names)
-            if not events.flush(20) or not collector.ids.issuperset(names):
+            if not events.flush(PATIENCE) or not collector.ids.issuperset(names):
                 wrong.append((place, round))
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
@@ -340,7 +346,7 @@ def test_without_background_poison_and_order(sender: Make, collector: Collector)
     errors = Errors()
     events = sender(background=False, on_error=errors)
     send(events, range(100))
-    assert events.close(10)
+    assert events.close(PATIENCE)
     assert sorted(errors.ids) == ["3", "60"]
     assert len(collector.counts) == 98
 
@@ -348,9 +354,9 @@ def test_without_background_poison_and_order(sender: Make, collector: Collector)
 def test_a_batch_that_is_taken_apart_keeps_its_order(senders: Make) -> None:
     delivery = MemoryDelivery()
     delivery.fail_next(BatchRejectedError("split"), times=3)
-    events = senders(delivery=delivery, batch_size=100)
+    events = senders(delivery=delivery, batch_size=100, flush_interval=10 * PATIENCE)  # all leave in one request
     send(events, range(100))
-    assert events.flush(30)
+    assert events.flush(PATIENCE)
     assert [one["objectIDs"][0] for one in delivery.events] == [str(number) for number in range(100)]
 
 
@@ -419,7 +425,7 @@ def test_locks_that_are_patched_late_are_made_anew(
 
     assert events.flush(PATIENCE)
     assert not events._worker._crew.is_outdated
-    assert len(delivery.events) == 1 if background else 2
+    assert len(delivery.events) == (1 if background else 2)
 
 
 def test_events_that_belong_together_are_dropped_together_where_the_outbox_fails(senders: Make, path: str) -> None:
@@ -455,10 +461,10 @@ def test_whoever_drains_waits_for_the_pause_after_a_failure_where_there_is_time(
 
     delivery.fail_next(RetryableDeliveryError("later", delay=60))
     started = time.monotonic()
-    assert not events._worker.drain(started + 10)
-    assert time.monotonic() - started < 10  # it is of no use to wait
+    assert not events._worker.drain(started + 50)
+    assert time.monotonic() - started < 50  # it is of no use to wait
     delivery.fail_next(RetryableDeliveryError("later"))
-    assert events._worker.drain(started + PATIENCE)
+    assert events._worker.drain(time.monotonic() + PATIENCE)
 
     assert len(delivery.events) == 3
 
@@ -514,13 +520,17 @@ def test_who_waits_for_a_thread_that_is_left_behind_delivers_itself(senders: Mak
     delivery.go_on.set()
 
 
-def test_an_exit_waits_for_the_thread_that_tells_what_a_close_has_left(senders: Make) -> None:
+def test_an_exit_waits_for_the_thread_that_tells_what_a_close_has_left(
+    senders: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algolia_usertoken.events.worker.ON_ERROR_S", PATIENCE)  # a busy machine needs longer
     delivery = MemoryDelivery()
     delivery.hang()
-    telling, told = threading.Event(), threading.Event()
+    telling, go_on, told = threading.Event(), threading.Event(), threading.Event()
 
     def on_error(error: Exception, events: object) -> None:
         telling.set()
+        go_on.wait(PATIENCE)
         time.sleep(0.1)
         told.set()
 
@@ -531,6 +541,7 @@ def test_an_exit_waits_for_the_thread_that_tells_what_a_close_has_left(senders: 
     assert telling.wait(PATIENCE)
 
     assert events._worker.begin_exit()
+    go_on.set()
     events._worker.finish_exit(0)
 
     assert told.is_set()

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 
+import patient
 from prelude import Errors, send, sender
 
 SIGNAL = signal.SIGTERM
@@ -20,6 +21,7 @@ if sys.argv[1] in ("handler", "exits"):
     signal.signal(SIGNAL, earlier)
 elif sys.argv[1] == "ignore":
     signal.signal(SIGNAL, signal.SIG_IGN)
+patient.with_reports()
 errors = Errors(lambda: print("error", len(errors.ids), flush=True))
 count, close_timeout = int(sys.argv[2]), float(sys.argv[3])
 made = [sender(close_timeout=close_timeout, flush_interval=60.0, on_error=errors) for _ in range(count)]
@@ -31,4 +33,4 @@ os.kill(os.getpid(), SIGNAL)
 print("survived", flush=True)
 if sys.argv[1] == "handler":
     assert send(made[0], ["after"]) == 1
-os._exit(0 if sys.argv[1] == "ignore" else made[0].flush(20) - 1)
+os._exit(0 if sys.argv[1] == "ignore" else made[0].flush(100) - 1)

@@ -20,4 +20,4 @@ def kill() -> None:
 
 threading.Thread(target=kill, daemon=True).start()
 events.flush()
-time.sleep(5)
+time.sleep(100)

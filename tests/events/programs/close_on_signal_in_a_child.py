@@ -14,7 +14,7 @@ child = os.fork()
 if not child:
     send(events, range(1000, 1100))
     os.write(write, b"x")
-    time.sleep(20)
+    time.sleep(100)
     os._exit(3)
 os.read(read, 1)
 os.kill(child, signal.SIGTERM)

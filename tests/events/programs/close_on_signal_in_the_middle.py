@@ -7,7 +7,7 @@ import time
 
 from prelude import event, sender
 
-events = sender(flush_interval=0.001, batch_size=20, max_queue_size=1_000_000, close_timeout=10.0)
+events = sender(flush_interval=0.001, batch_size=20, max_queue_size=1_000_000, close_timeout=100.0)
 events.close_on_signal(signal.SIGTERM)
 
 

@@ -7,9 +7,9 @@ import time
 from prelude import send, sender
 
 for number in range(20):
-    events = sender(close_timeout=15.0)
+    events = sender(close_timeout=100.0)
     events.close_on_signal(signal.SIGTERM)
     send(events, [number])
     assert events.close()
 os.kill(os.getpid(), signal.SIGTERM)
-time.sleep(5)
+time.sleep(100)

@@ -8,7 +8,7 @@ from prelude import send, sender
 import algolia_usertoken.events.crew as crew
 
 crew.IDLE_TIME_S = 0.05
-made = [sender(flush_interval=0.01, close_timeout=15.0) for _ in range(3)]
+made = [sender(flush_interval=0.01, close_timeout=100.0) for _ in range(3)]
 for number, one in enumerate(made):
     send(one, range(number * 10, number * 10 + 5))
 while sum(one.stats.delivered for one in made) < 15 or any(one._worker._crew.threads for one in made):

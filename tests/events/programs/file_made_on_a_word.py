@@ -2,8 +2,11 @@
 
 import sys
 
+import patient
+
 from algolia_usertoken.events.outbox import SQLiteOutbox
 
+patient.with_files()
 print("ready", flush=True)
 sys.stdin.readline()
 outbox = SQLiteOutbox(sys.argv[1])

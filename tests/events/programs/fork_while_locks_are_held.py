@@ -16,6 +16,6 @@ for one in gc.get_objects():  # urllib3 keeps connections in one, and closes the
         one.mutex.acquire()
 child = os.fork()
 if not child:
-    signal.alarm(20)
+    signal.alarm(100)
     sys.exit(0)
 os._exit(os.waitpid(child, 0)[1])

@@ -8,7 +8,7 @@ import time
 
 from prelude import event, send, sender
 
-events = sender(max_queue_size=1_000_000, batch_size=50, flush_interval=0.01, concurrency=2)
+events = sender(max_queue_size=5_000, batch_size=50, flush_interval=0.01, concurrency=2)
 stop = False
 accepted = 0
 
@@ -26,19 +26,19 @@ for number in range(15):
     time.sleep(0.02)
     child = os.fork()
     if not child:
-        signal.alarm(60)  # not to be waited for, if it hangs
+        signal.alarm(110)  # not to be waited for, if it hangs
         stop = True
         send(events, [f"c{number}-{n}" for n in range(50)])
         if number % 3 == 0:
-            os._exit(0 if events.flush(20) else 7)
+            os._exit(0 if events.flush(100) else 7)
         if number % 3 == 1:
-            os._exit(0 if events.close(20) else 8)
+            os._exit(0 if events.close(100) else 8)
         sys.exit(0)
     children.append(child)
 stop = True
 thread.join()
 ends = [os.waitpid(child, 0)[1] for child in children]
 assert ends == [0] * 15, ends
-assert events.flush(20)
+assert events.flush(100)
 assert events.stats.delivered == accepted
 print(accepted, flush=True)

@@ -1,4 +1,5 @@
-"""Forks while four threads wait for a file that another process has locked. Prints how long the slowest fork took."""
+"""Forks while four threads wait for a file that another process has locked. Prints within how many seconds
+half of the forks were done."""
 
 import contextlib
 import os
@@ -23,14 +24,14 @@ threads = [threading.Thread(target=append, daemon=True) for _ in range(4)]
 for thread in threads:
     thread.start()
 time.sleep(0.1)
-slowest = 0
+forks = []
 for _ in range(10):
     started = time.monotonic()
     pid = os.fork()
     if not pid:
         os._exit(0)
-    slowest = max(slowest, time.monotonic() - started)
+    forks.append(time.monotonic() - started)
     os.waitpid(pid, 0)
 stop = True
-print(slowest, flush=True)
+print(sorted(forks)[4], flush=True)  # on a busy machine, one or another is late
 os._exit(0)

@@ -6,15 +6,17 @@ import sys
 import threading
 import time
 
+import patient
 from prelude import event, sender
 
 from algolia_usertoken.events.outbox import SQLiteOutbox
 
+patient.with_files()
 with sender(outbox=SQLiteOutbox(sys.argv[1])) as sender:
     answers = []
 
     def handler(*_):
-        answers.append(sender.flush(20))
+        answers.append(sender.flush(100))
 
     signal.signal(signal.SIGUSR1, handler)
 

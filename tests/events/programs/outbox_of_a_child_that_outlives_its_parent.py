@@ -3,11 +3,13 @@
 import os
 import sys
 
+import patient
 from prelude import event, sender
 
 from algolia_usertoken import MemoryDelivery
 from algolia_usertoken.events.outbox import SQLiteOutbox
 
+patient.with_files()
 delivery = MemoryDelivery()
 delivery.hang()
 sender = sender(delivery=delivery, outbox=SQLiteOutbox(sys.argv[1]), close_timeout=0)

@@ -26,9 +26,14 @@ def config(port: int | None = None, **settings: Any) -> InsightsConfig:
     return made
 
 
+def patient_config(port: int | None = None) -> InsightsConfig:
+    """A config with which each request has 30 seconds: on a busy machine, the collector may answer late."""
+    return config(port, connect_timeout=30_000, read_timeout=30_000)
+
+
 def sender(port: int | None = None, **options: Any) -> EventSender:
     if "delivery" not in options and "config" not in options:
-        options["config"] = config(port)
+        options["config"] = patient_config(port)
     # On a busy machine the usual 5 seconds may be too few.
     return EventSender(user_token=VISITOR, **{"close_timeout": 30.0, **options})
 

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from prelude import config, send, sender
+from prelude import patient_config, send, sender
 
 from algolia_usertoken import InsightsDelivery
 
@@ -18,5 +18,5 @@ class Delivery(InsightsDelivery):
         super().deliver(*args)
 
 
-events = sender(delivery=Delivery(config()), flush_interval=60.0, background=sys.argv[1] == "True")
+events = sender(delivery=Delivery(patient_config()), flush_interval=60.0, background=sys.argv[1] == "True")
 send(events, [0])
