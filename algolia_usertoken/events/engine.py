@@ -19,12 +19,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .delivery import MAX_BYTES_OF_EVENTS
 from .in_flight import Action, Done, InFlight, Take
 from .queue import Core
 from .retries import Answer
+
+_T = TypeVar("_T")
 
 
 class Waiting(Protocol):
@@ -249,20 +251,25 @@ class Engine:
     def flush(self, now: float) -> int | None:
         """End all pauses. Returns the place up to which all events must be settled; None: all are settled already."""
         with self.lock:
-            target = self.core.flush(now, self._waiting())
+            target = self._asked(lambda waiting: self.core.flush(now, waiting))
             self.lock.notify_all()
             return None if self.is_settled(target) else target
 
     def is_settled(self, target: int) -> bool:
         """Whether all events up to `target` are settled; called with the lock."""
-        return self.core.is_settled(target, self._waiting())
+        return self._asked(lambda waiting: self.core.is_settled(target, waiting))
 
-    def _waiting(self) -> int:
-        """How many events wait, read while `core.taken` stays the same: a signal handler may close in between."""
+    def _asked(self, question: Callable[[int], _T]) -> _T:
+        """The answer to a question that needs the number of waiting events.
+
+        It is asked again if events were moved meanwhile: a signal handler may flush and close in between, and what it
+        has no time for waits in the outbox again.
+        """
         while True:
-            taken, waiting = self.core.taken, len(self.queue)
-            if taken == self.core.taken:
-                return waiting
+            moves = self.core.moves
+            answer = question(len(self.queue))
+            if moves == self.core.moves:
+                return answer
 
     def begin_close(self) -> None:
         """Accept no more events."""

@@ -59,6 +59,7 @@ class Core:
         self.counts = Counts()
         self.taken = 0  # events that have left the queue; this number is the place of the next one
         self.open = 0  # of those, the ones that are not settled
+        self.moves = 0  # how often events have left the queue, or were put back into it
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
         self._flush_interval = flush_interval
@@ -126,6 +127,7 @@ class Core:
             first_sent: When that process first sent them, on the same clock as `now`.
         """
         self._taking = 0
+        self.moves += 1
         self.taken += gone
         self.counts.gone += gone
         if not events:
@@ -286,6 +288,7 @@ class Core:
 
     def let_go(self, group: InFlight) -> None:
         """Register that the events of a group that was given up are back in the queue, instead of settled."""
+        self.moves += 1
         for suspect in group.suspects:
             self.taken = min(self.taken, suspect.taken.first)  # so that a flush that waits for them goes on
             self._settle_events(suspect.taken, 1)

@@ -147,7 +147,7 @@ class Connection:
             deadline = start + BUSY_TIMEOUT
         if self._in_vain:
             deadline = min(deadline, start + BUSY_AGAIN)
-        waited_in_vain, pause = self._in_vain, _POLL[0]
+        may_wait, waited_in_vain, pause = deadline > start, self._in_vain, _POLL[0]
         while (left := deadline - time.monotonic()) > 0 and self._in_vain <= waited_in_vain:
             if self.lock.acquire(timeout=min(left, _POLL[1])):
                 done, result = self._attempt(action)
@@ -155,8 +155,9 @@ class Connection:
                     return result  # type: ignore[return-value]
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
                 pause = min(pause * 2, _POLL[1])
-        # If other processes go on writing, they are not stuck, so the next call may wait for them again.
-        self._in_vain = written == self._last_written()
+        if may_wait:  # else this says nothing of the file, and threads that wait for it go on waiting
+            # If other processes go on writing, they are not stuck, so the next call may wait for them again.
+            self._in_vain = written == self._last_written()
         raise OutboxError(f"outbox {self.path}: {_LOCKED}")
 
     def _last_written(self) -> int:

@@ -340,14 +340,21 @@ class Worker:
                 self._crew.signal()
                 if target is None or self.asked_by_on_error():  # if so, the caller is that other thread
                     return True
-                if self._wait_for(target, deadline) or not self._crew.is_empty:
-                    return self._engine.is_settled(target)
+                if self._wait_for(target, deadline):
+                    return True
+                if self._others_deliver(deadline):  # the last thread had ended, and another one was started meanwhile
+                    continue
+                if not self._crew.is_empty:
+                    return False
             if not self._inline.acquire(timeout=for_a_lock(deadline - time.monotonic())):
                 return False
             outer, self._inline_owner = self._inline_owner, threading.get_ident()
             try:
                 if outer is not None or self._crew.help():
-                    return self._drain_here(deadline)
+                    if self._drain_here(deadline):
+                        return True
+                    if outer is not None or not self._others_deliver(deadline):
+                        return False
             finally:  # if `help` returned False, a thread was started at this moment
                 if outer is None:
                     self._crew.help_ends()
@@ -355,6 +362,11 @@ class Worker:
                 self._inline.release()
                 if outer is None and self._background and not self._late and len(self._engine.queue):
                     self._wake()  # for events that came in meanwhile
+
+    def _others_deliver(self, deadline: float) -> bool:
+        """Whether other threads deliver, and there is time to wait for them."""
+        has_time = not self._engine.is_over and time.monotonic() < deadline
+        return has_time and not self._crew.is_empty and not sys.is_finalizing()
 
     def _drain_here(self, deadline: float) -> bool:
         target = self._engine.flush(time.monotonic())

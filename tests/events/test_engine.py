@@ -96,6 +96,29 @@ def test_a_flush_in_which_a_signal_handler_gives_up_is_not_done(
     outbox.close()
 
 
+def test_a_flush_in_which_events_are_taken_and_put_back_is_not_done(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = SQLiteOutbox(path)
+    engine = engine_of(outbox)
+    engine.put(b"{}")
+    length = SQLiteOutbox.__len__
+
+    def interrupted(self: SQLiteOutbox) -> int:
+        monkeypatch.setattr(SQLiteOutbox, "__len__", length)
+        engine.next(1.0)
+        engine.take_stored(1, 1.0)  # a signal handler flushes
+        found = length(self)
+        engine.give_up()  # and another one closes
+        return found
+
+    assert engine.flush(1.0) == 1
+    monkeypatch.setattr(SQLiteOutbox, "__len__", interrupted)
+
+    assert not engine.is_settled(1)
+
+    assert len(outbox) == 1
+    outbox.close()
+
+
 def test_one_event_does_not_exceed_the_bytes_of_the_queue() -> None:
     engine = engine_of(MemoryQueue())
 

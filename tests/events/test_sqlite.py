@@ -229,6 +229,33 @@ def test_a_thread_in_the_middle_of_a_long_call_delays_others_by_a_moment(outbox:
     assert not outbox.rows.adder.is_open
 
 
+def test_a_call_that_does_not_wait_ends_no_other_wait(outbox: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", PATIENCE)
+    inside, go_on = threading.Event(), threading.Event()
+    adder = outbox.rows.adder
+
+    def long_call(_: Any) -> None:
+        inside.set()
+        go_on.wait(PATIENCE)
+
+    results: list[Any] = []
+    first = threading.Thread(target=adder.run, args=(long_call,))
+    first.start()
+    assert inside.wait(PATIENCE)
+    waits = threading.Thread(target=lambda: results.append(adder.read("SELECT 7")))
+    waits.start()
+    time.sleep(0.1)
+
+    with pytest.raises(OutboxError, match="locked"):
+        adder.run(lambda connection: None, time.monotonic())
+
+    time.sleep(0.1)
+    go_on.set()
+    first.join()
+    waits.join()
+    assert results == [[(7,)]]
+
+
 def test_an_injected_fault_does_not_wait(outbox: SQLiteOutbox) -> None:
     def locked() -> None:
         raise sqlite3.OperationalError("database is locked")

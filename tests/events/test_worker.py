@@ -469,6 +469,52 @@ def test_whoever_drains_waits_for_the_pause_after_a_failure_where_there_is_time(
     assert len(delivery.events) == 3
 
 
+@pytest.mark.parametrize("when", ["while it waits", "while it delivers"])
+def test_whoever_drains_waits_for_a_thread_that_was_started_meanwhile(
+    senders: Make, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    delivery = MemoryDelivery()
+    delivery.hang()
+    events = senders(delivery=delivery, concurrency=2)
+    worker = events._worker
+    begun = threading.Event()
+    if when == "while it waits":  # it finds no thread, and before it looks again there is one
+        send(events, range(3))
+        look = worker._wait_for
+
+        def look_too_early(target: int, deadline: float) -> bool:
+            monkeypatch.setattr(worker, "_wait_for", look)
+            begun.set()
+            return False
+
+        monkeypatch.setattr(worker, "_wait_for", look_too_early)
+    else:  # a thread takes the events first
+        monkeypatch.setattr(worker, "_wake", lambda: None)
+        send(events, range(3))
+        monkeypatch.undo()
+        drain = worker._drain_here
+
+        def after_another(deadline: float) -> bool:
+            monkeypatch.undo()
+            worker._wake()
+            wait_until(lambda: events.stats.requests)
+            begun.set()
+            return drain(deadline)
+
+        monkeypatch.setattr(worker, "_drain_here", after_another)
+    done: list[bool] = []
+    thread = threading.Thread(target=lambda: done.append(worker.drain(time.monotonic() + PATIENCE)))
+    thread.start()
+    assert begun.wait(PATIENCE)
+    time.sleep(0.1)
+
+    delivery.release()
+    thread.join(PATIENCE)
+
+    assert done == [True]
+    assert len(delivery.events) == 3
+
+
 def test_whoever_drains_where_threads_have_done_all_has_nothing_to_do(senders: Make) -> None:
     events = senders(delivery=MemoryDelivery())
     send(events, range(3))

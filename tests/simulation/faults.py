@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from world import Failure, run
 
-from algolia_usertoken.events import crew, engine, outbox, queue, retries, sending, suspects, threads, worker
+from algolia_usertoken.events import crew, engine, outbox, queue, retries, sending, sqlite, suspects, threads, worker
 
 
 class Fault(NamedTuple):
@@ -175,6 +175,18 @@ FOUND = (
     Fault(
         "who interrupts the start of a thread waits for that thread",
         crew.Crew, "_starts", "sum(starter != ident for starter in starters)", "len(starters)",
+    ),
+    Fault(
+        "who delivers at the exit does not wait for another thread that has taken what is left",
+        worker.Worker, "drain", "if outer is not None or not self._others_deliver(deadline):", "if True:",
+    ),
+    Fault(
+        "a flush overlooks that events are back in the outbox",
+        engine.Engine, "_asked", "if moves == self.core.moves:", "if True:",
+    ),
+    Fault(
+        "a call that does not wait for the file ends the wait of others",
+        sqlite.Connection, "run", "if may_wait:", "if True:",
     ),
     Fault(
         "an exit amid the last look of a close finds the sender closed",

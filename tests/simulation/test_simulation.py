@@ -49,6 +49,9 @@ PINNED = {
     1820731: "an interruption took what was about to be taken out of memory, and the next was taken without the lock",
     1637642: "a close interrupted who was about to tell, in the same thread, which the rules did not allow for",
     6000500: "what a close had given up was concluded again, and -1 events were open",
+    10059885: "an event was sent while the process exited, and its thread gave up what another one was delivering",
+    10061680: "a flush was interrupted by a flush and a close, and what was back in the outbox seemed to be delivered",
+    20058748: "a look that waits for nothing ended another thread's wait for the file, and the event was sent twice",
     10000499: "a process exited amid the last look of a close, which seemed to have closed the sender for good",
     6024864: "a close whose last look a signal handler interrupts opened again what another close had closed",
 }

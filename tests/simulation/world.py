@@ -42,6 +42,7 @@ from algolia_usertoken.events import (
     keeper,
     outbox,
     process,
+    queue,
     reporting,
     rows,
     sending,
@@ -52,6 +53,7 @@ from algolia_usertoken.events import (
 )
 from algolia_usertoken.events.engine import MemoryQueue
 from algolia_usertoken.events.in_flight import Done, InFlight
+from algolia_usertoken.events.retries import Answer
 
 NUMBER = re.compile(rb'"n": ?(\d+)')
 AFTERMATH_S = 70.0  # how long pauses may last after trouble
@@ -490,14 +492,30 @@ class World:
             in_time = now < owner.close_at - 1e-3 and not owner.starts_no_thread
             if late and not owner.closed and in_time:
                 raise Failure(f"{owner}: {late[:5]} of {len(late)} are given up ({what}), and there was time")
-        elif isinstance(error, BatchRejectedError):
-            self._told_rejected(owner, numbers)
         elif "given up after" in what:
             first = min(owner.first_sent.get(number, now) for number in numbers)
             if now + 60.01 - first < owner.options["max_retry_time"]:
                 raise Failure(f"{owner}: {numbers[:5]} were given up after {now - first:.1f} s ({what})")
 
-    def _told_rejected(self, owner: Process, numbers: list[int]) -> None:
+    def heard(self, owner: Process, group: InFlight, answer: Answer, concluded: list[Done]) -> None:
+        """Check which events the core rejects; called at once, as the answers to other requests count afterwards."""
+        numbers = numbers_in(group.events)
+        sites = {self.site_of[number] for number in numbers}
+        suspected = numbers & owner.suspect_since.keys()
+        if answer.kind == "delivered":
+            owner.singles_of_all = 0
+            owner.concluded -= sites
+            for site in {self.site_of[number] for number in suspected}:
+                owner.singles[site] = 0
+                owner.suspects_accepted[site] = self.hub.now
+        elif answer.kind == "refused":
+            if len(numbers) == 1 and suspected:
+                owner.singles_of_all += 1
+                owner.singles.update(sites)
+            for done in concluded:
+                self._rejected(owner, list(numbers_in(done.group.events)))
+
+    def _rejected(self, owner: Process, numbers: list[int]) -> None:
         if self.refused_alone.issuperset(numbers):
             return
         sites = {self.site_of[number] for number in numbers}
@@ -618,26 +636,15 @@ class World:
         numbers = attempt.numbers
         if now > attempt.until:  # for example, the process was stopped: its events may be sent once more
             self.excused.update(numbers)
-        kinds = {self.site_of[number] for number in numbers}
         if error is None:
-            owner.singles_of_all = 0
             for number in numbers:
                 self.has_outcome(number)
                 owner.not_before.pop(number, None)
-            for site in kinds:
-                if any(number in owner.suspect_since for number in numbers if self.site_of[number] == site):
-                    owner.singles[site] = 0
-                    owner.suspects_accepted[site] = now
-                owner.concluded.discard(site)
             return
         self.is_trouble()
         if isinstance(error, BatchRejectedError):
             if len(numbers) == 1:
                 self.refused_alone.add(numbers[0])
-                if numbers[0] in owner.suspect_since:
-                    owner.singles_of_all += 1
-                    for site in kinds:
-                        owner.singles[site] += 1
             else:
                 for number in numbers:
                     owner.suspect_since.setdefault(number, now)
@@ -1119,7 +1126,7 @@ def patched(world: World) -> Iterator[None]:
     put(suspects, "MOST_POOLS", world.draw.choice((1, 1, 3, 1_000)))
     attempt, write, move = sqlite.Connection._attempt, sqlite.Connection.write, rows.Rows.move
     confirm, settle, give_up = engine.Engine.confirm, engine.Engine.settle, engine.Engine.give_up
-    flush = engine.Engine.flush
+    flush, answered = engine.Engine.flush, queue.Core.answered
 
     def attempt_(self: sqlite.Connection, action: Any) -> Any:
         try:
@@ -1160,6 +1167,13 @@ def patched(world: World) -> Iterator[None]:
             world.excused.update(asked)
         in_hand.difference_update(asked.difference(numbers_in(group.events) if result else ()))
         return result
+
+    def answered_(self: queue.Core, group: InFlight, answer: Answer, now: float, luck: float) -> list[Done]:
+        is_heard = not group.abandoned
+        concluded = answered(self, group, answer, now, luck)
+        if is_heard:
+            world.heard(hub.process, group, answer, concluded)
+        return concluded
 
     def settle_(self: engine.Engine, done: Done) -> None:
         hub.process.in_hand.update(numbers_in(done.group.events))
@@ -1244,6 +1258,7 @@ def patched(world: World) -> Iterator[None]:
     put(sqlite.Connection, "write", write_)
     put(rows.Rows, "move", move_)
     put(engine.Engine, "confirm", confirm_)
+    put(queue.Core, "answered", answered_)
     put(engine.Engine, "settle", settle_)
     put(engine.Engine, "give_up", give_up_)
     logger = logging.getLogger("algolia_usertoken.events")
