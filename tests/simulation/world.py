@@ -430,6 +430,7 @@ class World:
         self.writing_off: Counter[int] = Counter()
         self.frozen: dict[Process, float] = defaultdict(float)
         self.held_up: dict[Process, float] = defaultdict(float)
+        self.holding_up: dict[Task, tuple[Process, float]] = {}  # the same, of interruptions that have not ended
         self.stopped_at: dict[Process, float] = {}
         self.forking = False
         self.number_of_processes = itertools.count(1)
@@ -752,8 +753,11 @@ class World:
 
         An interruption of a task that holds the sender's lock, such as a `__del__`, keeps all others waiting, too.
         """
-        task = self.hub.current
-        return self.frozen[owner] + self.held_up[owner] + (0.0 if task is None else task.stolen)
+        task, now = self.hub.current, self.hub.now - self.frozen[owner]
+        held_up = sum(
+            now - since for one, (whose, since) in self.holding_up.items() if whose is owner and one is not task
+        )
+        return self.frozen[owner] + self.held_up[owner] + held_up + (0.0 if task is None else task.stolen)
 
     def telling_depth(self, task: Task | None) -> int:
         return self.telling[task.ident] if task is not None else 0
@@ -774,13 +778,16 @@ class World:
         elif self.hub.now < self.next_interruption:
             return
         self.next_interruption = math.inf if self.is_long else self.hub.now + 2.0
-        start, frozen = self.hub.now, self.frozen[owner]
+        start = self.hub.now - self.frozen[owner]
         holds_the_lock = owner.worker._crew.lock.lock.owner is task
+        if holds_the_lock:
+            self.holding_up[task] = owner, start
         try:
             self.something_comes_in_between(task, owner)
         finally:
-            took = self.hub.now - start - (self.frozen[owner] - frozen)
+            took = self.hub.now - self.frozen[owner] - start
             if holds_the_lock:
+                del self.holding_up[task]
                 self.held_up[owner] += took
             else:
                 task.stolen += took
