@@ -1215,6 +1215,7 @@ def test_used_client_can_be_pickled_and_copied(sync_client: TokenAwareClientSync
         insights_config=algolia.insights_config(),
         user_token="u",
         user_token_in="both",
+        events={"flush_interval": 600, "close_timeout": PATIENCE},  # the event waits for the close
     )
     client.search_single_index("products", {"query": "shoe"})
     client.events.viewed_object_ids("Viewed", "products", ["1"])
