@@ -286,7 +286,7 @@ class Engine:
         with self.lock:
             notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is
             self.closed = self.idle = True  # before the last look
-            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))
+            is_empty = self.is_settled(sys.maxsize)
             # `is_over` is read only now: a signal handler that waits in between releases the lock.
             self.closed = self.is_over = is_empty or self.is_over
             if not self.closed:

@@ -96,7 +96,10 @@ def test_a_flush_in_which_a_signal_handler_gives_up_is_not_done(
     outbox.close()
 
 
-def test_a_flush_in_which_events_are_taken_and_put_back_is_not_done(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("look", [lambda engine: engine.is_settled(1), Engine.close_if_empty], ids=["flush", "close"])
+def test_a_look_in_which_events_are_taken_and_put_back_finds_them(
+    path: str, monkeypatch: pytest.MonkeyPatch, look: Callable[[Engine], bool]
+) -> None:
     outbox = SQLiteOutbox(path)
     engine = engine_of(outbox)
     engine.put(b"{}")
@@ -113,7 +116,7 @@ def test_a_flush_in_which_events_are_taken_and_put_back_is_not_done(path: str, m
     assert engine.flush(1.0) == 1
     monkeypatch.setattr(SQLiteOutbox, "__len__", interrupted)
 
-    assert not engine.is_settled(1)
+    assert not look(engine)
 
     assert len(outbox) == 1
     outbox.close()

@@ -75,9 +75,9 @@ FAULTS = (
         engine.Engine, "close_if_empty",
         "notify_every, self.notify_every = self.notify_every, 1  # each event notifies, whatever `idle` is\n"
         "            self.closed = self.idle = True  # before the last look\n"
-        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))",
+        "            is_empty = self.is_settled(sys.maxsize)",
         "notify_every, self.notify_every = self.notify_every, 1\n"
-        "            is_empty = self.core.is_settled(sys.maxsize, len(self.queue))\n"
+        "            is_empty = self.is_settled(sys.maxsize)\n"
         "            self.idle = True",
         1000492,
     ),
